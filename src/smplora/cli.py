@@ -1,0 +1,217 @@
+"""The command line: parsing only. Flags, YAML and help texts come from the dataclasses in config.py."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
+
+from smplora import __version__, config
+from smplora.errors import ConfigError, UserError, listing, nearest
+
+FAILED = 2  # exit status for everything that the user can mend
+UNWRITABLE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.ENOENT,
+}
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command: its options, and the function that does it ("module:function", imported when it runs)."""
+
+    options: type
+    run: str
+    example: str
+
+
+VERBS = {
+    "quickstart": Verb(
+        config.QuickstartConfig, "smplora.quickstart:quickstart", "smplora quickstart --train_data_dir my_images"
+    ),
+    "split": Verb(
+        config.SplitConfig, "smplora.split:split", "smplora split --train_data_dir my_images --output_dir runs/split"
+    ),
+    "train": Verb(
+        config.TrainConfig,
+        "smplora.train:train",
+        "smplora train --train_data_dir my_images --objective smp_lora --output_dir runs/smp_lora",
+    ),
+    "audit": Verb(config.AuditConfig, "smplora.audit:audit", "smplora audit --adapter runs/smp_lora"),
+    "evaluate": Verb(config.EvaluateConfig, "smplora.evaluate:evaluate", "smplora evaluate --adapter runs/smp_lora"),
+    "report": Verb(
+        config.ReportConfig,
+        "smplora.report:report",
+        "smplora report --runs '[runs/lora, runs/smp_lora]' --output report.html",
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``smplora VERB --option value ...``; returns the exit status: 0, or 2 with one message on standard error."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(overview())
+            return 0
+        if arguments[0] in ("-V", "--version"):
+            print(f"smplora {__version__}")
+            return 0
+        verb = VERBS.get(arguments[0])
+        if verb is None:
+            raise ConfigError(
+                f"unknown command '{arguments[0]}'{nearest(arguments[0], VERBS)}; allowed: {', '.join(VERBS)}"
+            )
+        options = parse(arguments[0], arguments[1:])
+        module, _, function = verb.run.partition(":")
+        getattr(import_module(module), function)(options)
+        return 0
+    except UserError as error:
+        print(f"smplora: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        print(
+            f"smplora: {error.strerror}: {error.filename or 'while writing'}; nothing half-written was kept",
+            file=sys.stderr,
+        )
+    except KeyboardInterrupt:
+        print("smplora: interrupted; run the same command again to resume", file=sys.stderr)
+        return 130
+    return FAILED
+
+
+def overview() -> str:
+    """What ``smplora --help`` prints."""
+    lines = ["smplora: adapt latent diffusion models to private images, and measure what the result gives away.", ""]
+    for name, verb in VERBS.items():
+        lines += [
+            f"  {name:<11}{(verb.options.__doc__ or '').split('. ')[0].rstrip('.')}.",
+            f"  {'':<11}  {verb.example}",
+        ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "smplora VERB --help explains the options of one command; each can also stand in a YAML file given with --config.",
+        ]
+    )
+
+
+def parser_of(name: str) -> ArgumentParser:
+    """The parser of one verb."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    verb = VERBS[name]
+    parser = ArgumentParser(
+        prog=f"smplora {name}",
+        description=verb.options.__doc__,
+        epilog=f"example: {verb.example}",
+        exit_on_error=False,
+        default_env=False,
+    )
+    parser.add_argument(
+        "--config", action=ActionConfigFile, help="YAML file with options; flags on the command line win."
+    )
+    parser.add_class_arguments(verb.options, as_group=False)
+    return parser
+
+
+def parse(name: str, arguments: Sequence[str]) -> Any:
+    """The verb's checked options.
+
+    Raises:
+        ConfigError: with every problem of flags and YAML in one message.
+    """
+    parser = parser_of(name)
+    try:
+        namespace = parser.parse_args(list(arguments))
+        options = (
+            parser.instantiate(namespace) if hasattr(parser, "instantiate") else parser.instantiate_classes(namespace)
+        )
+        values = {f.name: getattr(options, f.name) for f in fields(VERBS[name].options)}
+        problems = VERBS[name].options(**values).problems()
+    except (ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
+        values, problems = _diagnose(parser, name, arguments)
+        problems = problems or [str(error).splitlines()[0]]
+    if problems:
+        raise ConfigError(listing(f"{name} cannot start", problems))
+    return VERBS[name].options(**values)
+
+
+def _diagnose(parser: ArgumentParser, name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Go through the options one by one, to report every problem where the parser stops at the first."""
+    known = {f.name: f for f in fields(VERBS[name].options)}
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for key, value, source in _given(arguments, problems):
+        if key not in known:
+            problems.append(f"{source} has no option '{key}'{nearest(key, known)}; see smplora {name} --help")
+            continue
+        try:
+            parsed = parser.parse_object({key: value})
+            values[key] = getattr(parsed, key)
+        except (ArgumentError, TypeError, ValueError) as error:
+            problems.append(f"--{key} got {value!r}; {_reason(error)}")
+    return values, problems + VERBS[name].options(**values).problems()
+
+
+def _given(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, Any, str]]:
+    """(option, value, where) of everything given, YAML files first."""
+    from_files: list[tuple[str, Any, str]] = []
+    from_flags: list[tuple[str, Any, str]] = []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            problems.append(f"the command line has '{word}' where an option was expected; options begin with --")
+            continue
+        key, equals, text = word[2:].partition("=")
+        if not equals:
+            if not words or words[0].startswith("--"):
+                problems.append(f"--{key} got no value")
+                continue
+            text = words.pop(0)
+        if key == "config":
+            from_files += _yaml_items(text, problems)
+        else:
+            from_flags.append(
+                (key.removesuffix("+"), text if key == "config" else yaml.safe_load(text), "the command line")
+            )
+    return from_files + from_flags
+
+
+def _yaml_items(path: str, problems: list[str]) -> list[tuple[str, Any, str]]:
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        problems.append(f"--config got '{path}', which cannot be read: {str(error).splitlines()[0]}")
+        return []
+    if not isinstance(content, dict):
+        problems.append(f"--config got '{path}', which is not a list of 'option: value' lines")
+        return []
+    return [(str(key), value, path) for key, value in content.items()]
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    return lines[-1].removeprefix("error: ") if lines else type(error).__name__
+
+
+def entry_point() -> None:
+    """Console script."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its notes on torchvision are nothing a user can act on
+    sys.exit(main())

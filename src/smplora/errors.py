@@ -1,0 +1,44 @@
+"""Errors that are the user's to mend. The command line prints them without a traceback and exits with code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Says what was given, what is allowed and the way out."""
+
+
+class ConfigError(UserError):
+    """Options that cannot be used; the message lists all of them."""
+
+
+class DataError(UserError):
+    """Images or captions that cannot be used."""
+
+
+class SplitError(UserError):
+    """A split that cannot be made or does not fit the data."""
+
+
+class CheckpointError(UserError):
+    """A model, adapter, checkpoint or cached result that cannot be used."""
+
+
+class TrainingError(UserError):
+    """Training that cannot go on, for instance because the loss is not a number."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` if something known is close to ``word``, else nothing."""
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def listing(title: str, problems: list[str], limit: int = 20) -> str:
+    """One message out of many problems: a single line for one, else one per line, the first ``limit`` of them."""
+    if len(problems) == 1:
+        return f"{title}: {problems[0]}"
+    more = [f"  ... and {len(problems) - limit} more"] if len(problems) > limit else []
+    return "\n".join([f"{title}: {len(problems)} problems", *(f"  - {p}" for p in problems[:limit]), *more])

@@ -1,0 +1,85 @@
+"""Adapter files: safetensors with peft's names and diffusers' adapter metadata, and nothing about the images.
+
+``StableDiffusionPipeline.load_lora_weights`` reads them with the right alpha for every choice of targets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from smplora import __version__
+from smplora.errors import CheckpointError
+from smplora.files import write_atomically
+
+ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers looks for
+PREFIX = "unet."
+
+
+def adapter_bytes(
+    state: dict[str, Tensor], *, rank: int, alpha: float, targets: tuple[str, ...], objective: str
+) -> bytes:
+    """The file's content, a function of its arguments alone.
+
+    Args:
+        state: peft's names and tensors of the denoiser's adapter.
+        rank, alpha, targets: what a loader needs to rebuild the adapter.
+        objective: how it was trained; the only other fact that is told.
+    """
+    peft_config = {"r": rank, "lora_alpha": alpha, "target_modules": list(targets)}
+    metadata = {
+        "format": "pt",
+        "lora_adapter_metadata": json.dumps({f"{PREFIX}{k}": v for k, v in peft_config.items()}, sort_keys=True),
+        "smplora_version": __version__,
+        "smplora_objective": objective,
+    }
+    return _canonical(safetensors.torch.save({f"{PREFIX}{name}": tensor for name, tensor in state.items()}, metadata))
+
+
+def _canonical(content: bytes) -> bytes:
+    """The same safetensors file with its metadata sorted: the library writes them in random order, and a file that is
+    a function of its content can be compared and signed."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
+def write_adapter(path: Path, content: bytes) -> str:
+    """Write atomically; returns the SHA-256."""
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_adapter(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The adapter's tensors under peft's names, and the file's SHA-256.
+
+    Raises:
+        CheckpointError: missing or damaged file, or tensors that are not numbers.
+    """
+    try:
+        content = path.read_bytes()
+        with safe_open(path, "pt") as file:
+            state = {name.removeprefix(PREFIX): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise CheckpointError(f"--adapter: there is no {path}; train one with 'smplora train'") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"--adapter: {path} is damaged or no safetensors file ({error})") from error
+    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"--adapter: {path} holds values that are not numbers, in {broken[0]} among others; train again"
+        )
+    return state, hashlib.sha256(content).hexdigest()

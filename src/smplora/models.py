@@ -1,0 +1,87 @@
+"""Load base models: a diffusers folder, a cached hub id, or the bundled tiny model, which is such a folder too."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from smplora.config import BUNDLED_MODEL
+from smplora.diffusion import LatentDiffusion
+from smplora.errors import CheckpointError, ConfigError
+
+BUNDLED_FOLDER = Path(__file__).parent / "assets" / "tiny"
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of an option value; "auto" takes a GPU where there is one.
+
+    Raises:
+        ConfigError: not a device, or not one of this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"--device got '{name}', which cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def load_model(name: str, device: torch.device) -> LatentDiffusion:
+    """The frozen base model in fp32, evaluation mode.
+
+    Args:
+        name: "tiny", a folder in diffusers format or a model id in the local hub cache; nothing is downloaded.
+
+    Raises:
+        CheckpointError: no such model, or a component cannot be read.
+    """
+    with _quiet():
+        from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+    bundled = name == BUNDLED_MODEL
+    path = str(BUNDLED_FOLDER) if bundled else name
+    try:
+        with _quiet():
+            local = {"local_files_only": True}
+            vae = AutoencoderKL.from_pretrained(path, subfolder="vae", **local)
+            unet = UNet2DConditionModel.from_pretrained(path, subfolder="unet", **local)
+            text_encoder = CLIPTextModel.from_pretrained(path, subfolder="text_encoder", **local)
+            tokenizer = CLIPTokenizer.from_pretrained(path, subfolder="tokenizer", **local)
+            scheduler = DDPMScheduler.from_pretrained(path, subfolder="scheduler", **local)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"--pretrained_model_name_or_path got '{name}', which is neither 'tiny', nor a folder in diffusers format "
+            f"(model_index.json, vae/, unet/, text_encoder/, tokenizer/, scheduler/), nor in the local hub cache ({reason})"
+        ) from error
+    for part in (vae, unet, text_encoder):
+        part.to(device).eval().requires_grad_(False)
+    return LatentDiffusion(
+        vae, text_encoder, tokenizer, unet, scheduler, "the bundled model" if bundled else Path(name).name
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No notes about torchvision or progress bars for single files from the libraries."""
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        diffusers_logging.set_verbosity(before[0])
+        transformers_logging.set_verbosity(before[1])

@@ -1,0 +1,9 @@
+"""What the adapter minimises. One file per objective; to add one, add a file and a line here."""
+
+OBJECTIVES = {
+    "lora": "smplora.objectives.lora:LoRA",
+    "mp_lora": "smplora.objectives.mp_lora:MPLoRA",
+    "smp_lora": "smplora.objectives.smp_lora:SMPLoRA",
+}
+
+TITLES = {"lora": "LoRA", "mp_lora": "MP-LoRA", "smp_lora": "SMP-LoRA"}

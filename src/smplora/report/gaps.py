@@ -1,0 +1,140 @@
+"""What a report must not be taken for: comparisons that do not hold, and everything that nobody measured."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+from smplora.report.subject import Attack, Estimate, Subject
+from smplora.report.wording import count, percent, together
+
+UNTRIED: tuple[tuple[str, Callable[[Attack], bool]], ...] = (
+    (
+        "Attacks that look inside the model (gradients, for example GSA)",
+        lambda attack: "white" in attack.access.lower(),
+    ),
+    (
+        "Attacks that train shadow models (for example LiRA, RMIA)",
+        lambda attack: any(w in f"{attack.name} {attack.title}".lower() for w in ("shadow", "lira", "rmia")),
+    ),
+    (
+        "Attacks that only see generated images",
+        lambda attack: "black" in attack.access.lower(),
+    ),
+)
+
+
+def cautions(subjects: Sequence[Subject]) -> list[str]:
+    """Why some rows of the page must not be compared with each other; empty if they may."""
+    checks: tuple[tuple[str, Callable[[Subject], str | None]], ...] = (
+        ("The subjects were audited on different splits", lambda s: s.seal),
+        ("The subjects adapt different base models", lambda s: s.model),
+        ("The audits ran with different settings", lambda s: repr(sorted(s.settings.items()))),
+        ("Not every attack ran on every subject", lambda s: repr(sorted(attack.name for attack in s.attacks))),
+        (
+            "Image quality was measured in different ways",
+            lambda s: repr((s.quality.n_held_out, sorted(s.quality.settings.items()))) if s.quality else None,
+        ),
+    )
+    found = []
+    for text, key in checks:
+        groups = _grouped(subjects, key)
+        if len(groups) > 1:
+            parted = " | ".join(together(labels) for labels in groups.values())
+            found.append(f"{text}, so their numbers are not comparable: {parted}.")
+    return found
+
+
+def not_measured(subjects: Sequence[Subject]) -> list[str]:
+    """Sentences about what the page's numbers leave open, computed from what is there; never empty."""
+    return [
+        *_rates(subjects),
+        *_quality(subjects),
+        *_variation(subjects),
+        *_attacks(subjects),
+        "Whether training images can be drawn out of an adapter: the attacks here only ask whether a given image "
+        "was used.",
+        "A green light is no guarantee: it says that these attacks, with this many images, found nothing.",
+    ]
+
+
+def _grouped(subjects: Sequence[Subject], key: Callable[[Subject], str | None]) -> Mapping[str, list[str]]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for subject in subjects:
+        value = key(subject)
+        if value is not None:
+            groups[value].append(subject.label)
+    return groups
+
+
+def _of(labels: Sequence[str], subjects: Sequence[Subject]) -> str:
+    """Names the subjects concerned, unless it is all of them."""
+    return "" if len(labels) == len(subjects) else f" ({together(labels)})"
+
+
+def _rates(subjects: Sequence[Subject]) -> list[str]:
+    missing: dict[tuple[float, int, int], dict[str, None]] = defaultdict(dict)
+    for subject in subjects:
+        for attack in subject.attacks:
+            for rate in attack.test.rates:
+                if not rate.resolvable:
+                    missing[rate.fpr, rate.needs_nonmembers, attack.test.n_nonmembers][subject.label] = None
+    return [
+        f"The share of members found at {percent(fpr)} false alarms: not resolvable with {held:,} unseen images, "
+        f"it needs {needed:,}{_of(list(labels), subjects)}."
+        for (fpr, needed, held), labels in sorted(missing.items())
+    ]
+
+
+def _quality(subjects: Sequence[Subject]) -> list[str]:
+    unmeasured = [subject.label for subject in subjects if subject.quality is None]
+    found = []
+    if unmeasured:
+        who = "any adapter" if len(unmeasured) == len(subjects) else together(unmeasured)
+        found.append(f"Image quality of {who}: run `smplora evaluate`. An adapter that learned nothing leaks nothing.")
+    reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for subject in subjects:
+        values: Mapping[str, Estimate] = (
+            {"KID": subject.quality.kid, "FID": subject.quality.fid} if subject.quality else {}
+        )
+        for name, estimate in values.items():
+            if estimate.value is None:
+                reasons[name, estimate.reason].append(subject.label)
+    for (name, reason), labels in reasons.items():
+        why = f": {reason.rstrip('.')}" if reason else ""
+        found.append(f"Held-out {name}{_of(labels, subjects)}{why}.")
+    return found
+
+
+def _variation(subjects: Sequence[Subject]) -> list[str]:
+    """Chance enters through the training seed and through the draw of the split; intervals cover neither."""
+    seeds: dict[str, set[str]] = defaultdict(set)
+    for subject in subjects:
+        seeds[subject.objective].add(subject.run.config.get("seed", "unknown"))
+    splits = {subject.seal for subject in subjects}
+    single = [objective for objective, values in seeds.items() if len(values) == 1]
+    found = []
+    if single:
+        who = "every objective" if len(single) == len(seeds) else together(single)
+        found.append(
+            f"Variation between training seeds: {who} was trained with one seed, and the intervals do not cover it."
+        )
+    if len(splits) == 1:
+        found.append(
+            "Variation between splits: which images became members was drawn once. Differences between methods that "
+            "are smaller than the intervals may be luck."
+        )
+    if not found:
+        found.append(
+            f"Variation beyond {count(len(splits), 'split')} and the few seeds here: the intervals cover one run each."
+        )
+    return found
+
+
+def _attacks(subjects: Sequence[Subject]) -> list[str]:
+    found = []
+    for text, matches in UNTRIED:
+        without = [s.label for s in subjects if not any(matches(attack) for attack in s.attacks)]
+        if without:
+            found.append(f"{text} were not run{_of(without, subjects)}.")
+    return found

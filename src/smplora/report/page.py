@@ -1,0 +1,148 @@
+"""Gathers everything that the template shows and renders it: one HTML file without a single outside reference."""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import smplora
+from smplora.report import figures, rows, wording
+from smplora.report.gaps import cautions, not_measured
+from smplora.report.subject import Quality, Run, Subject
+from smplora.report.svg import Style, mark, style
+
+PAPER = """@inproceedings{luo2025privacy,
+  title     = {Privacy-Preserving Low-Rank Adaptation against Membership Inference Attacks for Latent Diffusion Models},
+  author    = {Luo, Zihao and Xu, Xilie and Liu, Feng and Koh, Yun Sing and Wang, Di and Zhang, Jingfeng},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  year      = {2025},
+  note      = {arXiv 2402.11989}
+}"""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row of pictures as data URIs."""
+
+    title: str
+    mark: Markup
+    pictures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Rows of pictures with the same captions and seeds, the real ones first."""
+
+    captions: tuple[str, ...]
+    strips: tuple[Strip, ...]
+
+
+def render(subjects: Sequence[Subject]) -> str:
+    """The page about ``subjects`` as HTML; the same input gives the same bytes."""
+    looks = {subject: style(i) for i, subject in enumerate(subjects)}
+    runs = _runs(subjects, looks)
+    first = next(iter(wording.most_exposed_first(subjects)))
+    environment = Environment(
+        loader=PackageLoader("smplora.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    more = f" and {len(subjects) - 1} more" if len(subjects) > 1 else ""
+    return environment.get_template("page.html.j2").render(
+        title=f"Privacy report: {subjects[0].label}{more}",
+        headline=wording.headline(subjects),
+        level=first.verdict.level,
+        terms=wording.TERMS,
+        cautions=cautions(subjects),
+        headers=rows.SUMMARY_HEADERS,
+        summary=rows.summary_rows(subjects),
+        marks={subject: mark(look) for subject, look in looks.items()},
+        scatters=[f for f in (figures.scatter(subjects, looks, "kid"), figures.scatter(subjects, looks, "fid")) if f],
+        members=figures.members_compared(subjects, looks),
+        unplaced=[subject.label for subject in subjects if subject.quality is None],
+        galleries=_galleries(subjects, looks),
+        qualities=[(s, s.quality, rows.quality_cells(s.quality)) for s in subjects if s.quality],
+        quality_headers=rows.QUALITY_HEADERS,
+        attack_headers=rows.attack_headers,
+        attack_rows=rows.attack_rows,
+        auc_methods=sorted({a.test.auc_method for s in subjects for a in s.attacks if a.test.auc_method}),
+        legend_items=[(mark(look), subject.label) for subject, look in looks.items()],
+        roc=figures.roc(subjects, looks),
+        curves=_curves(runs),
+        run_marks=[(mark(look), _run_name(run, subjects)) for run, look in runs.items() if any(run.curves.values())],
+        gaps=not_measured(subjects),
+        settings=_settings(subjects, runs),
+        cells=wording.cells,
+        splits=list({s.seal: s for s in subjects}.values()),
+        citations=citations(subjects),
+        version=smplora.__version__,
+    )
+
+
+def citations(subjects: Sequence[Subject]) -> list[str]:
+    """BibTeX of the paper and of the attacks used, each entry once."""
+    found = [PAPER, *(attack.bibtex for subject in subjects for attack in subject.attacks if attack.bibtex)]
+    return list({" ".join(entry.split()): entry for entry in reversed(found)}.values())[::-1]
+
+
+def _runs(subjects: Sequence[Subject], looks: Mapping[Subject, Style]) -> dict[Run, Style]:
+    """Every run once, looking like its longest trained subject."""
+    longest: dict[Run, Subject] = {}
+    for subject in subjects:
+        known = longest.get(subject.run)
+        if known is None or (subject.step or 0) > (known.step or 0):
+            longest[subject.run] = subject
+    return {run: looks[subject] for run, subject in longest.items()}
+
+
+def _run_name(run: Run, subjects: Sequence[Subject]) -> str:
+    return next((s.label for s in subjects if s.folder == run.folder), run.folder.name)
+
+
+def _curves(runs: Mapping[Run, Style]) -> list[Markup]:
+    wanted = (
+        figures.training_curves(runs, "adaptation_loss", "adaptation loss"),
+        figures.training_curves(runs, "mi_gain", "MI gain of the proxy", figures.CHANCE_GAIN),
+        figures.training_curves(runs, "proxy_accuracy", "accuracy of the proxy", 0.5),
+    )
+    return [figure for figure in wanted if figure]
+
+
+def _settings(subjects: Sequence[Subject], runs: Mapping[Run, Style]) -> list[tuple[str, list[str], object, object]]:
+    """Tables of settings: (title, column names, differing rows, equal rows)."""
+    names = [_run_name(run, subjects) for run in runs]
+    labels = [subject.label for subject in subjects]
+    tables = (
+        ("Training", names, [run.config for run in runs]),
+        ("Audit", labels, [subject.settings for subject in subjects]),
+        ("Machine that trained", names, [run.environment for run in runs]),
+        ("Machine that audited", labels, [subject.environment for subject in subjects]),
+    )
+    return [(title, heads, *rows.setting_rows(columns)) for title, heads, columns in tables if any(columns)]
+
+
+def _galleries(subjects: Sequence[Subject], looks: Mapping[Subject, Style]) -> list[Gallery]:
+    """Pictures in one gallery wherever captions, seed and real images agree."""
+    alike: dict[object, list[tuple[Subject, Quality]]] = defaultdict(list)
+    for subject in subjects:
+        quality = subject.quality
+        if quality and quality.samples:
+            alike[quality.captions, quality.settings.get("seed"), quality.real].append((subject, quality))
+    galleries = []
+    for members in alike.values():
+        quality = members[0][1]
+        strips = [Strip("Real images, held out", Markup(""), _uris(quality.real))] if quality.real else []
+        strips += [Strip(s.label, mark(looks[s]), _uris(q.samples)) for s, q in members]
+        galleries.append(Gallery(quality.captions, tuple(strips)))
+    return galleries
+
+
+def _uris(pictures: Sequence[bytes]) -> tuple[str, ...]:
+    return tuple(f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}" for picture in pictures)

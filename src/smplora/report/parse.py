@@ -1,0 +1,90 @@
+"""Small parsers shared by everything that reads a subject's files: strict about types, one line per error."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from smplora.errors import CheckpointError
+from smplora.files import read_json
+from smplora.report.subject import Estimate
+
+T = TypeVar("T")
+
+
+def load(path: Path, expected_format: str | None, again: str, parse: Callable[[Any], T]) -> T:
+    """Parse a JSON file.
+
+    Raises:
+        CheckpointError: whatever is wrong with it, in one line that ends with the command ``again``.
+    """
+    try:
+        data = read_json(path)
+        if expected_format and data.get("format") != expected_format:
+            raise CheckpointError(
+                f"{path} has format {data.get('format')!r} instead of {expected_format!r}; {again} again"
+            )
+        return parse(data)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {plain(error)}); {again} again") from error
+
+
+def estimate(data: Any) -> Estimate:
+    """A VALUE of docs/formats.md; nothing at all becomes an estimate without a value."""
+    if data is None:
+        return Estimate(None)
+    return Estimate(
+        number(data["value"]), number(data.get("low")), number(data.get("high")), plain(data.get("reason") or "")
+    )
+
+
+def number(value: Any) -> float | None:
+    """A finite number or None.
+
+    Raises:
+        ValueError: anything else, also NaN, which Python's JSON parser lets through.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a number")
+    return float(value)
+
+
+def plain(value: Any) -> str:
+    """Text on one line, without the control characters that terminals obey and XML forbids."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+
+
+def whole(value: Any) -> int | None:
+    """A whole number or None."""
+    return None if value is None else int(value)
+
+
+def one_of(value: Any, allowed: Sequence[T]) -> T:
+    """``value`` as the member of ``allowed`` that it equals.
+
+    Raises:
+        ValueError: it equals none.
+    """
+    for choice in allowed:
+        if choice == value:
+            return choice
+    raise ValueError(f"{value!r} is none of {', '.join(map(str, allowed))}")
+
+
+def flat(data: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as ``{"a.b": "text"}``; values that look like secrets are not shown."""
+    texts: dict[str, str] = {}
+    for key, value in data.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            texts |= flat(value, f"{name}.")
+        elif str(key).lower().endswith(("token", "password", "secret", "api_key")) and isinstance(value, str):
+            texts[name] = "(hidden)"
+        else:
+            texts[name] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return texts

@@ -1,0 +1,150 @@
+"""What a report knows about a subject: plain frozen records, filled by ``collect`` and read by everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+Level = Literal["red", "amber", "green"]
+Group = Literal["test", "aux_members"]
+LEVELS: tuple[Level, ...] = get_args(Level)  # worst first
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval; whatever does not exist is None, and ``reason`` may say why."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """True-positive rate at a false-positive rate, both as fractions."""
+
+    fpr: float
+    tpr: Estimate
+    resolvable: bool
+    needs_nonmembers: int
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """One attack on one group of members."""
+
+    n_members: int
+    n_nonmembers: int
+    auc: Estimate
+    auc_method: str
+    asr: Estimate
+    rates: tuple[Rate, ...]  # by rising FPR
+    roc: tuple[tuple[float, float], ...]  # (fpr, tpr), rising
+
+    @property
+    def exposure(self) -> float:
+        """Distance of the AUC from chance: a score that is wrong systematically gives members away too."""
+        return 0.0 if self.auc.value is None else abs(self.auc.value - 0.5)
+
+    @property
+    def smallest_fpr(self) -> float:
+        """The smallest false-positive rate that these non-members resolve, by the audit's own rule."""
+        rule = min((rate.needs_nonmembers * rate.fpr for rate in self.rates), default=1.0)
+        return min(1.0, rule / self.n_nonmembers)
+
+    def rate(self, fpr: float) -> Rate | None:
+        """The entry at ``fpr``, if the audit has it."""
+        return next((rate for rate in self.rates if abs(rate.fpr - fpr) < 1e-9), None)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack on both groups of members."""
+
+    name: str
+    title: str
+    access: str
+    reference: str
+    bibtex: str
+    fitted_on: str
+    test: Numbers
+    aux_members: Numbers | None
+    paper_asr: float | None  # the paper's own protocol
+    paper_label: str
+
+    def on(self, group: Group) -> Numbers | None:
+        """Its numbers on one group of members."""
+        return self.test if group == "test" else self.aux_members
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The audit's own verdict; the report never makes one."""
+
+    level: Level
+    sentence: str
+    attack: str
+    group: Group
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good generated images are; samples and real images as PNG files, one per caption."""
+
+    kid: Estimate
+    fid: Estimate
+    train_kid: Estimate
+    train_fid: Estimate
+    held_out_loss: Estimate
+    n_held_out: int | None
+    settings: Mapping[str, str]
+    captions: tuple[str, ...]
+    samples: tuple[bytes, ...]
+    real: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, eq=False)  # told apart by identity
+class Run:
+    """The run that a subject belongs to; empty mappings where the adapter came without its run."""
+
+    folder: Path
+    config: Mapping[str, str]
+    environment: Mapping[str, str]
+    curves: Mapping[str, tuple[tuple[int, float], ...]]  # of metrics.jsonl by name: (step, value), rising
+
+
+@dataclass(frozen=True, eq=False)  # told apart by identity
+class Subject:
+    """An adapter with its audit, and its quality and run where they exist."""
+
+    folder: Path
+    label: str  # unique within a report
+    objective: str
+    model: str
+    step: int | None
+    max_train_steps: int | None
+    split: Mapping[str, str]
+    cells: Mapping[str, int]
+    seal: str
+    settings: Mapping[str, str]  # of the audit
+    environment: Mapping[str, str]  # of the audit
+    attacks: tuple[Attack, ...]
+    verdict: Verdict
+    quality: Quality | None
+    run: Run
+
+    def strongest(self, group: Group) -> Attack | None:
+        """The attack that exposes ``group`` most: the verdict's own, else the AUC farthest from chance."""
+        if group == self.verdict.group:
+            return next(attack for attack in self.attacks if attack.name == self.verdict.attack)
+        tried = [(numbers.exposure, attack) for attack in self.attacks if (numbers := attack.on(group))]
+        return max(tried, key=lambda pair: pair[0])[1] if tried else None
+
+    def strongest_numbers(self, group: Group) -> Numbers | None:
+        """What the strongest attack on ``group`` achieves there."""
+        attack = self.strongest(group)
+        return attack.on(group) if attack else None

@@ -1,0 +1,147 @@
+"""The words of a report: pure functions from records to plain sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from smplora.report.subject import LEVELS, Estimate, Level, Numbers, Rate, Subject
+
+NBSP = "\N{NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
+NOT_MEASURED = "not measured"
+LEVEL_WORDS: dict[Level, str] = {"red": "Leaks", "amber": "Unclear", "green": "No leak found"}
+COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+# One for each number in the order of its first appearance on the page.
+TERMS = (
+    ("AUC", "how often an attack ranks a random member above a random unseen image: 0.5 is chance, 1 is certainty"),
+    ("Members", "the images that an adapter was trained on"),
+    ("Test members", "the half of them that no proxy attack model has seen: the headline"),
+    (
+        "Aux members",
+        "the other half, which also served the proxy attack model that MP-LoRA and SMP-LoRA train against "
+        "and on which attacks are fitted",
+    ),
+    (
+        "Accuracy (ASR)",
+        "share of right answers to \N{LEFT DOUBLE QUOTATION MARK}member or not?\N{RIGHT DOUBLE QUOTATION MARK}",
+    ),
+    (
+        "TPR at 5\N{NO-BREAK SPACE}% FPR",
+        "share of members found when 5\N{NO-BREAK SPACE}% of the unseen images are accused wrongly",
+    ),
+    ("KID, FID", "distance between generated images and real ones that were held out: 0 is best"),
+    ("[low, high]", "95\N{NO-BREAK SPACE}% interval"),
+)
+
+
+def percent(fraction: float) -> str:
+    """``0.84`` as ``84 %``, with one decimal below 10 % where needed."""
+    shown = 100 * fraction
+    return f"{shown:.1f}".removesuffix(".0") + f"{NBSP}%" if 0 < abs(shown) < 9.95 else f"{shown:.0f}{NBSP}%"
+
+
+def decimal(value: float, digits: int) -> str:
+    """``value`` with a fixed number of decimals and a true minus sign."""
+    text = f"{value:.{digits}f}"
+    return text.replace("-", MINUS) if float(text) else text.removeprefix("-")
+
+
+def digits_for(estimate: Estimate) -> int:
+    """Decimals that show three significant digits of the value, or of its uncertainty where that is larger."""
+    ends = [end for end in (estimate.low, estimate.high) if end is not None]
+    largest = max(abs(estimate.value or 0.0), (max(ends) - min(ends)) / 2 if ends else 0.0)
+    return 2 if largest == 0 else min(6, max(0, 2 - math.floor(math.log10(largest))))
+
+
+def interval(estimate: Estimate, digits: int = 2, scale: float = 1.0) -> str:
+    """``[0.85, 0.97]``, or nothing where an end is missing."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"[{decimal(scale * estimate.low, digits)}, {decimal(scale * estimate.high, digits)}]"
+
+
+def unresolvable(rate: Rate) -> str:
+    """Why a rate is not shown."""
+    return f"not resolvable (needs {rate.needs_nonmembers:,} non-members)"
+
+
+def count(number: int, noun: str) -> str:
+    """``1, "seed"`` as ``one seed``, ``12, "seed"`` as ``12 seeds``."""
+    return f"{COUNTS[number] if number < len(COUNTS) else number} {noun}{'' if number == 1 else 's'}"
+
+
+def together(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def cells(sizes: Mapping[str, int]) -> str:
+    """Sizes of a split's cells, ``{"aux_nonmember": 50}`` as ``50 aux non-members``."""
+    named = [
+        f"{n:,} {name.replace('nonmember', 'non-member').replace('_', ' ')}" + ("s" if name.endswith("member") else "")
+        for name, n in sizes.items()
+    ]
+    return f"{together(named)} images" if named else "sizes unknown"
+
+
+def verdict_numbers(subject: Subject) -> Numbers:
+    """What the attack named by the verdict achieves on the group named by it."""
+    numbers = subject.strongest_numbers(subject.verdict.group)
+    assert numbers is not None, "collect refuses a verdict about numbers that do not exist"
+    return numbers
+
+
+def most_exposed_first(subjects: Sequence[Subject]) -> list[Subject]:
+    """By level, worst first, then by how far the verdict's attack is from chance."""
+    return sorted(subjects, key=lambda s: (LEVELS.index(s.verdict.level), -verdict_numbers(s).exposure))
+
+
+def attacker_is_right(numbers: Numbers) -> str:
+    """How often, in words for everybody.
+
+    The accuracy, if it is beyond what always giving the commoner answer achieves; else the AUC read as a duel, which
+    shows leaks that the fitted threshold missed.
+    """
+    chance = max(numbers.n_members, numbers.n_nonmembers) / (numbers.n_members + numbers.n_nonmembers)
+    asr, auc = numbers.asr.value, numbers.auc.value
+    if asr is not None and (numbers.asr.low or 0.0) > chance:
+        return (
+            f"an attacker who guesses for each image whether it was used is right {percent(asr)} of the time "
+            f"(chance: {percent(chance)})"
+        )
+    if auc is None:
+        return "the attacker's success could not be put into a number"
+    reverse = numbers.auc.high is not None and numbers.auc.high < 0.5
+    turned = " by reversing the attack's answers" if reverse else ""
+    return (
+        f"an attacker who is shown one image that was used and one that was not picks the right one "
+        f"{percent(1 - auc if reverse else auc)} of the time{turned} (chance: {percent(0.5)})"
+    )
+
+
+def headline(subjects: Sequence[Subject]) -> str:
+    """One sentence for the whole page: the most exposed adapter, how exposed it is, and how many others fare how."""
+    worst, *others = most_exposed_first(subjects)
+    level, right = worst.verdict.level, attacker_is_right(verdict_numbers(worst))
+    if level == "green":
+        who = worst.label if not others else f"these {count(len(subjects), 'adapter')}"
+        best = "" if not others else f"; even for {worst.label}"
+        lead = f"No attack tried here found out which images {who} {'were' if others else 'was'} trained on{best}"
+        return f"{lead}{', ' if others else ': '}{right}; this is no guarantee against other attacks."
+    gives = "gives its training images away" if level == "red" else "may give its training images away"
+    if not others:
+        return f"{worst.label} {gives}: {right}."
+    verbs = {
+        "red": ("leaks", "leak"),
+        "amber": ("is unclear", "are unclear"),
+        "green": ("shows no leak", "show no leak"),
+    }
+    if len(others) == 1:
+        return f"{worst.label} {gives}: {right}; {others[0].label} {verbs[others[0].verdict.level][0]}."
+    tally = [(n, verbs[level][n > 1]) for level in LEVELS if (n := sum(s.verdict.level == level for s in others))]
+    if len(tally) == 1:
+        return f"{worst.label} {gives}: {right}; the {count(len(others), 'other adapter')} {tally[0][1]}."
+    rest = together([f"{COUNTS[n] if n < len(COUNTS) else n} {verb}" for n, verb in tally])
+    return f"{worst.label} {gives}: {right}; of the {count(len(others), 'other adapter')}, {rest}."

@@ -1,0 +1,180 @@
+"""The cells: training set = aux + test members; aux and test non-members; held-out reference. Sealed in a manifest.
+
+The proxy and every attack learn on the aux cells; the test cells are read once; no cell touches the reference set,
+which only measures quality (paper, section 2 and Table 4; the reference set is ours).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smplora.config import SplitConfig, SplitOptions
+from smplora.data import Sample, read_folder
+from smplora.errors import SplitError
+from smplora.files import read_json, write_json
+from smplora.streams import stream_seed
+
+CELLS = ("aux_member", "test_member", "aux_nonmember", "test_nonmember", "reference")
+FORMAT = "smplora.split/1"
+MANIFEST = "split.json"
+LARGEST_DEFAULT_CELL = 100
+SMALLEST_CELL = 2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples by cell."""
+
+    protocol: str
+    seed: int
+    cells: dict[str, tuple[Sample, ...]]
+
+    @property
+    def train(self) -> tuple[Sample, ...]:
+        """D_tr = aux members + test members."""
+        return self.cells["aux_member"] + self.cells["test_member"]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images per cell."""
+        return {cell: len(self.cells[cell]) for cell in CELLS}
+
+    def manifest(self) -> dict[str, Any]:
+        """The JSON object of split.json."""
+        cells = {
+            cell: [{"file": s.file, "digest": s.digest, "caption_digest": _digest(s.caption)} for s in self.cells[cell]]
+            for cell in CELLS
+        }
+        return {"format": FORMAT, "protocol": self.protocol, "seed": self.seed, "seal": self.seal, "cells": cells}
+
+    @property
+    def seal(self) -> str:
+        """SHA-256 that names this division of these images and captions; files may be renamed or moved."""
+        return _seal(
+            self.protocol,
+            self.seed,
+            {cell: [(s.digest, _digest(s.caption)) for s in self.cells[cell]] for cell in CELLS},
+        )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _seal(protocol: str, seed: int, digests: dict[str, list[tuple[str, str]]]) -> str:
+    return _digest(json.dumps([protocol, seed, digests], sort_keys=True))
+
+
+def make_split(samples: Sequence[Sample], options: SplitOptions) -> Split:
+    """Divide the pool at random, a function of (split_seed, the images' digests): file names and order do not matter.
+
+    Raises:
+        SplitError: the pool is too small; the message says how many images are needed.
+    """
+    ordered = sorted(samples, key=lambda s: s.digest)
+    rng = np.random.default_rng(stream_seed(options.split_seed, "split"))
+    shuffled = [ordered[i] for i in rng.permutation(len(ordered))]
+    names = _fixed(len(shuffled), options) if options.split_protocol == "fixed" else _coin(len(shuffled), options, rng)
+    cells = {cell: tuple(s for s, name in zip(shuffled, names, strict=True) if name == cell) for cell in CELLS}
+    small = [f"{cell} ({len(cells[cell])})" for cell in CELLS[:4] if len(cells[cell]) < SMALLEST_CELL]
+    if small:
+        raise SplitError(
+            f"the pool of {len(samples)} images leaves cells with fewer than {SMALLEST_CELL}: {', '.join(small)}; add images"
+        )
+    return Split(options.split_protocol, options.split_seed, cells)
+
+
+def _fixed(pool: int, options: SplitOptions) -> list[str]:
+    aux = options.aux_size or min(LARGEST_DEFAULT_CELL, max(SMALLEST_CELL, pool // 5))
+    test = options.test_size or aux
+    needed = 2 * (aux + test) + (options.reference_size or 0)
+    if needed > pool:
+        raise SplitError(
+            f"cells are larger than the pool: 2 x --aux_size {aux} + 2 x --test_size {test} + --reference_size "
+            f"{options.reference_size or 0} = {needed}, but there are {pool} images; add images or lower the sizes"
+        )
+    reference = pool - needed if options.reference_size is None else options.reference_size
+    names = (
+        ["aux_member"] * aux
+        + ["test_member"] * test
+        + ["aux_nonmember"] * aux
+        + ["test_nonmember"] * test
+        + ["reference"] * reference
+    )
+    return names + ["unused"] * (pool - len(names))
+
+
+def _coin(pool: int, options: SplitOptions, rng: np.random.Generator) -> list[str]:
+    reference = pool // 5 if options.reference_size is None else options.reference_size
+    if reference > pool:
+        raise SplitError(f"--reference_size {reference} is larger than the pool of {pool} images")
+    member, aux = rng.integers(0, 2, (2, pool - reference)).astype(bool)
+    return ["reference"] * reference + [
+        f"{'aux' if a else 'test'}_{'member' if m else 'nonmember'}" for m, a in zip(member, aux, strict=True)
+    ]
+
+
+def write_split(split: Split, folder: Path) -> Path:
+    """Write split.json, readable by its owner alone (temporary files are created so)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / MANIFEST, split.manifest())
+    return folder / MANIFEST
+
+
+def read_split(path: Path, samples: Sequence[Sample]) -> Split:
+    """The split of a manifest, filled with ``samples``.
+
+    Raises:
+        SplitError: damaged or changed manifest, an image in two cells, images or captions that differ from the sealed ones.
+    """
+    try:
+        content = read_json(path)
+        protocol, seed = str(content["protocol"]), int(content["seed"])
+        rows = {cell: [(r["file"], r["digest"], r["caption_digest"]) for r in content["cells"][cell]] for cell in CELLS}
+        seal = content["seal"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SplitError(
+            f"'{path}' is not a split manifest of smplora ({type(error).__name__}); write one with 'smplora split'"
+        ) from error
+    cell_of: dict[str, str] = {}
+    for cell, entries in rows.items():
+        for file, digest, _ in entries:
+            if digest in cell_of:
+                raise SplitError(
+                    f"'{path}' has the image {file} twice, in {cell_of[digest]} and in {cell}; write a new split"
+                )
+            cell_of[digest] = cell
+    if seal != _seal(protocol, seed, {cell: [(d, c) for _, d, c in entries] for cell, entries in rows.items()}):
+        raise SplitError(f"'{path}' was changed after it was sealed; write a new split")
+    by_digest = {s.digest: s for s in samples}
+    lost = [file for entries in rows.values() for file, digest, _ in entries if digest not in by_digest]
+    if lost:
+        raise SplitError(
+            f"{len(lost)} images of '{path}' are not in the folder or have changed, {lost[0]} among them; restore them or split anew"
+        )
+    recaptioned = [
+        f for entries in rows.values() for f, d, caption in entries if _digest(by_digest[d].caption) != caption
+    ]
+    if recaptioned:
+        raise SplitError(
+            f"{len(recaptioned)} captions differ from those of '{path}', that of {recaptioned[0]} among them; restore them or split anew"
+        )
+    return Split(protocol, seed, {cell: tuple(by_digest[d] for _, d, _ in rows[cell]) for cell in CELLS})
+
+
+def split(config: SplitConfig) -> Split:
+    """``smplora split``: write the manifest and say what is in it."""
+    result = make_split(read_folder(config), config)
+    path = write_split(result, Path(config.output_dir))
+    print(f"{path}: " + ", ".join(f"{cell} {size}" for cell, size in result.sizes.items()), file=sys.stderr)
+    if config.json:
+        print(json.dumps({"manifest": str(path), "seal": result.seal, "cells": result.sizes}))
+    return result

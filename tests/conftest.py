@@ -1,0 +1,86 @@
+"""Shared fixtures. Everything runs on the CPU with one thread and without a network."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that connects anywhere fails."""
+
+    def refuse(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX:
+            raise AssertionError(f"network access to {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 private digits with captions, an ordinary image folder."""
+    from smplora.examples import write_private_digits
+
+    everything = write_private_digits(tmp_path_factory.mktemp("digits"))
+    folder = tmp_path_factory.mktemp("images")
+    rows = (everything / "metadata.jsonl").read_text().splitlines()[:60]
+    for number in range(60):
+        (folder / f"{number:04d}.png").write_bytes((everything / f"{number:04d}.png").read_bytes())
+    (folder / "metadata.jsonl").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture
+def noise_folder(tmp_path: Path) -> Path:
+    """12 distinct pictures with .txt captions."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"p{k:02d}.png")
+        (folder / f"p{k:02d}.txt").write_text(f"picture {k}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of 6 steps of SMP-LoRA with checkpoints at 3 and 6."""
+    from smplora.train import train
+
+    return train(short_config(image_folder, tmp_path_factory.mktemp("runs") / "smp"), progress=False)
+
+
+def short_config(images: Path, output: Path, **changes: Any) -> Any:
+    """A few steps on the bundled model."""
+    from smplora.config import TrainConfig
+
+    settings: dict[str, Any] = {
+        "train_data_dir": str(images),
+        "output_dir": str(output),
+        "objective": "smp_lora",
+        "aux_size": 10,
+        "train_batch_size": 4,
+        "learning_rate": 1e-3,
+        "proxy_learning_rate": 1e-3,
+        "max_train_steps": 6,
+        "checkpointing_steps": 3,
+        "logging_steps": 2,
+        "device": "cpu",
+    }
+    return TrainConfig(**{**settings, **changes})

@@ -1,0 +1,127 @@
+"""The bundled model is an ordinary diffusers folder, and adapters are ordinary adapter files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from safetensors import safe_open
+
+from smplora.audit import load_subject
+from smplora.config import DataOptions
+from smplora.data import encode, read_folder
+from smplora.errors import CheckpointError
+from smplora.examples import PRETRAINING_DIGITS, caption, digit_images
+from smplora.export import ADAPTER_FILE
+from smplora.models import BUNDLED_FOLDER, load_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> StableDiffusionPipeline:
+    loaded = StableDiffusionPipeline.from_pretrained(BUNDLED_FOLDER, local_files_only=True)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+def test_together_under_six_megabytes() -> None:
+    assert sum(p.stat().st_size for p in BUNDLED_FOLDER.parent.rglob("*") if p.is_file()) < 6_000_000
+    assert not [p for p in BUNDLED_FOLDER.rglob("*") if p.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
+    assert "CC BY 4.0" in (BUNDLED_FOLDER / "README.md").read_text()
+
+
+def test_stock_pipeline_samples_the_digit_that_is_asked_for(pipeline: StableDiffusionPipeline) -> None:
+    """Most samples of each digit 0 to 4 are nearest, in pixels, to the mean picture of that digit."""
+    pictures, labels = digit_images(PRETRAINING_DIGITS)
+    pixels = np.stack([np.asarray(p, dtype=float)[..., 0] for p in pictures])
+    means = np.stack([pixels[np.array(labels) == d].mean(0) for d in PRETRAINING_DIGITS])
+    right = 0
+    for digit in PRETRAINING_DIGITS:
+        rngs = [torch.Generator().manual_seed(i) for i in range(6)]
+        made = pipeline(
+            [caption(digit)] * 6, num_inference_steps=20, guidance_scale=1.0, generator=rngs, output_type="np"
+        ).images
+        distances = ((made[..., 0][:, None] * 255 - means[None]) ** 2).mean((2, 3))
+        right += int((distances.argmin(1) == digit).sum())
+    assert right >= 24, f"{right} of 30"
+
+
+def test_our_sampler_is_the_stock_one(pipeline: StableDiffusionPipeline) -> None:
+    model = load_model("tiny", CPU)
+    prompts = [caption(2), caption(3)]
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    for guidance in (1.0, 3.0):
+        rngs = [torch.Generator().manual_seed(i) for i in (5, 6)]
+        stock = pipeline(
+            prompts, num_inference_steps=5, guidance_scale=guidance, generator=rngs, output_type="np"
+        ).images
+        ours = model.generate(model.encode_captions(prompts), [5, 6], num_inference_steps=5, guidance_scale=guidance)
+        np.testing.assert_allclose(ours.permute(0, 2, 3, 1).numpy(), stock, atol=2e-4)
+
+
+def test_reconstruction_of_digits_it_has_never_seen() -> None:
+    model = load_model("tiny", CPU)
+    pictures, _ = digit_images(range(5, 10))
+    x = torch.from_numpy(np.stack([np.asarray(p) for p in pictures[:100]])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    mean, _ = model.encode_images(x)
+    with torch.no_grad():
+        back = model.vae.decode(mean / model.vae.config.scaling_factor).sample
+    assert (back - x).square().mean() < 0.006
+    assert 0.7 < mean.std() < 1.3
+
+
+def test_captions_in_common_words_and_any_others() -> None:
+    tokenizer = load_model("tiny", CPU).tokenizer
+    assert len(tokenizer("a handwritten five").input_ids) == 5
+    ids = tokenizer("Zürich, 3 naïve cats!").input_ids
+    assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == "zürich,3naïvecats!"
+
+
+def test_encoding_keeps_the_order_and_the_captions(image_folder: Path) -> None:
+    model = load_model("tiny", CPU)
+    samples = read_folder(DataOptions(train_data_dir=str(image_folder)))
+    whole = encode(model, image_folder, samples, 32, batch_size=7)
+    one = encode(model, image_folder, samples[13:14], 32)
+    assert torch.allclose(whole.mean[13], one.mean[0], atol=1e-5)
+    assert torch.allclose(whole.std[13], one.std[0], atol=1e-5)
+    assert torch.allclose(
+        whole.conditioning["encoder_hidden_states"][13], one.conditioning["encoder_hidden_states"][0], atol=1e-5
+    )
+    assert whole.digests[13] == samples[13].digest
+
+
+def test_adapter_loads_in_the_stock_pipeline_with_its_full_effect(
+    trained_run: Path, pipeline: StableDiffusionPipeline
+) -> None:
+    loaded = load_subject(str(trained_run), None, "cpu")
+    z, t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([100, 500])
+    states = loaded.model.encode_captions([caption(5), caption(6)])["encoder_hidden_states"]
+    with torch.no_grad():
+        ours = loaded.model.denoiser(z, t, states).sample
+        base = pipeline.unet(z, t, states).sample
+        pipeline.load_lora_weights(trained_run, weight_name=ADAPTER_FILE)
+        stock = pipeline.unet(z, t, states).sample
+        pipeline.unload_lora_weights()
+    effect = (ours - base).norm()
+    assert effect > 1e-3
+    assert (stock - ours).norm() / effect < 1e-5
+
+
+def test_adapter_file_tells_nothing_about_the_images(trained_run: Path) -> None:
+    with safe_open(trained_run / ADAPTER_FILE, "pt") as file:
+        metadata = file.metadata()
+    assert metadata.keys() == {"format", "lora_adapter_metadata", "smplora_version", "smplora_objective"}
+    assert json.loads(metadata["lora_adapter_metadata"]).keys() == {"unet.r", "unet.lora_alpha", "unet.target_modules"}
+    content = (trained_run / ADAPTER_FILE).read_bytes()
+    assert b"handwritten" not in content
+    assert b".png" not in content
+
+
+def test_wrong_model_folder(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="neither 'tiny', nor a folder in diffusers format"):
+        load_model(str(tmp_path), CPU)

@@ -1,0 +1,277 @@
+"""The real commands: what they write, and one line with exit status 2 for everything that is the user's to mend."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import short_config
+from smplora.cli import main
+from smplora.export import ADAPTER_FILE
+from smplora.train import train
+
+
+def smplora(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "smplora", *arguments], capture_output=True, text=True, check=False, **options
+    )
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run the command in this process; it must print one line and give 2."""
+    assert main(list(arguments)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("smplora: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.fixture(scope="module")
+def audited(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("audited") / "run"
+    shutil.copytree(trained_run, run)
+    assert (
+        main(["audit", "--adapter", str(run), "--num_timesteps", "2", "--noise_pairs", "1", "--error_map_draws", "2"])
+        == 0
+    )
+    return run
+
+
+def test_audit_writes_what_the_docs_say(audited: Path) -> None:
+    content = json.loads((audited / "audit" / "audit.json").read_text())
+    assert content.keys() == {
+        "format",
+        "subject",
+        "split",
+        "settings",
+        "attacks",
+        "verdict",
+        "environment",
+        "elapsed_s",
+    }
+    assert [a["name"] for a in content["attacks"]] == ["error_map", "loss", "calibrated_loss"]
+    assert content["split"]["cells"]["aux_member"] == 10
+    assert content["attacks"][0]["paper_protocol"]["label"].startswith("optimistic")
+    for attack in content["attacks"]:
+        for group in ("test", "aux_members"):
+            numbers = attack[group]
+            assert numbers["auc"]["low"] <= numbers["auc"]["value"] <= numbers["auc"]["high"]
+            assert not numbers["tpr_at_fpr"]["0.001"]["resolvable"]
+    scores = np.load(audited / "audit" / "scores.npz", allow_pickle=False)
+    assert str(scores["adapter_sha256"]) == content["subject"]["adapter_sha256"]
+    assert scores["loss/test"].shape == (20,)
+
+
+def test_audit_of_a_checkpoint_and_evaluation_and_report(
+    audited: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = audited / "checkpoints" / "checkpoint-3"
+    assert (
+        main(["audit", "--adapter", str(checkpoint), "--attacks", "[loss]", "--num_timesteps", "1", "--json", "true"])
+        == 0
+    )
+    assert json.loads(capsys.readouterr().out)["subject"]["label"] == "SMP-LoRA, stopped at step 3"
+    assert (
+        main(
+            [
+                "evaluate",
+                "--adapter",
+                str(audited),
+                "--num_images",
+                "20",
+                "--num_inference_steps",
+                "3",
+                "--json",
+                "true",
+            ]
+        )
+        == 0
+    )
+    quality = json.loads(capsys.readouterr().out)
+    assert quality["against"].keys() == {"held_out", "train"}
+    assert "use KID" in quality["against"]["held_out"]["fid"]["reason"]
+    assert quality["against"]["held_out"]["kid"]["value"] is not None
+    with Image.open(audited / "quality" / "samples.png") as strip, Image.open(audited / "quality" / "real.png") as real:
+        assert strip.size == real.size == (32 * len(quality["captions"]), 32)
+        assert not strip.info
+    assert main(["report", "--runs", f"[{audited}, {checkpoint}]", "--output", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "SMP-LoRA, stopped at step 3" in page
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(trained_run: Path, tmp_path: Path) -> None:
+    common = ("--num_images", "20", "--num_inference_steps", "3")
+    for size in ("20", "7"):
+        assert (
+            main(
+                [
+                    "evaluate",
+                    "--adapter",
+                    str(trained_run),
+                    *common,
+                    "--batch_size",
+                    size,
+                    "--output_dir",
+                    str(tmp_path / size),
+                ]
+            )
+            == 0
+        )
+    pictures = [np.asarray(Image.open(tmp_path / size / "samples.png"), dtype=int) for size in ("20", "7")]
+    assert abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_split_can_be_written_first_and_handed_over(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ("--train_data_dir", str(image_folder))
+    assert (
+        main(
+            ["split", *folder, "--aux_size", "8", "--split_seed", "4", "--output_dir", str(tmp_path), "--json", "true"]
+        )
+        == 0
+    )
+    written = json.loads(capsys.readouterr().out)
+    run = train(
+        short_config(image_folder, tmp_path / "run", split_manifest=written["manifest"], max_train_steps=1),
+        progress=False,
+    )
+    assert json.loads((run / "split.json").read_text())["seal"] == written["seal"]
+
+
+def test_bad_input_of_data(
+    capsys: pytest.CaptureFixture[str], image_folder: Path, tmp_path: Path, noise_folder: Path
+) -> None:
+    output = ("--output_dir", str(tmp_path / "run"))
+    (tmp_path / "empty").mkdir()
+    assert "which is not a folder" in refused(capsys, "train", "--train_data_dir", str(tmp_path / "no"), *output)
+    assert "holds no images" in refused(capsys, "train", "--train_data_dir", str(tmp_path / "empty"), *output)
+    (noise_folder / "p03.txt").unlink()
+    assert "p03.png: no caption" in refused(capsys, "train", "--train_data_dir", str(noise_folder), *output)
+    assert "are 60 images" in refused(
+        capsys, "train", "--train_data_dir", str(image_folder), "--aux_size", "40", *output
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_input_of_options(capsys: pytest.CaptureFixture[str], image_folder: Path, tmp_path: Path) -> None:
+    common = ("--train_data_dir", str(image_folder), "--output_dir", str(tmp_path / "run"))
+    assert "--rank got 0; allowed: 1 or more" in refused(capsys, "train", *common, "--rank", "0")
+    assert "did you mean 'smp_lora'?" in refused(capsys, "train", *common, "--objective", "smplora")
+    (tmp_path / "c.yaml").write_text("learning_rat: 0.1\n")
+    assert "did you mean 'learning_rate'?" in refused(capsys, "train", *common, "--config", str(tmp_path / "c.yaml"))
+    assert "neither 'tiny'" in refused(capsys, "train", *common, "--pretrained_model_name_or_path", str(tmp_path))
+    assert "cannot be used here" in refused(capsys, "train", *common, "--device", "cuda:7")
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_input_of_adapters(capsys: pytest.CaptureFixture[str], trained_run: Path, tmp_path: Path) -> None:
+    assert "is not a run folder" in refused(capsys, "audit", "--adapter", str(tmp_path))
+    assert "checkpoint-3, checkpoint-6" in refused(
+        capsys, "audit", "--adapter", str(trained_run / "checkpoints" / "checkpoint-5")
+    )
+    assert "did you mean 'loss'?" in refused(capsys, "audit", "--adapter", str(trained_run), "--attacks", "[los]")
+    broken = tmp_path / "broken"
+    shutil.copytree(trained_run, broken)
+    (broken / ADAPTER_FILE).write_bytes((broken / ADAPTER_FILE).read_bytes()[:-100])
+    assert "damaged" in refused(capsys, "audit", "--adapter", str(broken))
+    (broken / "DONE.json").unlink()
+    assert "is not finished" in refused(capsys, "audit", "--adapter", str(broken))
+    assert "smplora audit" in refused(
+        capsys, "report", "--runs", f"[{trained_run}]", "--output", str(tmp_path / "x.html")
+    )
+
+
+def test_not_a_number(capsys: pytest.CaptureFixture[str], image_folder: Path, tmp_path: Path) -> None:
+    arguments = (
+        "train",
+        "--train_data_dir",
+        str(image_folder),
+        "--output_dir",
+        str(tmp_path / "run"),
+        "--aux_size",
+        "5",
+    )
+    error = refused_last_line(
+        capsys, *arguments, "--learning_rate", "1e30", "--max_train_steps", "10", "--train_batch_size", "2"
+    )
+    assert "the loss is not a number by step 10; no checkpoint was written" in error
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def refused_last_line(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Like ``refused``, for errors that come while a progress bar is shown."""
+    assert main(list(arguments)) == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_output_folder_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], image_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    arguments = ("train", "--train_data_dir", str(image_folder), "--output_dir")
+    assert "cannot be written" in refused(capsys, *arguments, str(tmp_path / "file" / "run"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("")
+    assert "holds something else" in refused(capsys, *arguments, str(tmp_path / "mine"))
+    if os.geteuid() != 0:  # root may write anywhere
+        (tmp_path / "locked").mkdir(mode=0o500)
+        assert "cannot be written" in refused(capsys, *arguments, str(tmp_path / "locked"))
+    else:
+        assert "/proc/" in refused(capsys, *arguments, "/proc/smplora")
+
+
+def test_full_disk(image_folder: Path, tmp_path: Path) -> None:
+    """A limit on file size stands in for a full disk: the write fails in the middle in the same way."""
+    arguments = [
+        "train",
+        "--train_data_dir",
+        str(image_folder),
+        "--output_dir",
+        str(tmp_path / "run"),
+        "--aux_size",
+        "5",
+        "--max_train_steps",
+        "2",
+    ]
+    result = smplora(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
+    assert result.returncode == 2, result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("smplora: File too large")
+    assert "nothing half-written was kept" in last
+    assert "Traceback" not in result.stderr
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+    assert not list((tmp_path / "run").rglob(".*"))
+
+
+def test_result_on_standard_output_and_everything_else_on_standard_error(image_folder: Path, tmp_path: Path) -> None:
+    arguments = [
+        "train",
+        "--train_data_dir",
+        str(image_folder),
+        "--output_dir",
+        str(tmp_path / "run"),
+        "--aux_size",
+        "5",
+        "--max_train_steps",
+        "2",
+    ]
+    result = smplora(*arguments, "--json", "true")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["step"] == 2
+    assert "step" in result.stderr
+    again = smplora(*arguments)
+    assert again.stdout == ""
+    assert "is complete" in again.stderr

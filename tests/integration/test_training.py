@@ -1,0 +1,183 @@
+"""The loop: exact resume after a real SIGKILL, refusal of changed settings, what the steps compute."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from conftest import short_config
+from smplora import train as loop
+from smplora.config import TrainConfig
+from smplora.errors import CheckpointError, ConfigError, TrainingError
+from smplora.export import ADAPTER_FILE
+from smplora.run import RunFolder, read_config
+
+FLAGS = (
+    "objective",
+    "aux_size",
+    "train_batch_size",
+    "max_train_steps",
+    "checkpointing_steps",
+    "logging_steps",
+    "device",
+)
+PATHS_AND_RATES = ("learning_rate", "proxy_learning_rate", "train_data_dir", "output_dir")
+KILL_AT_FSYNC = """
+import os, signal, sys
+from smplora.cli import main
+real, count = os.fsync, 0
+def fsync(handle):
+    global count
+    count += 1
+    if count == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(handle)
+os.fsync = fsync
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def flags(config: TrainConfig) -> list[str]:
+    return ["train", *(x for name in FLAGS + PATHS_AND_RATES for x in (f"--{name}", str(getattr(config, name))))]
+
+
+def contents(run: Path, step: int) -> dict[str, bytes]:
+    folder = run / "checkpoints" / f"checkpoint-{step}"
+    return {p.name: p.read_bytes() for p in folder.iterdir()} | {"adapter": (run / ADAPTER_FILE).read_bytes()}
+
+
+def test_killed_and_resumed_is_bit_identical(image_folder: Path, tmp_path: Path) -> None:
+    """The real command is killed with SIGKILL three times: between two steps, and twice in the middle of writing a
+    checkpoint. The same command again ends with the adapter, proxy and optimizers of an undisturbed run."""
+    steps = 20
+    settings: dict[str, Any] = {"max_train_steps": steps, "checkpointing_steps": 5, "logging_steps": 3}
+    whole = loop.train(short_config(image_folder, tmp_path / "whole", **settings), progress=False)
+    config = short_config(image_folder, tmp_path / "killed", **settings)
+    run = Path(config.output_dir)
+
+    process = subprocess.Popen([sys.executable, "-m", "smplora", *flags(config)], stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (run / "metrics.jsonl").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
+    reached = []
+    for fsyncs in (13, 11):  # 3 or 4 files at the start, 6 per checkpoint
+        killed = subprocess.run(
+            [sys.executable, "-c", KILL_AT_FSYNC, str(fsyncs), *flags(config)], stderr=subprocess.DEVNULL, check=False
+        )
+        assert killed.returncode == -signal.SIGKILL
+        assert list(run.glob("checkpoints/.checkpoint-*")), "it was to be killed while it wrote a checkpoint"
+        reached.append(steps_of(run)[-1])
+    assert reached[0] < reached[1] < steps
+    subprocess.run([sys.executable, "-m", "smplora", *flags(config)], check=True, stderr=subprocess.DEVNULL)
+
+    assert contents(run, steps) == contents(whole, steps)
+    assert not list(run.glob("checkpoints/.checkpoint-*"))
+    assert [without_time(r) for r in RunFolder(run).metrics()] == [without_time(r) for r in RunFolder(whole).metrics()]
+
+
+def steps_of(run: Path) -> list[int]:
+    return RunFolder(run).steps() if run.exists() else []
+
+
+def without_time(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "elapsed_s"}
+
+
+def test_resume_from_a_named_checkpoint(image_folder: Path, trained_run: Path, tmp_path: Path) -> None:
+    config = short_config(image_folder, tmp_path / "run")
+    run = loop.train(config, progress=False)
+    before = (run / ADAPTER_FILE).read_bytes()
+    again = short_config(image_folder, run, resume_from_checkpoint="checkpoint-3")
+    loop.train(again, progress=False)
+    assert (run / ADAPTER_FILE).read_bytes() == before == (trained_run / ADAPTER_FILE).read_bytes()
+    with pytest.raises(CheckpointError, match="allowed: latest, or one of this run: checkpoint-3, checkpoint-6"):
+        loop.train(short_config(image_folder, run, resume_from_checkpoint="checkpoint-4"), progress=False)
+
+
+def test_changed_settings_are_refused_with_the_differences(image_folder: Path, trained_run: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in trained_run.rglob("*")}
+    with pytest.raises(ConfigError) as error:
+        loop.train(short_config(image_folder, trained_run, rank=8, mi_lambda=0.5), progress=False)
+    assert "2 problems" in str(error.value)
+    assert "rank was 4, now 8" in str(error.value)
+    assert "mi_lambda was 0.05, now 0.5" in str(error.value)
+    assert before == {p: p.stat().st_mtime_ns for p in trained_run.rglob("*")}
+
+
+def test_run_folder_is_complete(trained_run: Path, image_folder: Path) -> None:
+    assert {p.name for p in trained_run.iterdir()} == {
+        "config.yaml", "environment.json", "split.json", "metrics.jsonl", "checkpoints", ADAPTER_FILE, "DONE.json",
+    }  # fmt: skip
+    assert read_config(trained_run, TrainConfig) == short_config(image_folder, trained_run)
+    rows = [json.loads(line) for line in (trained_run / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows] == [2, 3, 4, 6]
+    assert all(r["mi_gain"] < 0 and 0 <= r["proxy_accuracy"] <= 1 and r["grad_norm"] > 0 for r in rows)
+
+
+def test_checkpoint_limit(image_folder: Path, tmp_path: Path) -> None:
+    config = short_config(image_folder, tmp_path / "run", checkpointing_steps=1, checkpoints_total_limit=2)
+    assert RunFolder(loop.train(config, progress=False)).steps() == [5, 6]
+
+
+def test_lambda_zero_is_lora(image_folder: Path, tmp_path: Path) -> None:
+    """With lambda = 0 MP-LoRA's whole run is LoRA's, bit for bit: the proxy's draws and steps touch nothing else."""
+    runs = [
+        loop.train(short_config(image_folder, tmp_path / name, objective=name, mi_lambda=0.0), progress=False)
+        for name in ("lora", "mp_lora")
+    ]
+    first, second = (load_file(run / ADAPTER_FILE) for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_lambda_matters(image_folder: Path, tmp_path: Path, trained_run: Path) -> None:
+    other = loop.train(short_config(image_folder, tmp_path / "run", mi_lambda=1.0), progress=False)
+    first, second = (load_file(run / ADAPTER_FILE) for run in (trained_run, other))
+    assert not all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_not_a_number_stops_the_run_and_keeps_no_bad_checkpoint(image_folder: Path, tmp_path: Path) -> None:
+    config = short_config(image_folder, tmp_path / "run", learning_rate=1e30, max_train_steps=12)
+    with pytest.raises(TrainingError, match=r"not a number by step \d+; .*lower --learning_rate"):
+        loop.train(config, progress=False)
+    run = Path(config.output_dir)
+    assert not (run / "DONE.json").exists()
+    assert not (run / ADAPTER_FILE).exists()
+    for step in RunFolder(run).steps():
+        tensors = load_file(run / "checkpoints" / f"checkpoint-{step}" / ADAPTER_FILE)
+        assert all(t.isfinite().all() for t in tensors.values())
+
+
+class CountTransfers(TorchDispatchMode):
+    """Counts reads of device values by the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_host_synchronisation_per_step(image_folder: Path, tmp_path: Path) -> None:
+    counts = []
+    for steps in (10, 30):
+        config = short_config(
+            image_folder, tmp_path / str(steps), max_train_steps=steps, logging_steps=1000, checkpointing_steps=1000
+        )
+        with CountTransfers() as counter:
+            loop.train(config, progress=False)
+        counts.append(counter.count)
+    assert counts[0] > 0, "the log at the end reads values"
+    assert counts[1] == counts[0]

@@ -1,0 +1,108 @@
+"""Options: every problem in one message, nothing else on the way."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from smplora.cli import VERBS, main, overview, parse, parser_of
+from smplora.errors import ConfigError
+
+
+def problems(*arguments: str, verb: str = "train") -> str:
+    with pytest.raises(ConfigError) as error:
+        parse(verb, list(arguments))
+    return str(error.value)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    (tmp_path / "images").mkdir()
+    return str(tmp_path / "images")
+
+
+def test_flags(folder: str) -> None:
+    config = parse("train", ["--train_data_dir", folder, "--rank", "8", "--learning_rate=3e-4", "--mi_lambda", "1"])
+    assert (config.rank, config.learning_rate, config.mi_lambda) == (8, 3e-4, 1.0)
+
+
+def test_yaml_and_flags_win(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"train_data_dir": folder, "rank": 8, "seed": 5}))
+    config = parse("train", ["--config", str(tmp_path / "c.yaml"), "--rank", "16"])
+    assert (config.rank, config.seed) == (16, 5)
+
+
+def test_lists(tmp_path: Path) -> None:
+    assert parse("audit", ["--adapter", "x", "--attacks", "[loss]"]).attacks == ["loss"]
+
+
+def test_all_problems_at_once(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("learnin_rate: 1\nsplit_protocol: coins\nrank: 0\n")
+    message = problems(
+        "--config", str(tmp_path / "c.yaml"), "--objctive", "lora", "--objective", "smplora", "--seed", "x"
+    )
+    for part in (
+        "7 problems",
+        "no option 'learnin_rate' (did you mean 'learning_rate'?)",
+        "--split_protocol got 'coins'",
+        "no option 'objctive' (did you mean 'objective'?)",
+        "--objective got 'smplora' (did you mean 'smp_lora'?); allowed: lora, mp_lora, smp_lora",
+        "--seed got 'x'",
+        "--rank got 0; allowed: 1 or more",
+        "--train_data_dir is missing",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--train_data_dir", "/nowhere"], "--train_data_dir got '/nowhere', which is not a folder"),
+        (["--config", "/nowhere.yaml"], "--config got '/nowhere.yaml', which cannot be read"),
+        (["--rank"], "--rank got no value"),
+        (["rank", "3"], "'rank' where an option was expected"),
+        (["--mi_lambda", "-1"], "--mi_lambda got -1.0; allowed: 0 or more"),
+        (["--mi_lambda", ".nan"], "--mi_lambda got nan; allowed: 0 or more"),
+        (["--learning_rate", "0"], "--learning_rate got 0.0; allowed: above 0"),
+        (["--split_protocol", "coin", "--aux_size", "5"], "--aux_size got 5; --split_protocol coin has no fixed sizes"),
+    ],
+)
+def test_messages(arguments: list[str], message: str) -> None:
+    assert message in problems(*arguments)
+
+
+def test_a_single_problem_is_a_single_line(folder: str) -> None:
+    assert problems("--train_data_dir", folder, "--rank", "0").splitlines() == [
+        "train cannot start: --rank got 0; allowed: 1 or more"
+    ]
+
+
+def test_exit_status_and_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "smplora: unknown command 'trian' (did you mean 'train'?); allowed: " + ", ".join(VERBS) + "\n"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_teaches(verb: str) -> None:
+    text = " ".join(parser_of(verb).format_help().split())
+    assert "example: smplora" in text
+    for option in fields(VERBS[verb].options):
+        assert f"--{option.name}" in text
+    empty = [a.dest for a in parser_of(verb)._actions if not a.help]
+    assert not empty, f"options without a help text: {empty}"
+
+
+def test_overview_names_every_verb() -> None:
+    assert all(name in overview() for name in VERBS)
+
+
+def test_print_config(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--rank", "8", "--print_config"])
+    assert stop.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)["rank"] == 8

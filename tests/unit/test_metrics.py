@@ -1,0 +1,498 @@
+"""Statistics of membership inference, against scikit-learn, SciPy, brute force and cases worked by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from scipy.stats import binomtest, norm
+from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_curve as sklearn_roc_curve
+
+from smplora import metrics
+from smplora.metrics import Interval
+
+Sample = tuple[NDArray[np.float64], NDArray[np.bool_]]
+
+
+def labels(m: int, n: int) -> NDArray[np.bool_]:
+    return np.arange(m + n) < m
+
+
+def draw(seed: int, m: int = 23, n: int = 31, shift: float = 0.8, tied: bool = False) -> Sample:
+    """Shuffled normal scores; ``tied`` ones take about ten values."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(m + n)
+    member = labels(m, n)[order]
+    scores = rng.normal(size=m + n) + shift * member
+    return (np.round(2 * scores) / 2 if tied else scores), member
+
+
+def wins(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """[m, n] of 1, 1/2, 0: does member i beat non-member j?"""
+    inside, outside = scores[member][:, None], scores[~member][None, :]
+    return (inside > outside) + 0.5 * (inside == outside)
+
+
+SAMPLES = [draw(seed, tied=tied) for seed in range(5) for tied in (False, True)]
+
+
+# ROC and AUC
+
+
+@pytest.mark.parametrize(("scores", "member"), SAMPLES)
+def test_roc_and_auc_agree_with_sklearn(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
+    roc = metrics.roc_curve(scores, member)
+    fpr, tpr, thresholds = sklearn_roc_curve(member, scores, drop_intermediate=False)
+    np.testing.assert_allclose(roc.fpr, fpr, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(roc.tpr, tpr, rtol=0, atol=1e-15)
+    np.testing.assert_array_equal(roc.thresholds, thresholds)
+    assert metrics.auc(scores, member) == pytest.approx(roc_auc_score(member, scores), abs=1e-14)
+    assert metrics.auc(scores, member) == pytest.approx(np.trapezoid(roc.tpr, roc.fpr), abs=1e-14)
+
+
+@pytest.mark.parametrize(("scores", "member"), SAMPLES)
+def test_roc_and_auc_agree_with_brute_force(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
+    roc = metrics.roc_curve(scores, member)
+    assert roc.thresholds.size == np.unique(scores).size + 1
+    for fpr, tpr, threshold in zip(roc.fpr, roc.tpr, roc.thresholds, strict=True):
+        assert fpr == np.mean(scores[~member] >= threshold)
+        assert tpr == np.mean(scores[member] >= threshold)
+    assert metrics.auc(scores, member) == pytest.approx(wins(scores, member).mean(), abs=1e-14)
+
+
+def test_roc_gives_tied_scores_one_point() -> None:
+    roc = metrics.roc_curve([2.0, 1.0, 1.0, 0.0, 2.0], [True, True, False, False, True])
+    assert roc.thresholds.tolist() == [math.inf, 2.0, 1.0, 0.0]
+    assert roc.fpr.tolist() == [0.0, 0.0, 0.5, 1.0]
+    assert roc.tpr == pytest.approx([0.0, 2 / 3, 1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("scores", "member", "expected"),
+    [
+        ([1.0, 0.0], [True, False], 1.0),
+        ([0.0, 1.0], [True, False], 0.0),
+        ([1.0, 1.0], [True, False], 0.5),
+        ([1.0, 2.0, 3.0], [False, True, False], 0.5),
+        ([1.0, 2.0, 2.0], [False, True, False], 0.75),
+        ([0.0, -0.0, -1.0], [True, False, False], 0.75),
+    ],
+)
+def test_auc_of_two_and_three_samples(scores: list[float], member: list[bool], expected: float) -> None:
+    assert metrics.auc(scores, member) == expected
+    roc = metrics.roc_curve(scores, member)
+    assert (roc.fpr[0], roc.tpr[0], roc.fpr[-1], roc.tpr[-1]) == (0, 0, 1, 1)
+    interval = metrics.delong_interval(scores, member)
+    assert interval.value == expected
+    assert 0 <= interval.low <= expected <= interval.high <= 1
+    assert interval.high - interval.low >= 0.95  # two samples say next to nothing
+
+
+# Intervals
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+@pytest.mark.parametrize(("scores", "member"), SAMPLES)
+def test_delong_agrees_with_placement_values(
+    scores: NDArray[np.float64], member: NDArray[np.bool_], level: float
+) -> None:
+    beats = wins(scores, member)
+    m, n = beats.shape
+    area = beats.mean()
+    variance_in = sum((beats[i].mean() - area) ** 2 for i in range(m)) / (m - 1)
+    variance_out = sum((beats[:, j].mean() - area) ** 2 for j in range(n)) / (n - 1)
+    error = math.sqrt(variance_in / m + variance_out / n)
+    half = norm.ppf((1 + level) / 2) * error / (area * (1 - area))
+
+    interval = metrics.delong_interval(scores, member, level)
+    assert interval.method == "DeLong"
+    assert interval.value == pytest.approx(area, abs=1e-14)
+    assert interval.low == pytest.approx(expit(logit(area) - half), abs=1e-12)
+    assert interval.high == pytest.approx(expit(logit(area) + half), abs=1e-12)
+
+
+def coverage(m: int, n: int, area: float, runs: int, seed: int) -> tuple[float, float, float]:
+    """Shares of normal samples whose interval holds the true AUC, lies below it and lies above it."""
+    rng = np.random.default_rng(seed)
+    member = labels(m, n)
+    all_scores = rng.normal(size=(runs, m + n)) + math.sqrt(2) * norm.ppf(area) * member
+    intervals = [metrics.delong_interval(scores, member) for scores in all_scores]
+    below = float(np.mean([i.high < area for i in intervals]))
+    above = float(np.mean([i.low > area for i in intervals]))
+    return 1 - below - above, below, above
+
+
+@pytest.mark.parametrize(("m", "n", "area"), [(50, 50, 0.5), (50, 50, 0.8), (30, 60, 0.95), (150, 150, 0.65)])
+def test_delong_covers_the_true_auc(m: int, n: int, area: float) -> None:
+    inside, below, above = coverage(m, n, area, runs=1200, seed=7)
+    assert 0.93 <= inside <= 0.975
+    assert max(below, above) <= 0.045  # and misses on both sides alike
+
+
+@pytest.mark.parametrize(("m", "n", "area"), [(50, 50, 0.985), (50, 50, 0.999), (12, 40, 0.97), (8, 8, 0.97)])
+def test_interval_covers_where_the_auc_is_often_one(m: int, n: int, area: float) -> None:
+    inside, _, _ = coverage(m, n, area, runs=1200, seed=8)
+    assert inside >= 0.91
+
+
+@pytest.mark.parametrize(("m", "n"), [(50, 50), (7, 90), (1, 30), (2, 2), (1, 1)])
+def test_bound_at_auc_one_is_exact_or_conservative(m: int, n: int) -> None:
+    scores = np.concatenate([np.full(m, 2.0) + np.arange(m), -np.arange(n)])
+    perfect = metrics.delong_interval(scores, labels(m, n))
+    assert (perfect.value, perfect.high, perfect.method) == (1.0, 1.0, "Clopper-Pearson")
+    assert perfect.low == pytest.approx(0.025 ** (1 / min(m, n)), rel=1e-9)
+    inverted = metrics.delong_interval(-scores, labels(m, n))
+    assert (inverted.value, inverted.low) == (0.0, 0.0)
+    assert inverted.high == pytest.approx(1 - perfect.low, rel=1e-9)
+
+
+def test_bound_at_auc_one_holds_in_the_worst_case() -> None:
+    """A member beats all non-members or none: no shape makes AUC = 1 likelier, and the bound is just wide enough."""
+    m, n, runs = 12, 40, 3000
+    scores, member = np.r_[np.ones(m), np.zeros(n)], labels(m, n)
+    area = metrics.delong_interval(scores, member).low - 1e-6
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for won in rng.random((runs, m)) < area:
+        scores[:m] = np.where(won, 1, -1)
+        wrong += metrics.delong_interval(scores, member).low > area
+    assert 0.017 < wrong / runs < 0.033
+
+
+def test_equal_scores_give_half_and_a_wide_interval() -> None:
+    interval = metrics.delong_interval(np.full(41, 0.1), labels(21, 20))
+    expected = binomtest(10, 20).proportion_ci(method="exact")
+    assert interval.value == 0.5
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    odd = metrics.delong_interval(np.full(42, 0.1), labels(21, 21))  # rounds outwards: 10 and 11 of 21
+    assert odd.low == pytest.approx(binomtest(10, 21).proportion_ci().low, abs=1e-9)
+    assert odd.high == pytest.approx(binomtest(11, 21).proportion_ci().high, abs=1e-9)
+
+
+def test_bootstrap_agrees_with_naive_resampling_and_delong() -> None:
+    scores, member = draw(3, m=60, n=80, tied=True)
+    interval = metrics.bootstrap_interval(scores, member, np.random.default_rng(0), resamples=3000)
+    rng, beats = np.random.default_rng(1), wins(scores, member)
+    naive = [beats[rng.integers(60, size=60)][:, rng.integers(80, size=80)].mean() for _ in range(3000)]
+    assert interval.value == metrics.auc(scores, member)
+    assert (interval.low, interval.high) == pytest.approx(np.quantile(naive, [0.025, 0.975]), abs=0.008)
+    delong = metrics.delong_interval(scores, member)
+    assert (interval.low, interval.high) == pytest.approx((delong.low, delong.high), abs=0.02)
+    narrow = metrics.bootstrap_interval(scores, member, np.random.default_rng(0), level=0.5, resamples=500)
+    assert interval.low < narrow.low < interval.value < narrow.high < interval.high
+
+
+def test_bootstrap_depends_on_its_generator_alone() -> None:
+    scores, member = draw(4)
+    first, again, other = (
+        metrics.bootstrap_interval(scores, member, np.random.default_rng(seed), resamples=200) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_clopper_pearson_known_answers() -> None:
+    few, more = metrics.clopper_pearson(2, 200), metrics.clopper_pearson(10, 1000)
+    assert (few.value, round(few.low, 4), round(few.high, 4)) == (0.01, 0.0012, 0.0357)
+    assert (more.value, round(more.low, 4), round(more.high, 4)) == (0.01, 0.0048, 0.0183)
+    assert few.method == "Clopper-Pearson"
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (0, 50), (50, 50), (1, 50), (49, 50), (300, 777)])
+def test_clopper_pearson_agrees_with_scipy(successes: int, trials: int, level: float) -> None:
+    interval = metrics.clopper_pearson(successes, trials, level)
+    expected = binomtest(successes, trials).proportion_ci(level, method="exact")
+    assert interval.value == successes / trials
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_interval_as_dict() -> None:
+    assert Interval(0.5, 0.25, 0.75, "DeLong").as_dict() == {
+        "value": 0.5,
+        "low": 0.25,
+        "high": 0.75,
+        "method": "DeLong",
+    }
+
+
+@pytest.mark.parametrize(
+    ("area", "deviation"),
+    [
+        ((0.75, 0.625, 0.875), (0.5, 0.25, 0.75)),
+        ((0.25, 0.125, 0.375), (0.5, 0.25, 0.75)),
+        ((0.625, 0.375, 0.75), (0.25, 0.0, 0.5)),
+        ((0.5, 0.125, 0.75), (0.0, 0.0, 0.75)),
+        ((0.75, 0.5, 1.0), (0.5, 0.0, 1.0)),
+        ((0.0, 0.0, 0.25), (1.0, 0.5, 1.0)),
+    ],
+)
+def test_auc_deviation(area: tuple[float, float, float], deviation: tuple[float, float, float]) -> None:
+    assert metrics.auc_deviation(Interval(*area, method="m")) == Interval(*deviation, method="m")
+
+
+# TPR at a fixed FPR
+
+
+def test_tpr_never_takes_the_nearest_fpr() -> None:
+    # 10 non-members; below the score 9 the FPR jumps from 0 to 0.2, which is nearer to 0.15 than 0 is.
+    scores = [10.0, 9.0, 9.0, 9.0, 8.0] + [9.0, 9.0] + [0.0] * 8
+    member = [True] * 5 + [False] * 10
+    assert metrics.tpr_at_fpr(scores, member, 0.15).value == 0.2
+    assert metrics.tpr_at_fpr(scores, member, 0.2).value == 1.0  # exactly at the target is allowed, and so is score 8
+    assert metrics.tpr_at_fpr(scores, member, 0.199).value == 0.2
+    assert metrics.tpr_at_fpr(scores[1:], member[1:], 0.15).value == 0.0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_tpr_is_the_best_that_the_target_allows(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    m, n = (int(size) for size in rng.integers(1, 60, size=2))
+    scores, member = draw(seed, m, n, tied=seed % 2 == 0)
+    for fpr in ("0.001", "0.01", "0.05", "0.1", "0.3", "1"):
+        found = metrics.tpr_at_fpr(scores, member, float(fpr))
+        allowed = [0.0]
+        for threshold in scores:
+            if Fraction(int(np.sum(scores[~member] >= threshold)), n) <= Fraction(fpr):
+                allowed.append(float(np.mean(scores[member] >= threshold)))
+        assert found.value == max(allowed)
+
+
+def test_tpr_interval_is_of_the_members() -> None:
+    scores, member = draw(1, m=40, n=100, shift=1.5)
+    rate = metrics.tpr_at_fpr(scores, member, 0.1)
+    expected = metrics.clopper_pearson(round(rate.value * 40), 40)
+    assert 0 < rate.value < 1
+    assert (rate.value, rate.low, rate.high) == (expected.value, expected.low, expected.high)
+    assert rate.fpr == 0.1
+
+
+@pytest.mark.parametrize(
+    ("fpr", "needed"),
+    [(0.1, 50), (0.05, 100), (0.01, 500), (0.001, 5000), (1e-4, 50_000), (0.3, 17), (0.07, 72), (0.7, 8), (1.0, 5)],
+)
+def test_needs_nonmembers_and_resolvable(fpr: float, needed: int) -> None:
+    for n, resolvable in ((needed - 1, False), (needed, True)):
+        rate = metrics.tpr_at_fpr(np.r_[1.0, np.zeros(n)], labels(1, n), fpr)
+        assert rate.needs_nonmembers == needed
+        assert rate.resolvable is resolvable
+        known = rate.as_dict()
+        assert known["needs_nonmembers"] == needed
+        assert known["resolvable"] is resolvable
+        assert [known[name] for name in ("value", "low", "high")] == (
+            [1.0, rate.low, 1.0] if resolvable else [None, None, None]
+        )
+
+
+def test_numpy_floats_mean_their_decimal_too() -> None:
+    rate = metrics.tpr_at_fpr([1.0, 0.0], [True, False], np.float64(0.001))
+    assert rate.needs_nonmembers == 5000
+
+
+# Thresholds
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("scores", "member", "expected"),
+    [
+        ([0.0, 1.0, 3.0, 4.0], [0, 0, 1, 1], 2.0),  # midway in the gap
+        ([0.0, 1.0, 2.0, 4.0, 5.0], [0, 0, 1, 0, 1], 1.5),  # TPR - FPR is 2/3 here, 1/2 at 4.5
+        ([0.0, 4.0, 5.0, 9.0, 10.0], [0, 1, 0, 0, 1], 9.5),  # 1/2 here, 1/3 at 2
+        ([0.0, 2.0, 3.0, 5.0], [0, 1, 0, 1], 4.0),  # 1 and 4 tie in accuracy and gap: the higher one
+        ([0.0, 4.0, 5.0, 6.0], [0, 1, 0, 1], 2.0),  # tie: the wider gap
+        ([0.0, 1.0, 5.0, 7.0], [0, 1, 0, 1], 6.0),  # tie: the wider gap, on the other side
+        ([0.0, 1.0], [1, 0], math.nextafter(1.0, 2.0)),  # inverted: nothing beats accusing nobody
+        ([3.0, 3.0, 3.0], [1, 0, 1], math.nextafter(3.0, 4.0)),  # no information
+        ([1.0, math.nextafter(1.0, 2.0)], [0, 1], math.nextafter(1.0, 2.0)),  # no float in between
+        ([-1.7e308, 1.7e308], [0, 1], 0.0),  # the difference would overflow
+        ([1.5e308, 1.7e308], [0, 1], 1.6e308),  # and here the sum
+    ],
+)
+def test_best_threshold_by_hand(scores: list[float], member: list[int], expected: float) -> None:
+    assert metrics.best_threshold(scores, np.array(member, dtype=bool)) == expected
+
+
+@pytest.mark.parametrize(("scores", "member"), SAMPLES)
+def test_best_threshold_is_best_and_between_scores(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
+    def balanced(threshold: float) -> float:
+        return float(np.mean(scores[member] >= threshold) + np.mean(scores[~member] < threshold)) / 2
+
+    threshold = metrics.best_threshold(scores, member)
+    assert balanced(threshold) == pytest.approx(max(balanced(t) for t in scores), abs=1e-14)
+    assert threshold - scores[scores < threshold].max() == pytest.approx(scores[scores >= threshold].min() - threshold)
+
+
+def test_best_threshold_weighs_the_classes_equally() -> None:
+    # 30 non-members at 0 and 5 at 2; 2 members at 1, 1 at 3. Plain accuracy would take 2.5.
+    scores = np.r_[np.zeros(30), np.full(5, 2.0), 1.0, 1.0, 3.0]
+    assert metrics.best_threshold(scores, ~labels(35, 3)) == 0.5
+
+
+def test_attack_success_rate() -> None:
+    scores, member = [0.0, 1.0, 2.0, 3.0, 4.0], [False, True, False, True, True]
+    rate = metrics.attack_success_rate(scores, member, 2.0)  # a score on the threshold is called a member
+    assert rate == metrics.clopper_pearson(3, 5)
+    assert metrics.attack_success_rate(scores, member, 2.5) == metrics.clopper_pearson(4, 5)
+    assert metrics.attack_success_rate(scores, member, math.inf) == metrics.clopper_pearson(2, 5)  # plain accuracy
+
+
+# Permutations
+
+
+def test_permutation_p_is_uniform_under_the_null() -> None:
+    rng = np.random.default_rng(0)
+    member = labels(15, 20)
+    values = np.array([metrics.permutation_p_value(rng.normal(size=35), member, rng, 99) for _ in range(600)])
+    for alpha in (0.05, 0.2, 0.5, 0.8):
+        assert np.mean(values <= alpha) == pytest.approx(alpha, abs=3.5 * math.sqrt(alpha * (1 - alpha) / 600))
+    assert values.min() >= 0.01
+
+
+def test_permutation_p_agrees_with_all_permutations() -> None:
+    # 20 ways to choose 3 of 6: two give an AUC of 0 or 1, four are at least as far out as 8/9.
+    scores, rng = np.arange(6.0), np.random.default_rng(0)
+    top = np.array([False, False, False, True, True, True])
+    assert metrics.permutation_p_value(scores, top, rng, 4000) == pytest.approx(2 / 20, abs=0.02)
+    assert metrics.permutation_p_value(scores, ~top, rng, 4000) == pytest.approx(2 / 20, abs=0.02)
+    mixed = np.array([False, False, True, False, True, True])
+    assert metrics.permutation_p_value(scores, mixed, rng, 4000) == pytest.approx(4 / 20, abs=0.025)
+
+
+def test_permutation_p_extremes() -> None:
+    rng = np.random.default_rng(0)
+    scores, member = np.r_[np.ones(30), np.zeros(30)], labels(30, 30)
+    assert metrics.permutation_p_value(scores, member, rng, 199) == 1 / 200
+    assert metrics.permutation_p_value(-scores, member, rng, 199) == 1 / 200  # two-sided
+    assert metrics.permutation_p_value(np.full(60, 0.1), member, rng, 199) == 1.0  # ties count as equally far
+
+
+# Summary
+
+
+def test_summary_has_the_documented_shape() -> None:
+    scores, member = draw(2, m=60, n=500, shift=1.2)
+    found = metrics.summary(scores, member, 0.6)
+    assert list(found) == ["n_members", "n_nonmembers", "auc", "auc_deviation", "asr", "tpr_at_fpr", "roc"]
+    assert (found["n_members"], found["n_nonmembers"]) == (60, 500)
+    area = metrics.delong_interval(scores, member)
+    assert found["auc"] == {"value": area.value, "low": area.low, "high": area.high, "method": "DeLong"}
+    assert found["auc_deviation"] == pytest.approx(
+        {"value": 2 * area.value - 1, "low": 2 * area.low - 1, "high": 2 * area.high - 1}
+    )
+    rate = metrics.attack_success_rate(scores, member, 0.6)
+    assert found["asr"] == {"value": rate.value, "low": rate.low, "high": rate.high}
+    assert list(found["tpr_at_fpr"]) == ["0.001", "0.01", "0.05", "0.1"]
+    for fpr, rates in found["tpr_at_fpr"].items():
+        assert rates == metrics.tpr_at_fpr(scores, member, float(fpr)).as_dict()
+        assert list(rates) == ["value", "low", "high", "resolvable", "needs_nonmembers"]
+    assert [rates["resolvable"] for rates in found["tpr_at_fpr"].values()] == [False, True, True, True]
+    assert list(found["roc"]) == ["fpr", "tpr"]
+
+
+@pytest.mark.parametrize("sample", [*SAMPLES, (np.array([1.0, 0.0]), labels(1, 1)), (np.zeros(9), labels(4, 5))])
+def test_summary_survives_strict_json(sample: Sample) -> None:
+    found = metrics.summary(*sample, threshold=0.5)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+@pytest.mark.parametrize(("scores", "member"), SAMPLES)
+def test_summary_thins_the_roc_without_loss(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
+    thin, full = metrics.summary(scores, member, 0.0)["roc"], metrics.roc_curve(scores, member)
+    points, kept = set(zip(full.fpr, full.tpr, strict=True)), list(zip(thin["fpr"], thin["tpr"], strict=True))
+    assert set(kept) <= points
+    for fpr, tpr in points - set(kept):  # every dropped point lies on a segment of the thinned curve
+        gaps = [
+            abs((c - a) * (tpr - b) - (d - b) * (fpr - a))
+            for (a, b), (c, d) in pairwise(kept)
+            if a <= fpr <= c and b <= tpr <= d
+        ]
+        assert min(gaps, default=1.0) < 1e-12
+    for (a, b), (c, d), (e, f) in zip(kept[:-2], kept[1:-1], kept[2:], strict=True):
+        assert abs((c - a) * (f - d) - (d - b) * (e - c)) > 1e-9  # and every point that is left is a corner
+
+
+def test_thinning_keeps_corners_only() -> None:
+    found = metrics.summary([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], [True, True, False, False, False, True], 2.5)
+    assert found["roc"]["fpr"] == [0.0, 0.0, 1.0, 1.0]
+    assert found["roc"]["tpr"] == pytest.approx([0.0, 2 / 3, 2 / 3, 1.0])
+
+
+# Bad input
+
+TAKES_SCORES: list[Callable[[Any, Any], object]] = [
+    metrics.roc_curve,
+    metrics.auc,
+    metrics.delong_interval,
+    lambda s, y: metrics.bootstrap_interval(s, y, np.random.default_rng(0)),
+    lambda s, y: metrics.tpr_at_fpr(s, y, 0.1),
+    metrics.best_threshold,
+    lambda s, y: metrics.attack_success_rate(s, y, 0.5),
+    lambda s, y: metrics.permutation_p_value(s, y, np.random.default_rng(0), 9),
+    lambda s, y: metrics.summary(s, y, 0.5),
+]
+
+
+@pytest.mark.parametrize("statistic", TAKES_SCORES)
+@pytest.mark.parametrize(
+    ("scores", "member", "message"),
+    [
+        ([1.0, math.nan, 0.0], [True, False, False], "1 of 3 scores are NaN or infinite"),
+        ([math.inf, -math.inf, 0.0], [True, False, False], "2 of 3 scores"),
+        ([1.0, 2.0], [True, True], "need members and non-members, got 2 and 0"),
+        ([1.0, 2.0], [False, False], "got 0 and 2"),
+        ([], [], "got 0 and 0"),
+        ([1.0, 2.0], [True, False, False], "both be [n], got shapes (2,) and (3,)"),
+        ([[1.0], [2.0]], [[True], [False]], "both be [n], got shapes (2, 1) and (2, 1)"),
+        ([1.0, 2.0], [1, 0], "is_member must be boolean"),
+    ],
+)
+def test_bad_samples_raise(
+    statistic: Callable[[Any, Any], object], scores: list[Any], member: list[Any], message: str
+) -> None:
+    with pytest.raises(ValueError) as raised:
+        statistic(scores, member)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s, y, r: metrics.delong_interval(s, y, 1.0), "level must lie in"),
+        (lambda s, y, r: metrics.delong_interval(s, y, 95), "level must lie in"),
+        (lambda s, y, r: metrics.bootstrap_interval(s, y, r, level=0.0), "level must lie in"),
+        (lambda s, y, r: metrics.bootstrap_interval(s, y, r, resamples=0), "resamples must be at least 1"),
+        (lambda s, y, r: metrics.permutation_p_value(s, y, r, 0), "permutations must be at least 1"),
+        (lambda s, y, r: metrics.tpr_at_fpr(s, y, 0.0), "fpr must lie in"),
+        (lambda s, y, r: metrics.tpr_at_fpr(s, y, 1.5), "fpr must lie in"),
+        (lambda s, y, r: metrics.tpr_at_fpr(s, y, math.nan), "fpr must lie in"),
+        (lambda s, y, r: metrics.attack_success_rate(s, y, math.nan), "threshold is NaN"),
+        (lambda s, y, r: metrics.summary(s, y, math.nan), "threshold is NaN"),
+        (lambda s, y, r: metrics.clopper_pearson(3, 2), "got 3 of 2"),
+        (lambda s, y, r: metrics.clopper_pearson(-1, 2), "got -1 of 2"),
+        (lambda s, y, r: metrics.clopper_pearson(0, 0), "got 0 of 0"),
+        (lambda s, y, r: metrics.clopper_pearson(1, 2, level=0.0), "level must lie in"),
+    ],
+)
+def test_bad_settings_raise(call: Callable[[Any, Any, np.random.Generator], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call([1.0, 0.0, 2.0], [True, False, False], np.random.default_rng(0))
+
+
+def test_input_is_left_alone_and_order_does_not_matter() -> None:
+    scores, member = draw(5, tied=True)
+    before = scores.copy()
+    first = metrics.summary(scores, member, 0.4)
+    np.testing.assert_array_equal(scores, before)
+    order = np.random.default_rng(0).permutation(scores.size)
+    assert metrics.summary(scores[order], member[order], 0.4) == first
+    assert metrics.best_threshold(scores[order], member[order]) == metrics.best_threshold(scores, member)

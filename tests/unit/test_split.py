@@ -1,0 +1,112 @@
+"""The cells: disjoint, sealed, reproducible, refused when anything changed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from smplora.config import SplitOptions
+from smplora.data import Sample
+from smplora.errors import SplitError
+from smplora.split import CELLS, make_split, read_split, write_split
+
+POOL = [Sample(f"{i}.png", f"caption {i}", f"digest{i:04d}") for i in range(100)]
+
+
+def test_fixed_sizes_and_disjoint() -> None:
+    split = make_split(POOL, SplitOptions(aux_size=12, test_size=9, reference_size=20))
+    assert split.sizes == {
+        "aux_member": 12,
+        "test_member": 9,
+        "aux_nonmember": 12,
+        "test_nonmember": 9,
+        "reference": 20,
+    }
+    assert max(Counter(s.digest for cell in CELLS for s in split.cells[cell]).values()) == 1
+    assert split.train == split.cells["aux_member"] + split.cells["test_member"]
+
+
+def test_defaults_use_everything() -> None:
+    split = make_split(POOL, SplitOptions())
+    assert split.sizes == {
+        "aux_member": 20,
+        "test_member": 20,
+        "aux_nonmember": 20,
+        "test_nonmember": 20,
+        "reference": 20,
+    }
+
+
+def test_coin_is_fair_and_independent() -> None:
+    pool = [Sample(f"{i}.png", "c", f"{i:05d}") for i in range(4000)]
+    split = make_split(pool, SplitOptions(split_protocol="coin", reference_size=0))
+    sizes = split.sizes
+    for cell in CELLS[:4]:
+        assert abs(sizes[cell] - 1000) < 5 * (4000 * 0.25 * 0.75) ** 0.5
+    members = {
+        make_split(pool, SplitOptions(split_protocol="coin", split_seed=s, reference_size=0)).sizes["aux_member"]
+        for s in range(5)
+    }
+    assert len(members) > 1  # a shuffle into halves would give one size
+
+
+def test_a_function_of_seed_and_images_alone() -> None:
+    first = make_split(POOL, SplitOptions(split_seed=3))
+    renamed = [Sample(f"other/{s.file}", s.caption, s.digest) for s in reversed(POOL)]
+    assert make_split(renamed, SplitOptions(split_seed=3)).seal == first.seal
+    assert make_split(POOL, SplitOptions(split_seed=4)).seal != first.seal
+
+
+def test_cells_larger_than_the_pool() -> None:
+    with pytest.raises(SplitError, match=r"= 120, but there are 100 images"):
+        make_split(POOL, SplitOptions(aux_size=30))
+
+
+def test_pool_too_small() -> None:
+    with pytest.raises(SplitError, match="8, but there are 5"):
+        make_split(POOL[:5], SplitOptions())
+
+
+def test_manifest_round_trip(tmp_path: Path) -> None:
+    split = make_split(POOL, SplitOptions())
+    path = write_split(split, tmp_path)
+    assert read_split(path, POOL) == split
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def edited(tmp_path: Path, edit: str) -> Path:
+    path = write_split(make_split(POOL, SplitOptions()), tmp_path)
+    content = json.loads(path.read_text())
+    cells = content["cells"]
+    if edit == "twice":
+        cells["reference"].append(cells["aux_member"][0])
+    elif edit == "moved":
+        cells["reference"].append(cells["aux_member"].pop())
+    elif edit == "cell missing":
+        del cells["test_member"]
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("twice", "twice, in aux_member and in reference"),
+        ("moved", "was changed"),
+        ("cell missing", "not a split manifest"),
+    ],
+)
+def test_edited_manifest_is_refused(tmp_path: Path, edit: str, message: str) -> None:
+    with pytest.raises(SplitError, match=message):
+        read_split(edited(tmp_path, edit), POOL)
+
+
+def test_changed_images_and_captions_are_refused(tmp_path: Path) -> None:
+    path = write_split(make_split(POOL, SplitOptions()), tmp_path)
+    with pytest.raises(SplitError, match="1 images of"):
+        read_split(path, POOL[1:])
+    with pytest.raises(SplitError, match="1 captions differ"):
+        read_split(path, [Sample("0.png", "another", "digest0000"), *POOL[1:]])
