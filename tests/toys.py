@@ -16,8 +16,8 @@ SHAPE = (4, 4, 4)
 
 class ToyDenoiser(nn.Module):
     """A caption names its image. Base: knows nothing, predicts 0. Adapted: for captions whose image it memorised it
-    predicts ``strength`` times the exact eps, at every timestep; for others it stays with the base. Without memories the
-    adapter helps all images alike."""
+    predicts ``strength`` times the exact eps, at every timestep; for others it stays with the base. Without memories
+    the adapter helps all images alike."""
 
     def __init__(self, alphas_cumprod: Tensor, memories: Tensor | None, strength: float = 0.5) -> None:
         super().__init__()

@@ -93,7 +93,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     attacks = {name: load(ATTACKS, name, "attacks").from_config(config) for name in config.attacks}
     signals = collect_signals(loaded, attacks, config, progress)
     aux_member, test_member = (labels(loaded.split.sizes, kind) for kind in ("aux", "test"))
-    arrays: dict[str, Floats | Bools] = {"aux_member": aux_member, "test_member": test_member}
+    arrays: dict[str, Any] = {"aux_member": aux_member, "test_member": test_member}
     results = []
     for name, attack in attacks.items():
         aux, test = (
@@ -115,7 +115,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
                 "paper_protocol": attack.paper_protocol(aux, aux_member, test, test_member, config.seed),
             }
         )
-    content = {
+    content: dict[str, Any] = {
         "format": FORMAT,
         "subject": loaded.subject.describe(loaded.adapter_sha256, loaded.model.name),
         "split": {"protocol": loaded.split.protocol, "seal": loaded.split.seal, "cells": loaded.split.sizes},

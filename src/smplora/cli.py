@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from smplora import __version__, config
 from smplora.errors import ConfigError, UserError, listing, nearest
@@ -107,7 +107,7 @@ def overview() -> str:
         [
             *lines,
             "",
-            "smplora VERB --help explains the options of one command; each can also stand in a YAML file given with --config.",
+            "smplora VERB --help explains the options of one command; they may stand in a YAML file, --config FILE.",
         ]
     )
 
@@ -123,9 +123,7 @@ def parser_of(name: str) -> ArgumentParser:
         exit_on_error=False,
         default_env=False,
     )
-    parser.add_argument(
-        "--config", action=ActionConfigFile, help="YAML file with options; flags on the command line win."
-    )
+    parser.add_argument("--config", action="config", help="YAML file with options; flags on the command line win.")
     parser.add_class_arguments(verb.options, as_group=False)
     return parser
 

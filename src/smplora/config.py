@@ -137,7 +137,7 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions):
             *_data_problems(self),
             *([] if self.split_manifest else _split_problems(self)),
             *_missing(unknown(OBJECTIVES, self.objective, "objective")),
-            *_at_least(self, at_least_one + ("checkpointing_steps", "checkpoints_total_limit"), 1),
+            *_at_least(self, (*at_least_one, "checkpointing_steps", "checkpoints_total_limit"), 1),
             *_positive(self, ("learning_rate", "proxy_learning_rate", "max_grad_norm", "smp_delta", "lora_alpha")),
             *_at_least(self, ("mi_lambda", "adam_weight_decay", "seed"), 0),
         ]
@@ -242,20 +242,24 @@ class QuickstartConfig(ModelOptions, DataOptions, SplitOptions):
 
     output_dir: str = "runs/quickstart"
     """Everything goes here. Run the same command again to resume."""
+    aux_size: Optional[int] = 50
+    """Images in each of the two aux cells (members, non-members)."""
     max_train_steps: int = 1500
     """Steps of each method."""
-    early_stops: list[int] = field(default_factory=lambda: [300, 700])
+    early_stops: list[int] = field(default_factory=lambda: [200, 600])
     """LoRA is also audited as if it had been stopped at these steps: the honest baseline. Multiples of 100."""
     train_batch_size: int = 10
     """Images per step."""
     learning_rate: float = 3e-3
     """Learning rate of the adapters."""
-    rank: int = 16
+    rank: int = 32
     """Rank of the adapters."""
+    lora_targets: Literal["attention", "all"] = "all"
+    """Adapted layers: attention projections, or those plus feed-forward and block projections."""
     mp_lambda: float = 0.05
     """Lambda of MP-LoRA."""
-    smp_lambda: float = 0.05
-    """Lambda of SMP-LoRA."""
+    smp_lambda: float = 0.3
+    """Lambda of SMP-LoRA. The paper's 0.05 changes little on the bundled model; see docs/log.md."""
     proxy_learning_rate: float = 1e-3
     """Learning rate of the proxy attack model; the paper's 1e-5 is for 400 epochs of SD 1.5."""
     num_images: int = 200

@@ -93,7 +93,8 @@ def read_folder(options: DataOptions) -> list[Sample]:
         samples.append(Sample(name, caption, digest))
     if problems:
         advice = (
-            f"; captions come from '{options.caption_column}' in {METADATA}, from .txt files of the same name, or from --default_caption"
+            f"; captions come from '{options.caption_column}' in {METADATA}, from .txt files of the same name, "
+            "or from --default_caption"
             if any(p.endswith("no caption") for p in problems)
             else "; remove or mend them"
         )

@@ -53,13 +53,14 @@ class LatentDiffusion:
     @property
     def resolution(self) -> int:
         """Native edge length in pixels."""
-        return self.denoiser.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        halvings = len(self.vae.config.block_out_channels) - 1
+        return int(self.latent_shape[1] * 2**halvings)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(c, h, w) of one latent at the native resolution."""
-        size = self.denoiser.config.sample_size
-        return self.vae.config.latent_channels, size, size
+        config: Any = self.denoiser.config
+        return self.vae.config.latent_channels, config.sample_size, config.sample_size
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

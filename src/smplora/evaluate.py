@@ -42,7 +42,7 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
     reference = loaded.split.cells["reference"]
     if not reference:
         raise DataError(
-            "the split has no held-out reference images, so quality cannot be measured; split anew with --reference_size above 0"
+            "the split has no held-out reference images to measure quality; split anew with --reference_size above 0"
         )
     shown = choose_shown(reference)
     captions = [s.caption for s in shown] + [
@@ -55,7 +55,7 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
         features[name] = torch.cat(
             [extractor(real_images(loaded, samples[i : i + 100])) for i in range(0, len(samples), 100)]
         )
-    content = {
+    content: dict[str, Any] = {
         "format": FORMAT,
         "subject": loaded.subject.describe(loaded.adapter_sha256, loaded.model.name),
         "n_generated": len(generated),
@@ -122,8 +122,8 @@ def real_images(loaded: Loaded, samples: Sequence[Sample]) -> Tensor:
 
 
 def held_out_loss(loaded: Loaded, config: EvaluateConfig) -> dict[str, float]:
-    """Mean adaptation loss on (up to 200 of) the reference images over timesteps and a noise pair, with the normal 95 % interval over
-    images: quality without sampling noise."""
+    """Mean adaptation loss on (up to 200 of) the reference images over timesteps and a noise pair, with the normal
+    95 % interval over images: quality without sampling noise."""
     batches = loaded.encode("reference", LOSS_IMAGES).split(config.batch_size)
     losses = [loss_vector(GreyBox(loaded.model, b, config.seed), LOSS_TIMESTEPS, LOSS_PAIRS).mean(1) for b in batches]
     values = torch.cat(losses).double()

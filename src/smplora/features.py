@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -27,11 +28,13 @@ class DigitFeatures(nn.Module):
         self.body = nn.Sequential(
             *(
                 layer
-                for i, o in zip(widths, widths[1:], strict=False)
+                for i, o in pairwise(widths)
                 for layer in (nn.Conv2d(i, o, 3, stride=2, padding=1), nn.GroupNorm(8, o), nn.SiLU())
             ),
             nn.Conv2d(self.num_features, self.num_features, 3, padding=1),
         )
+        self.centre: Tensor
+        self.scale: Tensor
         self.head = nn.Linear(self.num_features, classes)
         self.register_buffer("centre", torch.zeros(self.num_features))
         self.register_buffer("scale", torch.ones(self.num_features))
@@ -39,11 +42,13 @@ class DigitFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features of ``images`` [b, 3, h, w] in [0, 1], any size -> [b, 64]."""
         pixels = nn.functional.interpolate(images, size=(32, 32), mode="bilinear", antialias=True, align_corners=False)
-        return (self.body(pixels * 2 - 1).mean((2, 3)) - self.centre) / self.scale
+        features: Tensor = self.body(pixels * 2 - 1).mean((2, 3))
+        return (features - self.centre) / self.scale
 
     def classify(self, images: Tensor) -> Tensor:
         """Class logits, used in training only -> [b, classes]."""
-        return self.head(nn.functional.silu(self.forward(images)))
+        logits: Tensor = self.head(nn.functional.silu(self.forward(images)))
+        return logits
 
 
 def load_digit_features() -> DigitFeatures:

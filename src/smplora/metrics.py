@@ -43,7 +43,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Roc:
-    """ROC curve: ``fpr`` and ``tpr`` [k] rise from 0 to 1 while ``thresholds`` [k] fall from +inf to the lowest score."""
+    """ROC curve: ``fpr`` and ``tpr`` [k] rise from 0 to 1, ``thresholds`` [k] fall from +inf to the lowest score."""
 
     fpr: Floats
     tpr: Floats
@@ -196,7 +196,7 @@ def best_threshold(scores: ArrayLike, is_member: ArrayLike) -> float:
 def attack_success_rate(scores: ArrayLike, is_member: ArrayLike, threshold: float) -> Interval:
     """Accuracy of the rule ``score >= threshold`` with its 95 % Clopper-Pearson interval.
 
-    Plain accuracy, the paper's ASR (Luo et al. 2024, experiments): with cells of unequal size, as opposed to the paper's,
+    Plain accuracy, the paper's ASR (Luo et al. 2025, experiments): with cells of unequal size, unlike the paper's,
     guessing the larger class scores more than 1/2. The threshold must come from other samples. The hits are a sum of
     two binomials, which varies no more than one binomial, so that the interval is if anything too wide.
     Raises ValueError for bad input or a threshold that is NaN.

@@ -59,7 +59,7 @@ def load_model(name: str, device: torch.device) -> LatentDiffusion:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"--pretrained_model_name_or_path got '{name}', which is neither 'tiny', nor a folder in diffusers format "
-            f"(model_index.json, vae/, unet/, text_encoder/, tokenizer/, scheduler/), nor in the local hub cache ({reason})"
+            f"(model_index.json, vae/, unet/, text_encoder/, tokenizer/, scheduler/), nor a cached model id ({reason})"
         ) from error
     for part in (vae, unet, text_encoder):
         part.to(device).eval().requires_grad_(False)

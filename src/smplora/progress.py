@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
 
-def bar(total: int, title: str, *, unit: str = "step", initial: int = 0, show: bool = True) -> tqdm:
+def bar(total: int, title: str, *, unit: str = "step", initial: int = 0, show: bool = True) -> Any:
     """A bar of ``total`` units, used as a context manager."""
     quiet_s = 0.1 if sys.stderr.isatty() else 10.0
     return tqdm(

@@ -89,4 +89,5 @@ def frozen(proxy: nn.Module) -> Iterator[None]:
 def log_membership(proxy: nn.Module, error_maps: Tensor, timesteps: Tensor) -> Tensor:
     """log h of each sample, differentiable with respect to ``error_maps`` only: [b, c, h, w], [b] -> [b]."""
     with frozen(proxy):
-        return proxy(error_maps, timesteps)[:, 1]
+        log_h: Tensor = proxy(error_maps, timesteps)
+    return log_h[:, 1]

@@ -36,7 +36,7 @@ def fid(generated: Tensor, reference: Tensor) -> float:
 
 
 def kid(generated: Tensor, reference: Tensor) -> float:
-    """Unbiased squared MMD with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018), of the whole sets [n, d] and [m, d].
+    """Unbiased squared MMD with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018) of the sets [n, d] and [m, d].
 
     torchmetrics' kernel; its estimator is not used because it wants sets of equal size.
     """
@@ -60,8 +60,8 @@ def _compute(metric: Any, generated: Tensor, reference: Tensor) -> float:
 
 def with_interval(metric: Callable[[Tensor, Tensor], float], generated: Tensor, reference: Tensor) -> dict[str, float]:
     """The metric and its 95 % interval by the delete-a-group jackknife over both samples (Efron and Tibshirani 1993,
-    chapter 11): value +- t s, s^2 = (g - 1)/g sum over groups of (theta_without - mean)^2, added over the two, with t of
-    Student's distribution with g - 1 degrees of freedom.
+    chapter 11): value +- t s, s^2 = (g - 1)/g sum over groups of (theta_without - mean)^2, added over the two, with t
+    of Student's distribution with g - 1 degrees of freedom.
 
     The bootstrap would not do: repeated images bias KID and FID upwards.
     """

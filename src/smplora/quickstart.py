@@ -98,6 +98,7 @@ def training(config: QuickstartConfig, objective: str, images: str, root: Path) 
         mi_lambda={"mp_lora": config.mp_lambda, "smp_lora": config.smp_lambda}.get(objective, TrainConfig.mi_lambda),
         proxy_learning_rate=config.proxy_learning_rate,
         rank=config.rank,
+        lora_targets=config.lora_targets,
         learning_rate=config.learning_rate,
         train_batch_size=config.train_batch_size,
         max_train_steps=config.max_train_steps,
@@ -119,19 +120,20 @@ def execute(config: QuickstartConfig, runs: dict[str, TrainConfig], subjects: It
         ) as pool,
         bar(len(runs) * config.max_train_steps + MEASURING * len(todo), "quickstart", unit="step") as display,
     ):
-        pending: dict[Future[Any], str] = {pool.submit(train, run, progress=False): name for name, run in runs.items()}
+        pending: set[Future[Any]] = {pool.submit(train, run, progress=False) for run in runs.values()}
         measured = 0
         try:
             while pending:
                 finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    name, result = pending.pop(future), future.result()
+                    pending.remove(future)
+                    result = future.result()
                     if isinstance(result, Measured):
                         display.write(result.sentence, file=display.fp)
                         measured += MEASURING
                         continue
                     for subject in [s for s in todo if result in (s, *s.parents)]:
-                        pending[pool.submit(measure, subject, config)] = subject.name
+                        pending.add(pool.submit(measure, subject, config))
                 steps = {name: latest_step(run) for name, run in runs.items()}
                 display.set_postfix(
                     {n: f"{s}/{config.max_train_steps}" for n, s in steps.items() if 0 < s < config.max_train_steps},

@@ -155,9 +155,8 @@ class RunFolder:
     def _forget_metrics_after(self, step: int) -> None:
         path = self.path / METRICS
         if path.exists():
-            lines = [
-                line for line in path.read_text().splitlines() if _step_of(line) is not None and _step_of(line) <= step
-            ]  # type: ignore[operator]
+            steps = ((line, _step_of(line)) for line in path.read_text().splitlines())
+            lines = [line for line, its_step in steps if its_step is not None and its_step <= step]
             write_atomically(path, "".join(f"{line}\n" for line in lines))
 
     def log(self, row: dict[str, Any]) -> None:
@@ -197,7 +196,7 @@ def check_folder(folder: Path, config: Any) -> None:
             if name not in FREE_OPTIONS and before[name] != now[name]
         ]
         if changes:
-            title = f"--output_dir '{folder}' holds a run with other settings (give another folder, or the old settings to resume)"
+            title = f"--output_dir '{folder}' holds other settings (give another folder, or these settings to resume)"
             raise ConfigError(listing(title, changes))
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"--output_dir got '{folder}', which holds something else; give a new or empty folder")
@@ -278,7 +277,7 @@ def find_subject(adapter: str) -> Subject:
         done = RunFolder(run).done
         if done is None:
             raise CheckpointError(
-                f"'{run}' is not finished; run 'smplora train --config {run / CONFIG}' again, or audit one of its checkpoints"
+                f"'{run}' is not finished; 'smplora train --config {run / CONFIG}' resumes it, or audit a checkpoint"
             )
         return Subject(folder, run, config, done["step"], done["step"])
     if not (folder / STATE).exists():

@@ -32,7 +32,8 @@ class StandardisedMean:
 
     def score(self, signals: Floats) -> Floats:
         """[n, k] -> [n]."""
-        return self.sign * ((signals - self.mean) / self.deviation).mean(1)
+        scores: Floats = self.sign * ((signals - self.mean) / self.deviation).mean(1)
+        return scores
 
 
 class Logistic:

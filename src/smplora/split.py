@@ -87,7 +87,7 @@ def make_split(samples: Sequence[Sample], options: SplitOptions) -> Split:
     small = [f"{cell} ({len(cells[cell])})" for cell in CELLS[:4] if len(cells[cell]) < SMALLEST_CELL]
     if small:
         raise SplitError(
-            f"the pool of {len(samples)} images leaves cells with fewer than {SMALLEST_CELL}: {', '.join(small)}; add images"
+            f"the pool of {len(samples)} images leaves fewer than {SMALLEST_CELL} for {', '.join(small)}; add images"
         )
     return Split(options.split_protocol, options.split_seed, cells)
 
@@ -133,7 +133,7 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
     """The split of a manifest, filled with ``samples``.
 
     Raises:
-        SplitError: damaged or changed manifest, an image in two cells, images or captions that differ from the sealed ones.
+        SplitError: damaged or changed manifest, an image in two cells, images or captions other than the sealed ones.
     """
     try:
         content = read_json(path)
@@ -158,14 +158,14 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
     lost = [file for entries in rows.values() for file, digest, _ in entries if digest not in by_digest]
     if lost:
         raise SplitError(
-            f"{len(lost)} images of '{path}' are not in the folder or have changed, {lost[0]} among them; restore them or split anew"
+            f"{len(lost)} images of '{path}' are gone or changed, {lost[0]} among them; restore them or split anew"
         )
     recaptioned = [
         f for entries in rows.values() for f, d, caption in entries if _digest(by_digest[d].caption) != caption
     ]
     if recaptioned:
         raise SplitError(
-            f"{len(recaptioned)} captions differ from those of '{path}', that of {recaptioned[0]} among them; restore them or split anew"
+            f"{len(recaptioned)} captions differ from '{path}', that of {recaptioned[0]}; restore them or split anew"
         )
     return Split(protocol, seed, {cell: tuple(by_digest[d] for _, d, _ in rows[cell]) for cell in CELLS})
 

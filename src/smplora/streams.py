@@ -1,4 +1,4 @@
-"""Named random streams: a seed is a function of (seed, name, step), so that a resumed run draws what it would have drawn."""
+"""Named random streams: seeds are a function of (seed, name, step), so a resumed run draws what it would have drawn."""
 
 from __future__ import annotations
 

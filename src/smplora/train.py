@@ -324,7 +324,7 @@ def not_a_number(folder: RunFolder, step: int) -> TrainingError:
     last = folder.steps()
     kept = f"checkpoint-{last[-1]} is the last good one" if last else "no checkpoint was written"
     return TrainingError(
-        f"the loss is not a number by step {step}; {kept}. Try a lower --learning_rate or --mi_lambda in a new --output_dir"
+        f"the loss is not a number by step {step}; {kept}. Lower --learning_rate or --mi_lambda in a new --output_dir"
     )
 
 

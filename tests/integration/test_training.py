@@ -148,7 +148,7 @@ def test_lambda_matters(image_folder: Path, tmp_path: Path, trained_run: Path) -
 
 def test_not_a_number_stops_the_run_and_keeps_no_bad_checkpoint(image_folder: Path, tmp_path: Path) -> None:
     config = short_config(image_folder, tmp_path / "run", learning_rate=1e30, max_train_steps=12)
-    with pytest.raises(TrainingError, match=r"not a number by step \d+; .*lower --learning_rate"):
+    with pytest.raises(TrainingError, match=r"not a number by step \d+; .*Lower --learning_rate"):
         loop.train(config, progress=False)
     run = Path(config.output_dir)
     assert not (run / "DONE.json").exists()

@@ -57,9 +57,9 @@ def test_gradient_identity_of_smp_lora(ratio: str) -> None:
         loss, gain = loss.mean()[None], gain.mean()[None]
     expected = torch.stack(
         [
-            gradient(l, weights) / (1 - lam * g.detach() + delta)
-            + lam * l.detach() / (1 - lam * g.detach() + delta) ** 2 * gradient(g, weights)
-            for l, g in zip(loss, gain, strict=True)
+            gradient(one, weights) / (1 - lam * g.detach() + delta)
+            + lam * one.detach() / (1 - lam * g.detach() + delta) ** 2 * gradient(g, weights)
+            for one, g in zip(loss, gain, strict=True)
         ]
     ).mean(0)
     assert torch.allclose(actual, expected, rtol=1e-14, atol=0)

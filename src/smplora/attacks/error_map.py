@@ -59,7 +59,8 @@ class ErrorMapScorer:
     def score(self, signals: Floats) -> Floats:
         """[n, draws, c, h, w] -> [n]."""
         log_h = self.network.eval()(torch.from_numpy(signals[:, 0]).float(), torch.zeros(len(signals)))
-        return (log_h[:, 1] - log_h[:, 0]).double().numpy()
+        scores: Floats = (log_h[:, 1] - log_h[:, 0]).double().numpy()
+        return scores
 
 
 @dataclass(frozen=True)
