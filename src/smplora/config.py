@@ -262,7 +262,7 @@ class QuickstartConfig(ModelOptions, DataOptions, SplitOptions):
     """Lambda of SMP-LoRA. The paper's 0.05 changes little on the bundled model; see docs/log.md."""
     proxy_learning_rate: float = 1e-3
     """Learning rate of the proxy attack model; the paper's 1e-5 is for 400 epochs of SD 1.5."""
-    num_images: int = 200
+    num_images: int = 300
     """Images generated per method."""
     seed: int = 0
     """Seed of everything but the split."""

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from smplora.models import choose_device, load_model
 from smplora.progress import bar
 from smplora.report import print_table, write_report
 from smplora.run import RunFolder, check_folder, open_folder, say
-from smplora.split import MANIFEST, make_split, write_split
+from smplora.split import MANIFEST, Split, make_split, write_split
 from smplora.train import train
 
 CHECKPOINT_EVERY = 100
@@ -50,13 +51,11 @@ def quickstart(config: QuickstartConfig) -> Path:
     root = Path(config.output_dir)
     say(f"smplora quickstart: everything goes to {root}; run the same command again if it is interrupted")
     check_folder(root, config)
-    if config.train_data_dir:
-        read_folder(config)  # complains before anything is written
+    split = private_split(config)
     choose_device(config.device)
     load_model(config.pretrained_model_name_or_path, torch.device("cpu"))
     open_folder(root, config)
     images = config.train_data_dir or str(write_private_digits(root / "images"))
-    split = make_split(read_folder(replace(config, train_data_dir=images)), config)
     write_split(split, root)
     sizes = split.sizes
     say(
@@ -83,6 +82,14 @@ def quickstart(config: QuickstartConfig) -> Path:
     return report
 
 
+def private_split(config: QuickstartConfig) -> Split:
+    """The cells; whatever is wrong with images or sizes is said here, before anything is written to the output."""
+    if config.train_data_dir:
+        return make_split(read_folder(config), config)
+    with TemporaryDirectory() as folder:
+        return make_split(read_folder(replace(config, train_data_dir=str(write_private_digits(Path(folder))))), config)
+
+
 def training(config: QuickstartConfig, objective: str, images: str, root: Path) -> TrainConfig:
     """The options of one of the runs: one configuration for all, but for objective and lambda."""
     return TrainConfig(
@@ -103,6 +110,7 @@ def training(config: QuickstartConfig, objective: str, images: str, root: Path) 
         train_batch_size=config.train_batch_size,
         max_train_steps=config.max_train_steps,
         checkpointing_steps=CHECKPOINT_EVERY,
+        checkpoints_total_limit=None if objective == "lora" else 1,
         seed=config.seed,
     )
 

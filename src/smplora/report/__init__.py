@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -53,19 +55,39 @@ def report(config: ReportConfig) -> None:
 
 
 def print_table(subjects: Sequence[Path], console: Console | None = None) -> None:
-    """Print the page's first table on ``console``, by default on standard error.
+    """Print the page's first table on ``console``, by default on standard error, at least 120 columns wide where that is
+    no terminal. On a narrow terminal the last columns are left to the page.
 
     Raises:
         CheckpointError: as ``write_report``.
     """
-    table = Table(show_lines=True)
-    for header in ("Adapter", *rows.SUMMARY_HEADERS):
-        table.add_column(header, overflow="fold")
-    for row in rows.summary_rows(collect(subjects)):
-        verdict, *numbers = row.cells
+    console = console or Console(stderr=True)
+    if not console.is_terminal:
+        console.width = max(console.width, 120)
+    found = rows.summary_rows(collect(subjects))
+    for columns in range(len(rows.SUMMARY_HEADERS), 1, -1):
+        table = _table(found, columns)
+        if Measurement.get(console, console.options.update(max_width=1000), table).maximum <= console.width:
+            break
+    console.print(table)
+    left_out = rows.SUMMARY_HEADERS[columns:]
+    if left_out:
+        console.print(f"On the page: {', '.join(left_out)}.")
+
+
+def _table(found: Sequence[rows.SummaryRow], columns: int) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for header in ("Adapter", *rows.SUMMARY_HEADERS[:columns]):
+        table.add_column(header.replace(", ", ",\n").replace(" at ", "\nat ").replace(" (", "\n("))
+    for row in found:
+        verdict, *numbers = row.cells[:columns]
         table.add_row(
-            Text(row.subject.label),  # not a str: labels may hold what rich would take for markup
+            Text(row.subject.label.replace(", ", ",\n")),  # not a str: labels may hold what rich would take for markup
             Text(verdict.text, style=COLOURS[row.subject.verdict.level]),
-            *(Text("\n".join(filter(None, (cell.text, cell.interval, cell.note)))) for cell in numbers),
+            *(
+                Text("\n".join(filter(None, (cell.text or cell.note.partition(" (")[0], cell.interval))))
+                for cell in numbers
+            ),
+            end_section=True,
         )
-    (console or Console(stderr=True)).print(table)
+    return table

@@ -1,0 +1,86 @@
+"""The main job in small: real processes, everything written, resumable, on a user's own folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from smplora.cli import main
+
+
+def arguments(images: Path, output: Path, *more: str) -> list[str]:
+    small = (
+        "--aux_size",
+        "8",
+        "--train_batch_size",
+        "2",
+        "--max_train_steps",
+        "200",
+        "--early_stops",
+        "[100]",
+        "--rank",
+        "2",
+    )
+    return [
+        "quickstart",
+        "--train_data_dir",
+        str(images),
+        "--output_dir",
+        str(output),
+        *small,
+        "--num_images",
+        "20",
+        "--json",
+        "true",
+        *more,
+    ]
+
+
+def test_quickstart_on_a_folder_then_resumed(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "q"
+    assert main(arguments(image_folder, root)) == 0
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
+    assert [s["label"] for s in summary["subjects"]] == ["LoRA, stopped at step 100", "LoRA", "MP-LoRA", "SMP-LoRA"]
+    page = (root / "report.html").read_text()
+    assert all(s["label"] in page for s in summary["subjects"])
+    assert "60 private images: 16 to train on" in err
+    assert err.rstrip().endswith("report.html")
+    assert (
+        len({json.loads((root / run / "split.json").read_text())["seal"] for run in ("lora", "mp_lora", "smp_lora")})
+        == 1
+    )
+    for subject in (root / "lora", root / "lora" / "checkpoints" / "checkpoint-100"):
+        assert (subject / "audit" / "audit.json").exists()
+        assert (subject / "quality" / "quality.json").exists()
+
+    kept = {p: p.stat().st_mtime_ns for p in root.rglob("*.safetensors")} | {
+        p: p.stat().st_mtime_ns for p in (root / "lora").rglob("audit.json")
+    }
+    shutil.rmtree(root / "mp_lora" / "audit")
+    (root / "report.html").unlink()
+    assert main(arguments(image_folder, root)) == 0
+    assert json.loads(capsys.readouterr().out)["subjects"] == summary["subjects"]
+    assert (root / "report.html").exists()
+    assert (root / "mp_lora" / "audit" / "audit.json").exists()
+    assert all(p.stat().st_mtime_ns == t for p, t in kept.items()), "finished work was done again"
+
+    assert main(arguments(image_folder, root, "--smp_lambda", "9")) == 2
+    assert "smp_lambda was 0.3, now 9.0" in capsys.readouterr().err
+
+
+def test_bad_options_come_before_any_work(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(image_folder, tmp_path / "q", "--early_stops", "[150]", "--rank", "0")) == 2
+    err = capsys.readouterr().err
+    assert "--early_stops got 150; allowed: multiples of 100 below --max_train_steps (200)" in err
+    assert "--rank got 0" in err
+    assert main(arguments(image_folder, tmp_path / "q", "--aux_size", "30")) == 2
+    assert "there are 60 images" in capsys.readouterr().err
+    assert not (tmp_path / "q").exists()
