@@ -22,7 +22,7 @@ from smplora.config import AuditConfig, TrainConfig
 from smplora.contracts import Attack, Batch, Bools, Floats
 from smplora.data import encode, read_folder
 from smplora.diffusion import LatentDiffusion
-from smplora.errors import CheckpointError
+from smplora.errors import CheckpointError, SplitError
 from smplora.export import ADAPTER_FILE, read_adapter
 from smplora.files import write_atomically, write_json
 from smplora.metrics import best_threshold, summary
@@ -56,8 +56,8 @@ class Loaded:
         return encode(self.model, self.images, self.split.cells[cell][:largest], self.resolution)
 
 
-def load_subject(adapter: str, train_data_dir: str | None, device: str) -> Loaded:
-    """Load what ``--adapter`` names.
+def load_subject(adapter: str, train_data_dir: str | None, device: str, split_manifest: str | None = None) -> Loaded:
+    """Load what ``--adapter`` names, with the split of its run or of ``split_manifest``.
 
     Raises:
         UserError: missing or damaged files, moved or changed images.
@@ -66,7 +66,10 @@ def load_subject(adapter: str, train_data_dir: str | None, device: str) -> Loade
     chosen = choose_device(device)
     config: TrainConfig = replace(subject.config, train_data_dir=train_data_dir or subject.config.train_data_dir)
     state, sha256 = read_adapter(subject.folder / ADAPTER_FILE)
-    split = read_split(subject.run / MANIFEST, read_folder(config))
+    samples = read_folder(config)
+    split = read_split(subject.run / MANIFEST, samples)
+    if split_manifest:
+        split = _with_same_members(split, read_split(Path(split_manifest), samples), split_manifest)
     model = load_model(config.pretrained_model_name_or_path, chosen)
     adaptation = LoRAAdaptation.from_config(config)
     adaptation.attach(model.denoiser)
@@ -82,6 +85,15 @@ def load_subject(adapter: str, train_data_dir: str | None, device: str) -> Loade
     )
 
 
+def _with_same_members(trained: Split, given: Split, name: str) -> Split:
+    for cell in ("aux_member", "test_member"):
+        if {s.digest for s in trained.cells[cell]} != {s.digest for s in given.cells[cell]}:
+            raise SplitError(
+                f"--split_manifest '{name}' has another {cell} cell than the split that the adapter was trained on"
+            )
+    return given
+
+
 def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     """``smplora audit``: write audit.json and scores.npz; returns the content of the first.
 
@@ -89,7 +101,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
         UserError: anything that the user can mend.
     """
     began = time.perf_counter()
-    loaded = load_subject(config.adapter or "", config.train_data_dir, config.device)
+    loaded = load_subject(config.adapter or "", config.train_data_dir, config.device, config.split_manifest)
     attacks = {name: load(ATTACKS, name, "attacks").from_config(config) for name in config.attacks}
     signals = collect_signals(loaded, attacks, config, progress)
     aux_member, test_member = (labels(loaded.split.sizes, kind) for kind in ("aux", "test"))

@@ -37,6 +37,7 @@ class Verb:
     options: type
     run: str
     example: str
+    greeting: str = ""  # shown before the heavy imports, so that something is on the screen at once
 
 
 VERBS = {
@@ -77,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"unknown command '{arguments[0]}'{nearest(arguments[0], VERBS)}; allowed: {', '.join(VERBS)}"
             )
         options = parse(arguments[0], arguments[1:])
+        if verb.greeting:
+            print(verb.greeting, file=sys.stderr, flush=True)
         module, _, function = verb.run.partition(":")
         getattr(import_module(module), function)(options)
         return 0
@@ -135,8 +138,9 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
         ConfigError: with every problem of flags and YAML in one message.
     """
     parser = parser_of(name)
+    arguments = _with_switches(name, arguments)
     try:
-        namespace = parser.parse_args(list(arguments))
+        namespace = parser.parse_args(arguments)
         options = (
             parser.instantiate(namespace) if hasattr(parser, "instantiate") else parser.instantiate_classes(namespace)
         )
@@ -148,6 +152,16 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
     if problems:
         raise ConfigError(listing(f"{name} cannot start", problems))
     return VERBS[name].options(**values)
+
+
+def _with_switches(name: str, arguments: Sequence[str]) -> list[str]:
+    """``--json`` alone means ``--json true``: what people expect of a switch."""
+    switches = {f"--{f.name}" for f in fields(VERBS[name].options) if f.type == "bool"}
+    following = [*arguments[1:], "--"]
+    return [
+        f"{word}=true" if word in switches and after.startswith("--") else word
+        for word, after in zip(arguments, following, strict=True)
+    ]
 
 
 def _diagnose(parser: ArgumentParser, name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

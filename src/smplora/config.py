@@ -151,6 +151,8 @@ class AuditConfig:
     """A run folder of 'smplora train', or one of its checkpoints (RUN/checkpoints/checkpoint-500)."""
     train_data_dir: Optional[str] = None
     """The images, if they moved since training."""
+    split_manifest: Optional[str] = None
+    """A split.json with the same members as the run's, such as one with other non-members. Default: the run's."""
     output_dir: Optional[str] = None
     """Where audit.json and scores.npz go. Default: audit/ beside the adapter."""
     attacks: list[str] = field(default_factory=lambda: list(ATTACKS))
@@ -190,6 +192,8 @@ class EvaluateConfig:
     """A run folder of 'smplora train', or one of its checkpoints."""
     train_data_dir: Optional[str] = None
     """The images, if they moved since training."""
+    split_manifest: Optional[str] = None
+    """A split.json with the same members as the run's, such as one with other non-members. Default: the run's."""
     output_dir: Optional[str] = None
     """Where quality.json and the pictures go. Default: quality/ beside the adapter."""
     num_images: int = 200
@@ -226,6 +230,8 @@ class ReportConfig:
     """Audited run folders or checkpoints."""
     output: str = "report.html"
     """The page."""
+    json: bool = False
+    """Print the path and the verdicts as JSON on standard output."""
 
     def problems(self) -> list[str]:
         """What is wrong, one line each."""

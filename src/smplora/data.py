@@ -17,6 +17,7 @@ from smplora.config import DataOptions
 from smplora.contracts import Batch
 from smplora.diffusion import LatentDiffusion
 from smplora.errors import DataError, listing
+from smplora.progress import progress
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 METADATA = "metadata.jsonl"
@@ -71,7 +72,7 @@ def read_folder(options: DataOptions) -> list[Sample]:
     captions = _metadata_captions(folder, options.caption_column, {f.as_posix() for f in files}, problems)
     samples: list[Sample] = []
     first_with: dict[str, str] = {}
-    for relative in files:
+    for relative in progress(files, "read images", "image"):
         name = relative.as_posix()
         if (folder / relative).stat().st_size == 0:
             problems.append(f"{name}: empty file")
@@ -144,9 +145,10 @@ def encode(
 ) -> Batch:
     """Latents as (mean, std), so that training still samples the posterior, and one text embedding per distinct
     caption; on the model's device. Length ``len(samples)``."""
+    starts = range(0, len(samples), batch_size)
     parts = [
         model.encode_images(load_pixels(folder, samples[i : i + batch_size], resolution))
-        for i in range(0, len(samples), batch_size)
+        for i in progress(starts, "encode images", "batch")
     ]
     distinct = list(dict.fromkeys(s.caption for s in samples))
     rows = torch.tensor([distinct.index(s.caption) for s in samples], device=model.device)

@@ -38,7 +38,7 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
         UserError: anything that the user can mend, an empty reference set among it.
     """
     began = time.perf_counter()
-    loaded = load_subject(config.adapter or "", config.train_data_dir, config.device)
+    loaded = load_subject(config.adapter or "", config.train_data_dir, config.device, config.split_manifest)
     reference = loaded.split.cells["reference"]
     if not reference:
         raise DataError(

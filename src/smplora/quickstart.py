@@ -23,7 +23,7 @@ from smplora.export import ADAPTER_FILE, file_sha256
 from smplora.files import read_json
 from smplora.models import choose_device, load_model
 from smplora.progress import bar
-from smplora.report import print_table, write_report
+from smplora.report import print_table, summary, write_report
 from smplora.run import RunFolder, check_folder, open_folder, say
 from smplora.split import MANIFEST, Split, make_split, write_split
 from smplora.train import train
@@ -73,12 +73,7 @@ def quickstart(config: QuickstartConfig) -> Path:
     print_table(subjects)
     say(f"report: {report.resolve()}")
     if config.json:
-        verdicts = [read_json(s / "audit" / "audit.json") for s in subjects]
-        print(
-            json.dumps(
-                {"report": str(report), "subjects": [{**v["subject"], "verdict": v["verdict"]} for v in verdicts]}
-            )
-        )
+        print(json.dumps(summary(subjects, report)))
     return report
 
 

@@ -17,7 +17,10 @@ from PIL import Image
 
 from conftest import short_config
 from smplora.cli import main
+from smplora.config import SplitOptions
+from smplora.data import read_folder
 from smplora.export import ADAPTER_FILE
+from smplora.split import Split, make_split, read_split, write_split
 from smplora.train import train
 
 
@@ -78,10 +81,7 @@ def test_audit_of_a_checkpoint_and_evaluation_and_report(
     audited: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = audited / "checkpoints" / "checkpoint-3"
-    assert (
-        main(["audit", "--adapter", str(checkpoint), "--attacks", "[loss]", "--num_timesteps", "1", "--json", "true"])
-        == 0
-    )
+    assert main(["audit", "--adapter", str(checkpoint), "--attacks", "[loss]", "--num_timesteps", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["subject"]["label"] == "SMP-LoRA, stopped at step 3"
     assert (
         main(
@@ -138,10 +138,7 @@ def test_split_can_be_written_first_and_handed_over(
 ) -> None:
     folder = ("--train_data_dir", str(image_folder))
     assert (
-        main(
-            ["split", *folder, "--aux_size", "8", "--split_seed", "4", "--output_dir", str(tmp_path), "--json", "true"]
-        )
-        == 0
+        main(["split", *folder, "--aux_size", "8", "--split_seed", "4", "--output_dir", str(tmp_path), "--json"]) == 0
     )
     written = json.loads(capsys.readouterr().out)
     run = train(
@@ -149,6 +146,30 @@ def test_split_can_be_written_first_and_handed_over(
         progress=False,
     )
     assert json.loads((run / "split.json").read_text())["seal"] == written["seal"]
+
+
+def test_audit_with_a_manifest_of_the_same_members(
+    trained_run: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = read_folder(short_config(image_folder, tmp_path))
+    split = read_split(trained_run / "split.json", samples)
+    cells = {**split.cells, "test_nonmember": split.cells["reference"][:7], "reference": ()}
+    manifest = write_split(Split("fixed", 0, cells), tmp_path)
+    common = (
+        "audit",
+        "--adapter",
+        str(trained_run),
+        "--attacks",
+        "[loss]",
+        "--num_timesteps",
+        "1",
+        "--output_dir",
+        str(tmp_path / "a"),
+    )
+    assert main([*common, "--split_manifest", str(manifest), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["split"]["cells"]["test_nonmember"] == 7
+    other = write_split(make_split(samples, SplitOptions(aux_size=10, split_seed=9)), tmp_path)
+    assert "has another aux_member cell" in refused(capsys, *common, "--split_manifest", str(other))
 
 
 def test_bad_input_of_data(
@@ -268,7 +289,7 @@ def test_result_on_standard_output_and_everything_else_on_standard_error(image_f
         "--max_train_steps",
         "2",
     ]
-    result = smplora(*arguments, "--json", "true")
+    result = smplora(*arguments, "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["step"] == 2
     assert "step" in result.stderr

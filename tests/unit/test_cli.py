@@ -35,6 +35,14 @@ def test_yaml_and_flags_win(folder: str, tmp_path: Path) -> None:
     assert (config.rank, config.seed) == (16, 5)
 
 
+def test_switches(folder: str) -> None:
+    common = ["--train_data_dir", folder]
+    assert parse("train", ["--json", *common]).json
+    assert parse("train", [*common, "--json"]).json
+    assert not parse("train", [*common, "--json", "false"]).json
+    assert parse("train", [*common, "--proxy_sees_timestep", "--json=true"]).proxy_sees_timestep
+
+
 def test_lists(tmp_path: Path) -> None:
     assert parse("audit", ["--adapter", "x", "--attacks", "[loss]"]).attacks == ["loss"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from smplora.files import write_atomically
+from smplora.files import read_json, write_atomically
 from smplora.report import rows
 from smplora.report.collect import collect
 from smplora.report.page import render
@@ -21,7 +22,7 @@ from smplora.report.page import render
 if TYPE_CHECKING:
     from smplora.config import ReportConfig
 
-__all__ = ["print_table", "report", "write_report"]
+__all__ = ["print_table", "report", "summary", "write_report"]
 
 COLOURS = {"red": "bold red", "amber": "bold yellow", "green": "bold green"}
 
@@ -52,10 +53,18 @@ def report(config: ReportConfig) -> None:
     write_report(subjects, output)
     print_table(subjects)
     print(f"report: {output.resolve()}", file=sys.stderr)
+    if config.json:
+        print(json.dumps(summary(subjects, output)))
+
+
+def summary(subjects: Sequence[Path], output: Path) -> dict[str, Any]:
+    """What ``--json`` prints: the page's path, each subject's description and verdict, as in its audit.json."""
+    audits = [read_json(folder / "audit" / "audit.json") for folder in subjects]
+    return {"report": str(output), "subjects": [{**a["subject"], "verdict": a["verdict"]} for a in audits]}
 
 
 def print_table(subjects: Sequence[Path], console: Console | None = None) -> None:
-    """Print the page's first table on ``console``, by default on standard error, at least 120 columns wide where that is
+    """Print the page's first table on ``console``, by default on standard error, 120 columns wide or more where that is
     no terminal. On a narrow terminal the last columns are left to the page.
 
     Raises:

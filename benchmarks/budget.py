@@ -1,0 +1,80 @@
+"""Wall time and peak memory of the two commands that newcomers run.
+
+    python benchmarks/budget.py quickstart      -> benchmarks/results/quickstart.json
+    python benchmarks/budget.py tests           -> benchmarks/results/tests.json
+
+Memory is the sum of the proportional set sizes of the whole process tree, sampled twice a second, so that pages shared
+between processes count once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+RESULTS = Path(__file__).parent / "results"
+BUDGETS = {"quickstart": {"wall_s": 360, "memory_gb": 3.0}, "tests": {"wall_s": 300}}
+
+
+def tree_bytes(root: psutil.Process) -> int:
+    """Proportional set size of a process and its descendants."""
+    total = 0
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:  # it ended meanwhile
+            continue
+    return total
+
+
+def measure(command: list[str]) -> dict[str, float | int | str]:
+    """Run ``command`` to its end; seconds, bytes, and when it first wrote something."""
+    start, peak, first_output_s = time.perf_counter(), 0, 0.0
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            peak = max(peak, tree_bytes(psutil.Process(process.pid)))
+            if not first_output_s and os.fstat(log.fileno()).st_size:
+                first_output_s = time.perf_counter() - start
+            time.sleep(0.5 if first_output_s else 0.05)
+    return {
+        "status": process.returncode,
+        "wall_s": round(time.perf_counter() - start, 1),
+        "first_output_s": round(first_output_s, 1),
+        "memory_gb": round(peak / 1e9, 2),
+    }
+
+
+def main() -> None:
+    """Measure, write, say whether it is within budget."""
+    if len(sys.argv) != 2 or sys.argv[1] not in BUDGETS:
+        sys.exit(__doc__)
+    what = sys.argv[1]
+    with tempfile.TemporaryDirectory() as folder:
+        commands = {
+            "quickstart": [sys.executable, "-m", "smplora", "quickstart", "--output_dir", f"{folder}/quickstart"],
+            "tests": [sys.executable, "-m", "pytest"],
+        }
+        measured = measure(commands[what])
+    record = {
+        "command": f"python benchmarks/budget.py {what}",
+        "cores": os.cpu_count(),
+        **measured,
+        "budget": BUDGETS[what],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{what}.json").write_text(json.dumps(record, indent=2) + "\n")
+    print(json.dumps(record, indent=2))
+    over = [name for name, limit in BUDGETS[what].items() if record[name] > limit]
+    sys.exit(f"over budget: {over}" if over or record["status"] else 0)
+
+
+if __name__ == "__main__":
+    main()
