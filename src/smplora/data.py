@@ -152,7 +152,9 @@ def encode(
     ]
     distinct = list(dict.fromkeys(s.caption for s in samples))
     rows = torch.tensor([distinct.index(s.caption) for s in samples], device=model.device)
-    embedded = [model.encode_captions(distinct[i : i + batch_size]) for i in range(0, len(distinct), batch_size)]
+    embedded = [
+        model.encode_captions(distinct[i : i + batch_size], resolution) for i in range(0, len(distinct), batch_size)
+    ]
     return Batch(
         mean=torch.cat([mean for mean, _ in parts]),
         std=torch.cat([std for _, std in parts]),

@@ -5,9 +5,9 @@ The only file that knows U-Nets and schedulers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +26,86 @@ def adaptation_loss(error_maps: Tensor) -> Tensor:
     return error_maps.flatten(1).mean(1)
 
 
+class TextConditioning(Protocol):
+    """Captions -> what the denoiser is told, one row per caption, under the names that ``predict`` takes."""
+
+    def __call__(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
+        """tau(y) for images of ``resolution`` pixels."""
+        ...
+
+    def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
+        """The unconditional side of classifier-free guidance, ``count`` rows."""
+        ...
+
+
+def _token_ids(tokenizer: Any, captions: Sequence[str], device: torch.device) -> Tensor:
+    """[b, tokens]; captions that are too long are cut."""
+    ids = tokenizer(
+        list(captions),
+        padding="max_length",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
+        return_tensors="pt",
+    ).input_ids
+    return cast(Tensor, ids.to(device))
+
+
+@dataclass(frozen=True)
+class ClipText:
+    """SD 1.x and 2.x: the last hidden state of one CLIP text encoder."""
+
+    encoder: Any
+    tokenizer: Any
+
+    def __call__(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
+        """{"encoder_hidden_states": [b, tokens, d]}."""
+        states = self.encoder(_token_ids(self.tokenizer, captions, self.encoder.device)).last_hidden_state
+        return {"encoder_hidden_states": states.float()}
+
+    def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
+        """The empty caption."""
+        return self([""] * count, resolution)
+
+
+@dataclass(frozen=True)
+class SdxlText:
+    """SDXL: the last but one hidden states of two encoders side by side, the second one's pooled embedding, and the
+    six size and crop numbers (Podell et al. 2023, section 2.2): trained as if images had the size they are seen at."""
+
+    encoders: tuple[Any, Any]
+    tokenizers: tuple[Any, Any]
+    zeros_for_empty: bool  # diffusers' force_zeros_for_empty_prompt
+
+    def __call__(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
+        """{"encoder_hidden_states": [b, tokens, d1 + d2], "text_embeds": [b, d2], "time_ids": [b, 6]}."""
+        outputs = [
+            encoder(_token_ids(tokenizer, captions, encoder.device), output_hidden_states=True)
+            for encoder, tokenizer in zip(self.encoders, self.tokenizers, strict=True)
+        ]
+        pooled = outputs[1].text_embeds.float()
+        sizes = torch.tensor([[resolution, resolution, 0, 0, resolution, resolution]], device=pooled.device)
+        return {
+            "encoder_hidden_states": torch.cat([o.hidden_states[-2].float() for o in outputs], -1),
+            "text_embeds": pooled,
+            "time_ids": sizes.float().expand(len(captions), -1),
+        }
+
+    def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
+        """The empty caption, or zeros where the model was made for them."""
+        told = self([""] * count, resolution)
+        texts = ("encoder_hidden_states", "text_embeds")
+        return {n: torch.zeros_like(v) if self.zeros_for_empty and n in texts else v for n, v in told.items()}
+
+
+ADDED = ("text_embeds", "time_ids")  # of SDXL's U-Net, passed apart
+
+
 @dataclass
 class LatentDiffusion:
-    """A latent diffusion model in Stable Diffusion's layout: VAE, text encoder, denoiser, noise schedule."""
+    """A latent diffusion model in Stable Diffusion's layout: VAE, text encoders, denoiser, noise schedule."""
 
     vae: Any
-    text_encoder: Any
-    tokenizer: Any
+    text: TextConditioning
     denoiser: nn.Module
     scheduler: Any  # a diffusers scheduler with alphas_cumprod; its class also samples
     name: str  # shown to the user and written to results
@@ -53,14 +126,13 @@ class LatentDiffusion:
     @property
     def resolution(self) -> int:
         """Native edge length in pixels."""
-        halvings = len(self.vae.config.block_out_channels) - 1
-        return int(self.latent_shape[1] * 2**halvings)
+        config: Any = self.denoiser.config
+        return int(config.sample_size * self.downsampling)
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """(c, h, w) of one latent at the native resolution."""
-        config: Any = self.denoiser.config
-        return self.vae.config.latent_channels, config.sample_size, config.sample_size
+    def downsampling(self) -> int:
+        """Pixels per latent, in each direction."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,17 +145,9 @@ class LatentDiffusion:
         return posterior.mean.float() * scale, posterior.std.float() * scale
 
     @torch.no_grad()
-    def encode_captions(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        """tau(y): the denoiser's conditioning for each caption, {"encoder_hidden_states": [b, tokens, d]}."""
-        ids = self.tokenizer(
-            list(captions),
-            padding="max_length",
-            truncation=True,
-            max_length=self.tokenizer.model_max_length,
-            return_tensors="pt",
-        ).input_ids
-        states = self.text_encoder(ids.to(self.device)).last_hidden_state
-        return {"encoder_hidden_states": states.float()}
+    def encode_captions(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
+        """tau(y): the conditioning of each caption for images of ``resolution`` pixels, tensors [b, ...] by name."""
+        return self.text(captions, resolution)
 
     def add_noise(self, latents: Tensor, draw: Draw) -> Tensor:
         """z_t = sqrt(abar_t) z0 + sqrt(1 - abar_t) eps. [b, c, h, w] -> [b, c, h, w]."""
@@ -100,31 +164,47 @@ class LatentDiffusion:
     def error_maps(self, batch: Batch, draw: Draw) -> Tensor:
         """e(x, y; t, eps) = (target - f(z_t, t, tau(y)))^2 (method.md, notation) -> [b, c, h, w] fp32."""
         latents = batch.mean if draw.posterior is None else batch.mean + batch.std * draw.posterior
-        prediction = self.denoiser(self.add_noise(latents, draw), draw.timesteps, **batch.conditioning).sample
+        prediction = self.predict(self.add_noise(latents, draw), draw.timesteps, batch.conditioning)
         return error_map(prediction, self.target(latents, draw))
+
+    def predict(self, noised: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
+        """f(z_t, t, tau(y)): [b, c, h, w], [b] -> [b, c, h, w]."""
+        added = {name: conditioning[name] for name in ADDED if name in conditioning}
+        others = {name: value for name, value in conditioning.items() if name not in ADDED}
+        extra = {"added_cond_kwargs": added} if added else {}
+        return cast(Tensor, self.denoiser(noised, timesteps, **others, **extra).sample)
 
     @torch.no_grad()
     def generate(
-        self, conditioning: dict[str, Tensor], seeds: Sequence[int], *, num_inference_steps: int, guidance_scale: float
+        self,
+        captions: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        resolution: int,
+        num_inference_steps: int,
+        guidance_scale: float,
     ) -> Tensor:
-        """One image per row of ``conditioning``, each from its own seed: [b, 3, H, W] in [0, 1] on the CPU.
+        """One image per caption, each from its own seed: [b, 3, resolution, resolution] in [0, 1] on the CPU.
 
         DDIM (eta 0) with the model's own schedule; classifier-free guidance against the empty caption when
         ``guidance_scale`` is not 1.
         """
         from diffusers import DDIMScheduler
 
+        conditioning = self.encode_captions(captions, resolution)
+        channels, size = self.vae.config.latent_channels, resolution // self.downsampling
+
         sampler = DDIMScheduler.from_config(self.scheduler.config)
         sampler.set_timesteps(num_inference_steps, device=self.device)
-        rows = [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        rows = [torch.randn((channels, size, size), generator=torch.Generator().manual_seed(s)) for s in seeds]
         latents = torch.stack(rows).to(self.device) * sampler.init_noise_sigma
         guided = guidance_scale != 1
         if guided:
-            empty = self.encode_captions([""] * len(seeds))
+            empty = self.text.empty(len(seeds), resolution)
             conditioning = {name: torch.cat([empty[name], value]) for name, value in conditioning.items()}
         for t in sampler.timesteps:
             inputs = torch.cat([latents, latents]) if guided else latents
-            prediction = self.denoiser(sampler.scale_model_input(inputs, t), t, **conditioning).sample.float()
+            prediction = self.predict(sampler.scale_model_input(inputs, t), t.expand(len(inputs)), conditioning).float()
             if guided:
                 without, with_caption = prediction.chunk(2)
                 prediction = without + guidance_scale * (with_caption - without)

@@ -106,8 +106,9 @@ def generate(loaded: Loaded, captions: Sequence[str], config: EvaluateConfig, pr
             part = captions[start : start + config.batch_size]
             parts.append(
                 loaded.model.generate(
-                    loaded.model.encode_captions(part),
+                    part,
                     [config.seed + start + i for i in range(len(part))],
+                    resolution=loaded.resolution,
                     num_inference_steps=config.num_inference_steps,
                     guidance_scale=config.guidance_scale,
                 )

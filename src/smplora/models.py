@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from smplora.config import BUNDLED_MODEL
-from smplora.diffusion import LatentDiffusion
+from smplora.diffusion import ClipText, LatentDiffusion, SdxlText, TextConditioning
 from smplora.errors import CheckpointError, ConfigError
 
 BUNDLED_FOLDER = Path(__file__).parent / "assets" / "tiny"
@@ -41,30 +43,60 @@ def load_model(name: str, device: torch.device) -> LatentDiffusion:
     Raises:
         CheckpointError: no such model, or a component cannot be read.
     """
-    with _quiet():
-        from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
-
     bundled = name == BUNDLED_MODEL
     path = str(BUNDLED_FOLDER) if bundled else name
     try:
         with _quiet():
-            local = {"local_files_only": True}
-            vae = AutoencoderKL.from_pretrained(path, subfolder="vae", **local)
-            unet = UNet2DConditionModel.from_pretrained(path, subfolder="unet", **local)
-            text_encoder = CLIPTextModel.from_pretrained(path, subfolder="text_encoder", **local)
-            tokenizer = CLIPTokenizer.from_pretrained(path, subfolder="tokenizer", **local)
-            scheduler = DDPMScheduler.from_pretrained(path, subfolder="scheduler", **local)
+            parts = _components(path)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"--pretrained_model_name_or_path got '{name}', which is neither 'tiny', nor a folder in diffusers format "
             f"(model_index.json, vae/, unet/, text_encoder/, tokenizer/, scheduler/), nor a cached model id ({reason})"
         ) from error
-    for part in (vae, unet, text_encoder):
+    for part in (parts.vae, parts.unet, *parts.text_encoders):
         part.to(device).eval().requires_grad_(False)
-    return LatentDiffusion(
-        vae, text_encoder, tokenizer, unet, scheduler, "the bundled model" if bundled else Path(name).name
+    text: TextConditioning
+    if len(parts.text_encoders) == 2:
+        first, second = parts.text_encoders
+        text = SdxlText((first, second), (parts.tokenizers[0], parts.tokenizers[1]), parts.zeros_for_empty)
+    else:
+        text = ClipText(parts.text_encoders[0], parts.tokenizers[0])
+    shown = "the bundled model" if bundled else Path(name).name
+    return LatentDiffusion(parts.vae, text, parts.unet, parts.scheduler, shown)
+
+
+@dataclass(frozen=True)
+class _Components:
+    vae: Any
+    unet: Any
+    text_encoders: list[Any]
+    tokenizers: list[Any]
+    scheduler: Any
+    zeros_for_empty: bool
+
+
+def _components(path: str) -> _Components:
+    """Stable Diffusion 1.x and 2.x have one text encoder, SDXL two; model_index.json says what a folder holds."""
+    from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    local = {"local_files_only": True}
+    index = DiffusionPipeline.load_config(path, **local)
+    if "unet" not in index or "text_encoder" not in index:
+        raise ValueError(f"{index.get('_class_name', 'this pipeline')} has no U-Net with CLIP text encoders")
+    encoders = [CLIPTextModel.from_pretrained(path, subfolder="text_encoder", **local)]
+    tokenizers = [CLIPTokenizer.from_pretrained(path, subfolder="tokenizer", **local)]
+    if "text_encoder_2" in index:
+        encoders.append(CLIPTextModelWithProjection.from_pretrained(path, subfolder="text_encoder_2", **local))
+        tokenizers.append(CLIPTokenizer.from_pretrained(path, subfolder="tokenizer_2", **local))
+    return _Components(
+        vae=AutoencoderKL.from_pretrained(path, subfolder="vae", **local),
+        unet=UNet2DConditionModel.from_pretrained(path, subfolder="unet", **local),
+        text_encoders=encoders,
+        tokenizers=tokenizers,
+        scheduler=DDPMScheduler.from_pretrained(path, subfolder="scheduler", **local),
+        zeros_for_empty=bool(index.get("force_zeros_for_empty_prompt", False)),
     )
 
 

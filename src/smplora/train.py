@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -329,9 +330,5 @@ def not_a_number(folder: RunFolder, step: int) -> TrainingError:
 
 
 def _require_tensorboard() -> None:
-    try:
-        import tensorboard  # type: ignore[import-not-found]  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            "--report_to got 'tensorboard', which is not installed: pip install smplora[tensorboard]"
-        ) from error
+    if find_spec("tensorboard") is None:
+        raise ConfigError("--report_to got 'tensorboard', which is not installed: pip install smplora[tensorboard]")

@@ -60,7 +60,7 @@ def test_our_sampler_is_the_stock_one(pipeline: StableDiffusionPipeline) -> None
         stock = pipeline(
             prompts, num_inference_steps=5, guidance_scale=guidance, generator=rngs, output_type="np"
         ).images
-        ours = model.generate(model.encode_captions(prompts), [5, 6], num_inference_steps=5, guidance_scale=guidance)
+        ours = model.generate(prompts, [5, 6], resolution=32, num_inference_steps=5, guidance_scale=guidance)
         np.testing.assert_allclose(ours.permute(0, 2, 3, 1).numpy(), stock, atol=2e-4)
 
 
@@ -76,7 +76,7 @@ def test_reconstruction_of_digits_it_has_never_seen() -> None:
 
 
 def test_captions_in_common_words_and_any_others() -> None:
-    tokenizer = load_model("tiny", CPU).tokenizer
+    tokenizer = load_model("tiny", CPU).text.tokenizer
     assert len(tokenizer("a handwritten five").input_ids) == 5
     ids = tokenizer("Zürich, 3 naïve cats!").input_ids
     assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == "zürich,3naïvecats!"
@@ -100,7 +100,7 @@ def test_adapter_loads_in_the_stock_pipeline_with_its_full_effect(
 ) -> None:
     loaded = load_subject(str(trained_run), None, "cpu")
     z, t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([100, 500])
-    states = loaded.model.encode_captions([caption(5), caption(6)])["encoder_hidden_states"]
+    states = loaded.model.encode_captions([caption(5), caption(6)], 32)["encoder_hidden_states"]
     with torch.no_grad():
         ours = loaded.model.denoiser(z, t, states).sample
         base = pipeline.unet(z, t, states).sample

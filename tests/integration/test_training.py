@@ -181,3 +181,16 @@ def test_no_host_synchronisation_per_step(image_folder: Path, tmp_path: Path) ->
         counts.append(counter.count)
     assert counts[0] > 0, "the log at the end reads values"
     assert counts[1] == counts[0]
+
+
+def test_tensorboard_on_request(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = loop.train(short_config(image_folder, tmp_path / "run", report_to="tensorboard"), progress=False)
+    events = EventAccumulator(str(run / "logs" / "smplora")).Reload()
+    logged = [(e.step, pytest.approx(e.value)) for e in events.Scalars("adaptation_loss")]
+    assert [(r["step"], r["adaptation_loss"]) for r in RunFolder(run).metrics()] == logged
+    monkeypatch.setattr(loop, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install smplora\[tensorboard\]"):
+        loop.train(short_config(image_folder, tmp_path / "other", report_to="tensorboard"), progress=False)
+    assert not (tmp_path / "other").exists()
