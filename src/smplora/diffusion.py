@@ -97,6 +97,15 @@ class SdxlText:
         return {n: torch.zeros_like(v) if self.zeros_for_empty and n in texts else v for n, v in told.items()}
 
 
+def family_of(text: TextConditioning, denoiser: nn.Module, prediction_type: str) -> str:
+    """kohya's name of the model family: "sd_v1", "sd_v2", "sd_v2_v" (v-prediction) or "sdxl_base_v1-0"."""
+    if isinstance(text, SdxlText):
+        return "sdxl_base_v1-0"
+    config: Any = denoiser.config
+    second = config.cross_attention_dim == 1024 or prediction_type == "v_prediction"
+    return "sd_v1" if not second else "sd_v2_v" if prediction_type == "v_prediction" else "sd_v2"
+
+
 ADDED = ("text_embeds", "time_ids")  # of SDXL's U-Net, passed apart
 
 
@@ -122,6 +131,11 @@ class LatentDiffusion:
     def num_train_timesteps(self) -> int:
         """T; timesteps are integers in [0, T)."""
         return len(self.alphas_cumprod)
+
+    @property
+    def family(self) -> str:
+        """See ``family_of``."""
+        return family_of(self.text, self.denoiser, self.scheduler.config.prediction_type)
 
     @property
     def resolution(self) -> int:

@@ -1,6 +1,6 @@
-"""Adapter files: safetensors with peft's names and diffusers' adapter metadata, and nothing about the images.
+"""Adapter files, in the layouts of diffusers (peft's names) and kohya: safetensors, and nothing about the images.
 
-``StableDiffusionPipeline.load_lora_weights`` reads them with the right alpha for every choice of targets.
+``load_lora_weights`` of diffusers' pipelines reads both with the right alpha for every choice of targets.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from torch import Tensor
 from smplora import __version__
 from smplora.errors import CheckpointError
 from smplora.files import write_atomically
+from smplora.kohya import kohya_metadata, kohya_state
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers looks for
+KOHYA_FILE = "kohya_lora_weights.safetensors"  # the same adapter for ComfyUI, Forge and A1111
 PREFIX = "unet."
 
 
@@ -33,12 +35,30 @@ def adapter_bytes(
     """
     peft_config = {"r": rank, "lora_alpha": alpha, "target_modules": list(targets)}
     metadata = {
-        "format": "pt",
         "lora_adapter_metadata": json.dumps({f"{PREFIX}{k}": v for k, v in peft_config.items()}, sort_keys=True),
-        "smplora_version": __version__,
-        "smplora_objective": objective,
+        **_common_metadata(objective),
     }
     return _canonical(safetensors.torch.save({f"{PREFIX}{name}": tensor for name, tensor in state.items()}, metadata))
+
+
+def kohya_bytes(
+    state: dict[str, Tensor],
+    *,
+    rank: int,
+    alpha: float,
+    objective: str,
+    family: str,
+    layers_per_block: int,
+    resolution: int,
+) -> bytes:
+    """The content of the file for ComfyUI, Forge and A1111, a function of its arguments alone (see kohya.py)."""
+    tensors = kohya_state(state, alpha=alpha, family=family, layers_per_block=layers_per_block)
+    metadata = kohya_metadata(rank=rank, alpha=alpha, family=family, resolution=resolution)
+    return _canonical(safetensors.torch.save(tensors, {**metadata, **_common_metadata(objective)}))
+
+
+def _common_metadata(objective: str) -> dict[str, str]:
+    return {"format": "pt", "smplora_version": __version__, "smplora_objective": objective}
 
 
 def _canonical(content: bytes) -> bytes:

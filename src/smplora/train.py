@@ -23,7 +23,7 @@ from smplora.contracts import Batch, Draw, Objective
 from smplora.data import encode, read_folder
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.errors import ConfigError, TrainingError
-from smplora.export import ADAPTER_FILE, adapter_bytes, write_adapter
+from smplora.export import ADAPTER_FILE, KOHYA_FILE, adapter_bytes, kohya_bytes, write_adapter
 from smplora.models import choose_device, load_model
 from smplora.objectives import OBJECTIVES
 from smplora.progress import bar
@@ -216,6 +216,7 @@ def optimise(config: TrainConfig, setup: Setup, folder: RunFolder, start: int, p
                 folder.save(
                     Checkpoint(done, setup.tensors()), packed_adapter(config, setup), config.checkpoints_total_limit
                 )
+    write_adapter(folder.path / KOHYA_FILE, packed_for_kohya(config, setup))
     folder.finish(setup.steps, write_adapter(folder.path / ADAPTER_FILE, packed_adapter(config, setup)))
     setup.accelerator.end_training()
 
@@ -288,6 +289,21 @@ def packed_adapter(config: TrainConfig, setup: Setup) -> bytes:
     state = method.state_dict(setup.model.denoiser)
     return adapter_bytes(
         state, rank=method.rank, alpha=method.alpha, targets=TARGETS[method.targets], objective=config.objective
+    )
+
+
+def packed_for_kohya(config: TrainConfig, setup: Setup) -> bytes:
+    """The content of the file for ComfyUI, Forge and A1111."""
+    method, model = setup.adaptation, setup.model
+    unet_config: Any = model.denoiser.config
+    return kohya_bytes(
+        method.state_dict(model.denoiser),
+        rank=method.rank,
+        alpha=method.alpha,
+        objective=config.objective,
+        family=model.family,
+        layers_per_block=unet_config.layers_per_block,
+        resolution=config.resolution or model.resolution,
     )
 
 

@@ -18,7 +18,7 @@ from smplora.registry import load
 PACKAGE = Path(smplora.__file__).parent
 LAYERS = [  # a module may import from its own layer and from those above
     {"", "errors", "files", "registry", "streams", "objectives", "attacks", "adapt", "config", "contracts"},
-    {"objectives.*", "adapt.*", "diffusion", "proxy", "metrics", "quality", "features", "scorers", "views"},
+    {"objectives.*", "adapt.*", "diffusion", "proxy", "metrics", "quality", "features", "scorers", "views", "kohya"},
     {"attacks.*"},
     {"data", "split", "models", "run", "export", "examples", "progress"},
     {"train", "audit", "evaluate", "report", "report.*", "quickstart"},

@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from conftest import short_config
 from smplora.audit import load_subject
-from smplora.export import ADAPTER_FILE
+from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.models import BUNDLED_FOLDER, load_model
 from smplora.train import train
 
@@ -113,7 +113,8 @@ def test_samples_are_the_stock_pipelines(family: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_train_and_reload_in_the_stock_pipeline(family: str, tmp_path: Path, image_folder: Path) -> None:
+@pytest.mark.parametrize("file", [ADAPTER_FILE, KOHYA_FILE])
+def test_train_and_reload_in_the_stock_pipeline(family: str, file: str, tmp_path: Path, image_folder: Path) -> None:
     folder = build(family, tmp_path / "model")
     config = short_config(
         image_folder,
@@ -132,7 +133,7 @@ def test_train_and_reload_in_the_stock_pipeline(family: str, tmp_path: Path, ima
         ours = model.predict(z, t, told)
         model.denoiser = pipeline.unet
         base = model.predict(z, t, told)
-        pipeline.load_lora_weights(run, weight_name=ADAPTER_FILE)
+        pipeline.load_lora_weights(run, weight_name=file)
         theirs = model.predict(z, t, told)
     assert (ours - base).norm() > 1e-5
     assert (theirs - ours).norm() / (ours - base).norm() < 1e-5

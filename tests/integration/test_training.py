@@ -19,7 +19,7 @@ from conftest import short_config
 from smplora import train as loop
 from smplora.config import TrainConfig
 from smplora.errors import CheckpointError, ConfigError, TrainingError
-from smplora.export import ADAPTER_FILE
+from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.run import RunFolder, read_config
 
 FLAGS = (
@@ -117,7 +117,8 @@ def test_changed_settings_are_refused_with_the_differences(image_folder: Path, t
 
 def test_run_folder_is_complete(trained_run: Path, image_folder: Path) -> None:
     assert {p.name for p in trained_run.iterdir()} == {
-        "config.yaml", "environment.json", "split.json", "metrics.jsonl", "checkpoints", ADAPTER_FILE, "DONE.json",
+        "config.yaml", "environment.json", "split.json", "metrics.jsonl", "checkpoints", "DONE.json", ADAPTER_FILE,
+        KOHYA_FILE,
     }  # fmt: skip
     assert read_config(trained_run, TrainConfig) == short_config(image_folder, trained_run)
     rows = [json.loads(line) for line in (trained_run / "metrics.jsonl").read_text().splitlines()]
