@@ -29,8 +29,8 @@ _MIDDLE = re.compile(r"mid_block\.(attentions|resnets)\.(\d+)\.(.*)")
 def original_name(module: str, layers_per_block: int = 2) -> str:
     """Where a module of diffusers' U-Net stands in the original (sgm, CompVis) checkpoint.
 
-    Down block i, layer j is ``input_blocks.(1 + n i + j)`` with n = layers + 1 (the convolution at the entrance is
-    block 0, each level ends with its downsampler); up block i, layer j is ``output_blocks.(n i + j)``; in both the resnet is
+    With n = layers + 1, down block i, layer j is ``input_blocks.(1 + n i + j)`` (block 0 is the first convolution, and
+    each level ends with its downsampler) and up block i, layer j is ``output_blocks.(n i + j)``; in both the resnet is
     part 0 and the attention part 1. The middle is resnet, attention, resnet.
 
     Raises:
