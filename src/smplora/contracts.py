@@ -32,8 +32,9 @@ class Batch:
         return len(self.digests)
 
     def __getitem__(self, rows: Tensor | slice) -> Batch:
-        """The given rows (index tensor or slice)."""
+        """The given rows: a slice, or an index tensor on the CPU, so that the host need not wait for the device."""
         kept = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
+        rows = rows if isinstance(rows, slice) else rows.to(self.mean.device, non_blocking=True)
         return Batch(
             mean=self.mean[rows],
             std=self.std[rows],

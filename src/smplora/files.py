@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+UNFINISHED = ".smplora-"  # how the names of files begin that a kill left half-written
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write ``content`` to ``path`` through a temporary file in the same folder, flushed to disk, then renamed.
@@ -16,7 +18,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         OSError: no space, no permission, no such folder; nothing is left behind.
     """
     data = content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

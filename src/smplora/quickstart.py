@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -119,7 +121,7 @@ def execute(config: QuickstartConfig, runs: dict[str, TrainConfig], subjects: It
     todo = list(subjects)
     with (
         ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
+            workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(threads,)
         ) as pool,
         bar(len(runs) * config.max_train_steps + MEASURING * len(todo), "quickstart", unit="step") as display,
     ):
@@ -146,6 +148,19 @@ def execute(config: QuickstartConfig, runs: dict[str, TrainConfig], subjects: It
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def start_worker(threads: int) -> None:
+    """Set the threads of a worker process, and end it when its parent is killed: it would train on, unseen."""
+    torch.set_num_threads(threads)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def latest_step(run: TrainConfig) -> int:

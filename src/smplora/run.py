@@ -10,10 +10,17 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nothing is locked
+    fcntl = None  # type: ignore[assignment]
 
 import safetensors.torch
 import torch
@@ -25,7 +32,7 @@ from smplora import __version__
 from smplora.config import TrainConfig
 from smplora.errors import CheckpointError, ConfigError, listing
 from smplora.export import ADAPTER_FILE
-from smplora.files import read_json, write_atomically, write_json
+from smplora.files import UNFINISHED, read_json, write_atomically, write_json
 from smplora.objectives import TITLES
 
 CONFIG, ENVIRONMENT, METRICS, DONE, STATE = (
@@ -35,6 +42,7 @@ CONFIG, ENVIRONMENT, METRICS, DONE, STATE = (
     "DONE.json",
     "state.json",
 )
+LOCK = f"{UNFINISHED}lock"
 PRINTED_LIBRARIES = (
     "torch",
     "diffusers",
@@ -87,9 +95,29 @@ class RunFolder:
         """
         open_folder(self.path, config)
         self.checkpoints.mkdir(exist_ok=True)
-        for unfinished in self.checkpoints.glob(".*"):
+        for unfinished in self.checkpoints.glob(f"{UNFINISHED}*"):
             shutil.rmtree(unfinished, ignore_errors=True)
         write_json(self.path / ENVIRONMENT, environment())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside, no other process can train here; a kill releases the lock.
+
+        Raises:
+            ConfigError: another process does.
+        """
+        if fcntl is None:
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                text = f"--output_dir '{self.path}' is being trained in by another process; wait for it or stop it"
+                raise ConfigError(text) from error
+            yield
+        (self.path / LOCK).unlink(missing_ok=True)
 
     @property
     def done(self) -> dict[str, Any] | None:
@@ -99,7 +127,7 @@ class RunFolder:
     def save(self, checkpoint: Checkpoint, adapter: bytes, keep: int | None) -> None:
         """Write a checkpoint whole or not at all; then delete all but the ``keep`` newest."""
         final = self.checkpoints / f"checkpoint-{checkpoint.step}"
-        temporary = self.checkpoints / f".{final.name}.{os.getpid()}"
+        temporary = self.checkpoints / f"{UNFINISHED}{final.name}"
         temporary.mkdir()
         try:
             write_atomically(temporary / ADAPTER_FILE, adapter)
@@ -198,7 +226,7 @@ def check_folder(folder: Path, config: Any) -> None:
         if changes:
             title = f"--output_dir '{folder}' holds other settings (give another folder, or these settings to resume)"
             raise ConfigError(listing(title, changes))
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(not p.name.startswith(UNFINISHED) for p in folder.iterdir())):
         raise ConfigError(f"--output_dir got '{folder}', which holds something else; give a new or empty folder")
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
@@ -212,6 +240,9 @@ def open_folder(folder: Path, config: Any) -> None:
         OSError: it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for left_by_a_kill in folder.glob(f"{UNFINISHED}*"):
+        if left_by_a_kill.name != LOCK:
+            left_by_a_kill.unlink()
     if not (folder / CONFIG).exists():
         write_atomically(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False))
 

@@ -85,18 +85,19 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     if config.report_to == "tensorboard":
         _require_tensorboard()
     model = load_model(config.pretrained_model_name_or_path, device)
-    folder.open(config)  # from here on files are written
-    write_split(split, folder.path)
-    checkpoint = folder.resume(config.resume_from_checkpoint)
-    if folder.done is None:
-        setup = prepare(config, model, split, folder)
-        if checkpoint:
-            setup.restore(checkpoint.tensors)
-            if progress:
-                say(f"resuming {folder.path} at step {checkpoint.step}")
-        optimise(config, setup, folder, checkpoint.step if checkpoint else 0, progress)
-    elif progress:
-        say(f"{folder.path} is complete")
+    with folder.locked():  # from here on files are written
+        folder.open(config)
+        write_split(split, folder.path)
+        checkpoint = folder.resume(config.resume_from_checkpoint)
+        if folder.done is None:
+            setup = prepare(config, model, split, folder)
+            if checkpoint:
+                setup.restore(checkpoint.tensors)
+                if progress:
+                    say(f"resuming {folder.path} at step {checkpoint.step}")
+            optimise(config, setup, folder, checkpoint.step if checkpoint else 0, progress)
+        elif progress:
+            say(f"{folder.path} is complete")
     if config.json:
         print(json.dumps({"run": str(folder.path), **(folder.done or {})}))
     return folder.path
@@ -112,6 +113,7 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, folder: R
     """Cache latents and embeddings, attach the adapter, make the proxy."""
     accelerator = Accelerator(
         cpu=model.device.type == "cpu",
+        device_placement=False,  # everything is on --device already
         log_with=config.report_to,
         project_dir=folder.path / "logs" if config.report_to else None,
     )
@@ -135,7 +137,7 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, folder: R
         inputs=config.proxy_input,
         sees_timestep=config.proxy_sees_timestep,
         num_train_timesteps=model.num_train_timesteps,
-    )
+    ).to(model.device)
     proxy_optimizer = torch.optim.Adam(
         proxy.parameters(), lr=config.proxy_learning_rate, weight_decay=WEIGHT_DECAY, fused=True
     )
@@ -260,9 +262,7 @@ def join(first: Batch, second: Batch) -> Batch:
 def take(cell: Batch, size: int, turn: int, seed: int, name: str) -> Batch:
     """Batch number ``turn`` of an endless walk through ``cell`` that visits every sample once per pass, in a new order
     each time, a function of (seed, name, pass)."""
-    return cell[
-        torch.tensor(list(walk(len(cell), turn * size, size, seed, name))).to(cell.mean.device, non_blocking=True)
-    ]
+    return cell[torch.tensor(list(walk(len(cell), turn * size, size, seed, name)))]
 
 
 def walk(length: int, start: int, count: int, seed: int, name: str) -> Iterator[int]:

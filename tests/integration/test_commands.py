@@ -20,6 +20,7 @@ from smplora.cli import main
 from smplora.config import SplitOptions
 from smplora.data import read_folder
 from smplora.export import ADAPTER_FILE
+from smplora.run import LOCK, RunFolder
 from smplora.split import Split, make_split, read_split, write_split
 from smplora.train import train
 
@@ -254,6 +255,20 @@ def test_output_folder_that_cannot_be_written(
         assert "/proc/" in refused(capsys, *arguments, "/proc/smplora")
 
 
+def test_one_process_trains_in_a_folder(capsys: pytest.CaptureFixture[str], image_folder: Path, tmp_path: Path) -> None:
+    arguments = ("train", "--train_data_dir", str(image_folder), "--aux_size", "5", "--max_train_steps", "1")
+    with RunFolder(tmp_path / "run").locked():
+        assert "by another process" in refused(capsys, *arguments, "--output_dir", str(tmp_path / "run"))
+    assert main([*arguments, "--output_dir", str(tmp_path / "run")]) == 0
+
+
+def test_a_kill_while_the_first_file_is_written_does_not_block_the_folder(image_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".smplora-half").write_text("conf")
+    run = train(short_config(image_folder, tmp_path / "run", max_train_steps=1), progress=False)
+    assert not list(run.glob(".*"))
+
+
 def test_full_disk(image_folder: Path, tmp_path: Path) -> None:
     """A limit on file size stands in for a full disk: the write fails in the middle in the same way."""
     arguments = [
@@ -274,7 +289,7 @@ def test_full_disk(image_folder: Path, tmp_path: Path) -> None:
     assert "nothing half-written was kept" in last
     assert "Traceback" not in result.stderr
     assert not list((tmp_path / "run").rglob("*.safetensors"))
-    assert not list((tmp_path / "run").rglob(".*"))
+    assert not [p for p in (tmp_path / "run").rglob(".*") if p.name != LOCK]
 
 
 def test_result_on_standard_output_and_everything_else_on_standard_error(image_folder: Path, tmp_path: Path) -> None:

@@ -76,13 +76,13 @@ def test_killed_and_resumed_is_bit_identical(image_folder: Path, tmp_path: Path)
             [sys.executable, "-c", KILL_AT_FSYNC, str(fsyncs), *flags(config)], stderr=subprocess.DEVNULL, check=False
         )
         assert killed.returncode == -signal.SIGKILL
-        assert list(run.glob("checkpoints/.checkpoint-*")), "it was to be killed while it wrote a checkpoint"
+        assert list(run.glob("checkpoints/.smplora-*")), "it was to be killed while it wrote a checkpoint"
         reached.append(steps_of(run)[-1])
     assert reached[0] < reached[1] < steps
     subprocess.run([sys.executable, "-m", "smplora", *flags(config)], check=True, stderr=subprocess.DEVNULL)
 
     assert contents(run, steps) == contents(whole, steps)
-    assert not list(run.glob("checkpoints/.checkpoint-*"))
+    assert not list(run.glob("checkpoints/.smplora-*"))
     assert [without_time(r) for r in RunFolder(run).metrics()] == [without_time(r) for r in RunFolder(whole).metrics()]
 
 
