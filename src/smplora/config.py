@@ -264,8 +264,8 @@ class QuickstartConfig(ModelOptions, DataOptions, SplitOptions):
     """Adapted layers: attention projections, or those plus feed-forward and block projections."""
     mp_lambda: float = 0.05
     """Lambda of MP-LoRA."""
-    smp_lambda: float = 0.3
-    """Lambda of SMP-LoRA. The paper's 0.05 changes little on the bundled model; see docs/log.md."""
+    smp_lambda: float = 1.0
+    """Lambda of SMP-LoRA. The paper's 0.05 changes nothing on the bundled model; see docs/log.md."""
     proxy_learning_rate: float = 1e-3
     """Learning rate of the proxy attack model; the paper's 1e-5 is for 400 epochs of SD 1.5."""
     num_images: int = 300

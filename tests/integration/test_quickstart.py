@@ -71,7 +71,7 @@ def test_quickstart_on_a_folder_then_resumed(
     assert all(p.stat().st_mtime_ns == t for p, t in kept.items()), "finished work was done again"
 
     assert main(arguments(image_folder, root, "--smp_lambda", "9")) == 2
-    assert "smp_lambda was 0.3, now 9.0" in capsys.readouterr().err
+    assert "smp_lambda was 1.0, now 9.0" in capsys.readouterr().err
 
 
 def test_bad_options_come_before_any_work(
