@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: quickstart test check format model clean
+.PHONY: quickstart test format model clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/smplora quickstart

@@ -16,9 +16,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+MUST_LEAK = 0.75
 RESULTS = Path(__file__).parent / "results"
 BUDGETS = {"quickstart": {"wall_s": 360, "memory_gb": 3.0}, "tests": {"wall_s": 300}}
 
@@ -32,6 +34,20 @@ def tree_bytes(root: psutil.Process) -> int:
         except psutil.Error:  # it ended meanwhile
             continue
     return total
+
+
+def shown(root: Path) -> dict[str, Any]:
+    """What the quickstart found: plain LoRA's AUC under the calibrated loss, and every verdict."""
+    folders = [
+        *sorted(root.glob("lora/checkpoints/*/audit")),
+        *(root / name / "audit" for name in ("lora", "mp_lora", "smp_lora")),
+    ]
+    audits = {a["subject"]["label"]: a for a in (json.loads((f / "audit.json").read_text()) for f in folders)}
+    leak = next(a["test"]["auc"] for a in audits["LoRA"]["attacks"] if a["name"] == "calibrated_loss")
+    return {
+        "lora_calibrated_loss_auc": leak,
+        "verdicts": {label: a["verdict"]["sentence"] for label, a in audits.items()},
+    }
 
 
 def measure(command: list[str]) -> dict[str, float | int | str]:
@@ -63,6 +79,7 @@ def main() -> None:
             "tests": [sys.executable, "-m", "pytest"],
         }
         measured = measure(commands[what])
+        found = shown(Path(folder) / "quickstart") if what == "quickstart" and not measured["status"] else {}
     record = {
         "command": f"python benchmarks/budget.py {what}",
         "cores": os.cpu_count(),
@@ -72,6 +89,8 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{what}.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
+    if found and found["lora_calibrated_loss_auc"]["low"] <= MUST_LEAK:
+        sys.exit(f"plain LoRA must leak: the interval of its AUC must lie above {MUST_LEAK}")
     over = [name for name, limit in BUDGETS[what].items() if record[name] > limit]
     sys.exit(f"over budget: {over}" if over or record["status"] else 0)
 

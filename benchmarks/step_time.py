@@ -22,7 +22,8 @@ from smplora.examples import write_private_digits
 from smplora.models import load_model
 from smplora.objectives import OBJECTIVES
 from smplora.run import RunFolder
-from smplora.train import load_split, optimise, prepare
+from smplora.split import MANIFEST
+from smplora.train import load_split, optimise, prepare, resolved
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -41,8 +42,10 @@ def seconds_per_step(objective: str, steps: int, batch: int, folder: Path) -> fl
         logging_steps=10**9,
     )
     run = RunFolder(Path(config.output_dir))
-    run.open(config)
-    setup = prepare(config, load_model("tiny", torch.device("cpu")), load_split(config), run)
+    model, split = load_model("tiny", torch.device("cpu")), load_split(config, run.path / MANIFEST)
+    config = resolved(config, model, split)
+    run.open(config, model.digest)
+    setup = prepare(config, model, split, run)
     start = time.perf_counter()
     optimise(config, setup, run, 0, False)
     return (time.perf_counter() - start) / steps

@@ -44,7 +44,7 @@ class ToyDenoiser(nn.Module):
 
 def toy_model(memories: Tensor | None) -> LatentDiffusion:
     scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    return LatentDiffusion(None, None, ToyDenoiser(scheduler.alphas_cumprod, memories), scheduler, "toy")
+    return LatentDiffusion(None, None, ToyDenoiser(scheduler.alphas_cumprod, memories), scheduler, "toy", "digest")
 
 
 def toy_batch(count: int, seed: int) -> Batch:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
@@ -17,17 +16,11 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from smplora import __version__, config
 from smplora.errors import ConfigError, UserError, listing, nearest
 
+COMMAND_LINE = "the command line"
+OUT_OF_MEMORY = (
+    "smplora: out of memory; lower --train_batch_size, --batch_size, --resolution or --rank, or use --device cpu"
+)
 FAILED = 2  # exit status for everything that the user can mend
-UNWRITABLE = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.ENOENT,
-}
 
 
 @dataclass(frozen=True)
@@ -37,12 +30,15 @@ class Verb:
     options: type
     run: str
     example: str
-    greeting: str = ""  # shown before the heavy imports, so that something is on the screen at once
+    slow: bool = False  # says so before the heavy imports, also where nobody watches
 
 
 VERBS = {
     "quickstart": Verb(
-        config.QuickstartConfig, "smplora.quickstart:quickstart", "smplora quickstart --train_data_dir my_images"
+        config.QuickstartConfig,
+        "smplora.quickstart:quickstart",
+        "smplora quickstart --train_data_dir my_images",
+        slow=True,
     ),
     "split": Verb(
         config.SplitConfig, "smplora.split:split", "smplora split --train_data_dir my_images --output_dir runs/split"
@@ -78,24 +74,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"unknown command '{arguments[0]}'{nearest(arguments[0], VERBS)}; allowed: {', '.join(VERBS)}"
             )
         options = parse(arguments[0], arguments[1:])
-        if verb.greeting:
-            print(verb.greeting, file=sys.stderr, flush=True)
+        if sys.stderr.isatty() or verb.slow:
+            print(f"smplora {arguments[0]}: loading ...", file=sys.stderr, flush=True)
         module, _, function = verb.run.partition(":")
-        getattr(import_module(module), function)(options)
+        _run(getattr(import_module(module), function), options)
         return 0
     except UserError as error:
         print(f"smplora: {error}", file=sys.stderr)
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno is None:  # not the operating system's
             raise
         print(
             f"smplora: {error.strerror}: {error.filename or 'while writing'}; nothing half-written was kept",
             file=sys.stderr,
         )
+    except MemoryError:  # cli imports no torch: _run turns its error into this one
+        print(OUT_OF_MEMORY, file=sys.stderr)
     except KeyboardInterrupt:
         print("smplora: interrupted; run the same command again to resume", file=sys.stderr)
         return 130
     return FAILED
+
+
+def _run(function: Callable[[Any], Any], options: Any) -> None:
+    try:
+        function(options)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        raise MemoryError from error
 
 
 def overview() -> str:
@@ -174,7 +181,10 @@ def _diagnose(parser: ArgumentParser, name: str, arguments: Sequence[str]) -> tu
             problems.append(f"{source} has no option '{key}'{nearest(key, known)}; see smplora {name} --help")
             continue
         try:
-            parsed = parser.parse_object({key: value})
+            if source == COMMAND_LINE:
+                parsed = parser.parse_args([f"--{key}={value}"])
+            else:
+                parsed = parser.parse_object({key: value})
             values[key] = getattr(parsed, key)
         except (ArgumentError, TypeError, ValueError) as error:
             problems.append(f"--{key} got {value!r}; {_reason(error)}")
@@ -200,9 +210,7 @@ def _given(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, Any
         if key == "config":
             from_files += _yaml_items(text, problems)
         else:
-            from_flags.append(
-                (key.removesuffix("+"), text if key == "config" else yaml.safe_load(text), "the command line")
-            )
+            from_flags.append((key.removesuffix("+"), text, COMMAND_LINE))
     return from_files + from_flags
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Optional
 
+from smplora.adapt import ADAPTATIONS
 from smplora.attacks import ATTACKS
 from smplora.objectives import OBJECTIVES
 from smplora.registry import unknown
@@ -22,6 +23,8 @@ BUNDLED_MODEL = "tiny"
 class ModelOptions:
     pretrained_model_name_or_path: str = BUNDLED_MODEL
     """Base model: a folder in diffusers format, a model id that is already in the local hub cache, or 'tiny', the small model that comes with smplora."""
+    resolution: Optional[int] = None
+    """Edge length in pixels; images are resized (shorter side) and cropped at the centre. Default: the model's own."""
     device: str = "auto"
     """Where to compute: 'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1', 'mps'."""
 
@@ -34,8 +37,6 @@ class DataOptions:
     """Key of the caption in metadata.jsonl."""
     default_caption: Optional[str] = None
     """Caption for images that have none; without it such images are an error."""
-    resolution: Optional[int] = None
-    """Edge length in pixels; images are resized (shorter side) and cropped at the centre. Default: the model's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,8 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions):
     """Run folder."""
     split_manifest: Optional[str] = None
     """A split.json written by 'smplora split'; the split options are then not used."""
+    adaptation: str = "lora"
+    """What is trained: 'lora' (low-rank adapters)."""
     objective: str = "lora"
     """What is minimised: 'lora' (adaptation loss), 'mp_lora' (plus lambda times the MI gain), 'smp_lora' (divided by 1 - lambda times the MI gain + delta)."""
     mi_lambda: float = 0.05
@@ -137,6 +140,8 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions):
             *_data_problems(self),
             *([] if self.split_manifest else _split_problems(self)),
             *_missing(unknown(OBJECTIVES, self.objective, "objective")),
+            *_missing(unknown(ADAPTATIONS, self.adaptation, "adaptation")),
+            *_at_least(self, ("resolution",), 8),
             *_at_least(self, (*at_least_one, "checkpointing_steps", "checkpoints_total_limit"), 1),
             *_positive(self, ("learning_rate", "proxy_learning_rate", "max_grad_norm", "smp_delta", "lora_alpha")),
             *_at_least(self, ("mi_lambda", "adam_weight_decay", "seed"), 0),
@@ -217,6 +222,7 @@ class EvaluateConfig:
             *_needed(self.adapter, "adapter", "a run folder of 'smplora train' or one of its checkpoints"),
             *_at_least(self, ("num_images",), 20),
             *_at_least(self, ("num_inference_steps", "batch_size", "guidance_scale"), 1),
+            *_at_most(self, ("num_inference_steps",), 1000),
             *_at_least(self, ("seed",), 0),
             *_existing_folder(self.train_data_dir, "train_data_dir"),
         ]
@@ -248,8 +254,8 @@ class QuickstartConfig(ModelOptions, DataOptions, SplitOptions):
 
     output_dir: str = "runs/quickstart"
     """Everything goes here. Run the same command again to resume."""
-    aux_size: Optional[int] = 50
-    """Images in each of the two aux cells (members, non-members)."""
+    aux_size: Optional[int] = None
+    """Images in each of the two aux cells (members, non-members). Default: 50 of the digits; of your own images a fifth of the pool, at most 100."""
     max_train_steps: int = 1500
     """Steps of each method."""
     early_stops: list[int] = field(default_factory=lambda: [200, 600])
@@ -312,6 +318,11 @@ def _at_least(config: Any, names: Iterable[str], low: float) -> list[str]:
     ]
 
 
+def _at_most(config: Any, names: Iterable[str], high: float) -> list[str]:
+    values = ((name, getattr(config, name)) for name in names)
+    return [f"--{name} got {value}; allowed: {high} or less" for name, value in values if not value <= high]
+
+
 def _positive(config: Any, names: Iterable[str]) -> list[str]:
     values = ((name, getattr(config, name)) for name in names)
     return [f"--{name} got {value}; allowed: above 0" for name, value in values if value is not None and not value > 0]
@@ -327,7 +338,6 @@ def _data_problems(config: DataOptions) -> list[str]:
     return [
         *_needed(config.train_data_dir, "train_data_dir", "a folder of images with captions"),
         *_existing_folder(config.train_data_dir, "train_data_dir"),
-        *_at_least(config, ("resolution",), 8),
     ]
 
 

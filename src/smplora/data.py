@@ -82,7 +82,11 @@ def read_folder(options: DataOptions) -> list[Sample]:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             problems.append(f"{name}: not a readable image ({type(error).__name__})")
             continue
-        caption = captions.get(name) or _sidecar_caption(folder / relative) or options.default_caption
+        try:
+            caption = captions.get(name) or _sidecar_caption(folder / relative) or options.default_caption
+        except UnicodeDecodeError:
+            problems.append(f"{relative.with_suffix('.txt').as_posix()}: not UTF-8")
+            continue
         if not caption:
             problems.append(f"{name}: no caption")
             continue
@@ -108,7 +112,12 @@ def _metadata_captions(folder: Path, column: str, files: set[str], problems: lis
     if not path.exists():
         return {}
     captions: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        problems.append(f"{METADATA}: not UTF-8")
+        return {}
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -126,7 +135,7 @@ def _metadata_captions(folder: Path, column: str, files: set[str], problems: lis
 
 def _sidecar_caption(image: Path) -> str | None:
     path = image.with_suffix(".txt")
-    return path.read_text(encoding="utf-8").strip() or None if path.exists() else None
+    return path.read_text(encoding="utf-8-sig").strip() or None if path.exists() else None
 
 
 def pixels(path: Path, resolution: int) -> Tensor:

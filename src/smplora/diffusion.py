@@ -29,6 +29,10 @@ def adaptation_loss(error_maps: Tensor) -> Tensor:
 class TextConditioning(Protocol):
     """Captions -> what the denoiser is told, one row per caption, under the names that ``predict`` takes."""
 
+    def cut(self, captions: Sequence[str]) -> int:
+        """How many captions are longer than the encoder reads."""
+        ...
+
     def __call__(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
         """tau(y) for images of ``resolution`` pixels."""
         ...
@@ -50,12 +54,20 @@ def _token_ids(tokenizer: Any, captions: Sequence[str], device: torch.device) ->
     return cast(Tensor, ids.to(device))
 
 
+def _cut(tokenizer: Any, captions: Sequence[str]) -> int:
+    return sum(len(ids) > tokenizer.model_max_length for ids in tokenizer(list(captions), truncation=False).input_ids)
+
+
 @dataclass(frozen=True)
 class ClipText:
     """SD 1.x and 2.x: the last hidden state of one CLIP text encoder."""
 
     encoder: Any
     tokenizer: Any
+
+    def cut(self, captions: Sequence[str]) -> int:
+        """See TextConditioning."""
+        return _cut(self.tokenizer, captions)
 
     def __call__(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
         """{"encoder_hidden_states": [b, tokens, d]}."""
@@ -75,6 +87,10 @@ class SdxlText:
     encoders: tuple[Any, Any]
     tokenizers: tuple[Any, Any]
     zeros_for_empty: bool  # diffusers' force_zeros_for_empty_prompt
+
+    def cut(self, captions: Sequence[str]) -> int:
+        """See TextConditioning."""
+        return _cut(self.tokenizers[0], captions)
 
     def __call__(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
         """{"encoder_hidden_states": [b, tokens, d1 + d2], "text_embeds": [b, d2], "time_ids": [b, 6]}."""
@@ -118,6 +134,7 @@ class LatentDiffusion:
     denoiser: nn.Module
     scheduler: Any  # a diffusers scheduler with alphas_cumprod; its class also samples
     name: str  # shown to the user and written to results
+    digest: str  # of all weights
 
     def __post_init__(self) -> None:
         self.alphas_cumprod: Tensor = self.scheduler.alphas_cumprod.to(self.device, torch.float32)
@@ -208,7 +225,12 @@ class LatentDiffusion:
         conditioning = self.encode_captions(captions, resolution)
         channels, size = self.vae.config.latent_channels, resolution // self.downsampling
 
-        sampler = DDIMScheduler.from_config(self.scheduler.config)
+        stated = self.scheduler.config
+        sampler = DDIMScheduler.from_config(
+            stated,  # maybe another scheduler's: what DDIM would assume of what it lacks is wrong for latents
+            clip_sample=False,
+            set_alpha_to_one=stated.get("set_alpha_to_one", False),
+        )
         sampler.set_timesteps(num_inference_steps, device=self.device)
         rows = [torch.randn((channels, size, size), generator=torch.Generator().manual_seed(s)) for s in seeds]
         latents = torch.stack(rows).to(self.device) * sampler.init_noise_sigma

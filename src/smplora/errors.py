@@ -36,9 +36,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-def listing(title: str, problems: list[str], limit: int = 20) -> str:
-    """One message out of many problems: a single line for one, else one per line, the first ``limit`` of them."""
+def listing(title: str, problems: list[str]) -> str:
+    """One message out of many problems: a single line for one, else one per line."""
     if len(problems) == 1:
         return f"{title}: {problems[0]}"
-    more = [f"  ... and {len(problems) - limit} more"] if len(problems) > limit else []
-    return "\n".join([f"{title}: {len(problems)} problems", *(f"  - {p}" for p in problems[:limit]), *more])
+    return "\n".join([f"{title}: {len(problems)} problems", *(f"  - {p}" for p in problems)])

@@ -6,7 +6,6 @@ import io
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 
 from smplora.attacks.loss import loss_vector
-from smplora.audit import Loaded, load_subject
 from smplora.config import EvaluateConfig
 from smplora.data import Sample, load_pixels
 from smplora.errors import DataError
@@ -24,6 +22,7 @@ from smplora.files import write_atomically, write_json
 from smplora.progress import bar
 from smplora.quality import compare
 from smplora.run import say
+from smplora.subject import Loaded, load_subject, result_folder
 from smplora.views import GreyBox
 
 FORMAT = "smplora.quality/1"
@@ -38,6 +37,7 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
         UserError: anything that the user can mend, an empty reference set among it.
     """
     began = time.perf_counter()
+    folder = result_folder(config.adapter, config.output_dir, "quality")
     loaded = load_subject(config.adapter or "", config.train_data_dir, config.device, config.split_manifest)
     reference = loaded.split.cells["reference"]
     if not reference:
@@ -57,18 +57,16 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
         )
     content: dict[str, Any] = {
         "format": FORMAT,
-        "subject": loaded.subject.describe(loaded.adapter_sha256, loaded.model.name),
+        "subject": loaded.subject.describe(loaded.adapter_sha256, loaded.model),
+        "seal": loaded.split.seal,
         "n_generated": len(generated),
-        "seed": config.seed,
-        "num_inference_steps": config.num_inference_steps,
-        "guidance_scale": config.guidance_scale,
+        **evaluation_settings(config),
         "features": "bundled digit features, 64-d",
         "against": {name: compare(features["generated"], features[name]) for name in ("held_out", "train")},
         "held_out_loss": held_out_loss(loaded, config),
         "captions": [s.caption for s in shown],
         "elapsed_s": round(time.perf_counter() - began, 1),
     }
-    folder = Path(config.output_dir) if config.output_dir else loaded.subject.folder / "quality"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "samples.png", strip(generated[: len(shown)]))
     write_atomically(folder / "real.png", strip(real_images(loaded, shown)))
@@ -86,6 +84,11 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
     if config.json:
         print(json.dumps(content))
     return content
+
+
+def evaluation_settings(config: EvaluateConfig) -> dict[str, Any]:
+    """The options that decide an evaluation's numbers."""
+    return {name: getattr(config, name) for name in ("num_images", "seed", "num_inference_steps", "guidance_scale")}
 
 
 def choose_shown(reference: Sequence[Sample]) -> list[Sample]:

@@ -36,6 +36,8 @@ def original_name(module: str, layers_per_block: int = 2) -> str:
     Raises:
         ValueError: a module that is not in one of these.
     """
+    if not isinstance(layers_per_block, int):
+        raise ValueError("a U-Net with unequal blocks has no kohya names")
     n = layers_per_block + 1
     if found := _BLOCK.fullmatch(module):
         side, i, kind, j, rest = found.groups()

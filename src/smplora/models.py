@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from smplora.config import BUNDLED_MODEL
 from smplora.diffusion import ClipText, LatentDiffusion, SdxlText, TextConditioning
 from smplora.errors import CheckpointError, ConfigError
 
+PREDICTION_TYPES = ("epsilon", "v_prediction")
 BUNDLED_FOLDER = Path(__file__).parent / "assets" / "tiny"
 
 
@@ -54,8 +56,15 @@ def load_model(name: str, device: torch.device) -> LatentDiffusion:
             f"--pretrained_model_name_or_path got '{name}', which is neither 'tiny', nor a folder in diffusers format "
             f"(model_index.json, vae/, unet/, text_encoder/, tokenizer/, scheduler/), nor a cached model id ({reason})"
         ) from error
+    kind = parts.scheduler.config.prediction_type
+    if kind not in PREDICTION_TYPES:
+        raise CheckpointError(f"'{name}' predicts '{kind}'; smplora knows {' and '.join(PREDICTION_TYPES)}")
+    digest = blake2b(digest_size=16)
     for part in (parts.vae, parts.unet, *parts.text_encoders):
-        part.to(device).eval().requires_grad_(False)
+        with _quiet():
+            part.to(device).float().eval().requires_grad_(False)
+        for _, tensor in sorted(part.state_dict().items()):
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
     text: TextConditioning
     if len(parts.text_encoders) == 2:
         first, second = parts.text_encoders
@@ -63,7 +72,7 @@ def load_model(name: str, device: torch.device) -> LatentDiffusion:
     else:
         text = ClipText(parts.text_encoders[0], parts.tokenizers[0])
     shown = "the bundled model" if bundled else Path(name).name
-    return LatentDiffusion(parts.vae, text, parts.unet, parts.scheduler, shown)
+    return LatentDiffusion(parts.vae, text, parts.unet, parts.scheduler, shown, digest.hexdigest())
 
 
 @dataclass(frozen=True)

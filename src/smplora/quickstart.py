@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from smplora.audit import audit
+from smplora.audit import audit, audit_settings
 from smplora.config import AuditConfig, EvaluateConfig, QuickstartConfig, TrainConfig
 from smplora.data import read_folder
-from smplora.evaluate import evaluate
+from smplora.errors import TrainingError
+from smplora.evaluate import evaluate, evaluation_settings
 from smplora.examples import write_private_digits
 from smplora.export import ADAPTER_FILE, file_sha256
 from smplora.files import read_json
 from smplora.models import choose_device, load_model
 from smplora.progress import bar
 from smplora.report import print_table, summary, write_report
-from smplora.run import RunFolder, check_folder, open_folder, say
-from smplora.split import MANIFEST, Split, make_split, write_split
+from smplora.run import RunFolder, check_place, check_settings, open_folder, say
+from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.train import train
 
 CHECKPOINT_EVERY = 100
+DIGITS_PER_CELL = 50
 MOST_WORKERS = 3
 NOISE_PAIRS = 1
 MEASURING = 400  # an audit and an evaluation, in training steps: what the progress bar counts
@@ -52,8 +56,9 @@ def quickstart(config: QuickstartConfig) -> Path:
     """
     root = Path(config.output_dir)
     say(f"smplora quickstart: everything goes to {root}; run the same command again if it is interrupted")
-    check_folder(root, config)
-    split = private_split(config)
+    check_place(root)
+    check_settings(root, config)
+    split = private_split(config, root)
     choose_device(config.device)
     load_model(config.pretrained_model_name_or_path, torch.device("cpu"))
     open_folder(root, config)
@@ -79,12 +84,25 @@ def quickstart(config: QuickstartConfig) -> Path:
     return report
 
 
-def private_split(config: QuickstartConfig) -> Split:
-    """The cells; whatever is wrong with images or sizes is said here, before anything is written to the output."""
+def private_split(config: QuickstartConfig, root: Path) -> Split:
+    """The cells: those of an interrupted call, or new ones. Whatever is wrong with images or sizes is said here, before
+    anything is written to the output.
+
+    Raises:
+        DataError, SplitError: images that cannot be used, changed or are too few.
+    """
     if config.train_data_dir:
-        return make_split(read_folder(config), config)
+        return _sealed_or_new(config, root)
+    aux_size = DIGITS_PER_CELL if config.split_protocol == "fixed" and config.aux_size is None else config.aux_size
     with TemporaryDirectory() as folder:
-        return make_split(read_folder(replace(config, train_data_dir=str(write_private_digits(Path(folder))))), config)
+        images = write_private_digits(Path(folder))
+        return _sealed_or_new(replace(config, train_data_dir=str(images), aux_size=aux_size), root)
+
+
+def _sealed_or_new(config: QuickstartConfig, root: Path) -> Split:
+    samples = read_folder(config)
+    sealed = root / MANIFEST
+    return read_split(sealed, samples) if sealed.exists() else make_split(samples, config)
 
 
 def training(config: QuickstartConfig, objective: str, images: str, root: Path) -> TrainConfig:
@@ -114,10 +132,10 @@ def training(config: QuickstartConfig, objective: str, images: str, root: Path) 
 
 def execute(config: QuickstartConfig, runs: dict[str, TrainConfig], subjects: Iterable[Path]) -> None:
     """Train the runs, longest wait first, and measure each subject as soon as its run is complete."""
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = config.workers or (1 if choose_device(config.device).type != "cpu" else min(cores, MOST_WORKERS))
     threads = max(1, cores // workers)
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # inherited by the workers
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}  # inherited by the workers
     todo = list(subjects)
     with (
         ProcessPoolExecutor(
@@ -145,18 +163,23 @@ def execute(config: QuickstartConfig, runs: dict[str, TrainConfig], subjects: It
                     refresh=False,
                 )
                 display.update(sum(steps.values()) + measured - display.n)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
+        except BaseException as error:
+            for worker in active_children():  # what they do can be resumed
+                worker.terminate()
+            if isinstance(error, BrokenProcessPool):
+                text = "a worker process was killed, perhaps for lack of memory; run the same command with --workers 1"
+                raise TrainingError(text) from error
             raise
 
 
 def start_worker(threads: int) -> None:
     """Set the threads of a worker process, and end it when its parent is killed: it would train on, unseen."""
     torch.set_num_threads(threads)
-    parent = os.getppid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends us
+    parent = parent_process()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while parent is not None and os.getppid() == parent.pid:
             time.sleep(1)
         os._exit(1)
 
@@ -170,24 +193,37 @@ def latest_step(run: TrainConfig) -> int:
 
 
 def measure(folder: Path, config: QuickstartConfig) -> Measured:
-    """Audit and evaluate one adapter, unless that was done for this very adapter."""
+    """Audit and evaluate one adapter, unless that was done: for this very adapter, split and settings."""
+    auditing = AuditConfig(adapter=str(folder), noise_pairs=NOISE_PAIRS, seed=config.seed, device=config.device)
+    evaluating = EvaluateConfig(
+        adapter=str(folder), num_images=config.num_images, seed=config.seed, device=config.device
+    )
     sha256 = file_sha256(folder / ADAPTER_FILE)
-    if not _is_of(folder / "audit" / "audit.json", sha256):
-        audit(
-            AuditConfig(adapter=str(folder), noise_pairs=NOISE_PAIRS, seed=config.seed, device=config.device),
-            progress=False,
-        )
-    content = read_json(folder / "audit" / "audit.json")
-    if content["split"]["cells"]["reference"] and not _is_of(folder / "quality" / "quality.json", sha256):
-        evaluate(
-            EvaluateConfig(adapter=str(folder), num_images=config.num_images, seed=config.seed, device=config.device),
-            progress=False,
-        )
+    seal = read_json(Path(config.output_dir) / MANIFEST)["seal"]
+    content = _read(folder / "audit" / "audit.json")
+    settings = audit_settings(auditing)
+    if not (
+        _is_of(content, sha256, content.get("split", {}).get("seal") == seal) and _holds(content["settings"], settings)
+    ):
+        content = audit(auditing, progress=False)
+    quality = _read(folder / "quality" / "quality.json")
+    if content["split"]["cells"]["reference"] and not (
+        _is_of(quality, sha256, quality.get("seal") == seal) and _holds(quality, evaluation_settings(evaluating))
+    ):
+        evaluate(evaluating, progress=False)
     return Measured(folder, f"{content['subject']['label']}: {content['verdict']['sentence']}")
 
 
-def _is_of(path: Path, adapter_sha256: str) -> bool:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return bool(read_json(path)["subject"]["adapter_sha256"] == adapter_sha256)
-    except (OSError, ValueError, KeyError):
-        return False
+        return dict(read_json(path))
+    except (OSError, ValueError):
+        return {}
+
+
+def _is_of(content: dict[str, Any], adapter_sha256: str, same_split: bool) -> bool:
+    return same_split and content.get("subject", {}).get("adapter_sha256") == adapter_sha256
+
+
+def _holds(content: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return all(content.get(name) == value for name, value in wanted.items())

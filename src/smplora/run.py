@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -33,15 +34,9 @@ from smplora.config import TrainConfig
 from smplora.errors import CheckpointError, ConfigError, listing
 from smplora.export import ADAPTER_FILE
 from smplora.files import UNFINISHED, read_json, write_atomically, write_json
-from smplora.objectives import TITLES
 
-CONFIG, ENVIRONMENT, METRICS, DONE, STATE = (
-    "config.yaml",
-    "environment.json",
-    "metrics.jsonl",
-    "DONE.json",
-    "state.json",
-)
+CONFIG, MODEL, ENVIRONMENT = "config.yaml", "model.json", "environment.json"
+METRICS, DONE, STATE = "metrics.jsonl", "DONE.json", "state.json"
 LOCK = f"{UNFINISHED}lock"
 PRINTED_LIBRARIES = (
     "torch",
@@ -77,6 +72,7 @@ class Checkpoint:
     """Everything that a resumed run needs: tensors by file, and the step."""
 
     step: int
+    max_train_steps: int
     tensors: dict[str, dict[str, Tensor]]
 
 
@@ -87,13 +83,18 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
 
-    def open(self, config: TrainConfig) -> None:
-        """Make the folder and note configuration and environment.
+    def open(self, config: TrainConfig, model_digest: str) -> None:
+        """Make the folder and note configuration, base model and environment.
 
         Raises:
+            CheckpointError: the run was started with another base model.
             OSError: it cannot be written.
         """
         open_folder(self.path, config)
+        if (self.path / MODEL).exists():
+            self.check_model(model_digest)
+        else:
+            write_json(self.path / MODEL, {"name": config.pretrained_model_name_or_path, "digest": model_digest})
         self.checkpoints.mkdir(exist_ok=True)
         for unfinished in self.checkpoints.glob(f"{UNFINISHED}*"):
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -101,7 +102,8 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Inside, no other process can train here; a kill releases the lock.
+        """Inside, no other process can train here; a kill releases the lock. The lock's file stays: whoever removed it
+        could take it from a process that just got it.
 
         Raises:
             ConfigError: another process does.
@@ -117,7 +119,6 @@ class RunFolder:
                 text = f"--output_dir '{self.path}' is being trained in by another process; wait for it or stop it"
                 raise ConfigError(text) from error
             yield
-        (self.path / LOCK).unlink(missing_ok=True)
 
     @property
     def done(self) -> dict[str, Any] | None:
@@ -133,40 +134,49 @@ class RunFolder:
             write_atomically(temporary / ADAPTER_FILE, adapter)
             for name, tensors in checkpoint.tensors.items():
                 write_atomically(temporary / f"{name}.safetensors", safetensors.torch.save(tensors))
-            write_json(temporary / STATE, {"step": checkpoint.step})
+            write_json(temporary / STATE, {"step": checkpoint.step, "max_train_steps": checkpoint.max_train_steps})
             temporary.rename(final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         for old in self.steps()[:-keep] if keep else []:
-            shutil.rmtree(self.checkpoints / f"checkpoint-{old}")
+            self._delete(old)
+
+    def _delete(self, step: int) -> None:
+        """Delete a checkpoint; a kill meanwhile leaves none that looks complete."""
+        doomed = self.checkpoints / f"{UNFINISHED}deleted-{step}"
+        (self.checkpoints / f"checkpoint-{step}").rename(doomed)
+        shutil.rmtree(doomed)
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
-        return sorted(
-            int(p.name.removeprefix("checkpoint-"))
-            for p in self.checkpoints.glob("checkpoint-*")
-            if (p / STATE).exists()
-        )
+        names = (re.fullmatch(r"checkpoint-(\d+)", p.parent.name) for p in self.checkpoints.glob(f"*/{STATE}"))
+        return sorted(int(name[1]) for name in names if name)
+
+    def check_resume(self, which: str) -> None:
+        """See whether ``--resume_from_checkpoint`` can be followed.
+
+        Raises:
+            CheckpointError: no such checkpoint.
+        """
+        have = [f"checkpoint-{s}" for s in self.steps()]
+        if which not in ("latest", *have):
+            allowed = ", ".join(have) or "none yet"
+            raise CheckpointError(
+                f"--resume_from_checkpoint got '{which}'; allowed: latest, or one of this run: {allowed}"
+            )
 
     def resume(self, which: str) -> Checkpoint | None:
         """The checkpoint to go on from, or None for a fresh start. Later checkpoints and metrics are discarded.
 
         Raises:
-            CheckpointError: no such checkpoint, or a damaged one.
+            CheckpointError: a damaged checkpoint.
         """
-        steps = self.steps()
         if which != "latest":
-            if which not in {f"checkpoint-{s}" for s in steps}:
-                have = ", ".join(f"checkpoint-{s}" for s in steps) or "none yet"
-                raise CheckpointError(
-                    f"--resume_from_checkpoint got '{which}'; allowed: latest, or one of this run: {have}"
-                )
-            wanted = int(which.removeprefix("checkpoint-"))
-            for later in (s for s in steps if s > wanted):
-                shutil.rmtree(self.checkpoints / f"checkpoint-{later}")
             (self.path / DONE).unlink(missing_ok=True)
-            steps = [s for s in steps if s <= wanted]
+            for later in (s for s in self.steps() if s > int(which.removeprefix("checkpoint-"))):
+                self._delete(later)
+        steps = self.steps()
         step = steps[-1] if steps else 0
         self._forget_metrics_after(step)
         if not steps:
@@ -174,10 +184,9 @@ class RunFolder:
         folder = self.checkpoints / f"checkpoint-{step}"
         try:
             names = [p.stem for p in folder.glob("*.safetensors") if p.name != ADAPTER_FILE]
-            return Checkpoint(
-                step, {name: safetensors.torch.load_file(folder / f"{name}.safetensors") for name in names}
-            )
-        except (OSError, SafetensorError) as error:
+            tensors = {name: safetensors.torch.load_file(folder / f"{name}.safetensors") for name in names}
+            return Checkpoint(step, read_json(folder / STATE)["max_train_steps"], tensors)
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise CheckpointError(f"{folder} is damaged ({error}); delete it to resume from the one before") from error
 
     def _forget_metrics_after(self, step: int) -> None:
@@ -198,6 +207,19 @@ class RunFolder:
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if _step_of(line) is not None]
 
+    def check_model(self, digest: str) -> None:
+        """Refuse weights that are not those that the run was started with.
+
+        Raises:
+            CheckpointError: they differ.
+        """
+        before = read_json(self.path / MODEL)
+        if before["digest"] != digest:
+            raise CheckpointError(
+                f"the base model '{before['name']}' has other weights than when '{self.path}' was started; "
+                "restore them or train anew"
+            )
+
     def finish(self, step: int, adapter_sha256: str) -> None:
         """Say that the adapter is complete."""
         write_json(self.path / DONE, {"step": step, "adapter_sha256": adapter_sha256})
@@ -210,27 +232,46 @@ def _step_of(line: str) -> int | None:
         return None
 
 
-def check_folder(folder: Path, config: Any) -> None:
-    """See, without writing, whether work with ``config`` can be started in ``folder`` or taken up again.
+def check_place(folder: Path) -> None:
+    """See, without writing, whether work can be started in ``folder`` or taken up again.
 
     Raises:
-        ConfigError: it holds work with other settings or something else, or cannot be written.
+        ConfigError: it holds something else, or cannot be written.
     """
-    if (folder / CONFIG).exists():
-        before, now = asdict(read_config(folder, type(config))), asdict(config)
-        changes = [
-            f"{name} was {before[name]!r}, now {now[name]!r}"
-            for name in before
-            if name not in FREE_OPTIONS and before[name] != now[name]
-        ]
-        if changes:
-            title = f"--output_dir '{folder}' holds other settings (give another folder, or these settings to resume)"
-            raise ConfigError(listing(title, changes))
-    elif folder.exists() and (not folder.is_dir() or any(not p.name.startswith(UNFINISHED) for p in folder.iterdir())):
+    ours = (folder / CONFIG).exists()
+    if (
+        not ours
+        and folder.exists()
+        and (not folder.is_dir() or any(not p.name.startswith(UNFINISHED) for p in folder.iterdir()))
+    ):
         raise ConfigError(f"--output_dir got '{folder}', which holds something else; give a new or empty folder")
+    check_writable(folder)
+
+
+def check_writable(folder: Path) -> None:
+    """See whether ``folder`` exists or could be made, and written.
+
+    Raises:
+        ConfigError: not so.
+    """
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise ConfigError(f"--output_dir got '{folder}', which cannot be written; give another folder")
+
+
+def check_settings(folder: Path, config: Any) -> None:
+    """Compare ``config`` with the one in ``folder``, if there is one.
+
+    Raises:
+        ConfigError: lists the settings that differ.
+    """
+    if not (folder / CONFIG).exists():
+        return
+    before, now = asdict(read_config(folder, type(config))), asdict(config)
+    names = [name for name in before if name not in FREE_OPTIONS and before[name] != now[name]]
+    if names:
+        title = f"--output_dir '{folder}' holds other settings (give another folder, or these settings to resume)"
+        raise ConfigError(listing(title, [f"{name} was {before[name]!r}, now {now[name]!r}" for name in names]))
 
 
 def open_folder(folder: Path, config: Any) -> None:
@@ -255,69 +296,16 @@ def read_config(folder: Path, options: type[Options]) -> Options:
     """
     try:
         content = yaml.safe_load((folder / CONFIG).read_text())
-        if not isinstance(content, dict) or content.keys() != {f.name for f in fields(options)}:  # type: ignore[arg-type]
-            raise ValueError(f"not the options of {options.__name__}")
+        unknown = content.keys() - {f.name for f in fields(options)}  # type: ignore[arg-type]
+        if unknown:
+            raise ValueError(f"unknown options: {', '.join(sorted(unknown))}")
         return options(**content)
     except OSError as error:
         raise CheckpointError(f"'{folder}' is not a run folder: it has no {CONFIG}") from error
-    except (ValueError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise CheckpointError(
             f"{folder / CONFIG} cannot be used ({error}); was it written by another command or version?"
         ) from error
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is audited: a run's adapter, or that of one of its checkpoints."""
-
-    folder: Path
-    run: Path
-    config: TrainConfig
-    step: int
-    max_train_steps: int
-
-    @property
-    def label(self) -> str:
-        """For people: "LoRA", "LoRA, stopped at step 500"."""
-        title = TITLES.get(self.config.objective, self.config.objective)
-        return title if self.folder == self.run else f"{title}, stopped at step {self.step}"
-
-    def describe(self, adapter_sha256: str, model: str) -> dict[str, Any]:
-        """The "subject" object of audit.json and quality.json."""
-        return {
-            "label": self.label,
-            "objective": self.config.objective,
-            "step": self.step,
-            "max_train_steps": self.max_train_steps,
-            "adapter_sha256": adapter_sha256,
-            "model": model,
-        }
-
-
-def find_subject(adapter: str) -> Subject:
-    """The subject of ``--adapter``: a run folder, a checkpoint folder, or the adapter file in one of them.
-
-    Raises:
-        CheckpointError: neither, or the run is not finished.
-    """
-    folder = Path(adapter)
-    folder = folder.parent if folder.is_file() else folder
-    run = folder.parent.parent if folder.name.startswith("checkpoint-") else folder
-    config = read_config(run, TrainConfig)
-    if folder == run:
-        done = RunFolder(run).done
-        if done is None:
-            raise CheckpointError(
-                f"'{run}' is not finished; 'smplora train --config {run / CONFIG}' resumes it, or audit a checkpoint"
-            )
-        return Subject(folder, run, config, done["step"], done["step"])
-    if not (folder / STATE).exists():
-        have = ", ".join(f"checkpoint-{s}" for s in RunFolder(run).steps()) or "none"
-        raise CheckpointError(f"--adapter got '{folder}', which does not exist; checkpoints of this run: {have}")
-    steps = RunFolder(run).done
-    return Subject(
-        folder, run, config, read_json(folder / STATE)["step"], steps["step"] if steps else config.max_train_steps or 0
-    )
 
 
 def say(text: str) -> None:

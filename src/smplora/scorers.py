@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,28 +12,27 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from smplora.contracts import Attack, Bools, Floats
-from smplora.metrics import auc
+from smplora.metrics import best_threshold
 
 FOLDS = 5
 
 
 class StandardisedMean:
-    """Mean of the signals after scaling each by the aux non-members' mean and deviation; the sign is aux's.
+    """Mean of the signals after scaling each by the aux non-members' mean and deviation.
 
-    Without the scaling the noisiest timestep would decide alone.
+    Without the scaling the noisiest timestep would decide alone. The sign is not fitted: the verdict looks at both
+    sides of 0.5, and a sign that flips between folds would blur the scores of the aux members.
     """
 
     def fit(self, signals: Floats, is_member: Bools) -> StandardisedMean:
         """``signals`` [n, k]."""
         outside = signals[~is_member]
         self.mean, self.deviation = outside.mean(0), np.maximum(outside.std(0), 1e-12)
-        self.sign = 1.0
-        self.sign = 1.0 if auc(self.score(signals), is_member) >= 0.5 else -1.0
         return self
 
     def score(self, signals: Floats) -> Floats:
         """[n, k] -> [n]."""
-        scores: Floats = self.sign * ((signals - self.mean) / self.deviation).mean(1)
+        scores: Floats = ((signals - self.mean) / self.deviation).mean(1)
         return scores
 
 
@@ -50,18 +50,55 @@ class Logistic:
         return scores
 
 
-def out_of_fold(attack: Attack, signals: Floats, is_member: Bools, seed: int) -> Floats:
-    """Scores [n] of the aux samples, each by a scorer that was fitted without it (stratified folds).
+@dataclass(frozen=True)
+class OutOfFold:
+    """What attackers say of aux samples that they did not learn from."""
+
+    scores: Floats  # [n]
+    decisions: Bools  # [n], member or not, by thresholds from other folds
+
+
+def out_of_fold(attack: Attack, signals: Floats, is_member: Bools, seed: int) -> OutOfFold:
+    """Judge each of n aux samples by a scorer that was fitted without it (stratified folds), and by a threshold that
+    was fitted without it (on the other folds' scores).
 
     In-sample scores would flatter whatever fits most closely. The folds' scores are put on one scale by their
     fitting samples' mean and deviation.
     """
     folds = min(FOLDS, int(is_member.sum()), int((~is_member).sum()))
-    scores = np.empty(len(is_member))
-    for fit, held in StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(
-        np.zeros(len(is_member)), is_member
-    ):
+    splits = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
+    scores, fold_of = np.empty(len(is_member)), np.empty(len(is_member), dtype=int)
+    for number, (fit, held) in enumerate(splits.split(np.zeros(len(is_member)), is_member)):
         scorer = attack.scorer(seed).fit(signals[fit], is_member[fit])
         inside = scorer.score(signals[fit])
-        scores[held] = (scorer.score(signals[held]) - inside.mean()) / max(float(inside.std()), 1e-12)
-    return scores
+        scores[held], fold_of[held] = (scorer.score(signals[held]) - inside.mean()) / _scale(inside), number
+    decisions = np.empty(len(is_member), dtype=bool)
+    for number in range(folds):
+        held = fold_of == number
+        decisions[held] = scores[held] >= best_threshold(scores[~held], is_member[~held])
+    return OutOfFold(scores, decisions)
+
+
+def _scale(scores: Floats) -> float:
+    return max(float(scores.std()), 1e-12)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One attack's result on both groups."""
+
+    test: Floats  # [n_test] scores
+    threshold: float  # for them, fitted on the out-of-fold scores of aux
+    aux: OutOfFold
+
+
+def judge(attack: Attack, aux: Floats, aux_member: Bools, test: Floats, seed: int) -> Judged:
+    """Fit on aux, score test once. Test membership is no argument: nothing fitted can depend on it.
+
+    Test scores are standardised by all of aux as the out-of-fold scores are by their folds, so one threshold serves.
+    """
+    scorer = attack.scorer(seed).fit(aux, aux_member)
+    inside = scorer.score(aux)
+    held = out_of_fold(attack, aux, aux_member, seed)
+    scores = (scorer.score(test) - inside.mean()) / _scale(inside)
+    return Judged(scores, best_threshold(held.scores, aux_member), held)

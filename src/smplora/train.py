@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,21 +16,23 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from smplora.adapt import ADAPTATIONS
 from smplora.adapt.lora import TARGETS, LoRAAdaptation
+from smplora.batches import join, take, training_draw
 from smplora.config import TrainConfig
-from smplora.contracts import Batch, Draw, Objective
+from smplora.contracts import Batch, Objective
 from smplora.data import encode, read_folder
 from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.errors import ConfigError, TrainingError
+from smplora.errors import CheckpointError, ConfigError, SplitError, TrainingError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, adapter_bytes, kohya_bytes, write_adapter
 from smplora.models import choose_device, load_model
 from smplora.objectives import OBJECTIVES
 from smplora.progress import bar
 from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel, ascend, log_membership
 from smplora.registry import load
-from smplora.run import Checkpoint, RunFolder, check_folder, say
-from smplora.split import Split, make_split, read_split, write_split
-from smplora.streams import generator, stream_seed
+from smplora.run import Checkpoint, RunFolder, check_place, check_settings, say
+from smplora.split import MANIFEST, Split, make_split, read_split, write_split
+from smplora.streams import stream_seed
 
 
 @dataclass
@@ -64,6 +65,9 @@ class Setup:
 
     def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
         """Put a checkpoint's state back."""
+        missing = self.tensors().keys() - tensors.keys()
+        if missing:
+            raise KeyError(f"it lacks {', '.join(sorted(missing))}")
         self.adaptation.load_state_dict(self.model.denoiser, tensors["adapter_state"])
         load_optimizer_tensors(self.optimizer, tensors["optimizer"])
         if self.objective.uses_proxy:
@@ -79,20 +83,26 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
         OSError: the run folder cannot be written.
     """
     folder = RunFolder(Path(config.output_dir))
+    check_place(folder.path)
+    folder.check_resume(config.resume_from_checkpoint)
     device = choose_device(config.device)
-    check_folder(folder.path, config)
-    split = load_split(config)
+    split = load_split(config, folder.path / MANIFEST)
     if config.report_to == "tensorboard":
         _require_tensorboard()
     model = load_model(config.pretrained_model_name_or_path, device)
+    config = resolved(config, model, split)
+    cut = model.text.cut([s.caption for s in split.train])
+    if cut and progress:
+        say(f"{cut} of {len(split.train)} captions are longer than the text encoder reads; their ends are cut off")
+    check_settings(folder.path, config)
     with folder.locked():  # from here on files are written
-        folder.open(config)
+        folder.open(config, model.digest)
         write_split(split, folder.path)
-        checkpoint = folder.resume(config.resume_from_checkpoint)
-        if folder.done is None:
+        if folder.done is None or config.resume_from_checkpoint != "latest":
+            checkpoint = folder.resume(config.resume_from_checkpoint)
             setup = prepare(config, model, split, folder)
             if checkpoint:
-                setup.restore(checkpoint.tensors)
+                restore(setup, checkpoint, folder)
                 if progress:
                     say(f"resuming {folder.path} at step {checkpoint.step}")
             optimise(config, setup, folder, checkpoint.step if checkpoint else 0, progress)
@@ -103,10 +113,55 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     return folder.path
 
 
-def load_split(config: TrainConfig) -> Split:
-    """The split of ``--split_manifest``, or a new one of the folder."""
+def restore(setup: Setup, checkpoint: Checkpoint, folder: RunFolder) -> None:
+    """Put a checkpoint's state back.
+
+    Raises:
+        CheckpointError: something is missing from it, or does not fit.
+    """
+    try:
+        setup.restore(checkpoint.tensors)
+    except (KeyError, RuntimeError, ValueError) as error:
+        name = folder.checkpoints / f"checkpoint-{checkpoint.step}"
+        reason = error.args[0] if error.args else error
+        raise CheckpointError(f"{name} is damaged ({reason}); delete it to resume from the one before") from error
+
+
+def load_split(config: TrainConfig, sealed: Path) -> Split:
+    """The split that the run was started with, if it was; else that of ``--split_manifest``, or a new one.
+
+    Raises:
+        SplitError: images or captions changed since, or the manifest is another one.
+    """
     samples = read_folder(config)
-    return read_split(Path(config.split_manifest), samples) if config.split_manifest else make_split(samples, config)
+    given = read_split(Path(config.split_manifest), samples) if config.split_manifest else None
+    if not sealed.exists():
+        return given or make_split(samples, config)
+    started = read_split(sealed, samples)
+    if given and given.seal != started.seal:
+        raise SplitError(
+            f"--split_manifest '{config.split_manifest}' is not the split that '{sealed.parent}' was started with"
+        )
+    return started
+
+
+def resolved(config: TrainConfig, model: LatentDiffusion, split: Split) -> TrainConfig:
+    """``config`` with every default that depends on model or data filled in, as the run folder records it."""
+    steps = -(-config.num_train_epochs * len(split.train) // config.train_batch_size)
+    sizes: dict[str, Any] = {}
+    if not config.split_manifest:
+        cells = {"reference_size": "reference"}
+        if config.split_protocol == "fixed":
+            cells |= {"aux_size": "aux_member", "test_size": "test_member"}
+        given = {option: getattr(config, option) for option in cells}
+        sizes = {option: split.sizes[cells[option]] if size is None else size for option, size in given.items()}
+    return replace(
+        config,
+        lora_alpha=config.lora_alpha or float(config.rank),
+        resolution=config.resolution or model.resolution,
+        max_train_steps=config.max_train_steps or steps,
+        **sizes,
+    )
 
 
 def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, folder: RunFolder) -> Setup:
@@ -119,14 +174,13 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, folder: R
     )
     if config.report_to:
         accelerator.init_trackers("smplora")
-    resolution = config.resolution or model.resolution
     cells = {
-        cell: encode(model, Path(config.train_data_dir or ""), split.cells[cell], resolution)
+        cell: encode(model, Path(config.train_data_dir or ""), split.cells[cell], config.resolution or model.resolution)
         for cell in ("aux_member", "test_member", "aux_nonmember")
     }
 
     torch.manual_seed(stream_seed(config.seed, "initialisation"))
-    adaptation = LoRAAdaptation.from_config(config)
+    adaptation = load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config)
     parameters = adaptation.attach(model.denoiser)
     optimizer = torch.optim.AdamW(
         parameters, lr=config.learning_rate, weight_decay=config.adam_weight_decay, fused=True
@@ -158,7 +212,7 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, folder: R
         train=train_batch,
         aux_member=cells["aux_member"],
         aux_nonmember=cells["aux_nonmember"],
-        steps=config.max_train_steps or -(-config.num_train_epochs * len(train_batch) // config.train_batch_size),
+        steps=config.max_train_steps or 0,
     )
 
 
@@ -216,9 +270,14 @@ def optimise(config: TrainConfig, setup: Setup, folder: RunFolder, start: int, p
                 display.set_postfix(postfix(row), refresh=False)
             if saving:
                 folder.save(
-                    Checkpoint(done, setup.tensors()), packed_adapter(config, setup), config.checkpoints_total_limit
+                    Checkpoint(done, setup.steps, setup.tensors()),
+                    packed_adapter(config, setup),
+                    config.checkpoints_total_limit,
                 )
-    write_adapter(folder.path / KOHYA_FILE, packed_for_kohya(config, setup))
+    try:
+        write_adapter(folder.path / KOHYA_FILE, packed_for_kohya(config, setup))
+    except ValueError as error:
+        say(f"no {KOHYA_FILE}: {error}")
     folder.finish(setup.steps, write_adapter(folder.path / ADAPTER_FILE, packed_adapter(config, setup)))
     setup.accelerator.end_training()
 
@@ -245,42 +304,6 @@ class MeanLog:
             name: means[name] if name in means and abs(means[name]) < float("inf") else None for name in self.NAMES
         }
         return {"step": step, **finite, "learning_rate": learning_rate, "elapsed_s": round(elapsed_s, 2)}
-
-
-def join(first: Batch, second: Batch) -> Batch:
-    """The rows of both."""
-    return Batch(
-        mean=torch.cat([first.mean, second.mean]),
-        std=torch.cat([first.std, second.std]),
-        conditioning={
-            name: torch.cat([value, second.conditioning[name]]) for name, value in first.conditioning.items()
-        },
-        digests=first.digests + second.digests,
-    )
-
-
-def take(cell: Batch, size: int, turn: int, seed: int, name: str) -> Batch:
-    """Batch number ``turn`` of an endless walk through ``cell`` that visits every sample once per pass, in a new order
-    each time, a function of (seed, name, pass)."""
-    return cell[torch.tensor(list(walk(len(cell), turn * size, size, seed, name)))]
-
-
-def walk(length: int, start: int, count: int, seed: int, name: str) -> Iterator[int]:
-    """Places ``start`` to ``start + count`` of the walk."""
-    orders: dict[int, list[int]] = {}
-    for place in range(start, start + count):
-        lap, offset = divmod(place, length)
-        if lap not in orders:
-            orders[lap] = torch.randperm(length, generator=generator(seed, name, "order", lap)).tolist()
-        yield orders[lap][offset]
-
-
-def training_draw(batch: Batch, num_train_timesteps: int, seed: int, name: str, step: int) -> Draw:
-    """Uniform timesteps, normal noise and a posterior sample for every row, a function of (seed, name, step)."""
-    rng, shape, device = generator(seed, name, step), batch.mean.shape, batch.mean.device
-    timesteps = torch.randint(num_train_timesteps, (len(batch),), generator=rng)
-    noise, posterior = torch.randn((2, *shape), generator=rng)
-    return Draw(*(x.to(device, non_blocking=True) for x in (timesteps, noise, posterior)))
 
 
 def packed_adapter(config: TrainConfig, setup: Setup) -> bytes:

@@ -18,9 +18,22 @@ from smplora.registry import load
 PACKAGE = Path(smplora.__file__).parent
 LAYERS = [  # a module may import from its own layer and from those above
     {"", "errors", "files", "registry", "streams", "objectives", "attacks", "adapt", "config", "contracts"},
-    {"objectives.*", "adapt.*", "diffusion", "proxy", "metrics", "quality", "features", "scorers", "views", "kohya"},
+    {
+        "objectives.*",
+        "adapt.*",
+        "diffusion",
+        "proxy",
+        "metrics",
+        "quality",
+        "features",
+        "scorers",
+        "views",
+        "kohya",
+        "verdict",
+        "batches",
+    },
     {"attacks.*"},
-    {"data", "split", "models", "run", "export", "examples", "progress"},
+    {"data", "split", "models", "run", "export", "examples", "progress", "subject"},
     {"train", "audit", "evaluate", "report", "report.*", "quickstart"},
     {"cli", "__main__"},
 ]

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from smplora.attacks import ATTACKS, error_map
-from smplora.audit import attack_cells, verdict
 from smplora.config import AuditConfig
 from smplora.contracts import Access, Attack, Batch
 from smplora.diffusion import LatentDiffusion
 from smplora.metrics import auc, summary
 from smplora.registry import load
-from smplora.scorers import out_of_fold
+from smplora.scorers import Judged, judge, out_of_fold
+from smplora.verdict import verdict
 from smplora.views import GreyBox
 from toys import toy_batch, toy_model
 
@@ -32,9 +32,9 @@ def cells(seed: int) -> tuple[Batch, Batch]:
     return toy_batch(2 * SIZE, seed), toy_batch(2 * SIZE, seed + 1)
 
 
-def attacked(attack: Attack, model: LatentDiffusion, seed: int) -> dict[str, Any]:
+def attacked(attack: Attack, model: LatentDiffusion, seed: int) -> Judged:
     aux, test = (attack.signals(GreyBox(model, b, seed)) for b in cells(seed))
-    return attack_cells(attack, aux, MEMBER, test, seed)
+    return judge(attack, aux, MEMBER, test, seed)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -42,8 +42,8 @@ def test_a_model_that_memorises_is_found_out(name: str) -> None:
     aux, test = cells(seed=10)
     model = toy_model(torch.cat([aux.mean[:SIZE], test.mean[:SIZE]]))
     scored = attacked(attack_named(name), model, seed=10)
-    assert auc(scored["test"], MEMBER) > 0.95
-    assert auc(scored["aux_out_of_fold"], MEMBER) > 0.95
+    assert auc(scored.test, MEMBER) > 0.95
+    assert auc(scored.aux.scores, MEMBER) > 0.95
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -54,14 +54,15 @@ def test_a_model_that_never_saw_the_members_gives_nothing(name: str, monkeypatch
     misses = 0
     for seed in range(100, 100 + 2 * repetitions, 2):
         scored = attacked(attack_named(name), toy_model(None), seed)
-        for kind in ("test", "aux_out_of_fold"):
-            interval = summary(scored[kind], MEMBER, float(scored["test_threshold"]))["auc"]
+        for scores in (scored.test, scored.aux.scores):
+            interval = summary(scores, MEMBER, scored.threshold)["auc"]
             misses += not interval["low"] <= 0.5 <= interval["high"]
     assert misses <= max(1, 0.1 * 2 * repetitions)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_permuted_labels_give_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an attack is told the wrong members, it finds neither the told ones out of fold, nor anything on test."""
     monkeypatch.setattr(error_map, "EPOCHS", 10)
     attack = attack_named(name)
     aux, test = cells(seed=10)
@@ -70,11 +71,12 @@ def test_permuted_labels_give_nothing(name: str, monkeypatch: pytest.MonkeyPatch
     inside = 0
     repetitions = 10 if name == "error_map" else 20
     for seed in range(repetitions):
-        rng = np.random.default_rng(seed)
-        scored = attack_cells(attack, aux_signals, rng.permutation(MEMBER), test_signals, seed)
-        interval = summary(scored["test"], rng.permutation(MEMBER), 0.0)["auc"]
-        inside += interval["low"] <= 0.5 <= interval["high"]
-    assert inside >= 0.8 * repetitions
+        told, asked = np.random.default_rng(seed).permuted(np.stack([MEMBER, MEMBER]), axis=1)
+        scored = judge(attack, aux_signals, told, test_signals, seed)
+        for scores, member in ((scored.aux.scores, told), (scored.test, asked)):
+            interval = summary(scores, member, 0.0)["auc"]
+            inside += interval["low"] <= 0.5 <= interval["high"]
+    assert inside >= 0.8 * 2 * repetitions
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -94,10 +96,10 @@ def test_one_test_image_does_not_change_anothers_score(name: str, monkeypatch: p
     attack, (aux, test) = attack_named(name), cells(seed=5)
     model = toy_model(aux.mean[:SIZE])
     aux_signals, test_signals = (attack.signals(GreyBox(model, b, 0)) for b in (aux, test))
-    whole = attack_cells(attack, aux_signals, MEMBER, test_signals, 0)
-    part = attack_cells(attack, aux_signals, MEMBER, test_signals[::3], 0)
-    np.testing.assert_allclose(part["test"], whole["test"][::3], rtol=1e-5, atol=1e-6)
-    assert part["test_threshold"] == whole["test_threshold"]
+    whole = judge(attack, aux_signals, MEMBER, test_signals, 0)
+    part = judge(attack, aux_signals, MEMBER, test_signals[::3], 0)
+    np.testing.assert_allclose(part.test, whole.test[::3], rtol=1e-5, atol=1e-6)
+    assert part.threshold == whole.threshold
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -127,15 +129,31 @@ def test_in_sample_scores_would_flatter_and_out_of_fold_scores_do_not() -> None:
     for seed in range(20):
         signals = np.random.default_rng(seed).normal(size=(60, 30))
         member = np.arange(60) < 30
-        held.append(auc(out_of_fold(attack, signals, member, seed), member))
+        held.append(auc(out_of_fold(attack, signals, member, seed).scores, member))
         inside.append(auc(attack.scorer(seed).fit(signals, member).score(signals), member))
     assert np.mean(inside) > 0.8
     assert abs(np.mean(held) - 0.5) < 0.06
 
 
-def numbers(low: float, value: float, high: float) -> dict[str, Any]:
+def test_aux_decisions_do_not_flatter() -> None:
+    """Without a leak, decisions by thresholds from other folds are right half the time."""
+    attack = attack_named("calibrated_loss")
+    member = np.arange(60) < 30
+    rates = [
+        (out_of_fold(attack, np.random.default_rng(seed).normal(size=(60, 4)), member, seed).decisions == member).mean()
+        for seed in range(60)
+    ]
+    assert abs(np.mean(rates) - 0.5) < 0.03
+
+
+def rate(low: float, resolvable: bool = True) -> dict[str, Any]:
+    return {"value": low + 0.05, "low": low, "high": low + 0.1, "resolvable": resolvable}
+
+
+def numbers(low: float, value: float, high: float, tpr: dict[str, Any] | None = None) -> dict[str, Any]:
     deviations = sorted(abs(x - 0.5) * 2 for x in (low, high))
     return {
+        "tpr_at_fpr": {"0.001": rate(0.9, resolvable=False), "0.05": tpr or rate(0.01)},
         "auc": {"value": value, "low": low, "high": high},
         "auc_deviation": {
             "value": abs(value - 0.5) * 2,
@@ -154,6 +172,8 @@ def numbers(low: float, value: float, high: float) -> dict[str, Any]:
         (numbers(0.45, 0.5, 0.6), numbers(0.4, 0.5, 0.6), "green", None),
         (numbers(0.3, 0.5, 0.7), numbers(0.4, 0.5, 0.6), "amber", None),  # too few images to rule out 0.7
         (numbers(0.51, 0.55, 0.6), numbers(0.4, 0.5, 0.6), "amber", "test"),
+        (numbers(0.4, 0.5, 0.6), numbers(0.4, 0.5, 0.6, rate(0.11)), "red", "aux_members"),  # a few fully exposed
+        (numbers(0.4, 0.5, 0.6, rate(0.06)), numbers(0.4, 0.5, 0.6), "amber", None),
     ],
 )
 def test_verdict(test: dict[str, Any], aux_members: dict[str, Any], level: str, group: str | None) -> None:

@@ -11,13 +11,13 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors import safe_open
 
-from smplora.audit import load_subject
 from smplora.config import DataOptions
 from smplora.data import encode, read_folder
 from smplora.errors import CheckpointError
 from smplora.examples import PRETRAINING_DIGITS, caption, digit_images
 from smplora.export import ADAPTER_FILE
 from smplora.models import BUNDLED_FOLDER, load_model
+from smplora.subject import load_subject
 
 CPU = torch.device("cpu")
 

@@ -266,7 +266,41 @@ def test_a_kill_while_the_first_file_is_written_does_not_block_the_folder(image_
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".smplora-half").write_text("conf")
     run = train(short_config(image_folder, tmp_path / "run", max_train_steps=1), progress=False)
-    assert not list(run.glob(".*"))
+    assert [p.name for p in run.glob(".*")] == [LOCK]
+
+
+def test_outputs_that_are_in_the_way(
+    capsys: pytest.CaptureFixture[str], trained_run: Path, audited: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    file = str(tmp_path / "file")
+    assert "cannot be written" in refused(capsys, "audit", "--adapter", str(trained_run), "--output_dir", file)
+    assert "cannot be written" in refused(capsys, "evaluate", "--adapter", str(trained_run), "--output_dir", file)
+    assert file in refused(capsys, "split", "--train_data_dir", str(image_folder), "--output_dir", file)
+    assert "irectory" in refused(capsys, "report", "--runs", f"[{audited}]", "--output", str(tmp_path))
+
+
+def test_a_checkpoint_that_does_not_exist_is_refused_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str], image_folder: Path, tmp_path: Path
+) -> None:
+    arguments = ("train", "--train_data_dir", str(image_folder), "--output_dir", str(tmp_path / "run"))
+    assert "none yet" in refused(capsys, *arguments, "--resume_from_checkpoint", "checkpoint-5")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unequal_cells(image_folder: Path, tmp_path: Path) -> None:
+    config = short_config(image_folder, tmp_path / "run", aux_size=None, split_protocol="coin", max_train_steps=1)
+    run = train(config, progress=False)
+    assert (
+        main(["audit", "--adapter", str(run), "--num_timesteps", "2", "--noise_pairs", "1", "--error_map_draws", "2"])
+        == 0
+    )
+    content = json.loads((run / "audit" / "audit.json").read_text())
+    sizes = content["split"]["cells"]
+    assert len({sizes["aux_member"], sizes["aux_nonmember"], sizes["test_member"], sizes["test_nonmember"]}) > 1
+    for attack in content["attacks"]:
+        assert attack["test"]["n_members"] == sizes["test_member"]
+        assert attack["aux_members"]["n_nonmembers"] == sizes["aux_nonmember"]
 
 
 def test_full_disk(image_folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ prediction against a stock pipeline's own call, training, adapters that reload."
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -19,9 +22,10 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from conftest import short_config
-from smplora.audit import load_subject
+from smplora.errors import CheckpointError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.models import BUNDLED_FOLDER, load_model
+from smplora.subject import load_subject
 from smplora.train import train
 
 FAMILIES = ["sd1", "sd2_v", "sdxl"]
@@ -110,6 +114,27 @@ def test_samples_are_the_stock_pipelines(family: str, tmp_path: Path) -> None:
             ["a red cat", "two dogs"], [5, 6], resolution=32, num_inference_steps=4, guidance_scale=guidance
         )
         np.testing.assert_allclose(ours.permute(0, 2, 3, 1).numpy(), theirs, atol=5e-4)
+
+
+@pytest.mark.parametrize("scheduler", [EulerDiscreteScheduler, PNDMScheduler])
+def test_any_published_scheduler_samples_alike(scheduler: Any, tmp_path: Path) -> None:
+    """Folders name the scheduler of their demo; only its noise schedule matters, and latents are never clipped."""
+    first, second = build("sd1", tmp_path / "a"), build("sd1", tmp_path / "b")
+    config = DDIMScheduler.from_pretrained(first, subfolder="scheduler").config
+    kept = {k: config[k] for k in ("beta_start", "beta_end", "beta_schedule", "steps_offset", "prediction_type")}
+    more = {"set_alpha_to_one": False} if scheduler is PNDMScheduler else {}
+    shutil.rmtree(second / "scheduler")
+    scheduler(**kept, timestep_spacing="leading", **more).save_pretrained(second / "scheduler")
+    settings: dict[str, Any] = {"resolution": 32, "num_inference_steps": 4, "guidance_scale": 1.0}
+    images = [load_model(str(f), CPU).generate(["a red cat"], [5], **settings) for f in (first, second)]
+    np.testing.assert_allclose(images[0], images[1], atol=1e-5)
+
+
+def test_unknown_prediction_type(tmp_path: Path) -> None:
+    folder = build("sd1", tmp_path)
+    DDIMScheduler(prediction_type="sample").save_pretrained(folder / "scheduler")
+    with pytest.raises(CheckpointError, match="predicts 'sample'; smplora knows epsilon and v_prediction"):
+        load_model(str(folder), CPU)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import short_config
 from smplora import train as loop
 from smplora.config import TrainConfig
-from smplora.errors import CheckpointError, ConfigError, TrainingError
+from smplora.data import read_folder
+from smplora.errors import CheckpointError, ConfigError, SplitError, TrainingError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE
-from smplora.run import RunFolder, read_config
+from smplora.models import BUNDLED_FOLDER
+from smplora.run import LOCK, RunFolder, read_config
+from smplora.split import make_split, write_split
+from smplora.subject import load_subject
 
 FLAGS = (
     "objective",
@@ -109,18 +116,21 @@ def test_changed_settings_are_refused_with_the_differences(image_folder: Path, t
     before = {p: p.stat().st_mtime_ns for p in trained_run.rglob("*")}
     with pytest.raises(ConfigError) as error:
         loop.train(short_config(image_folder, trained_run, rank=8, mi_lambda=0.5), progress=False)
-    assert "2 problems" in str(error.value)
+    assert "3 problems" in str(error.value)
     assert "rank was 4, now 8" in str(error.value)
+    assert "lora_alpha was 4.0, now 8.0" in str(error.value)
     assert "mi_lambda was 0.05, now 0.5" in str(error.value)
     assert before == {p: p.stat().st_mtime_ns for p in trained_run.rglob("*")}
 
 
 def test_run_folder_is_complete(trained_run: Path, image_folder: Path) -> None:
     assert {p.name for p in trained_run.iterdir()} == {
-        "config.yaml", "environment.json", "split.json", "metrics.jsonl", "checkpoints", "DONE.json", ADAPTER_FILE,
-        KOHYA_FILE,
+        "config.yaml", "environment.json", "split.json", "metrics.jsonl", "model.json", "checkpoints", "DONE.json",
+        LOCK, ADAPTER_FILE, KOHYA_FILE,
     }  # fmt: skip
-    assert read_config(trained_run, TrainConfig) == short_config(image_folder, trained_run)
+    asked = short_config(image_folder, trained_run)
+    filled_in = {"lora_alpha": 4.0, "resolution": 32, "test_size": 10, "reference_size": 20}
+    assert read_config(trained_run, TrainConfig) == replace(asked, **filled_in)
     rows = [json.loads(line) for line in (trained_run / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows] == [2, 3, 4, 6]
     assert all(r["mi_gain"] < 0 and 0 <= r["proxy_accuracy"] <= 1 and r["grad_norm"] > 0 for r in rows)
@@ -159,6 +169,13 @@ def test_not_a_number_stops_the_run_and_keeps_no_bad_checkpoint(image_folder: Pa
         assert all(t.isfinite().all() for t in tensors.values())
 
 
+WAITING = {
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.nonzero.default,
+    torch.ops.aten.masked_select.default,
+}
+
+
 class CountTransfers(TorchDispatchMode):
     """Counts reads of device values by the host."""
 
@@ -167,7 +184,9 @@ class CountTransfers(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func is torch.ops.aten._local_scalar_dense.default
+        self.count += func in WAITING
+        if func is torch.ops.aten.index.Tensor:  # by a mask: the result's size must come to the host
+            self.count += any(i is not None and i.dtype == torch.bool for i in args[1])
         return func(*args, **(kwargs or {}))
 
 
@@ -195,3 +214,75 @@ def test_tensorboard_on_request(image_folder: Path, tmp_path: Path, monkeypatch:
     with pytest.raises(ConfigError, match=r"pip install smplora\[tensorboard\]"):
         loop.train(short_config(image_folder, tmp_path / "other", report_to="tensorboard"), progress=False)
     assert not (tmp_path / "other").exists()
+
+
+def test_the_split_of_a_run_stays(noise_folder: Path, tmp_path: Path) -> None:
+    """An image more in the folder changes nothing; an image less, another caption or another manifest is refused."""
+    config = short_config(noise_folder, tmp_path / "run", aux_size=2, train_batch_size=2, max_train_steps=2)
+    run = loop.train(config, progress=False)
+    before = (run / "split.json").read_bytes()
+    (run / "DONE.json").unlink()
+    Image.new("RGB", (40, 40), "red").save(noise_folder / "new.png")
+    (noise_folder / "new.txt").write_text("a new picture")
+    loop.train(config, progress=False)
+    assert (run / "split.json").read_bytes() == before
+
+    other = write_split(make_split(read_folder(config), replace(config, split_seed=9)), tmp_path)
+    with pytest.raises(SplitError, match="is not the split that"):
+        loop.train(replace(config, split_manifest=str(other)), progress=False)
+    (noise_folder / "p00.png").unlink()
+    with pytest.raises(SplitError, match="are gone or changed"):
+        loop.train(config, progress=False)
+    assert (run / "split.json").read_bytes() == before
+
+
+def test_other_weights_under_the_same_name_are_refused(image_folder: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(BUNDLED_FOLDER, model)
+    config = short_config(image_folder, tmp_path / "run", pretrained_model_name_or_path=str(model), max_train_steps=1)
+    run = loop.train(config, progress=False)
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    tensors["conv_in.bias"] += 1e-3
+    save_file(tensors, weights, {"format": "pt"})
+    for act in (lambda: loop.train(config, progress=False), lambda: load_subject(str(run), None, "cpu")):
+        with pytest.raises(CheckpointError, match="has other weights than when"):
+            act()
+
+
+def test_a_finished_run_is_left_alone_even_without_its_checkpoints(image_folder: Path, tmp_path: Path) -> None:
+    config = short_config(image_folder, tmp_path / "run")
+    run = loop.train(config, progress=False)
+    shutil.rmtree(run / "checkpoints")
+    metrics = (run / "metrics.jsonl").read_bytes()
+    loop.train(config, progress=False)
+    assert (run / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_killed_while_deleting_a_checkpoint(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = short_config(image_folder, tmp_path / "run")
+    run = loop.train(config, progress=False)
+    whole = (run / ADAPTER_FILE).read_bytes()
+
+    def killed(folder: Path, **_: Any) -> None:
+        (Path(folder) / "state.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("smplora.run.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(replace(config, resume_from_checkpoint="checkpoint-3"), progress=False)
+    loop.train(config, progress=False)
+    assert RunFolder(run).steps() == [3, 6]
+    assert (run / ADAPTER_FILE).read_bytes() == whole
+
+
+def test_a_damaged_checkpoint_is_named(image_folder: Path, tmp_path: Path) -> None:
+    config = short_config(image_folder, tmp_path / "run")
+    run = loop.train(config, progress=False)
+    (run / "DONE.json").unlink()
+    (run / "checkpoints" / "checkpoint-6" / "optimizer.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"checkpoint-6 is damaged \(it lacks optimizer\); delete it"):
+        loop.train(config, progress=False)

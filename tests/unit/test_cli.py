@@ -72,6 +72,7 @@ def test_all_problems_at_once(folder: str, tmp_path: Path) -> None:
         (["--config", "/nowhere.yaml"], "--config got '/nowhere.yaml', which cannot be read"),
         (["--rank"], "--rank got no value"),
         (["rank", "3"], "'rank' where an option was expected"),
+        (["--rank", "x", "--default_caption", "a: b: c"], "--rank got 'x'"),
         (["--mi_lambda", "-1"], "--mi_lambda got -1.0; allowed: 0 or more"),
         (["--mi_lambda", ".nan"], "--mi_lambda got nan; allowed: 0 or more"),
         (["--learning_rate", "0"], "--learning_rate got 0.0; allowed: above 0"),
@@ -80,6 +81,11 @@ def test_all_problems_at_once(folder: str, tmp_path: Path) -> None:
 )
 def test_messages(arguments: list[str], message: str) -> None:
     assert message in problems(*arguments)
+
+
+def test_only_the_wrong_option_is_blamed(folder: str) -> None:
+    arguments = ("--train_data_dir", folder, "--output_dir", "2024", "--default_caption", "7", "--rank", "x")
+    assert len(problems(*arguments).splitlines()) == 1
 
 
 def test_a_single_problem_is_a_single_line(folder: str) -> None:

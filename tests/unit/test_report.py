@@ -225,7 +225,7 @@ def test_command_makes_the_folder_and_says_where_the_page_is(
     subjects: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "new" / "folder" / "page.html"
-    report(SimpleNamespace(runs=[str(subject) for subject in subjects], output=str(output)))  # type: ignore[arg-type]
+    report(SimpleNamespace(runs=[str(subject) for subject in subjects], output=str(output), json=False))  # type: ignore[arg-type]
     assert output.read_text(encoding="utf-8").startswith("<!doctype html>")
     shown = capsys.readouterr()
     assert shown.out == ""

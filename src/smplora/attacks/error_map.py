@@ -1,8 +1,9 @@
 """The paper's attack: a fresh MLP h' like the proxy, trained on the error maps of aux (paper, section 4.1).
 
-As published: one random timestep and noise per image and epoch, 100 epochs, Adam 1e-5, balanced batches; a test image
-is judged by a single draw. The paper reports the epoch that is best on the test cells; that number is computed too,
-under its name.
+As published: one random timestep and noise per image and epoch, 100 epochs, Adam 1e-5, balanced batches. The draws
+repeat after ``--error_map_draws`` epochs, and an image's score is the mean over them, which finds much more than the
+paper's single draw. The paper's own number, single draw and best epoch on the test cells, is computed too, under its
+name.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ EPOCHS, LEARNING_RATE, HALF_BATCH = 100, 1e-5, 10
 
 
 class ErrorMapScorer:
-    """log h' - log(1 - h') of the last epoch, at the first draw. Signals [n, draws, c, h, w]."""
+    """Mean over draws of log h' - log(1 - h'), of the last epoch. Signals [n, draws, c, h, w]."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -57,9 +58,10 @@ class ErrorMapScorer:
 
     @torch.no_grad()
     def score(self, signals: Floats) -> Floats:
-        """[n, draws, c, h, w] -> [n]."""
-        log_h = self.network.eval()(torch.from_numpy(signals[:, 0]).float(), torch.zeros(len(signals)))
-        scores: Floats = (log_h[:, 1] - log_h[:, 0]).double().numpy()
+        """[n, draws, c, h, w] -> [n]; give a single draw to be judged as in the paper."""
+        n, draws = signals.shape[:2]
+        log_h = self.network.eval()(torch.from_numpy(signals).float().flatten(0, 1), torch.zeros(n * draws))
+        scores: Floats = (log_h[:, 1] - log_h[:, 0]).double().numpy().reshape(n, draws).mean(1)
         return scores
 
 
@@ -69,7 +71,7 @@ class ErrorMapAttack:
 
     draws: int = 10
     info = AttackInfo(
-        title="Error-map network (the paper's)",
+        title="Error-map network (the paper's), averaged",
         access=Access.GREY_BOX,
         reference="Luo et al. 2025, section 4.1",
         bibtex="""@inproceedings{luo2025privacy,
@@ -94,11 +96,12 @@ class ErrorMapAttack:
     def paper_protocol(
         self, aux: Floats, aux_member: Bools, test: Floats, test_member: Bools, seed: int
     ) -> dict[str, Any]:
-        """ASR at the epoch that does best on the test cells, decided by h' > 1/2: what the paper reports, and
-        optimistic for the attacker, since the test cells choose the epoch."""
+        """ASR at the epoch that does best on the test cells, a single draw per image, decided by h' > 1/2: what the
+        paper reports. Optimistic for the attacker, since the test cells choose the epoch; weak, for the single draw."""
+        one_draw = test[:, :1]
         rates: list[float] = []
         self.scorer(seed).fit(
-            aux, aux_member, lambda _, s: rates.append(float(((s.score(test) > 0) == test_member).mean()))
+            aux, aux_member, lambda _, s: rates.append(float(((s.score(one_draw) > 0) == test_member).mean()))
         )
         best = int(np.argmax(rates))
         return {

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from smplora.report.subject import Attack, Estimate, Subject
 from smplora.report.wording import count, percent, together
 
+BUNDLED = "the bundled model"  # models.py's name of it
 UNTRIED: tuple[tuple[str, Callable[[Attack], bool]], ...] = (
     (
         "Attacks that look inside the model (gradients, for example GSA)",
@@ -50,6 +51,7 @@ def not_measured(subjects: Sequence[Subject]) -> list[str]:
     return [
         *_rates(subjects),
         *_quality(subjects),
+        *(_features(subjects) if any(s.quality is not None for s in subjects) else []),
         *_variation(subjects),
         *_attacks(subjects),
         "Whether training images can be drawn out of an adapter: the attacks here only ask whether a given image "
@@ -84,6 +86,17 @@ def _rates(subjects: Sequence[Subject]) -> list[str]:
         f"it needs {needed:,}{_of(list(labels), subjects)}."
         for (fpr, needed, held), labels in sorted(missing.items())
     ]
+
+
+def _features(subjects: Sequence[Subject]) -> list[str]:
+    others = [s.label for s in subjects if s.quality is not None and s.model != BUNDLED]
+    found = ["FID against training and against held-out images: sets of different size, so the two are not comparable."]
+    if others:
+        found.append(
+            f"Image quality of {together(others)} as people see it: KID and FID here use a network that knows digits "
+            "only; the loss on held-out images does not depend on it."
+        )
+    return found
 
 
 def _quality(subjects: Sequence[Subject]) -> list[str]:

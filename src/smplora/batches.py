@@ -1,0 +1,46 @@
+"""Which samples, noise and timesteps a training step sees: functions of (seed, name, step)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from smplora.contracts import Batch, Draw
+from smplora.streams import generator
+
+
+def join(first: Batch, second: Batch) -> Batch:
+    """The rows of both."""
+    return Batch(
+        mean=torch.cat([first.mean, second.mean]),
+        std=torch.cat([first.std, second.std]),
+        conditioning={
+            name: torch.cat([value, second.conditioning[name]]) for name, value in first.conditioning.items()
+        },
+        digests=first.digests + second.digests,
+    )
+
+
+def take(cell: Batch, size: int, turn: int, seed: int, name: str) -> Batch:
+    """Batch number ``turn`` of an endless walk through ``cell`` that visits every sample once per pass, in a new order
+    each time, a function of (seed, name, pass)."""
+    return cell[torch.tensor(list(walk(len(cell), turn * size, size, seed, name)))]
+
+
+def walk(length: int, start: int, count: int, seed: int, name: str) -> Iterator[int]:
+    """Places ``start`` to ``start + count`` of the walk."""
+    orders: dict[int, list[int]] = {}
+    for place in range(start, start + count):
+        lap, offset = divmod(place, length)
+        if lap not in orders:
+            orders[lap] = torch.randperm(length, generator=generator(seed, name, "order", lap)).tolist()
+        yield orders[lap][offset]
+
+
+def training_draw(batch: Batch, num_train_timesteps: int, seed: int, name: str, step: int) -> Draw:
+    """Uniform timesteps, normal noise and a posterior sample for every row, a function of (seed, name, step)."""
+    rng, shape, device = generator(seed, name, step), batch.mean.shape, batch.mean.device
+    timesteps = torch.randint(num_train_timesteps, (len(batch),), generator=rng)
+    noise, posterior = torch.randn((2, *shape), generator=rng)
+    return Draw(*(x.to(device, non_blocking=True) for x in (timesteps, noise, posterior)))

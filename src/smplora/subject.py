@@ -1,0 +1,145 @@
+"""What is audited and evaluated: a run's adapter or one of its checkpoints, found, checked and loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from smplora.adapt import ADAPTATIONS
+from smplora.config import TrainConfig
+from smplora.contracts import Batch
+from smplora.data import encode, read_folder
+from smplora.diffusion import LatentDiffusion
+from smplora.errors import CheckpointError, SplitError
+from smplora.export import ADAPTER_FILE, read_adapter
+from smplora.files import read_json
+from smplora.models import choose_device, load_model
+from smplora.objectives import TITLES
+from smplora.registry import load
+from smplora.run import CONFIG, STATE, RunFolder, check_writable, read_config
+from smplora.split import MANIFEST, Split, read_split
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is audited: a run's adapter, or that of one of its checkpoints."""
+
+    folder: Path
+    run: Path
+    config: TrainConfig
+    step: int
+    max_train_steps: int
+
+    @property
+    def label(self) -> str:
+        """For people: "LoRA", "LoRA, stopped at step 500"."""
+        title = TITLES.get(self.config.objective, self.config.objective)
+        return title if self.folder == self.run else f"{title}, stopped at step {self.step}"
+
+    def describe(self, adapter_sha256: str, model: LatentDiffusion) -> dict[str, Any]:
+        """The "subject" object of audit.json and quality.json."""
+        return {
+            "label": self.label,
+            "objective": self.config.objective,
+            "step": self.step,
+            "max_train_steps": self.max_train_steps,
+            "adapter_sha256": adapter_sha256,
+            "model": model.name,
+            "model_digest": model.digest,
+        }
+
+
+def find_subject(adapter: str) -> Subject:
+    """The subject of ``--adapter``: a run folder, a checkpoint folder, or the adapter file in one of them.
+
+    Raises:
+        CheckpointError: neither, or the run is not finished.
+    """
+    folder = Path(adapter).resolve()
+    folder = folder.parent if folder.is_file() else folder
+    run = folder.parent.parent if folder.name.startswith("checkpoint-") else folder
+    config = read_config(run, TrainConfig)
+    if folder == run:
+        done = RunFolder(run).done
+        if done is None:
+            raise CheckpointError(
+                f"'{run}' is not finished; 'smplora train --config {run / CONFIG}' resumes it, or audit a checkpoint"
+            )
+        return Subject(folder, run, config, done["step"], done["step"])
+    if not (folder / STATE).exists():
+        have = ", ".join(f"checkpoint-{s}" for s in RunFolder(run).steps()) or "none"
+        raise CheckpointError(f"--adapter got '{folder}', which does not exist; checkpoints of this run: {have}")
+    state = read_json(folder / STATE)
+    return Subject(folder, run, config, state["step"], state["max_train_steps"])
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A subject with everything loaded: adapted model, split, where the images are."""
+
+    subject: Subject
+    model: LatentDiffusion
+    split: Split
+    images: Path
+    resolution: int
+    adapter_sha256: str
+
+    def encode(self, cell: str, largest: int | None = None) -> Batch:
+        """Latents and embeddings of the cell, or of its first ``largest`` images (their order is random)."""
+        return encode(self.model, self.images, self.split.cells[cell][:largest], self.resolution)
+
+
+def load_subject(adapter: str, train_data_dir: str | None, device: str, split_manifest: str | None = None) -> Loaded:
+    """Load what ``--adapter`` names, with the split of its run or of ``split_manifest``.
+
+    Raises:
+        UserError: missing or damaged files, moved or changed images.
+    """
+    subject = find_subject(adapter)
+    chosen = choose_device(device)
+    config: TrainConfig = replace(subject.config, train_data_dir=train_data_dir or subject.config.train_data_dir)
+    state, sha256 = read_adapter(subject.folder / ADAPTER_FILE)
+    samples = read_folder(config)
+    split = read_split(subject.run / MANIFEST, samples)
+    if split_manifest:
+        split = _with_same_members(split, read_split(Path(split_manifest), samples), split_manifest)
+    model = load_model(config.pretrained_model_name_or_path, chosen)
+    RunFolder(subject.run).check_model(model.digest)
+    adaptation = load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config)
+    adaptation.attach(model.denoiser)
+    try:
+        adaptation.load_state_dict(model.denoiser, state)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"--adapter: {subject.folder / ADAPTER_FILE} does not fit {config.pretrained_model_name_or_path}: {error}"
+        ) from error
+    model.denoiser.eval().requires_grad_(False)
+    return Loaded(
+        subject, model, split, Path(config.train_data_dir or ""), config.resolution or model.resolution, sha256
+    )
+
+
+def _with_same_members(trained: Split, given: Split, name: str) -> Split:
+    for cell in ("aux_member", "test_member"):
+        if {s.digest for s in trained.cells[cell]} != {s.digest for s in given.cells[cell]}:
+            raise SplitError(
+                f"--split_manifest '{name}' has another {cell} cell than the split that the adapter was trained on"
+            )
+    seen = {s.digest for s in trained.cells["aux_nonmember"]}
+    if any(s.digest in seen for s in given.cells["test_nonmember"]):
+        raise SplitError(
+            f"--split_manifest '{name}' tests on aux non-members of the run, which its proxy has trained on"
+        )
+    return given
+
+
+def result_folder(adapter: str | None, output_dir: str | None, name: str) -> Path:
+    """Where an audit or evaluation is written: ``--output_dir``, or a folder beside the adapter.
+
+    Raises:
+        UserError: no such adapter, or the folder could not be written.
+    """
+    folder = Path(output_dir) if output_dir else find_subject(adapter or "").folder / name
+    check_writable(folder)
+    return folder
