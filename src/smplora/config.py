@@ -149,15 +149,25 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditConfig:
-    """Attack an adapter and say, with intervals, what it gives away. Everything is fitted on the aux cells and read once on the test cells."""
-
+class SubjectOptions:
     adapter: Optional[str] = None
     """A run folder of 'smplora train', or one of its checkpoints (RUN/checkpoints/checkpoint-500)."""
     train_data_dir: Optional[str] = None
     """The images, if they moved since training."""
     split_manifest: Optional[str] = None
     """A split.json with the same members as the run's, such as one with other non-members. Default: the run's."""
+    seed: int = 0
+    """Seed of noise and classifiers; generated image i starts from the noise of seed + i, for every adapter."""
+    device: str = "auto"
+    """Where to compute: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'."""
+    json: bool = False
+    """Print the result as JSON on standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig(SubjectOptions):
+    """Attack an adapter and say, with intervals, what it gives away. Everything is fitted on the aux cells and read once on the test cells."""
+
     output_dir: Optional[str] = None
     """Where audit.json and scores.npz go. Default: audit/ beside the adapter."""
     attacks: list[str] = field(default_factory=lambda: list(ATTACKS))
@@ -170,35 +180,21 @@ class AuditConfig:
     """Noise and timestep draws per image that the paper's attack trains on, one per epoch in turn."""
     batch_size: int = 64
     """Images per pass. The result does not depend on it."""
-    seed: int = 0
-    """Seed of noise and classifiers."""
-    device: str = "auto"
-    """Where to compute: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'."""
-    json: bool = False
-    """Print audit.json on standard output."""
 
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return [
-            *_needed(self.adapter, "adapter", "a run folder of 'smplora train' or one of its checkpoints"),
+            *_subject_problems(self),
             *(p for name in self.attacks for p in _missing(unknown(ATTACKS, name, "attacks"))),
             *([] if self.attacks else [f"--attacks got none; allowed: {', '.join(ATTACKS)}"]),
             *_at_least(self, ("num_timesteps", "noise_pairs", "error_map_draws", "batch_size"), 1),
-            *_at_least(self, ("seed",), 0),
-            *_existing_folder(self.train_data_dir, "train_data_dir"),
         ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(SubjectOptions):
     """Generate images with an adapter and measure their quality: KID and FID, against held-out and against training images."""
 
-    adapter: Optional[str] = None
-    """A run folder of 'smplora train', or one of its checkpoints."""
-    train_data_dir: Optional[str] = None
-    """The images, if they moved since training."""
-    split_manifest: Optional[str] = None
-    """A split.json with the same members as the run's, such as one with other non-members. Default: the run's."""
     output_dir: Optional[str] = None
     """Where quality.json and the pictures go. Default: quality/ beside the adapter."""
     num_images: int = 200
@@ -209,22 +205,14 @@ class EvaluateConfig:
     """Classifier-free guidance; 1 is none."""
     batch_size: int = 50
     """Images generated at once. The result does not depend on it."""
-    seed: int = 0
-    """Image i starts from the noise of seed + i, for every adapter."""
-    device: str = "auto"
-    """Where to compute: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'."""
-    json: bool = False
-    """Print quality.json on standard output."""
 
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return [
-            *_needed(self.adapter, "adapter", "a run folder of 'smplora train' or one of its checkpoints"),
+            *_subject_problems(self),
             *_at_least(self, ("num_images",), 20),
             *_at_least(self, ("num_inference_steps", "batch_size", "guidance_scale"), 1),
             *_at_most(self, ("num_inference_steps",), 1000),
-            *_at_least(self, ("seed",), 0),
-            *_existing_folder(self.train_data_dir, "train_data_dir"),
         ]
 
 
@@ -332,6 +320,14 @@ def _existing_folder(folder: str | None, name: str) -> list[str]:
     if folder is None or Path(folder).is_dir():
         return []
     return [f"--{name} got '{folder}', which is not a folder"]
+
+
+def _subject_problems(config: SubjectOptions) -> list[str]:
+    return [
+        *_needed(config.adapter, "adapter", "a run folder of 'smplora train' or one of its checkpoints"),
+        *_existing_folder(config.train_data_dir, "train_data_dir"),
+        *_at_least(config, ("seed",), 0),
+    ]
 
 
 def _data_problems(config: DataOptions) -> list[str]:
