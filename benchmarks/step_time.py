@@ -23,7 +23,8 @@ from smplora.models import load_model
 from smplora.objectives import OBJECTIVES
 from smplora.run import RunFolder
 from smplora.split import MANIFEST
-from smplora.train import load_split, optimise, prepare, resolved
+from smplora.train import load_split, optimise, resolved
+from smplora.trainstate import prepare
 
 RESULTS = Path(__file__).parent / "results"
 

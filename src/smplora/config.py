@@ -101,12 +101,24 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions):
     """Adapted layers: attention projections, or those plus feed-forward and block projections."""
     train_batch_size: int = 1
     """Images per step (paper: 1)."""
+    gradient_accumulation_steps: int = 1
+    """Batches per step; the gradient is that of one batch of all of them."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    mixed_precision: Literal["no", "bf16"] = "no"
+    """Precision of the frozen base model; the adapter and the losses stay fp32."""
     num_train_epochs: int = 100
     """Passes over the training set (paper: 400)."""
     max_train_steps: Optional[int] = None
     """Steps in all; overrides num_train_epochs."""
     learning_rate: float = 1e-4
-    """Constant AdamW learning rate of the adapter (paper: 1e-4)."""
+    """AdamW learning rate of the adapter (paper: 1e-4)."""
+    lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
+    """How the learning rate goes on (paper: constant)."""
+    lr_warmup_steps: int = 0
+    """Steps in which the learning rate rises from 0; for all schedules but 'constant'."""
+    snr_gamma: Optional[float] = None
+    """Weight the adaptation loss by min-SNR-gamma; 5 is the recommended value. Default: no weighting (paper)."""
     adam_weight_decay: float = 1e-2
     """Decoupled weight decay of the adapter."""
     max_grad_norm: float = 1.0
@@ -132,6 +144,7 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions):
             "rank",
             "proxy_steps",
             "train_batch_size",
+            "gradient_accumulation_steps",
             "num_train_epochs",
             "max_train_steps",
             "logging_steps",
@@ -143,8 +156,10 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions):
             *_missing(unknown(ADAPTATIONS, self.adaptation, "adaptation")),
             *_at_least(self, ("resolution",), 8),
             *_at_least(self, (*at_least_one, "checkpointing_steps", "checkpoints_total_limit"), 1),
-            *_positive(self, ("learning_rate", "proxy_learning_rate", "max_grad_norm", "smp_delta", "lora_alpha")),
-            *_at_least(self, ("mi_lambda", "adam_weight_decay", "seed"), 0),
+            *_positive(
+                self, ("learning_rate", "proxy_learning_rate", "max_grad_norm", "smp_delta", "lora_alpha", "snr_gamma")
+            ),
+            *_at_least(self, ("mi_lambda", "adam_weight_decay", "lr_warmup_steps", "seed"), 0),
         ]
 
 

@@ -55,6 +55,10 @@ class Draw:
     noise: Tensor  # [b, c, h, w], standard normal
     posterior: Tensor | None = None  # [b, c, h, w], standard normal; None: the posterior's mode (audits)
 
+    def __getitem__(self, rows: slice) -> Draw:
+        """The given rows."""
+        return Draw(self.timesteps[rows], self.noise[rows], None if self.posterior is None else self.posterior[rows])
+
 
 class Objective(Protocol):
     """What the adapter minimises. One file each in ``objectives/``."""

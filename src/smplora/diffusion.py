@@ -26,6 +26,15 @@ def adaptation_loss(error_maps: Tensor) -> Tensor:
     return error_maps.flatten(1).mean(1)
 
 
+def min_snr_weights(alphas_cumprod: Tensor, gamma: float, prediction_type: str) -> Tensor:
+    """Min-SNR-gamma weights of the adaptation loss (Hang et al. 2023, section 3.4), [b] -> [b].
+
+    SNR = abar / (1 - abar); min(SNR, gamma) / SNR for epsilon prediction, min(SNR, gamma) / (SNR + 1) for v-prediction.
+    """
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    return snr.clamp(max=gamma) / (snr + 1 if prediction_type == "v_prediction" else snr)
+
+
 class TextConditioning(Protocol):
     """Captions -> what the denoiser is told, one row per caption, under the names that ``predict`` takes."""
 

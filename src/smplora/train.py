@@ -7,72 +7,27 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
-from smplora.adapt import ADAPTATIONS
-from smplora.adapt.lora import TARGETS, LoRAAdaptation
 from smplora.batches import join, take, training_draw
 from smplora.config import TrainConfig
-from smplora.contracts import Batch, Objective
-from smplora.data import encode, read_folder
-from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.errors import CheckpointError, ConfigError, SplitError, TrainingError
-from smplora.export import ADAPTER_FILE, KOHYA_FILE, adapter_bytes, kohya_bytes, write_adapter
+from smplora.data import read_folder
+from smplora.diffusion import LatentDiffusion, adaptation_loss, min_snr_weights
+from smplora.errors import ConfigError, SplitError, TrainingError
+from smplora.export import ADAPTER_FILE, KOHYA_FILE, write_adapter
 from smplora.models import choose_device, load_model
-from smplora.objectives import OBJECTIVES
 from smplora.progress import bar
-from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel, ascend, log_membership
-from smplora.registry import load
+from smplora.proxy import ascend, log_membership
 from smplora.run import Checkpoint, RunFolder, check_place, check_settings, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.streams import stream_seed
-
-
-@dataclass
-class Setup:
-    """Everything that the loop works on."""
-
-    accelerator: Accelerator
-    model: LatentDiffusion
-    adaptation: LoRAAdaptation
-    parameters: list[nn.Parameter]
-    optimizer: Any
-    objective: Objective
-    proxy: nn.Module
-    proxy_optimizer: Any
-    train: Batch
-    aux_member: Batch
-    aux_nonmember: Batch
-    steps: int
-
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """All state, for a checkpoint."""
-        state = {
-            "adapter_state": self.adaptation.state_dict(self.model.denoiser),
-            "optimizer": optimizer_tensors(self.optimizer),
-        }
-        if self.objective.uses_proxy:
-            proxy = {name: t.detach().cpu().contiguous() for name, t in self.proxy.state_dict().items()}
-            state |= {"proxy": proxy, "proxy_optimizer": optimizer_tensors(self.proxy_optimizer)}
-        return state
-
-    def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
-        """Put a checkpoint's state back."""
-        missing = self.tensors().keys() - tensors.keys()
-        if missing:
-            raise KeyError(f"it lacks {', '.join(sorted(missing))}")
-        self.adaptation.load_state_dict(self.model.denoiser, tensors["adapter_state"])
-        load_optimizer_tensors(self.optimizer, tensors["optimizer"])
-        if self.objective.uses_proxy:
-            self.proxy.load_state_dict(tensors["proxy"])
-            load_optimizer_tensors(self.proxy_optimizer, tensors["proxy_optimizer"])
+from smplora.trainstate import Setup, packed_adapter, packed_for_kohya, prepare, restore
 
 
 def train(config: TrainConfig, *, progress: bool = True) -> Path:
@@ -113,20 +68,6 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     return folder.path
 
 
-def restore(setup: Setup, checkpoint: Checkpoint, folder: RunFolder) -> None:
-    """Put a checkpoint's state back.
-
-    Raises:
-        CheckpointError: something is missing from it, or does not fit.
-    """
-    try:
-        setup.restore(checkpoint.tensors)
-    except (KeyError, RuntimeError, ValueError) as error:
-        name = folder.checkpoints / f"checkpoint-{checkpoint.step}"
-        reason = error.args[0] if error.args else error
-        raise CheckpointError(f"{name} is damaged ({reason}); delete it to resume from the one before") from error
-
-
 def load_split(config: TrainConfig, sealed: Path) -> Split:
     """The split that the run was started with, if it was; else that of ``--split_manifest``, or a new one.
 
@@ -147,7 +88,8 @@ def load_split(config: TrainConfig, sealed: Path) -> Split:
 
 def resolved(config: TrainConfig, model: LatentDiffusion, split: Split) -> TrainConfig:
     """``config`` with every default that depends on model or data filled in, as the run folder records it."""
-    steps = -(-config.num_train_epochs * len(split.train) // config.train_batch_size)
+    batch = config.train_batch_size * config.gradient_accumulation_steps
+    steps = -(-config.num_train_epochs * len(split.train) // batch)
     sizes: dict[str, Any] = {}
     if not config.split_manifest:
         cells = {"reference_size": "reference"}
@@ -164,62 +106,11 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split) -> Train
     )
 
 
-def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, folder: RunFolder) -> Setup:
-    """Cache latents and embeddings, attach the adapter, make the proxy."""
-    accelerator = Accelerator(
-        cpu=model.device.type == "cpu",
-        device_placement=False,  # everything is on --device already
-        log_with=config.report_to,
-        project_dir=folder.path / "logs" if config.report_to else None,
-    )
-    if config.report_to:
-        accelerator.init_trackers("smplora")
-    cells = {
-        cell: encode(model, Path(config.train_data_dir or ""), split.cells[cell], config.resolution or model.resolution)
-        for cell in ("aux_member", "test_member", "aux_nonmember")
-    }
-
-    torch.manual_seed(stream_seed(config.seed, "initialisation"))
-    adaptation = load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config)
-    parameters = adaptation.attach(model.denoiser)
-    optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.adam_weight_decay, fused=True
-    )
-    elements = cells["aux_member"].mean[0].numel()
-    proxy = ProxyAttackModel(
-        elements,
-        inputs=config.proxy_input,
-        sees_timestep=config.proxy_sees_timestep,
-        num_train_timesteps=model.num_train_timesteps,
-    ).to(model.device)
-    proxy_optimizer = torch.optim.Adam(
-        proxy.parameters(), lr=config.proxy_learning_rate, weight_decay=WEIGHT_DECAY, fused=True
-    )
-    model.denoiser, optimizer, proxy, proxy_optimizer = accelerator.prepare(
-        model.denoiser, optimizer, proxy, proxy_optimizer
-    )
-    model.denoiser.eval()  # SD's U-Net has no dropout; the adapter's is off
-    train_batch = join(cells["aux_member"], cells["test_member"])
-    return Setup(
-        accelerator=accelerator,
-        model=model,
-        adaptation=adaptation,
-        parameters=parameters,
-        optimizer=optimizer,
-        objective=load(OBJECTIVES, config.objective, "objective").from_config(config),
-        proxy=proxy,
-        proxy_optimizer=proxy_optimizer,
-        train=train_batch,
-        aux_member=cells["aux_member"],
-        aux_nonmember=cells["aux_nonmember"],
-        steps=config.max_train_steps or 0,
-    )
-
-
 def optimise(config: TrainConfig, setup: Setup, folder: RunFolder, start: int, progress: bool) -> None:
     """The loop. Per step: the proxy climbs the gain on a fresh draw of aux members and non-members, then the adapter
     descends its objective on a fresh batch of the training set."""
     model, objective, seed, b = setup.model, setup.objective, config.seed, config.train_batch_size
+    accumulated = config.gradient_accumulation_steps
     log, began = MeanLog(), time.perf_counter()
     with bar(setup.steps, f"{objective_title(config)}", initial=start, show=progress) as display:
         for step in range(start, setup.steps):
@@ -234,35 +125,43 @@ def optimise(config: TrainConfig, setup: Setup, folder: RunFolder, start: int, p
                     take(setup.aux_nonmember, b, turn, seed, "aux_nonmember"),
                 )
                 draw = training_draw(pair, model.num_train_timesteps, seed, "proxy", turn)
-                with torch.no_grad():
+                with torch.no_grad(), setup.autocast():
                     error_maps = model.error_maps(pair, draw)
                 is_member = torch.arange(2 * b, device=model.device) < b
                 seen = ascend(setup.proxy, setup.proxy_optimizer, error_maps, draw.timesteps, is_member)
                 log.add(mi_gain=seen.mi_gain, proxy_accuracy=seen.accuracy)
 
             # 2. the adapter: one step down its objective
-            batch = take(setup.train, b, step, seed, "train")
+            batch = take(setup.train, b * accumulated, step, seed, "train")
             draw = training_draw(batch, model.num_train_timesteps, seed, "adapter", step)
-            error_maps = model.error_maps(batch, draw)
-            losses = adaptation_loss(error_maps)
-            log_member = (
-                log_membership(setup.proxy, error_maps, draw.timesteps)
-                if objective.uses_proxy
-                else torch.zeros_like(losses)
-            )
-            loss = objective(losses, log_member).mean()
-            setup.accelerator.backward(loss)
+            for rows in (slice(k * b, (k + 1) * b) for k in range(accumulated)):
+                part = draw[rows]
+                with setup.autocast():
+                    error_maps = model.error_maps(batch[rows], part)
+                losses = adaptation_loss(error_maps)
+                weights = snr_weights(model, part.timesteps, config.snr_gamma)
+                log_member = (
+                    log_membership(setup.proxy, error_maps, part.timesteps)
+                    if objective.uses_proxy
+                    else torch.zeros_like(losses)
+                )
+                loss = objective(losses * weights, log_member).mean()
+                setup.accelerator.backward(loss / accumulated)
+                log.add(loss=loss, adaptation_loss=losses.mean())
             grad_norm = setup.accelerator.clip_grad_norm_(setup.parameters, config.max_grad_norm)
+            learning_rate = config.learning_rate * setup.learning_rate_factor(step)
+            for group in setup.optimizer.param_groups:
+                group["lr"] = learning_rate
             setup.optimizer.step()
             setup.optimizer.zero_grad(set_to_none=True)
-            log.add(loss=loss, adaptation_loss=losses.mean(), grad_norm=grad_norm)
+            log.add(grad_norm=grad_norm)
             display.update()
 
             # 3. the only places where the host waits for the device
             done = step + 1
             saving = done % config.checkpointing_steps == 0 or done == setup.steps
             if saving or done % config.logging_steps == 0:
-                row = log.row(done, config.learning_rate, time.perf_counter() - began)
+                row = log.row(done, learning_rate, time.perf_counter() - began)
                 if row["loss"] is None or row["grad_norm"] is None:
                     raise not_a_number(folder, done)
                 folder.log(row)
@@ -280,6 +179,13 @@ def optimise(config: TrainConfig, setup: Setup, folder: RunFolder, start: int, p
         say(f"no {KOHYA_FILE}: {error}")
     folder.finish(setup.steps, write_adapter(folder.path / ADAPTER_FILE, packed_adapter(config, setup)))
     setup.accelerator.end_training()
+
+
+def snr_weights(model: LatentDiffusion, timesteps: Tensor, gamma: float | None) -> Tensor | float:
+    """Weights [b] of the adaptation loss: min-SNR-gamma, or 1 without a gamma."""
+    if gamma is None:
+        return 1.0
+    return min_snr_weights(model.alphas_cumprod[timesteps], gamma, model.scheduler.config.prediction_type)
 
 
 class MeanLog:
@@ -304,48 +210,6 @@ class MeanLog:
             name: means[name] if name in means and abs(means[name]) < float("inf") else None for name in self.NAMES
         }
         return {"step": step, **finite, "learning_rate": learning_rate, "elapsed_s": round(elapsed_s, 2)}
-
-
-def packed_adapter(config: TrainConfig, setup: Setup) -> bytes:
-    """The adapter file's content."""
-    method = setup.adaptation
-    state = method.state_dict(setup.model.denoiser)
-    return adapter_bytes(
-        state, rank=method.rank, alpha=method.alpha, targets=TARGETS[method.targets], objective=config.objective
-    )
-
-
-def packed_for_kohya(config: TrainConfig, setup: Setup) -> bytes:
-    """The content of the file for ComfyUI, Forge and A1111."""
-    method, model = setup.adaptation, setup.model
-    unet_config: Any = model.denoiser.config
-    return kohya_bytes(
-        method.state_dict(model.denoiser),
-        rank=method.rank,
-        alpha=method.alpha,
-        objective=config.objective,
-        family=model.family,
-        layers_per_block=unet_config.layers_per_block,
-        resolution=config.resolution or model.resolution,
-    )
-
-
-def optimizer_tensors(optimizer: Any) -> dict[str, Tensor]:
-    """Adam's moments and counters, flat, for safetensors."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{i}.{name}": value.detach().cpu().contiguous() for i, entry in state.items() for name, value in entry.items()
-    }
-
-
-def load_optimizer_tensors(optimizer: Any, tensors: dict[str, Tensor]) -> None:
-    """The inverse of ``optimizer_tensors``."""
-    content = optimizer.state_dict()
-    content["state"] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        content["state"].setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict(content)
 
 
 def objective_title(config: TrainConfig) -> str:

@@ -34,7 +34,7 @@ LAYERS = [  # a module may import from its own layer and from those above
     },
     {"attacks.*"},
     {"data", "split", "models", "run", "export", "examples", "progress", "subject"},
-    {"train", "audit", "evaluate", "report", "report.*", "quickstart"},
+    {"train", "trainstate", "audit", "evaluate", "report", "report.*", "quickstart"},
     {"cli", "__main__"},
 ]
 

@@ -1,0 +1,194 @@
+"""What the training loop works on: made from a configuration, saved in checkpoints, restored from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.optimization import get_scheduler
+from torch import Tensor, nn
+
+from smplora.adapt import ADAPTATIONS
+from smplora.adapt.lora import TARGETS, LoRAAdaptation
+from smplora.batches import join
+from smplora.config import TrainConfig
+from smplora.contracts import Batch, Objective
+from smplora.data import encode
+from smplora.diffusion import LatentDiffusion
+from smplora.errors import CheckpointError
+from smplora.export import adapter_bytes, kohya_bytes
+from smplora.objectives import OBJECTIVES
+from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel
+from smplora.registry import load
+from smplora.run import Checkpoint, RunFolder
+from smplora.split import Split
+from smplora.streams import stream_seed
+
+
+@dataclass
+class Setup:
+    """Everything that the loop works on."""
+
+    accelerator: Accelerator
+    model: LatentDiffusion
+    adaptation: LoRAAdaptation
+    parameters: list[nn.Parameter]
+    optimizer: Any
+    learning_rate_factor: Callable[[int], float]  # of the step, so that it needs no state
+    objective: Objective
+    proxy: nn.Module
+    proxy_optimizer: Any
+    train: Batch
+    aux_member: Batch
+    aux_nonmember: Batch
+    steps: int
+    mixed_precision: str
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the base model's forward passes."""
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.mixed_precision == "bf16")
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """All state, for a checkpoint."""
+        state = {
+            "adapter_state": self.adaptation.state_dict(self.model.denoiser),
+            "optimizer": optimizer_tensors(self.optimizer),
+        }
+        if self.objective.uses_proxy:
+            proxy = {name: t.detach().cpu().contiguous() for name, t in self.proxy.state_dict().items()}
+            state |= {"proxy": proxy, "proxy_optimizer": optimizer_tensors(self.proxy_optimizer)}
+        return state
+
+    def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
+        """Put a checkpoint's state back."""
+        missing = self.tensors().keys() - tensors.keys()
+        if missing:
+            raise KeyError(f"it lacks {', '.join(sorted(missing))}")
+        self.adaptation.load_state_dict(self.model.denoiser, tensors["adapter_state"])
+        load_optimizer_tensors(self.optimizer, tensors["optimizer"])
+        if self.objective.uses_proxy:
+            self.proxy.load_state_dict(tensors["proxy"])
+            load_optimizer_tensors(self.proxy_optimizer, tensors["proxy_optimizer"])
+
+
+def restore(setup: Setup, checkpoint: Checkpoint, folder: RunFolder) -> None:
+    """Put a checkpoint's state back.
+
+    Raises:
+        CheckpointError: something is missing from it, or does not fit.
+    """
+    try:
+        setup.restore(checkpoint.tensors)
+    except (KeyError, RuntimeError, ValueError) as error:
+        name = folder.checkpoints / f"checkpoint-{checkpoint.step}"
+        reason = error.args[0] if error.args else error
+        raise CheckpointError(f"{name} is damaged ({reason}); delete it to resume from the one before") from error
+
+
+def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, folder: RunFolder) -> Setup:
+    """Cache latents and embeddings, attach the adapter, make the proxy."""
+    accelerator = Accelerator(
+        # accelerate fixes device and precision once per process; a notebook trains twice, so both are handled here
+        device_placement=False,
+        log_with=config.report_to,
+        project_dir=folder.path / "logs" if config.report_to else None,
+    )
+    if config.report_to:
+        accelerator.init_trackers("smplora")
+    cells = {
+        cell: encode(model, Path(config.train_data_dir or ""), split.cells[cell], config.resolution or model.resolution)
+        for cell in ("aux_member", "test_member", "aux_nonmember")
+    }
+
+    if config.gradient_checkpointing:
+        model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
+    if config.mixed_precision == "bf16":
+        model.denoiser.to(torch.bfloat16)  # frozen weights only: the adapter, attached below, is fp32
+    torch.manual_seed(stream_seed(config.seed, "initialisation"))
+    adaptation = load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config)
+    parameters = adaptation.attach(model.denoiser)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=config.learning_rate, weight_decay=config.adam_weight_decay, fused=True
+    )
+    elements = cells["aux_member"].mean[0].numel()
+    proxy = ProxyAttackModel(
+        elements,
+        inputs=config.proxy_input,
+        sees_timestep=config.proxy_sees_timestep,
+        num_train_timesteps=model.num_train_timesteps,
+    ).to(model.device)
+    proxy_optimizer = torch.optim.Adam(
+        proxy.parameters(), lr=config.proxy_learning_rate, weight_decay=WEIGHT_DECAY, fused=True
+    )
+    model.denoiser, optimizer, proxy, proxy_optimizer = accelerator.prepare(
+        model.denoiser, optimizer, proxy, proxy_optimizer
+    )
+    model.denoiser.eval()  # SD's U-Net has no dropout; the adapter's is off
+    schedule = get_scheduler(
+        config.lr_scheduler,
+        optimizer,
+        num_warmup_steps=config.lr_warmup_steps,
+        num_training_steps=config.max_train_steps,
+    )
+    return Setup(
+        accelerator=accelerator,
+        model=model,
+        adaptation=adaptation,
+        parameters=parameters,
+        optimizer=optimizer,
+        learning_rate_factor=schedule.lr_lambdas[0],
+        objective=load(OBJECTIVES, config.objective, "objective").from_config(config),
+        proxy=proxy,
+        proxy_optimizer=proxy_optimizer,
+        train=join(cells["aux_member"], cells["test_member"]),
+        aux_member=cells["aux_member"],
+        aux_nonmember=cells["aux_nonmember"],
+        steps=config.max_train_steps or 0,
+        mixed_precision=config.mixed_precision,
+    )
+
+
+def packed_adapter(config: TrainConfig, setup: Setup) -> bytes:
+    """The adapter file's content."""
+    method = setup.adaptation
+    state = method.state_dict(setup.model.denoiser)
+    return adapter_bytes(
+        state, rank=method.rank, alpha=method.alpha, targets=TARGETS[method.targets], objective=config.objective
+    )
+
+
+def packed_for_kohya(config: TrainConfig, setup: Setup) -> bytes:
+    """The content of the file for ComfyUI, Forge and A1111."""
+    method, model = setup.adaptation, setup.model
+    unet_config: Any = model.denoiser.config
+    return kohya_bytes(
+        method.state_dict(model.denoiser),
+        rank=method.rank,
+        alpha=method.alpha,
+        objective=config.objective,
+        family=model.family,
+        layers_per_block=unet_config.layers_per_block,
+        resolution=config.resolution or model.resolution,
+    )
+
+
+def optimizer_tensors(optimizer: Any) -> dict[str, Tensor]:
+    """Adam's moments and counters, flat, for safetensors."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{i}.{name}": value.detach().cpu().contiguous() for i, entry in state.items() for name, value in entry.items()
+    }
+
+
+def load_optimizer_tensors(optimizer: Any, tensors: dict[str, Tensor]) -> None:
+    """The inverse of ``optimizer_tensors``."""
+    content = optimizer.state_dict()
+    content["state"] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        content["state"].setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(content)
