@@ -238,6 +238,7 @@ def main() -> None:
     extractor, accuracy = train_extractor(
         images, labels, args.extractor_steps, torch.Generator().manual_seed(args.seed)
     )
+    args.assets.mkdir(parents=True, exist_ok=True)
     save_file(extractor.state_dict(), args.assets / "extractor.safetensors")
     lap("extractor_s")
     if args.only_extractor:
@@ -289,12 +290,18 @@ def main() -> None:
         "extractor_accuracy": accuracy,
         "bytes": sum(f.stat().st_size for f in args.assets.rglob("*") if f.is_file()),
     }
-    print(json.dumps(record, indent=2))
-    results = ROOT / "benchmarks" / "results"
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "build_tiny_model.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_record(record)
     if args.pictures:
         show(pipeline, images, unseen, args.pictures)
+
+
+def write_record(record: dict[str, object]) -> None:
+    """Print it and keep it under benchmarks/results/."""
+    text = json.dumps(record, indent=2)
+    print(text)
+    results = ROOT / "benchmarks" / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "build_tiny_model.json").write_text(text + "\n")
 
 
 def show(pipeline: StableDiffusionPipeline, seen: Tensor, unseen: Tensor, folder: Path) -> None:

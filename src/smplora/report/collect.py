@@ -60,6 +60,7 @@ def _subject(folder: Path, runs: dict[Path, Run]) -> Subject:
         raise CheckpointError(f"{folder} has no audit/audit.json; {again} first")
 
     def parse(data: Any) -> Subject:
+        """The subject that audit.json describes."""
         about, split, verdict = data["subject"], data["split"], data["verdict"]
         attacks = tuple(_attack(attack) for attack in data["attacks"])
         group = one_of(verdict["group"], GROUPS)
@@ -141,6 +142,7 @@ def _quality(folder: Path, audited: str | None) -> Quality | None:
         return None
 
     def parse(data: Any) -> Quality:
+        """What quality.json measured."""
         if audited and data["subject"].get("adapter_sha256") not in (None, audited):
             raise CheckpointError(f"{path} measured another adapter than the audit; {again} again")
         held_out, train = data["against"]["held_out"], data["against"].get("train") or {}
