@@ -84,6 +84,7 @@ def main() -> None:
         "command": f"python benchmarks/budget.py {what}",
         "cores": os.cpu_count(),
         **measured,
+        **found,
         "budget": BUDGETS[what],
     }
     RESULTS.mkdir(exist_ok=True)
