@@ -148,10 +148,7 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
     arguments = _with_switches(name, arguments)
     try:
         namespace = parser.parse_args(arguments)
-        options = (
-            parser.instantiate(namespace) if hasattr(parser, "instantiate") else parser.instantiate_classes(namespace)
-        )
-        values = {f.name: getattr(options, f.name) for f in fields(VERBS[name].options)}
+        values = {f.name: namespace[f.name] for f in fields(VERBS[name].options)}
         problems = VERBS[name].options(**values).problems()
     except (ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
         values, problems = _diagnose(parser, name, arguments)
