@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -161,11 +162,8 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
 def _with_switches(name: str, arguments: Sequence[str]) -> list[str]:
     """``--json`` alone means ``--json true``: what people expect of a switch."""
     switches = {f"--{f.name}" for f in fields(VERBS[name].options) if f.type == "bool"}
-    following = [*arguments[1:], "--"]
-    return [
-        f"{word}=true" if word in switches and after.startswith("--") else word
-        for word, after in zip(arguments, following, strict=True)
-    ]
+    words = [*arguments, "--"]
+    return [f"{word}=true" if word in switches and after.startswith("--") else word for word, after in pairwise(words)]
 
 
 def _diagnose(parser: ArgumentParser, name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

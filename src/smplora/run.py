@@ -301,7 +301,9 @@ def read_config(folder: Path, options: type[Options]) -> Options:
             raise ValueError(f"unknown options: {', '.join(sorted(unknown))}")
         return options(**content)
     except OSError as error:
-        raise CheckpointError(f"'{folder}' is not a run folder: it has no {CONFIG}") from error
+        raise CheckpointError(
+            f"'{folder}' is not a run folder: it has no {CONFIG}; 'smplora train' makes one"
+        ) from error
     except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise CheckpointError(
             f"{folder / CONFIG} cannot be used ({error}); was it written by another command or version?"

@@ -29,6 +29,10 @@ def test_flags(folder: str) -> None:
     assert (config.rank, config.learning_rate, config.mi_lambda) == (8, 3e-4, 1.0)
 
 
+def test_the_quickstart_needs_no_options() -> None:
+    assert parse("quickstart", []).output_dir == "runs/quickstart"
+
+
 def test_yaml_and_flags_win(folder: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"train_data_dir": folder, "rank": 8, "seed": 5}))
     config = parse("train", ["--config", str(tmp_path / "c.yaml"), "--rank", "16"])
