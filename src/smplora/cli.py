@@ -1,4 +1,4 @@
-"""The command line: parsing only. Flags, YAML and help texts come from the dataclasses in config.py."""
+"""The command line: parsing only. Flags, YAML and help texts come from the dataclasses in config/."""
 
 from __future__ import annotations
 

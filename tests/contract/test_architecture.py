@@ -17,7 +17,7 @@ from smplora.registry import load
 
 PACKAGE = Path(smplora.__file__).parent
 LAYERS = [  # a module may import from its own layer and from those above
-    {"", "errors", "files", "registry", "streams", "objectives", "attacks", "adapt", "config", "contracts"},
+    {"", "errors", "files", "registry", "streams", "objectives", "attacks", "adapt", "config", "config.*", "contracts"},
     {
         "objectives.*",
         "adapt.*",

@@ -1,0 +1,24 @@
+"""Options: frozen dataclasses that are the one source of flags, YAML keys, help texts and documentation.
+
+Flags carry the names that diffusers' training scripts gave them. ``problems`` of a config lists everything wrong with
+its values, so that the user hears of all of it at once. Nothing here imports anything heavy: ``--help`` is quick.
+"""
+
+from smplora.config.audit import AuditConfig, EvaluateConfig, ReportConfig, SubjectOptions
+from smplora.config.data import BUNDLED_MODEL, DataOptions, ModelOptions, SplitConfig, SplitOptions
+from smplora.config.quickstart import QuickstartConfig
+from smplora.config.train import TrainConfig
+
+__all__ = [
+    "BUNDLED_MODEL",
+    "AuditConfig",
+    "DataOptions",
+    "EvaluateConfig",
+    "ModelOptions",
+    "QuickstartConfig",
+    "ReportConfig",
+    "SplitConfig",
+    "SplitOptions",
+    "SubjectOptions",
+    "TrainConfig",
+]

@@ -1,0 +1,107 @@
+"""Options of what is done with a finished adapter: audit, evaluation, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from smplora.attacks import ATTACKS
+from smplora.config.checks import at_least, at_most, existing_folder, if_any, needed
+from smplora.registry import unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectOptions:
+    adapter: Optional[str] = None
+    """A run folder of 'smplora train', or one of its checkpoints (RUN/checkpoints/checkpoint-500)."""
+    train_data_dir: Optional[str] = None
+    """The images, if they moved since training."""
+    split_manifest: Optional[str] = None
+    """A split.json with the same members as the run's, such as one with other non-members. Default: the run's."""
+    seed: int = 0
+    """Seed of noise and classifiers; generated image i starts from the noise of seed + i, for every adapter."""
+    device: str = "auto"
+    """Where to compute: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'."""
+    json: bool = False
+    """Print the result as JSON on standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig(SubjectOptions):
+    """Attack an adapter and say, with intervals, what it gives away. Everything is fitted on the aux cells and read once on the test cells."""
+
+    output_dir: Optional[str] = None
+    """Where audit.json and scores.npz go. Default: audit/ beside the adapter."""
+    attacks: list[str] = field(default_factory=lambda: list(ATTACKS))
+    """Attacks to run. Default: all."""
+    num_timesteps: int = 8
+    """Timesteps at which the loss attacks look, evenly from 5 % to 50 % of the schedule."""
+    noise_pairs: int = 2
+    """Antithetic noise pairs per timestep."""
+    error_map_draws: int = 10
+    """Noise and timestep draws per image that the paper's attack trains on, one per epoch in turn."""
+    batch_size: int = 64
+    """Images per pass. The result does not depend on it."""
+
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        return [
+            *subject_problems(self),
+            *(p for name in self.attacks for p in if_any(unknown(ATTACKS, name, "attacks"))),
+            *([] if self.attacks else [f"--attacks got none; allowed: {', '.join(ATTACKS)}"]),
+            *at_least(self, ("num_timesteps", "noise_pairs", "error_map_draws", "batch_size"), 1),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(SubjectOptions):
+    """Generate images with an adapter and measure their quality: KID and FID, against held-out and against training images."""
+
+    output_dir: Optional[str] = None
+    """Where quality.json and the pictures go. Default: quality/ beside the adapter."""
+    num_images: int = 200
+    """Images to generate, with the captions of held-out images."""
+    num_inference_steps: int = 25
+    """DDIM steps per image."""
+    guidance_scale: float = 1.0
+    """Classifier-free guidance; 1 is none."""
+    batch_size: int = 50
+    """Images generated at once. The result does not depend on it."""
+
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        return [
+            *subject_problems(self),
+            *at_least(self, ("num_images",), 20),
+            *at_least(self, ("num_inference_steps", "batch_size", "guidance_scale"), 1),
+            *at_most(self, ("num_inference_steps",), 1000),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """Put audited adapters side by side on one self-contained page."""
+
+    runs: list[str] = field(default_factory=list)
+    """Audited run folders or checkpoints."""
+    output: str = "report.html"
+    """The page."""
+    json: bool = False
+    """Print the path and the verdicts as JSON on standard output."""
+
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        return (
+            []
+            if self.runs
+            else ["--runs is missing: give audited run folders, as in --runs '[runs/lora, runs/smp_lora]'"]
+        )
+
+
+def subject_problems(config: SubjectOptions) -> list[str]:
+    """Problems of the options that name an adapter."""
+    return [
+        *needed(config.adapter, "adapter", "a run folder of 'smplora train' or one of its checkpoints"),
+        *existing_folder(config.train_data_dir, "train_data_dir"),
+        *at_least(config, ("seed",), 0),
+    ]

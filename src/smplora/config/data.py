@@ -1,0 +1,80 @@
+"""Options of the base model, of images and captions, and of the split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Optional
+
+from smplora.config.checks import at_least, existing_folder, needed
+
+BUNDLED_MODEL = "tiny"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    pretrained_model_name_or_path: str = BUNDLED_MODEL
+    """Base model: a folder in diffusers format, a model id that is already in the local hub cache, or 'tiny', the small model that comes with smplora."""
+    resolution: Optional[int] = None
+    """Edge length in pixels; images are resized (shorter side) and cropped at the centre. Default: the model's own."""
+    device: str = "auto"
+    """Where to compute: 'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1', 'mps'."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    train_data_dir: Optional[str] = None
+    """Folder of images with captions, in metadata.jsonl ({"file_name": .., "text": ..}) or in a .txt file beside each image."""
+    caption_column: str = "text"
+    """Key of the caption in metadata.jsonl."""
+    default_caption: Optional[str] = None
+    """Caption for images that have none; without it such images are an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    split_protocol: Literal["fixed", "coin"] = "fixed"
+    """'fixed': cells of given sizes, as in the paper. 'coin': a fair coin per image decides membership, another one aux or test; one-run epsilon bounds need this."""
+    aux_size: Optional[int] = None
+    """Images in each of the two aux cells (members, non-members). Default: a fifth of the pool, at most 100. Fixed protocol only."""
+    test_size: Optional[int] = None
+    """Images in each of the two test cells. Default: as aux_size. Fixed protocol only."""
+    reference_size: Optional[int] = None
+    """Held-out images that no cell touches, for quality. Default: all that are left ('fixed') or a fifth of the pool ('coin')."""
+    split_seed: int = 0
+    """Seed of the split alone, apart from --seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig(DataOptions, SplitOptions):
+    """Divide a folder of images into sealed cells: aux and test members (the training set), aux and test non-members, held-out reference."""
+
+    output_dir: str = "runs/split"
+    """Where split.json is written. It holds file names: keep it private."""
+    json: bool = False
+    """Print the result as JSON on standard output."""
+
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        return data_problems(self) + split_problems(self)
+
+
+def data_problems(config: DataOptions) -> list[str]:
+    """Problems of the options that name images."""
+    return [
+        *needed(config.train_data_dir, "train_data_dir", "a folder of images with captions"),
+        *existing_folder(config.train_data_dir, "train_data_dir"),
+    ]
+
+
+def split_problems(config: SplitOptions) -> list[str]:
+    """Problems of the options of a new split."""
+    sizes = ("aux_size", "test_size")
+    given = [
+        f"--{n} got {getattr(config, n)}; --split_protocol coin has no fixed sizes"
+        for n in sizes
+        if getattr(config, n) is not None
+    ]
+    return [
+        *(given if config.split_protocol == "coin" else at_least(config, sizes, 2)),
+        *at_least(config, ("reference_size", "split_seed"), 0),
+    ]

@@ -1,0 +1,108 @@
+"""Options of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Optional
+
+from smplora.adapt import ADAPTATIONS
+from smplora.config.checks import at_least, if_any, positive
+from smplora.config.data import DataOptions, ModelOptions, SplitOptions, data_problems, split_problems
+from smplora.objectives import OBJECTIVES
+from smplora.registry import unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(ModelOptions, DataOptions, SplitOptions):
+    """Adapt the base model to the members of a split. Run the same command again to resume."""
+
+    output_dir: str = "runs/train"
+    """Run folder."""
+    split_manifest: Optional[str] = None
+    """A split.json written by 'smplora split'; the split options are then not used."""
+    adaptation: str = "lora"
+    """What is trained: 'lora' (low-rank adapters)."""
+    objective: str = "lora"
+    """What is minimised: 'lora' (adaptation loss), 'mp_lora' (plus lambda times the MI gain), 'smp_lora' (divided by 1 - lambda times the MI gain + delta)."""
+    mi_lambda: float = 0.05
+    """Lambda of MP-LoRA and SMP-LoRA, the weight of the membership-inference gain (paper: 0.05)."""
+    smp_delta: float = 1e-5
+    """Delta in SMP-LoRA's denominator (paper: 1e-5)."""
+    smp_ratio: Literal["per_sample", "batch_mean"] = "per_sample"
+    """For batches above one: mean of the samples' ratios (what the paper's batch size 1 does) or ratio of the batch's means."""
+    proxy_learning_rate: float = 1e-5
+    """Adam learning rate of the proxy attack model (paper: 1e-5)."""
+    proxy_steps: int = 1
+    """Ascent steps of the proxy per step of the adapter."""
+    proxy_input: Literal["error_map", "loss"] = "error_map"
+    """What the proxy sees: the element-wise error map (as the paper's code) or the scalar loss (as its text)."""
+    proxy_sees_timestep: bool = False
+    """Tell the proxy the timestep."""
+    rank: int = 4
+    """Rank r of the adapter (paper: 64)."""
+    lora_alpha: Optional[float] = None
+    """Scaling numerator alpha; the adapter is added times alpha / rank. Default: the rank (paper: 32)."""
+    lora_targets: Literal["attention", "all"] = "attention"
+    """Adapted layers: attention projections, or those plus feed-forward and block projections."""
+    train_batch_size: int = 1
+    """Images per step (paper: 1)."""
+    gradient_accumulation_steps: int = 1
+    """Batches per step; the gradient is that of one batch of all of them."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    mixed_precision: Literal["no", "bf16"] = "no"
+    """Precision of the frozen base model; the adapter and the losses stay fp32."""
+    num_train_epochs: int = 100
+    """Passes over the training set (paper: 400)."""
+    max_train_steps: Optional[int] = None
+    """Steps in all; overrides num_train_epochs."""
+    learning_rate: float = 1e-4
+    """AdamW learning rate of the adapter (paper: 1e-4)."""
+    lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
+    """How the learning rate goes on (paper: constant)."""
+    lr_warmup_steps: int = 0
+    """Steps in which the learning rate rises from 0; for all schedules but 'constant'."""
+    snr_gamma: Optional[float] = None
+    """Weight the adaptation loss by min-SNR-gamma; 5 is the recommended value. Default: no weighting (paper)."""
+    adam_weight_decay: float = 1e-2
+    """Decoupled weight decay of the adapter."""
+    max_grad_norm: float = 1.0
+    """The adapter's gradient is clipped to this L2 norm."""
+    seed: int = 0
+    """Seed of everything but the split."""
+    checkpointing_steps: int = 500
+    """Steps between checkpoints. Each one can be audited as if training had stopped there."""
+    checkpoints_total_limit: Optional[int] = None
+    """Keep only this many of the newest checkpoints. Default: all."""
+    resume_from_checkpoint: str = "latest"
+    """'latest', or the name of a checkpoint in the run folder, such as checkpoint-500: later ones are discarded."""
+    logging_steps: int = 25
+    """Steps between lines of metrics.jsonl."""
+    report_to: Optional[Literal["tensorboard"]] = None
+    """Also log to TensorBoard (pip install smplora[tensorboard]), in the run folder's logs/."""
+    json: bool = False
+    """Print the result as JSON on standard output."""
+
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        at_least_one = (
+            "rank",
+            "proxy_steps",
+            "train_batch_size",
+            "gradient_accumulation_steps",
+            "num_train_epochs",
+            "max_train_steps",
+            "logging_steps",
+        )
+        return [
+            *data_problems(self),
+            *([] if self.split_manifest else split_problems(self)),
+            *if_any(unknown(OBJECTIVES, self.objective, "objective")),
+            *if_any(unknown(ADAPTATIONS, self.adaptation, "adaptation")),
+            *at_least(self, ("resolution",), 8),
+            *at_least(self, (*at_least_one, "checkpointing_steps", "checkpoints_total_limit"), 1),
+            *positive(
+                self, ("learning_rate", "proxy_learning_rate", "max_grad_norm", "smp_delta", "lora_alpha", "snr_gamma")
+            ),
+            *at_least(self, ("mi_lambda", "adam_weight_decay", "lr_warmup_steps", "seed"), 0),
+        ]
