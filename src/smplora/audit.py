@@ -16,16 +16,14 @@ import numpy as np
 from smplora.attacks import ATTACKS
 from smplora.attacks.loss import timestep_grid
 from smplora.config import AuditConfig
-from smplora.contracts import Attack, Bools, Floats
+from smplora.contracts import Attack, Floats
 from smplora.files import write_atomically, write_json
-from smplora.metrics import clopper_pearson, summary
+from smplora.judgement import conclude, labels, score_arrays, try_attacks
 from smplora.progress import bar
 from smplora.registry import load
 from smplora.run import environment, say
-from smplora.scorers import judge
 from smplora.split import CELLS
 from smplora.subject import Loaded, load_subject, result_folder
-from smplora.verdict import verdict
 from smplora.views import GreyBox
 
 FORMAT = "smplora.audit/1"
@@ -42,33 +40,9 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     folder = result_folder(config.adapter, config.output_dir, "audit")
     loaded = load_subject(config.adapter or "", config.train_data_dir, config.device, config.split_manifest)
     attacks = {name: load(ATTACKS, name, "attacks").from_config(config) for name in config.attacks}
-    signals = collect_signals(loaded, attacks, config, progress)
-    aux_member, test_member = (labels(loaded.split.sizes, kind) for kind in ("aux", "test"))
-    arrays: dict[str, Any] = {"aux_member": aux_member, "test_member": test_member}
-    results = []
-    for name, attack in attacks.items():
-        aux, test = (
-            np.concatenate([signals[name, f"{kind}_member"], signals[name, f"{kind}_nonmember"]])
-            for kind in ("aux", "test")
-        )
-        judged = judge(attack, aux, aux_member, test, config.seed)
-        arrays |= {f"{name}/test": judged.test, f"{name}/aux_out_of_fold": judged.aux.scores}
-        aux_numbers = summary(judged.aux.scores, aux_member, judged.threshold)
-        right = int((judged.aux.decisions == aux_member).sum())
-        aux_numbers["asr"] = clopper_pearson(right, len(aux_member)).bounds()
-        results.append(
-            {
-                "name": name,
-                "title": attack.info.title,
-                "access": attack.info.access.value,
-                "reference": attack.info.reference,
-                "bibtex": attack.info.bibtex,
-                "fitted_on": "aux",
-                "test": summary(judged.test, test_member, judged.threshold),
-                "aux_members": aux_numbers,
-                "paper_protocol": attack.paper_protocol(aux, aux_member, test, test_member, config.seed),
-            }
-        )
+    sizes = loaded.split.sizes
+    aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))
+    tried = try_attacks(attacks, collect_signals(loaded, attacks, config, progress), sizes, config.seed)
     content: dict[str, Any] = {
         "format": FORMAT,
         "subject": loaded.subject.describe(loaded.adapter_sha256, loaded.model),
@@ -79,13 +53,13 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
             "latents": "posterior mode",
             "guidance": "off",
         },
-        "attacks": results,
-        "verdict": verdict(results),
+        **conclude(tried, aux_member, test_member),
         "environment": environment(),
         "elapsed_s": round(time.perf_counter() - began, 1),
     }
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
+    arrays = score_arrays(tried, aux_member, test_member)
     np.savez_compressed(buffer, seal=loaded.split.seal, adapter_sha256=loaded.adapter_sha256, **arrays)
     write_atomically(folder / "scores.npz", buffer.getvalue())
     write_json(folder / "audit.json", content)
@@ -116,8 +90,3 @@ def collect_signals(
                     parts[name, cell].append(attack.signals(view))
                 display.update(len(batch))
     return {key: np.concatenate(value) for key, value in parts.items()}
-
-
-def labels(sizes: dict[str, int], kind: str) -> Bools:
-    """Members first: [n] bool for ``kind`` "aux" or "test"."""
-    return np.arange(sizes[f"{kind}_member"] + sizes[f"{kind}_nonmember"]) < sizes[f"{kind}_member"]

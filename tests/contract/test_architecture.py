@@ -24,6 +24,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "diffusion",
         "proxy",
         "metrics",
+        "metrics.*",
         "quality",
         "features",
         "scorers",
@@ -33,7 +34,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "batches",
     },
     {"attacks.*"},
-    {"data", "split", "models", "run", "export", "examples", "progress", "subject"},
+    {"data", "split", "models", "run", "export", "examples", "progress", "subject", "judgement"},
     {"train", "trainstate", "audit", "evaluate", "report", "report.*", "quickstart"},
     {"cli", "__main__"},
 ]

@@ -170,11 +170,9 @@ def test_best_threshold_weighs_the_classes_equally() -> None:
 
 
 def test_attack_success_rate() -> None:
-    scores, member = [0.0, 1.0, 2.0, 3.0, 4.0], [False, True, False, True, True]
-    rate = metrics.attack_success_rate(scores, member, 2.0)  # a score on the threshold is called a member
-    assert rate == metrics.clopper_pearson(3, 5)
-    assert metrics.attack_success_rate(scores, member, 2.5) == metrics.clopper_pearson(4, 5)
-    assert metrics.attack_success_rate(scores, member, math.inf) == metrics.clopper_pearson(2, 5)  # plain accuracy
+    member = [False, True, False, True, True]
+    assert metrics.attack_success_rate([False, False, True, True, True], member) == metrics.clopper_pearson(3, 5)
+    assert metrics.attack_success_rate([False] * 5, member) == metrics.clopper_pearson(2, 5)  # plain accuracy
 
 
 # Permutations
@@ -212,7 +210,7 @@ def test_permutation_p_extremes() -> None:
 
 def test_summary_has_the_documented_shape() -> None:
     scores, member = draw(2, m=60, n=500, shift=1.2)
-    found = metrics.summary(scores, member, 0.6)
+    found = metrics.summary(scores, member, scores >= 0.6)
     assert list(found) == ["n_members", "n_nonmembers", "auc", "auc_deviation", "asr", "tpr_at_fpr", "roc"]
     assert (found["n_members"], found["n_nonmembers"]) == (60, 500)
     area = metrics.delong_interval(scores, member)
@@ -220,7 +218,7 @@ def test_summary_has_the_documented_shape() -> None:
     assert found["auc_deviation"] == pytest.approx(
         {"value": 2 * area.value - 1, "low": 2 * area.low - 1, "high": 2 * area.high - 1}
     )
-    rate = metrics.attack_success_rate(scores, member, 0.6)
+    rate = metrics.attack_success_rate(scores >= 0.6, member)
     assert found["asr"] == {"value": rate.value, "low": rate.low, "high": rate.high}
     assert list(found["tpr_at_fpr"]) == ["0.001", "0.01", "0.05", "0.1"]
     for fpr, rates in found["tpr_at_fpr"].items():
@@ -232,13 +230,13 @@ def test_summary_has_the_documented_shape() -> None:
 
 @pytest.mark.parametrize("sample", [*SAMPLES, (np.array([1.0, 0.0]), labels(1, 1)), (np.zeros(9), labels(4, 5))])
 def test_summary_survives_strict_json(sample: Sample) -> None:
-    found = metrics.summary(*sample, threshold=0.5)
+    found = metrics.summary(*sample, sample[0] >= 0.5)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 @pytest.mark.parametrize(("scores", "member"), SAMPLES)
 def test_summary_thins_the_roc_without_loss(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
-    thin, full = metrics.summary(scores, member, 0.0)["roc"], metrics.roc_curve(scores, member)
+    thin, full = metrics.summary(scores, member, scores >= 0)["roc"], metrics.roc_curve(scores, member)
     points, kept = set(zip(full.fpr, full.tpr, strict=True)), list(zip(thin["fpr"], thin["tpr"], strict=True))
     assert set(kept) <= points
     for fpr, tpr in points - set(kept):  # every dropped point lies on a segment of the thinned curve
@@ -253,7 +251,7 @@ def test_summary_thins_the_roc_without_loss(scores: NDArray[np.float64], member:
 
 
 def test_thinning_keeps_corners_only() -> None:
-    found = metrics.summary([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], [True, True, False, False, False, True], 2.5)
+    found = metrics.summary([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], [True, True, False, False, False, True], [True] * 6)
     assert found["roc"]["fpr"] == [0.0, 0.0, 1.0, 1.0]
     assert found["roc"]["tpr"] == pytest.approx([0.0, 2 / 3, 2 / 3, 1.0])
 
@@ -267,9 +265,8 @@ TAKES_SCORES: list[Callable[[Any, Any], object]] = [
     lambda s, y: metrics.bootstrap_interval(s, y, np.random.default_rng(0)),
     lambda s, y: metrics.tpr_at_fpr(s, y, 0.1),
     metrics.best_threshold,
-    lambda s, y: metrics.attack_success_rate(s, y, 0.5),
     lambda s, y: metrics.permutation_p_value(s, y, np.random.default_rng(0), 9),
-    lambda s, y: metrics.summary(s, y, 0.5),
+    lambda s, y: metrics.summary(s, y, np.ones(len(s), dtype=bool)),
 ]
 
 
@@ -305,8 +302,8 @@ def test_bad_samples_raise(
         (lambda s, y, r: metrics.tpr_at_fpr(s, y, 0.0), "fpr must lie in"),
         (lambda s, y, r: metrics.tpr_at_fpr(s, y, 1.5), "fpr must lie in"),
         (lambda s, y, r: metrics.tpr_at_fpr(s, y, math.nan), "fpr must lie in"),
-        (lambda s, y, r: metrics.attack_success_rate(s, y, math.nan), "threshold is NaN"),
-        (lambda s, y, r: metrics.summary(s, y, math.nan), "threshold is NaN"),
+        (lambda s, y, r: metrics.attack_success_rate(s, y), "decisions must be boolean"),
+        (lambda s, y, r: metrics.summary(s, y, s), "decisions must be boolean"),
         (lambda s, y, r: metrics.clopper_pearson(3, 2), "got 3 of 2"),
         (lambda s, y, r: metrics.clopper_pearson(-1, 2), "got -1 of 2"),
         (lambda s, y, r: metrics.clopper_pearson(0, 0), "got 0 of 0"),
@@ -321,8 +318,8 @@ def test_bad_settings_raise(call: Callable[[Any, Any, np.random.Generator], obje
 def test_input_is_left_alone_and_order_does_not_matter() -> None:
     scores, member = draw(5, tied=True)
     before = scores.copy()
-    first = metrics.summary(scores, member, 0.4)
+    first = metrics.summary(scores, member, scores >= 0.4)
     np.testing.assert_array_equal(scores, before)
     order = np.random.default_rng(0).permutation(scores.size)
-    assert metrics.summary(scores[order], member[order], 0.4) == first
+    assert metrics.summary(scores[order], member[order], scores[order] >= 0.4) == first
     assert metrics.best_threshold(scores[order], member[order]) == metrics.best_threshold(scores, member)

@@ -1,0 +1,37 @@
+"""One attack on one group of members: the NUMBERS object of docs/formats.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from smplora.metrics.curves import roc_counts
+from smplora.metrics.intervals import auc_deviation, delong_interval
+from smplora.metrics.rates import attack_success_rate, tpr_at_fpr
+from smplora.metrics.samples import cells
+
+REPORTED_FPRS = (0.001, 0.01, 0.05, 0.1)
+
+
+def summary(scores: ArrayLike, is_member: ArrayLike, decisions: ArrayLike) -> dict[str, Any]:
+    """The NUMBERS object of docs/formats.md; ``decisions`` [n] (True: accused) are by thresholds from other samples.
+
+    Of the ROC, points on a straight line between their neighbours are left out: the drawn curve stays the same.
+    Raises ValueError for bad input or decisions that are not boolean.
+    """
+    x, member, m, n = cells(scores, is_member)
+    area = delong_interval(x, member)
+    false, true, _ = roc_counts(x, member)
+    right, up = np.diff(false), np.diff(true)
+    bends = np.concatenate([[True], right[:-1] * up[1:] != up[:-1] * right[1:], [True]])
+    return {
+        "n_members": m,
+        "n_nonmembers": n,
+        "auc": area.as_dict(),
+        "auc_deviation": auc_deviation(area).bounds(),
+        "asr": attack_success_rate(decisions, member).bounds(),
+        "tpr_at_fpr": {str(fpr): tpr_at_fpr(x, member, fpr).as_dict() for fpr in REPORTED_FPRS},
+        "roc": {"fpr": (false[bends] / n).tolist(), "tpr": (true[bends] / m).tolist()},
+    }

@@ -1,0 +1,69 @@
+"""Rates of right and wrong accusations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from smplora.metrics.curves import roc_counts
+from smplora.metrics.intervals import Interval, clopper_pearson
+from smplora.metrics.samples import cells
+
+MIN_FALSE_POSITIVES = 5  # a rate that fewer than five non-members decide is an anecdote
+
+
+@dataclass(frozen=True)
+class RateAtFpr:
+    """TPR at a target ``fpr``; ``resolvable`` says whether there are non-members enough for it to mean anything."""
+
+    fpr: float
+    value: float
+    low: float
+    high: float
+    resolvable: bool
+    needs_nonmembers: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON; value, low and high are None when the rate is not resolvable."""
+        shown = {name: getattr(self, name) if self.resolvable else None for name in ("value", "low", "high")}
+        return {**shown, "resolvable": self.resolvable, "needs_nonmembers": self.needs_nonmembers}
+
+
+def tpr_at_fpr(scores: ArrayLike, is_member: ArrayLike, fpr: float) -> RateAtFpr:
+    """Highest TPR among the thresholds whose FPR is at most ``fpr``, with its 95 % Clopper-Pearson interval.
+
+    Never the nearest FPR, which may exceed the target. The interval covers the chance in the members; the threshold
+    is taken as given. ``needs_nonmembers`` = ceil(5 / fpr), and the rate is resolvable with at least that many.
+    Source of the measure: Carlini et al. 2022, "Membership Inference Attacks From First Principles", Sec. III.
+    Raises ValueError for bad input or ``fpr`` outside (0, 1].
+    """
+    if not 0 < fpr <= 1:
+        raise ValueError(f"fpr must lie in (0, 1], got {fpr}")
+    # The float 0.1 stands for one tenth, not for the binary number a little above it: go by its shortest decimal.
+    target = Fraction(str(float(fpr)))
+    false, true, _ = roc_counts(*cells(scores, is_member)[:2])
+    m, n = int(true[-1]), int(false[-1])
+    hits = int(true[false <= floor(target * n)].max())
+    needed = ceil(MIN_FALSE_POSITIVES / target)
+    rate = clopper_pearson(hits, m)
+    return RateAtFpr(float(fpr), rate.value, rate.low, rate.high, n >= needed, needed)
+
+
+def attack_success_rate(decisions: ArrayLike, is_member: ArrayLike) -> Interval:
+    """Share of right ``decisions`` [n] (True: accused) with its 95 % Clopper-Pearson interval.
+
+    Plain accuracy, the paper's ASR (Luo et al. 2025, experiments): with cells of unequal size, unlike the paper's,
+    guessing the larger class scores more than 1/2. What decided must come from other samples. The hits are a sum of
+    two binomials, which varies no more than one binomial, so that the interval is if anything too wide.
+    Raises ValueError for bad input or decisions that are not boolean.
+    """
+    accused = np.asarray(decisions)
+    if accused.dtype != np.bool_:
+        raise ValueError(f"decisions must be boolean, got {accused.dtype}")
+    _, member, m, n = cells(accused, is_member)
+    return clopper_pearson(int((accused == member).sum()), m + n)
