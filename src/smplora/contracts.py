@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from smplora.diffusion import LatentDiffusion
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
@@ -25,16 +29,16 @@ class Batch:
 
     mean: Tensor  # [b, c, h, w], posterior mean times the VAE's scaling factor
     std: Tensor  # [b, c, h, w], its standard deviation, likewise scaled
-    conditioning: Mapping[str, Tensor]  # keyword arguments of the denoiser, each [b, ...]
+    conditioning: Mapping[str, Tensor]  # what the denoiser is told: embeddings or token ids, each [b, ...]
     digests: tuple[str, ...]  # content digests, b of them: the names of the samples' random streams
 
     def __len__(self) -> int:
         return len(self.digests)
 
-    def __getitem__(self, rows: Tensor | slice) -> Batch:
-        """The given rows: a slice, or an index tensor on the CPU, so that the host need not wait for the device."""
-        kept = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
-        rows = rows if isinstance(rows, slice) else rows.to(self.mean.device, non_blocking=True)
+    def __getitem__(self, where: list[int] | slice) -> Batch:
+        """The given rows."""
+        kept = range(len(self))[where] if isinstance(where, slice) else where
+        rows = where if isinstance(where, slice) else torch.tensor(where).to(self.mean.device, non_blocking=True)
         return Batch(
             mean=self.mean[rows],
             std=self.std[rows],
@@ -55,7 +59,7 @@ class Draw:
     noise: Tensor  # [b, c, h, w], standard normal
     posterior: Tensor | None = None  # [b, c, h, w], standard normal; None: the posterior's mode (audits)
 
-    def __getitem__(self, rows: slice) -> Draw:
+    def __getitem__(self, rows: slice | list[int]) -> Draw:
         """The given rows."""
         return Draw(self.timesteps[rows], self.noise[rows], None if self.posterior is None else self.posterior[rows])
 
@@ -78,15 +82,19 @@ class Objective(Protocol):
 class Adaptation(Protocol):
     """What is trained. One file each in ``adapt/``."""
 
-    def attach(self, denoiser: nn.Module) -> list[nn.Parameter]:
-        """Freeze ``denoiser``, add what is trained, return it (fp32)."""
+    def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
+        """Freeze ``model``, add what is trained, note it in ``model.adapted``, return it by component (fp32)."""
         ...
 
-    def state_dict(self, denoiser: nn.Module) -> dict[str, Tensor]:
-        """The trained tensors, under the names that the published file has."""
+    def train(self, model: LatentDiffusion, active: bool) -> None:
+        """Switch on or off whatever the adaptation does in training only, such as dropout."""
         ...
 
-    def load_state_dict(self, denoiser: nn.Module, state: dict[str, Tensor]) -> None:
+    def state_dict(self, model: LatentDiffusion) -> dict[str, Tensor]:
+        """The trained tensors; names begin with the component's, as "unet." or "text_encoder."."""
+        ...
+
+    def load_state_dict(self, model: LatentDiffusion, state: dict[str, Tensor]) -> None:
         """Restore them exactly."""
         ...
 

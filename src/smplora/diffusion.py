@@ -6,13 +6,14 @@ The only file that knows U-Nets and schedulers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from smplora.contracts import Batch, Draw
+from smplora.text import TOKENS, SdxlText, TextConditioning
 
 
 def error_map(prediction: Tensor, target: Tensor) -> Tensor:
@@ -33,93 +34,6 @@ def min_snr_weights(alphas_cumprod: Tensor, gamma: float, prediction_type: str) 
     """
     snr = alphas_cumprod / (1 - alphas_cumprod)
     return snr.clamp(max=gamma) / (snr + 1 if prediction_type == "v_prediction" else snr)
-
-
-class TextConditioning(Protocol):
-    """Captions -> what the denoiser is told, one row per caption, under the names that ``predict`` takes."""
-
-    def cut(self, captions: Sequence[str]) -> int:
-        """How many captions are longer than the encoder reads."""
-        ...
-
-    def __call__(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
-        """tau(y) for images of ``resolution`` pixels."""
-        ...
-
-    def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
-        """The unconditional side of classifier-free guidance, ``count`` rows."""
-        ...
-
-
-def _token_ids(tokenizer: Any, captions: Sequence[str], device: torch.device) -> Tensor:
-    """[b, tokens]; captions that are too long are cut."""
-    ids = tokenizer(
-        list(captions),
-        padding="max_length",
-        truncation=True,
-        max_length=tokenizer.model_max_length,
-        return_tensors="pt",
-    ).input_ids
-    return cast(Tensor, ids.to(device))
-
-
-def _cut(tokenizer: Any, captions: Sequence[str]) -> int:
-    return sum(len(ids) > tokenizer.model_max_length for ids in tokenizer(list(captions), truncation=False).input_ids)
-
-
-@dataclass(frozen=True)
-class ClipText:
-    """SD 1.x and 2.x: the last hidden state of one CLIP text encoder."""
-
-    encoder: Any
-    tokenizer: Any
-
-    def cut(self, captions: Sequence[str]) -> int:
-        """See TextConditioning."""
-        return _cut(self.tokenizer, captions)
-
-    def __call__(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
-        """{"encoder_hidden_states": [b, tokens, d]}."""
-        states = self.encoder(_token_ids(self.tokenizer, captions, self.encoder.device)).last_hidden_state
-        return {"encoder_hidden_states": states.float()}
-
-    def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
-        """The empty caption."""
-        return self([""] * count, resolution)
-
-
-@dataclass(frozen=True)
-class SdxlText:
-    """SDXL: the last but one hidden states of two encoders side by side, the second one's pooled embedding, and the
-    six size and crop numbers (Podell et al. 2023, section 2.2): trained as if images had the size they are seen at."""
-
-    encoders: tuple[Any, Any]
-    tokenizers: tuple[Any, Any]
-    zeros_for_empty: bool  # diffusers' force_zeros_for_empty_prompt
-
-    def cut(self, captions: Sequence[str]) -> int:
-        """See TextConditioning."""
-        return _cut(self.tokenizers[0], captions)
-
-    def __call__(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
-        """{"encoder_hidden_states": [b, tokens, d1 + d2], "text_embeds": [b, d2], "time_ids": [b, 6]}."""
-        outputs = [
-            encoder(_token_ids(tokenizer, captions, encoder.device), output_hidden_states=True)
-            for encoder, tokenizer in zip(self.encoders, self.tokenizers, strict=True)
-        ]
-        pooled = outputs[1].text_embeds.float()
-        sizes = torch.tensor([[resolution, resolution, 0, 0, resolution, resolution]], device=pooled.device)
-        return {
-            "encoder_hidden_states": torch.cat([o.hidden_states[-2].float() for o in outputs], -1),
-            "text_embeds": pooled,
-            "time_ids": sizes.float().expand(len(captions), -1),
-        }
-
-    def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
-        """The empty caption, or zeros where the model was made for them."""
-        told = self([""] * count, resolution)
-        texts = ("encoder_hidden_states", "text_embeds")
-        return {n: torch.zeros_like(v) if self.zeros_for_empty and n in texts else v for n, v in told.items()}
 
 
 def family_of(text: TextConditioning, denoiser: nn.Module, prediction_type: str) -> str:
@@ -144,6 +58,7 @@ class LatentDiffusion:
     scheduler: Any  # a diffusers scheduler with alphas_cumprod; its class also samples
     name: str  # shown to the user and written to results
     digest: str  # of all weights
+    adapted: list[str] = field(default_factory=lambda: ["unet"])  # the components that carry the adapter
 
     def __post_init__(self) -> None:
         self.alphas_cumprod: Tensor = self.scheduler.alphas_cumprod.to(self.device, torch.float32)
@@ -157,6 +72,15 @@ class LatentDiffusion:
     def num_train_timesteps(self) -> int:
         """T; timesteps are integers in [0, T)."""
         return len(self.alphas_cumprod)
+
+    def component(self, name: str) -> Any:
+        """A component under its name in diffusers' pipelines: "unet", "text_encoder" or "text_encoder_2"."""
+        return self.denoiser if name == "unet" else self.text.encoders[name]
+
+    @property
+    def text_is_adapted(self) -> bool:
+        """Whether the adapter changes text embeddings, so that they cannot be computed once for all."""
+        return any(name != "unet" for name in self.adapted)
 
     @property
     def family(self) -> str:
@@ -186,8 +110,10 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
-        """tau(y): the conditioning of each caption for images of ``resolution`` pixels, tensors [b, ...] by name."""
-        return self.text(captions, resolution)
+        """The conditioning of each caption for images of ``resolution`` pixels, tensors [b, ...] by name: tau(y), or
+        token ids where the text encoder is adapted; ``predict`` takes both."""
+        told = self.text.tokens(captions, resolution)
+        return told if self.text_is_adapted else self.text.embed(told)
 
     def add_noise(self, latents: Tensor, draw: Draw) -> Tensor:
         """z_t = sqrt(abar_t) z0 + sqrt(1 - abar_t) eps. [b, c, h, w] -> [b, c, h, w]."""
@@ -209,6 +135,7 @@ class LatentDiffusion:
 
     def predict(self, noised: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
         """f(z_t, t, tau(y)): [b, c, h, w], [b] -> [b, c, h, w]."""
+        conditioning = self.text.embed(conditioning) if TOKENS in conditioning else conditioning
         added = {name: conditioning[name] for name in ADDED if name in conditioning}
         others = {name: value for name, value in conditioning.items() if name not in ADDED}
         extra = {"added_cond_kwargs": added} if added else {}
@@ -231,7 +158,7 @@ class LatentDiffusion:
         """
         from diffusers import DDIMScheduler
 
-        conditioning = self.encode_captions(captions, resolution)
+        conditioning = self.text.embed(self.text.tokens(captions, resolution))
         channels, size = self.vae.config.latent_channels, resolution // self.downsampling
 
         stated = self.scheduler.config

@@ -20,25 +20,25 @@ from smplora.kohya import kohya_metadata, kohya_state
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers looks for
 KOHYA_FILE = "kohya_lora_weights.safetensors"  # the same adapter for ComfyUI, Forge and A1111
-PREFIX = "unet."
 
 
 def adapter_bytes(
-    state: dict[str, Tensor], *, rank: int, alpha: float, targets: tuple[str, ...], objective: str
+    state: dict[str, Tensor], *, rank: int, alpha: float, targets: dict[str, tuple[str, ...]], objective: str
 ) -> bytes:
     """The file's content, a function of its arguments alone.
 
     Args:
-        state: peft's names and tensors of the denoiser's adapter.
+        state: peft's names and tensors, as "unet.<module>.lora_A.weight".
         rank, alpha, targets: what a loader needs to rebuild the adapter.
         objective: how it was trained; the only other fact that is told.
     """
-    peft_config = {"r": rank, "lora_alpha": alpha, "target_modules": list(targets)}
-    metadata = {
-        "lora_adapter_metadata": json.dumps({f"{PREFIX}{k}": v for k, v in peft_config.items()}, sort_keys=True),
-        **_common_metadata(objective),
+    peft_config = {
+        f"{component}.{key}": value
+        for component, modules in targets.items()
+        for key, value in {"r": rank, "lora_alpha": alpha, "target_modules": list(modules)}.items()
     }
-    return _canonical(safetensors.torch.save({f"{PREFIX}{name}": tensor for name, tensor in state.items()}, metadata))
+    metadata = {"lora_adapter_metadata": json.dumps(peft_config, sort_keys=True), **_common_metadata(objective)}
+    return _canonical(safetensors.torch.save(state, metadata))
 
 
 def kohya_bytes(
@@ -92,7 +92,7 @@ def read_adapter(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
         content = path.read_bytes()
         with safe_open(path, "pt") as file:
-            state = {name.removeprefix(PREFIX): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise CheckpointError(f"--adapter: there is no {path}; train one with 'smplora train'") from error
     except SafetensorError as error:

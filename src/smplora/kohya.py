@@ -56,10 +56,12 @@ def kohya_name(module: str, family: str, layers_per_block: int = 2) -> str:
 
 
 def kohya_state(state: dict[str, Tensor], *, alpha: float, family: str, layers_per_block: int = 2) -> dict[str, Tensor]:
-    """peft's tensors (``module.lora_A.weight``, ``module.lora_B.weight``) under kohya's names, with the true alpha."""
+    """peft's tensors (``unet.module.lora_A.weight``, ``.lora_B.weight``) under kohya's names, with the true alpha."""
     converted: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        module, _, part = name.rpartition(".lora_")
+        if not name.startswith("unet."):
+            raise ValueError(f"no kohya name for {name}")
+        module, _, part = name.removeprefix("unet.").rpartition(".lora_")
         prefix = kohya_name(module, family, layers_per_block)
         converted[f"{prefix}.lora_{'down' if part.startswith('A') else 'up'}.weight"] = tensor
         converted[f"{prefix}.alpha"] = torch.tensor(float(alpha))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ from typing import Any
 import torch
 
 from smplora.config import BUNDLED_MODEL
-from smplora.diffusion import ClipText, LatentDiffusion, SdxlText, TextConditioning
+from smplora.diffusion import LatentDiffusion
 from smplora.errors import CheckpointError, ConfigError
+from smplora.text import ClipText, SdxlText, TextConditioning
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 BUNDLED_FOLDER = Path(__file__).parent / "assets" / "tiny"
@@ -27,7 +29,9 @@ def choose_device(name: str) -> torch.device:
         ConfigError: not a device, or not one of this machine.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1", "yes"):
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # of several processes each has one
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -68,7 +72,7 @@ def load_model(name: str, device: torch.device) -> LatentDiffusion:
     text: TextConditioning
     if len(parts.text_encoders) == 2:
         first, second = parts.text_encoders
-        text = SdxlText((first, second), (parts.tokenizers[0], parts.tokenizers[1]), parts.zeros_for_empty)
+        text = SdxlText(first, second, (parts.tokenizers[0], parts.tokenizers[1]), parts.zeros_for_empty)
     else:
         text = ClipText(parts.text_encoders[0], parts.tokenizers[0])
     shown = "the bundled model" if bundled else Path(name).name

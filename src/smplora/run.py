@@ -73,6 +73,7 @@ class Checkpoint:
 
     step: int
     max_train_steps: int
+    num_processes: int
     tensors: dict[str, dict[str, Tensor]]
 
 
@@ -134,7 +135,8 @@ class RunFolder:
             write_atomically(temporary / ADAPTER_FILE, adapter)
             for name, tensors in checkpoint.tensors.items():
                 write_atomically(temporary / f"{name}.safetensors", safetensors.torch.save(tensors))
-            write_json(temporary / STATE, {"step": checkpoint.step, "max_train_steps": checkpoint.max_train_steps})
+            names = ("step", "max_train_steps", "num_processes")
+            write_json(temporary / STATE, {name: getattr(checkpoint, name) for name in names})
             temporary.rename(final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -166,26 +168,30 @@ class RunFolder:
                 f"--resume_from_checkpoint got '{which}'; allowed: latest, or one of this run: {allowed}"
             )
 
-    def resume(self, which: str) -> Checkpoint | None:
-        """The checkpoint to go on from, or None for a fresh start. Later checkpoints and metrics are discarded.
-
-        Raises:
-            CheckpointError: a damaged checkpoint.
-        """
+    def rewind(self, which: str) -> None:
+        """Discard what came after the checkpoint to go on from: later checkpoints and metrics, and the end."""
+        if which == "latest" and self.done is not None:
+            return
         if which != "latest":
             (self.path / DONE).unlink(missing_ok=True)
             for later in (s for s in self.steps() if s > int(which.removeprefix("checkpoint-"))):
                 self._delete(later)
-        steps = self.steps()
-        step = steps[-1] if steps else 0
-        self._forget_metrics_after(step)
-        if not steps:
+        self._forget_metrics_after(max(self.steps(), default=0))
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint, or None for a fresh start.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        if not self.steps():
             return None
-        folder = self.checkpoints / f"checkpoint-{step}"
+        folder = self.checkpoints / f"checkpoint-{self.steps()[-1]}"
         try:
             names = [p.stem for p in folder.glob("*.safetensors") if p.name != ADAPTER_FILE]
             tensors = {name: safetensors.torch.load_file(folder / f"{name}.safetensors") for name in names}
-            return Checkpoint(step, read_json(folder / STATE)["max_train_steps"], tensors)
+            state = read_json(folder / STATE)
+            return Checkpoint(state["step"], state["max_train_steps"], state["num_processes"], tensors)
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise CheckpointError(f"{folder} is damaged ({error}); delete it to resume from the one before") from error
 

@@ -19,6 +19,7 @@ from smplora.objectives import TITLES
 from smplora.registry import load
 from smplora.run import CONFIG, STATE, RunFolder, check_writable, read_config
 from smplora.split import MANIFEST, Split, read_split
+from smplora.text import configured
 
 
 @dataclass(frozen=True)
@@ -107,14 +108,14 @@ def load_subject(adapter: str, train_data_dir: str | None, device: str, split_ma
     model = load_model(config.pretrained_model_name_or_path, chosen)
     RunFolder(subject.run).check_model(model.digest)
     adaptation = load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config)
-    adaptation.attach(model.denoiser)
+    adaptation.attach(model)
+    model.text = configured(model.text, config.clip_skip, config.max_token_length)
     try:
-        adaptation.load_state_dict(model.denoiser, state)
+        adaptation.load_state_dict(model, state)
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"--adapter: {subject.folder / ADAPTER_FILE} does not fit {config.pretrained_model_name_or_path}: {error}"
         ) from error
-    model.denoiser.eval().requires_grad_(False)
     return Loaded(
         subject, model, split, Path(config.train_data_dir or ""), config.resolution or model.resolution, sha256
     )

@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from accelerate import Accelerator
+from torch import Tensor, nn
 
-from smplora.batches import join, take, training_draw
 from smplora.config import TrainConfig
 from smplora.data import read_folder
 from smplora.diffusion import LatentDiffusion, adaptation_loss, min_snr_weights
 from smplora.errors import ConfigError, SplitError, TrainingError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, write_adapter
+from smplora.feed import members_first
 from smplora.models import choose_device, load_model
+from smplora.processes import average_gradients, gather, make_accelerator, mean, trackers
 from smplora.progress import bar
 from smplora.proxy import ascend, log_membership
-from smplora.run import Checkpoint, RunFolder, check_place, check_settings, say
+from smplora.run import RunFolder, check_place, check_settings, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.streams import stream_seed
 from smplora.trainstate import Setup, packed_adapter, packed_for_kohya, prepare, restore
@@ -44,18 +47,26 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     split = load_split(config, folder.path / MANIFEST)
     if config.report_to == "tensorboard":
         _require_tensorboard()
+    accelerator = make_accelerator(device, **trackers(config.report_to, folder.path))
+    first = accelerator.is_main_process
+    progress = progress and first
     model = load_model(config.pretrained_model_name_or_path, device)
     config = resolved(config, model, split)
-    cut = model.text.cut([s.caption for s in split.train])
-    if cut and progress:
-        say(f"{cut} of {len(split.train)} captions are longer than the text encoder reads; their ends are cut off")
     check_settings(folder.path, config)
-    with folder.locked():  # from here on files are written
-        folder.open(config, model.digest)
-        write_split(split, folder.path)
-        if folder.done is None or config.resume_from_checkpoint != "latest":
-            checkpoint = folder.resume(config.resume_from_checkpoint)
-            setup = prepare(config, model, split, folder)
+    with folder.locked() if first else nullcontext():  # from here on files are written
+        if first:
+            folder.open(config, model.digest)
+            write_split(split, folder.path)
+            folder.rewind(config.resume_from_checkpoint)
+        accelerator.wait_for_everyone()
+        if folder.done is None:
+            checkpoint = folder.latest()
+            if config.report_to:
+                accelerator.init_trackers("smplora")
+            setup = prepare(config, model, split, accelerator)
+            cut = model.text.cut([s.caption for s in split.train])
+            if cut and progress:
+                say(f"{cut} of {len(split.train)} captions are longer than --max_token_length; their ends are cut off")
             if checkpoint:
                 restore(setup, checkpoint, folder)
                 if progress:
@@ -63,7 +74,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
             optimise(config, setup, folder, checkpoint.step if checkpoint else 0, progress)
         elif progress:
             say(f"{folder.path} is complete")
-    if config.json:
+    if config.json and first:
         print(json.dumps({"run": str(folder.path), **(folder.done or {})}))
     return folder.path
 
@@ -109,49 +120,42 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split) -> Train
 def optimise(config: TrainConfig, setup: Setup, folder: RunFolder, start: int, progress: bool) -> None:
     """The loop. Per step: the proxy climbs the gain on a fresh draw of aux members and non-members, then the adapter
     descends its objective on a fresh batch of the training set."""
-    model, objective, seed, b = setup.model, setup.objective, config.seed, config.train_batch_size
-    accumulated = config.gradient_accumulation_steps
-    log, began = MeanLog(), time.perf_counter()
+    model, objective, accelerator = setup.model, setup.objective, setup.accelerator
+    log, began, process = MeanLog(), time.perf_counter(), accelerator.process_index
+    setup.adaptation.train(model, True)
     with bar(setup.steps, f"{objective_title(config)}", initial=start, show=progress) as display:
         for step in range(start, setup.steps):
-            # dropout of the proxy is the one place that draws from the global generator
-            torch.manual_seed(stream_seed(seed, "dropout", step))
-
             # 1. the proxy: one step (or more) up the gain; no gradient reaches the adapter
             for k in range(config.proxy_steps if objective.uses_proxy else 0):
                 turn = step * config.proxy_steps + k
-                pair = join(
-                    take(setup.aux_member, b, turn, seed, "aux_member"),
-                    take(setup.aux_nonmember, b, turn, seed, "aux_nonmember"),
-                )
-                draw = training_draw(pair, model.num_train_timesteps, seed, "proxy", turn)
+                pair = setup.feed.proxy(turn)
                 with torch.no_grad(), setup.autocast():
-                    error_maps = model.error_maps(pair, draw)
-                is_member = torch.arange(2 * b, device=model.device) < b
-                seen = ascend(setup.proxy, setup.proxy_optimizer, error_maps, draw.timesteps, is_member)
+                    share = model.error_maps(pair.batch, pair.draw)
+                error_maps = members_first(gather(accelerator, share), accelerator.num_processes)
+                torch.manual_seed(stream_seed(config.seed, "dropout", turn))
+                seen = ascend(setup.proxy, setup.proxy_optimizer, error_maps, pair.timesteps, pair.is_member)
                 log.add(mi_gain=seen.mi_gain, proxy_accuracy=seen.accuracy)
 
             # 2. the adapter: one step down its objective
-            batch = take(setup.train, b * accumulated, step, seed, "train")
-            draw = training_draw(batch, model.num_train_timesteps, seed, "adapter", step)
-            for rows in (slice(k * b, (k + 1) * b) for k in range(accumulated)):
-                part = draw[rows]
+            torch.manual_seed(stream_seed(config.seed, "adapter dropout", step, process))
+            for batch, draw in setup.feed.adapter(step):
                 with setup.autocast():
-                    error_maps = model.error_maps(batch[rows], part)
+                    error_maps = model.error_maps(batch, draw)
                 losses = adaptation_loss(error_maps)
-                weights = snr_weights(model, part.timesteps, config.snr_gamma)
+                weights = snr_weights(model, draw.timesteps, config.snr_gamma)
                 log_member = (
-                    log_membership(setup.proxy, error_maps, part.timesteps)
+                    log_membership(setup.proxy, error_maps, draw.timesteps)
                     if objective.uses_proxy
                     else torch.zeros_like(losses)
                 )
                 loss = objective(losses * weights, log_member).mean()
-                setup.accelerator.backward(loss / accumulated)
+                (loss / config.gradient_accumulation_steps).backward()
                 log.add(loss=loss, adaptation_loss=losses.mean())
-            grad_norm = setup.accelerator.clip_grad_norm_(setup.parameters, config.max_grad_norm)
-            learning_rate = config.learning_rate * setup.learning_rate_factor(step)
-            for group in setup.optimizer.param_groups:
-                group["lr"] = learning_rate
+            average_gradients(accelerator, setup.parameters)
+            grad_norm = nn.utils.clip_grad_norm_(setup.parameters, config.max_grad_norm)
+            factor = setup.learning_rate_factor(step)
+            for group, rate in zip(setup.optimizer.param_groups, setup.learning_rates, strict=True):
+                group["lr"] = rate * factor
             setup.optimizer.step()
             setup.optimizer.zero_grad(set_to_none=True)
             log.add(grad_norm=grad_norm)
@@ -161,24 +165,23 @@ def optimise(config: TrainConfig, setup: Setup, folder: RunFolder, start: int, p
             done = step + 1
             saving = done % config.checkpointing_steps == 0 or done == setup.steps
             if saving or done % config.logging_steps == 0:
-                row = log.row(done, learning_rate, time.perf_counter() - began)
+                row = log.row(done, config.learning_rate * factor, time.perf_counter() - began, accelerator)
                 if row["loss"] is None or row["grad_norm"] is None:
                     raise not_a_number(folder, done)
-                folder.log(row)
-                setup.accelerator.log({k: v for k, v in row.items() if v is not None}, step=done)
+                accelerator.log({k: v for k, v in row.items() if v is not None}, step=done)
                 display.set_postfix(postfix(row), refresh=False)
-            if saving:
-                folder.save(
-                    Checkpoint(done, setup.steps, setup.tensors()),
-                    packed_adapter(config, setup),
-                    config.checkpoints_total_limit,
-                )
-    try:
-        write_adapter(folder.path / KOHYA_FILE, packed_for_kohya(config, setup))
-    except ValueError as error:
-        say(f"no {KOHYA_FILE}: {error}")
-    folder.finish(setup.steps, write_adapter(folder.path / ADAPTER_FILE, packed_adapter(config, setup)))
-    setup.accelerator.end_training()
+                if accelerator.is_main_process:
+                    folder.log(row)
+            if saving and accelerator.is_main_process:
+                folder.save(setup.checkpoint(done), packed_adapter(config, setup), config.checkpoints_total_limit)
+    if accelerator.is_main_process:
+        try:
+            write_adapter(folder.path / KOHYA_FILE, packed_for_kohya(config, setup))
+        except ValueError as error:
+            say(f"no {KOHYA_FILE}: {error}")
+        folder.finish(setup.steps, write_adapter(folder.path / ADAPTER_FILE, packed_adapter(config, setup)))
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
 
 
 def snr_weights(model: LatentDiffusion, timesteps: Tensor, gamma: float | None) -> Tensor | float:
@@ -202,9 +205,10 @@ class MeanLog:
             total, count = self.sums.get(name, (torch.zeros_like(value), 0))
             self.sums[name] = total + value.detach(), count + 1
 
-    def row(self, step: int, learning_rate: float, elapsed_s: float) -> dict[str, Any]:
-        """One line of metrics.jsonl; the sums start anew. What is not a finite number is None."""
-        means = {name: (total / count).item() for name, (total, count) in self.sums.items()}
+    def row(self, step: int, learning_rate: float, elapsed_s: float, accelerator: Accelerator) -> dict[str, Any]:
+        """One line of metrics.jsonl, over all processes; the sums start anew. What is not a finite number is None."""
+        values = torch.stack([(total / count).double() for total, count in self.sums.values()])
+        means = dict(zip(self.sums, mean(accelerator, values).tolist(), strict=True))
         self.sums = {}
         finite = {
             name: means[name] if name in means and abs(means[name]) < float("inf") else None for name in self.NAMES

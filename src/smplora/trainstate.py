@@ -13,20 +13,22 @@ from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from smplora.adapt import ADAPTATIONS
-from smplora.adapt.lora import TARGETS, LoRAAdaptation
+from smplora.adapt.lora import LoRAAdaptation
 from smplora.batches import join
 from smplora.config import TrainConfig
-from smplora.contracts import Batch, Objective
+from smplora.contracts import Objective
 from smplora.data import encode
 from smplora.diffusion import LatentDiffusion
 from smplora.errors import CheckpointError
 from smplora.export import adapter_bytes, kohya_bytes
+from smplora.feed import Feed
 from smplora.objectives import OBJECTIVES
 from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel
 from smplora.registry import load
 from smplora.run import Checkpoint, RunFolder
 from smplora.split import Split
 from smplora.streams import stream_seed
+from smplora.text import configured
 
 
 @dataclass
@@ -38,13 +40,12 @@ class Setup:
     adaptation: LoRAAdaptation
     parameters: list[nn.Parameter]
     optimizer: Any
+    learning_rates: list[float]  # of the optimizer's groups
     learning_rate_factor: Callable[[int], float]  # of the step, so that it needs no state
     objective: Objective
     proxy: nn.Module
     proxy_optimizer: Any
-    train: Batch
-    aux_member: Batch
-    aux_nonmember: Batch
+    feed: Feed
     steps: int
     mixed_precision: str
 
@@ -52,10 +53,14 @@ class Setup:
         """The precision of the base model's forward passes."""
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.mixed_precision == "bf16")
 
+    def checkpoint(self, step: int) -> Checkpoint:
+        """The state after ``step`` steps."""
+        return Checkpoint(step, self.steps, self.accelerator.num_processes, self.tensors())
+
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """All state, for a checkpoint."""
         state = {
-            "adapter_state": self.adaptation.state_dict(self.model.denoiser),
+            "adapter_state": self.adaptation.state_dict(self.model),
             "optimizer": optimizer_tensors(self.optimizer),
         }
         if self.objective.uses_proxy:
@@ -68,7 +73,7 @@ class Setup:
         missing = self.tensors().keys() - tensors.keys()
         if missing:
             raise KeyError(f"it lacks {', '.join(sorted(missing))}")
-        self.adaptation.load_state_dict(self.model.denoiser, tensors["adapter_state"])
+        self.adaptation.load_state_dict(self.model, tensors["adapter_state"])
         load_optimizer_tensors(self.optimizer, tensors["optimizer"])
         if self.objective.uses_proxy:
             self.proxy.load_state_dict(tensors["proxy"])
@@ -81,6 +86,12 @@ def restore(setup: Setup, checkpoint: Checkpoint, folder: RunFolder) -> None:
     Raises:
         CheckpointError: something is missing from it, or does not fit.
     """
+    here = setup.accelerator.num_processes
+    if checkpoint.num_processes != here:
+        raise CheckpointError(
+            f"'{folder.path}' was trained by {checkpoint.num_processes} processes, and these are {here}: a step would "
+            f"see another batch; resume with --num_processes {checkpoint.num_processes}"
+        )
     try:
         setup.restore(checkpoint.tensors)
     except (KeyError, RuntimeError, ValueError) as error:
@@ -89,34 +100,36 @@ def restore(setup: Setup, checkpoint: Checkpoint, folder: RunFolder) -> None:
         raise CheckpointError(f"{name} is damaged ({reason}); delete it to resume from the one before") from error
 
 
-def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, folder: RunFolder) -> Setup:
-    """Cache latents and embeddings, attach the adapter, make the proxy."""
-    accelerator = Accelerator(
-        # accelerate fixes device and precision once per process; a notebook trains twice, so both are handled here
-        device_placement=False,
-        log_with=config.report_to,
-        project_dir=folder.path / "logs" if config.report_to else None,
-    )
-    if config.report_to:
-        accelerator.init_trackers("smplora")
-    cells = {
-        cell: encode(model, Path(config.train_data_dir or ""), split.cells[cell], config.resolution or model.resolution)
-        for cell in ("aux_member", "test_member", "aux_nonmember")
-    }
+def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerator: Accelerator) -> Setup:
+    """Attach the adapter, compute latents and embeddings, make the proxy.
 
-    if config.gradient_checkpointing:
-        model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
+    Raises:
+        ConfigError: text settings that the model does not have.
+    """
+    model.text = configured(model.text, config.clip_skip, config.max_token_length)
     if config.mixed_precision == "bf16":
         model.denoiser.to(torch.bfloat16)  # frozen weights only: the adapter, attached below, is fp32
+        for encoder in model.text.encoders.values() if config.train_text_encoder else ():
+            encoder.to(torch.bfloat16)
+    if config.gradient_checkpointing:
+        model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
     torch.manual_seed(stream_seed(config.seed, "initialisation"))
     adaptation = load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config)
-    parameters = adaptation.attach(model.denoiser)
+    trained = adaptation.attach(model)
+    rates = {name: config.learning_rate if name == "unet" else config.text_encoder_lr for name in trained}
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.adam_weight_decay, fused=True
+        [{"params": parameters, "lr": rates[name]} for name, parameters in trained.items()],
+        weight_decay=config.adam_weight_decay,
+        fused=True,
     )
-    elements = cells["aux_member"].mean[0].numel()
+    resolution = config.resolution or model.resolution
+    with accelerator.main_process_first():
+        cells = {
+            cell: encode(model, Path(config.train_data_dir or ""), split.cells[cell], resolution)
+            for cell in ("aux_member", "test_member", "aux_nonmember")
+        }
     proxy = ProxyAttackModel(
-        elements,
+        cells["aux_member"].mean[0].numel(),
         inputs=config.proxy_input,
         sees_timestep=config.proxy_sees_timestep,
         num_train_timesteps=model.num_train_timesteps,
@@ -124,10 +137,6 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, folder: R
     proxy_optimizer = torch.optim.Adam(
         proxy.parameters(), lr=config.proxy_learning_rate, weight_decay=WEIGHT_DECAY, fused=True
     )
-    model.denoiser, optimizer, proxy, proxy_optimizer = accelerator.prepare(
-        model.denoiser, optimizer, proxy, proxy_optimizer
-    )
-    model.denoiser.eval()  # SD's U-Net has no dropout; the adapter's is off
     schedule = get_scheduler(
         config.lr_scheduler,
         optimizer,
@@ -138,15 +147,24 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, folder: R
         accelerator=accelerator,
         model=model,
         adaptation=adaptation,
-        parameters=parameters,
+        parameters=[p for parameters in trained.values() for p in parameters],
         optimizer=optimizer,
+        learning_rates=list(rates.values()),
         learning_rate_factor=schedule.lr_lambdas[0],
         objective=load(OBJECTIVES, config.objective, "objective").from_config(config),
         proxy=proxy,
         proxy_optimizer=proxy_optimizer,
-        train=join(cells["aux_member"], cells["test_member"]),
-        aux_member=cells["aux_member"],
-        aux_nonmember=cells["aux_nonmember"],
+        feed=Feed(
+            train=join(cells["aux_member"], cells["test_member"]),
+            aux_member=cells["aux_member"],
+            aux_nonmember=cells["aux_nonmember"],
+            batch_size=config.train_batch_size,
+            accumulated=config.gradient_accumulation_steps,
+            seed=config.seed,
+            num_train_timesteps=model.num_train_timesteps,
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
+        ),
         steps=config.max_train_steps or 0,
         mixed_precision=config.mixed_precision,
     )
@@ -155,9 +173,12 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, folder: R
 def packed_adapter(config: TrainConfig, setup: Setup) -> bytes:
     """The adapter file's content."""
     method = setup.adaptation
-    state = method.state_dict(setup.model.denoiser)
     return adapter_bytes(
-        state, rank=method.rank, alpha=method.alpha, targets=TARGETS[method.targets], objective=config.objective
+        method.state_dict(setup.model),
+        rank=method.rank,
+        alpha=method.alpha,
+        targets={name: method.target_modules(name) for name in setup.model.adapted},
+        objective=config.objective,
     )
 
 
@@ -166,7 +187,7 @@ def packed_for_kohya(config: TrainConfig, setup: Setup) -> bytes:
     method, model = setup.adaptation, setup.model
     unet_config: Any = model.denoiser.config
     return kohya_bytes(
-        method.state_dict(model.denoiser),
+        method.state_dict(model),
         rank=method.rank,
         alpha=method.alpha,
         objective=config.objective,

@@ -57,8 +57,10 @@ def base_model(model: LatentDiffusion, when: bool = True) -> Iterator[None]:
     if not when:
         yield
         return
-    model.denoiser.disable_adapters()  # type: ignore[operator]
+    for name in model.adapted:
+        model.component(name).disable_adapters()
     try:
         yield
     finally:
-        model.denoiser.enable_adapters()  # type: ignore[operator]
+        for name in model.adapted:
+            model.component(name).enable_adapters()

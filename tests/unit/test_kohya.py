@@ -82,8 +82,8 @@ def test_unknown_module() -> None:
 
 def test_state_has_the_true_alpha() -> None:
     state = {
-        "mid_block.attentions.0.proj_in.lora_A.weight": torch.ones(4, 8),
-        "mid_block.attentions.0.proj_in.lora_B.weight": torch.ones(8, 4),
+        "unet.mid_block.attentions.0.proj_in.lora_A.weight": torch.ones(4, 8),
+        "unet.mid_block.attentions.0.proj_in.lora_B.weight": torch.ones(8, 4),
     }
     converted = kohya_state(state, alpha=32, family="sd_v1")
     prefix = "lora_unet_mid_block_attentions_0_proj_in"

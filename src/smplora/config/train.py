@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Optional
 
 from smplora.adapt import ADAPTATIONS
-from smplora.config.checks import at_least, if_any, positive
+from smplora.config.checks import at_least, at_most, if_any, positive
 from smplora.config.data import DataOptions, ModelOptions, SplitOptions, data_problems, split_problems
 from smplora.objectives import OBJECTIVES
 from smplora.registry import unknown
@@ -43,7 +43,21 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions):
     lora_alpha: Optional[float] = None
     """Scaling numerator alpha; the adapter is added times alpha / rank. Default: the rank (paper: 32)."""
     lora_targets: Literal["attention", "all"] = "attention"
-    """Adapted layers: attention projections, or those plus feed-forward and block projections."""
+    """Adapted layers: attention projections (diffusers' default), or those plus feed-forward and block projections (kohya's)."""
+    lora_dropout: float = 0.0
+    """Dropout of the adapter's input while training."""
+    use_rslora: bool = False
+    """Rank-stabilised LoRA: scale by alpha / sqrt(rank)."""
+    use_dora: bool = False
+    """DoRA: also learn the norms of the adapted weights' rows."""
+    train_text_encoder: bool = False
+    """Adapt the text encoder(s) too, as the paper's released code does."""
+    text_encoder_lr: float = 1e-5
+    """Learning rate of the text encoders' adapters (paper's code: 1e-5)."""
+    clip_skip: int = 1
+    """Layer of the text encoder that is read, counted from the end: 1 is the last, 2 the one before, as kohya's scripts and A1111 count (paper's code: 2). Not for SDXL."""
+    max_token_length: Literal[75, 150, 225] = 75
+    """Tokens of a caption that are read, in passages of 75 (paper's code: 225)."""
     train_batch_size: int = 1
     """Images per step (paper: 1)."""
     gradient_accumulation_steps: int = 1
@@ -93,6 +107,7 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions):
             "num_train_epochs",
             "max_train_steps",
             "logging_steps",
+            "clip_skip",
         )
         return [
             *data_problems(self),
@@ -101,8 +116,8 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions):
             *if_any(unknown(ADAPTATIONS, self.adaptation, "adaptation")),
             *at_least(self, ("resolution",), 8),
             *at_least(self, (*at_least_one, "checkpointing_steps", "checkpoints_total_limit"), 1),
-            *positive(
-                self, ("learning_rate", "proxy_learning_rate", "max_grad_norm", "smp_delta", "lora_alpha", "snr_gamma")
-            ),
-            *at_least(self, ("mi_lambda", "adam_weight_decay", "lr_warmup_steps", "seed"), 0),
+            *positive(self, ("learning_rate", "proxy_learning_rate", "text_encoder_lr")),
+            *positive(self, ("max_grad_norm", "smp_delta", "lora_alpha", "snr_gamma")),
+            *at_least(self, ("mi_lambda", "adam_weight_decay", "lr_warmup_steps", "lora_dropout", "seed"), 0),
+            *at_most(self, ("lora_dropout",), 0.95),
         ]

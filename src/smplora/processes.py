@@ -1,0 +1,52 @@
+"""Several processes, on one machine or many, through accelerate. With one process all of this does nothing.
+
+Each computes its share of every batch. The adapter's gradients are averaged; the proxy's error maps are gathered, so
+that all processes take the same step of the proxy on the whole batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+
+def make_accelerator(device: torch.device, **options: Any) -> Accelerator:
+    """Joins the process group of ``accelerate launch`` or ``torchrun``, if there is one."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    # accelerate fixes device and precision once per process; a notebook trains twice, so both are handled here
+    return Accelerator(device_placement=False, cpu=several and device.type == "cpu", **options)
+
+
+def trackers(report_to: str | None, folder: Path) -> dict[str, Any]:
+    """The options of ``make_accelerator`` for experiment trackers."""
+    return {"log_with": report_to, "project_dir": folder / "logs"} if report_to else {}
+
+
+def average_gradients(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> None:
+    """The mean over processes of every gradient, in one transfer."""
+    if accelerator.num_processes == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat: Any = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), reduction="mean")
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def gather(accelerator: Accelerator, share: Tensor) -> Tensor:
+    """[n, ...] of each process -> [n * processes, ...], in the order of the processes."""
+    whole: Any = accelerator.gather(share)
+    gathered: Tensor = whole
+    return gathered
+
+
+def mean(accelerator: Accelerator, values: Tensor) -> Tensor:
+    """The element-wise mean over processes."""
+    reduced: Any = accelerator.reduce(values, reduction="mean")
+    averaged: Tensor = reduced
+    return averaged
