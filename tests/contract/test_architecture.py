@@ -34,6 +34,9 @@ LAYERS = [  # a module may import from its own layer and from those above
         "verdict",
         "batches",
         "feed",
+        "optimizers",
+        "precision",
+        "ema",
     },
     {"attacks.*"},
     {

@@ -45,3 +45,13 @@ def existing_folder(folder: str | None, name: str) -> list[str]:
     if folder is None or Path(folder).is_dir():
         return []
     return [f"--{name} got '{folder}', which is not a folder"]
+
+
+def below(config: Any, names: Iterable[str], low: float, high: float) -> list[str]:
+    """Values that are given must be in [low, high)."""
+    values = ((name, getattr(config, name)) for name in names)
+    return [
+        f"--{name} got {value}; allowed: {low} or more, below {high}"
+        for name, value in values
+        if value is not None and not low <= value < high
+    ]

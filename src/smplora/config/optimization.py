@@ -1,0 +1,79 @@
+"""Options of optimisation: precision, optimizer, schedule, weighting, averaging. docs/training.md is their guide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Optional
+
+from smplora.config.checks import at_least, below, positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationOptions:
+    train_batch_size: int = 1
+    """Images per step (paper: 1)."""
+    gradient_accumulation_steps: int = 1
+    """Batches per step; the gradient is that of one batch of all of them."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Precision of the frozen base model; the adapter, its optimizer and the losses stay fp32. fp16 scales the loss."""
+    allow_tf32: bool = False
+    """Let fp32 matrix products on NVIDIA GPUs since Ampere round their factors to TF32: faster, three decimal digits."""
+    optimizer: Literal["adamw", "adamw8bit", "prodigy"] = "adamw"
+    """'adamw', 'adamw8bit' (pip install smplora[bitsandbytes]; the paper's code), 'prodigy' (pip install smplora[prodigy]; finds the learning rate: --learning_rate 1)."""
+    learning_rate: float = 1e-4
+    """Learning rate of the adapter (paper: 1e-4)."""
+    lr_scheduler: Literal[
+        "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
+    ] = "constant"
+    """How the learning rate goes on (paper: constant)."""
+    lr_warmup_steps: int = 0
+    """Steps in which the learning rate rises from 0; for all schedules but 'constant'."""
+    lr_num_cycles: int = 1
+    """Restarts of 'cosine_with_restarts'."""
+    lr_power: float = 1.0
+    """Exponent of 'polynomial'."""
+    adam_beta1: float = 0.9
+    """Decay of the mean of gradients, of every optimizer."""
+    adam_beta2: float = 0.999
+    """Decay of the mean of squared gradients, of every optimizer."""
+    adam_weight_decay: float = 1e-2
+    """Decoupled weight decay of the adapter."""
+    adam_epsilon: float = 1e-8
+    """Added to the root of the mean of squared gradients."""
+    prodigy_beta3: Optional[float] = None
+    """Decay of Prodigy's estimate of the learning rate. Default: the root of adam_beta2."""
+    prodigy_use_bias_correction: bool = True
+    """Adam's bias correction in Prodigy."""
+    prodigy_safeguard_warmup: bool = True
+    """Keep Prodigy's estimate from growing too much during a warm-up."""
+    max_grad_norm: float = 1.0
+    """The adapter's gradient is clipped to this L2 norm."""
+    snr_gamma: Optional[float] = None
+    """Weight the adaptation loss by min-SNR-gamma; 5 is the recommended value. Default: no weighting (paper)."""
+    noise_offset: float = 0.0
+    """While training, shift each channel's noise by a normal number times this, so that very dark and very bright images are learned; 0.05 to 0.1 are usual (paper: 0)."""
+    use_ema: bool = False
+    """Publish the exponential moving average of the adapter instead of its last weights."""
+    ema_decay: float = 0.9999
+    """Largest decay of that average; step n has n / (n + 9) while that is less."""
+
+
+def optimization_problems(options: OptimizationOptions) -> list[str]:
+    """What is wrong, one line each."""
+    found = [
+        *at_least(options, ("train_batch_size", "gradient_accumulation_steps", "lr_num_cycles"), 1),
+        *positive(options, ("learning_rate", "max_grad_norm", "snr_gamma", "lr_power", "adam_epsilon")),
+        *at_least(options, ("adam_weight_decay", "lr_warmup_steps", "noise_offset"), 0),
+        *below(options, ("adam_beta1", "adam_beta2", "prodigy_beta3", "ema_decay"), 0, 1),
+    ]
+    rate = options.learning_rate
+    if options.optimizer == "prodigy" and 0 < rate < 0.1:
+        found.append(
+            f"--learning_rate got {rate:g}; --optimizer prodigy finds the rate itself and multiplies it by this one: give "
+            "--learning_rate 1 (allowed: 0.1 or more)"
+        )
+    if options.lr_scheduler == "polynomial" and 0 < rate <= 1e-7:
+        found.append(f"--learning_rate got {rate:g}; --lr_scheduler polynomial ends at 1e-07: give more")
+    return found

@@ -1,0 +1,49 @@
+"""Mixed precision: the frozen base model computes in 16 bits; adapter, optimizer state, proxy and losses stay fp32.
+
+fp16 gradients below 6e-8 are zero and above 65504 infinite, so the loss is scaled before the backward pass, and a step
+whose gradient is not finite is skipped, with half the scale from then on (Micikevicius et al. 2018, section 3.2).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PATIENCE = 30  # skipped steps in a row that take the scale from 2^16 to 2^-14: there is nothing left to scale away
+
+
+class LossScaler(torch.amp.GradScaler):
+    """torch's, which also counts the steps skipped in a row, on the device. Does nothing unless ``enabled``.
+
+    In order: ``scale(loss).backward()``, ``unscale_(optimizer)``, clip, ``step(optimizer)``, ``update_after(norm)``.
+    """
+
+    def __init__(self, device: torch.device, *, enabled: bool) -> None:
+        super().__init__(device.type, enabled=enabled)
+        self.skipped = torch.zeros((), dtype=torch.int64, device=device)
+
+    def update_after(self, gradient_norm: Tensor) -> None:
+        """Adapt the scale to a step with this gradient norm (a scalar; not finite: the step was skipped)."""
+        if self.is_enabled():
+            self.skipped = (self.skipped + 1) * ~gradient_norm.detach().isfinite()
+            self.update()
+
+    def hopeless(self, steps: int) -> bool:
+        """Whether the last 30 steps, or all of a run of fewer ``steps``, were skipped. The host waits."""
+        return self.is_enabled() and int(self.skipped) >= min(PATIENCE, steps)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Scale, steps since it changed, and steps skipped in a row, for a checkpoint."""
+        state = self.state_dict()
+        return {
+            "scale": torch.tensor(state["scale"], dtype=torch.float64),
+            "growth_tracker": torch.tensor(state["_growth_tracker"]),
+            "skipped": self.skipped.cpu(),
+        }
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of ``tensors``."""
+        state = {"scale": tensors["scale"].item(), "_growth_tracker": int(tensors["growth_tracker"])}
+        self.load_state_dict(self.state_dict() | state)
+        self.skipped = tensors["skipped"].to(self.skipped.device)
