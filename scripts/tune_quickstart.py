@@ -36,7 +36,7 @@ def run(objective: str, mi_lambda: float, seed: int, folder: Path) -> list[dict[
     quick = QuickstartConfig(seed=seed, split_seed=seed, output_dir=str(root))
     images = write_private_digits(root / "images")
     write_split(private_split(quick, root), root)
-    config = replace(training(quick, objective, str(images), root), mi_lambda=mi_lambda)
+    config = replace(training(quick, objective, {"train_data_dir": str(images)}, root), mi_lambda=mi_lambda)
     trained = train(config, progress=False)
     stops = [trained / "checkpoints" / f"checkpoint-{s}" for s in STOPS] if objective == "lora" else []
     return [row(measure(subject, quick).folder, mi_lambda, seed) for subject in [*stops, trained]]

@@ -38,7 +38,9 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     """
     began = time.perf_counter()
     folder = result_folder(config.adapter, config.output_dir, "audit")
-    loaded = load_subject(config.adapter or "", config.train_data_dir, config.device, config.split_manifest)
+    loaded = load_subject(
+        config.adapter or "", config.train_data_dir, config.device, config.split_manifest, config.dataset_name
+    )
     attacks = {name: load(ATTACKS, name, "attacks").from_config(config) for name in config.attacks}
     sizes = loaded.split.sizes
     aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))

@@ -38,7 +38,9 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
     """
     began = time.perf_counter()
     folder = result_folder(config.adapter, config.output_dir, "quality")
-    loaded = load_subject(config.adapter or "", config.train_data_dir, config.device, config.split_manifest)
+    loaded = load_subject(
+        config.adapter or "", config.train_data_dir, config.device, config.split_manifest, config.dataset_name
+    )
     reference = loaded.split.cells["reference"]
     if not reference:
         raise DataError(
@@ -122,7 +124,7 @@ def generate(loaded: Loaded, captions: Sequence[str], config: EvaluateConfig, pr
 
 def real_images(loaded: Loaded, samples: Sequence[Sample]) -> Tensor:
     """[n, 3, H, W] in [0, 1]."""
-    return load_pixels(loaded.images, samples, loaded.resolution) / 2 + 0.5
+    return load_pixels((loaded.source.read(s.file) for s in samples), loaded.resolution) / 2 + 0.5
 
 
 def held_out_loss(loaded: Loaded, config: EvaluateConfig) -> dict[str, float]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from smplora.audit import audit, audit_settings
-from smplora.config import AuditConfig, EvaluateConfig, QuickstartConfig, TrainConfig
-from smplora.data import read_folder
+from smplora.config import AuditConfig, DataOptions, EvaluateConfig, QuickstartConfig, TrainConfig
+from smplora.data import open_source, read_samples
 from smplora.errors import TrainingError
 from smplora.evaluate import evaluate, evaluation_settings
 from smplora.examples import write_private_digits
@@ -62,7 +62,9 @@ def quickstart(config: QuickstartConfig) -> Path:
     choose_device(config.device)
     load_model(config.pretrained_model_name_or_path, torch.device("cpu"))
     open_folder(root, config)
-    images = config.train_data_dir or str(write_private_digits(root / "images"))
+    images = {f.name: getattr(config, f.name) for f in fields(DataOptions)}
+    if not (config.train_data_dir or config.dataset_name):
+        images["train_data_dir"] = str(write_private_digits(root / "images"))
     write_split(split, root)
     sizes = split.sizes
     say(
@@ -91,7 +93,7 @@ def private_split(config: QuickstartConfig, root: Path) -> Split:
     Raises:
         DataError, SplitError: images that cannot be used, changed or are too few.
     """
-    if config.train_data_dir:
+    if config.train_data_dir or config.dataset_name:
         return _sealed_or_new(config, root)
     aux_size = DIGITS_PER_CELL if config.split_protocol == "fixed" and config.aux_size is None else config.aux_size
     with TemporaryDirectory() as folder:
@@ -100,19 +102,17 @@ def private_split(config: QuickstartConfig, root: Path) -> Split:
 
 
 def _sealed_or_new(config: QuickstartConfig, root: Path) -> Split:
-    samples = read_folder(config)
+    samples = read_samples(open_source(config))
     sealed = root / MANIFEST
     return read_split(sealed, samples) if sealed.exists() else make_split(samples, config)
 
 
-def training(config: QuickstartConfig, objective: str, images: str, root: Path) -> TrainConfig:
+def training(config: QuickstartConfig, objective: str, images: dict[str, Any], root: Path) -> TrainConfig:
     """The options of one of the runs: one configuration for all, but for objective and lambda."""
     return TrainConfig(
         pretrained_model_name_or_path=config.pretrained_model_name_or_path,
         device=config.device,
-        train_data_dir=images,
-        caption_column=config.caption_column,
-        default_caption=config.default_caption,
+        **images,
         resolution=config.resolution,
         split_manifest=str(root / MANIFEST),
         output_dir=str(root / objective),

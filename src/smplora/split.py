@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from smplora.config import SplitConfig, SplitOptions
-from smplora.data import Sample, read_folder
+from smplora.data import Sample, open_source, read_samples
 from smplora.errors import SplitError
 from smplora.files import read_json, write_json
 from smplora.streams import stream_seed
@@ -172,7 +172,7 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
 
 def split(config: SplitConfig) -> Split:
     """``smplora split``: write the manifest and say what is in it."""
-    result = make_split(read_folder(config), config)
+    result = make_split(read_samples(open_source(config)), config)
     path = write_split(result, Path(config.output_dir))
     print(f"{path}: " + ", ".join(f"{cell} {size}" for cell, size in result.sizes.items()), file=sys.stderr)
     if config.json:

@@ -9,7 +9,7 @@ from typing import Any
 from smplora.adapt import ADAPTATIONS
 from smplora.config import TrainConfig
 from smplora.contracts import Batch
-from smplora.data import encode, read_folder
+from smplora.data import ImageSource, encode, open_source, read_samples
 from smplora.diffusion import LatentDiffusion
 from smplora.errors import CheckpointError, SplitError
 from smplora.export import ADAPTER_FILE, read_adapter
@@ -82,16 +82,22 @@ class Loaded:
     subject: Subject
     model: LatentDiffusion
     split: Split
-    images: Path
+    source: ImageSource
     resolution: int
     adapter_sha256: str
 
     def encode(self, cell: str, largest: int | None = None) -> Batch:
         """Latents and embeddings of the cell, or of its first ``largest`` images (their order is random)."""
-        return encode(self.model, self.images, self.split.cells[cell][:largest], self.resolution)
+        return encode(self.model, self.source, self.split.cells[cell][:largest], self.resolution)
 
 
-def load_subject(adapter: str, train_data_dir: str | None, device: str, split_manifest: str | None = None) -> Loaded:
+def load_subject(
+    adapter: str,
+    train_data_dir: str | None,
+    device: str,
+    split_manifest: str | None = None,
+    dataset_name: str | None = None,
+) -> Loaded:
     """Load what ``--adapter`` names, with the split of its run or of ``split_manifest``.
 
     Raises:
@@ -99,9 +105,12 @@ def load_subject(adapter: str, train_data_dir: str | None, device: str, split_ma
     """
     subject = find_subject(adapter)
     chosen = choose_device(device)
-    config: TrainConfig = replace(subject.config, train_data_dir=train_data_dir or subject.config.train_data_dir)
+    config = subject.config
+    if train_data_dir or dataset_name:
+        config = replace(config, train_data_dir=train_data_dir, dataset_name=dataset_name)
     state, sha256 = read_adapter(subject.folder / ADAPTER_FILE)
-    samples = read_folder(config)
+    source = open_source(config)
+    samples = read_samples(source)
     split = read_split(subject.run / MANIFEST, samples)
     if split_manifest:
         split = _with_same_members(split, read_split(Path(split_manifest), samples), split_manifest)
@@ -116,9 +125,7 @@ def load_subject(adapter: str, train_data_dir: str | None, device: str, split_ma
         raise CheckpointError(
             f"--adapter: {subject.folder / ADAPTER_FILE} does not fit {config.pretrained_model_name_or_path}: {error}"
         ) from error
-    return Loaded(
-        subject, model, split, Path(config.train_data_dir or ""), config.resolution or model.resolution, sha256
-    )
+    return Loaded(subject, model, split, source, config.resolution or model.resolution, sha256)
 
 
 def _with_same_members(trained: Split, given: Split, name: str) -> Split:

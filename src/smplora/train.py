@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from smplora.config import TrainConfig
-from smplora.data import read_folder
+from smplora.data import open_source, read_samples
 from smplora.diffusion import LatentDiffusion, adaptation_loss, min_snr_weights
 from smplora.errors import ConfigError, SplitError, TrainingError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, write_adapter
@@ -85,7 +85,7 @@ def load_split(config: TrainConfig, sealed: Path) -> Split:
     Raises:
         SplitError: images or captions changed since, or the manifest is another one.
     """
-    samples = read_folder(config)
+    samples = read_samples(open_source(config))
     given = read_split(Path(config.split_manifest), samples) if config.split_manifest else None
     if not sealed.exists():
         return given or make_split(samples, config)

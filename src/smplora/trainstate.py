@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from smplora.adapt.lora import LoRAAdaptation
 from smplora.batches import join
 from smplora.config import TrainConfig
 from smplora.contracts import Objective
-from smplora.data import encode
+from smplora.data import encode, open_source
 from smplora.diffusion import LatentDiffusion
 from smplora.errors import CheckpointError
 from smplora.export import adapter_bytes, kohya_bytes
@@ -123,9 +122,10 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
         fused=True,
     )
     resolution = config.resolution or model.resolution
+    source = open_source(config)
     with accelerator.main_process_first():
         cells = {
-            cell: encode(model, Path(config.train_data_dir or ""), split.cells[cell], resolution)
+            cell: encode(model, source, split.cells[cell], resolution)
             for cell in ("aux_member", "test_member", "aux_nonmember")
         }
     proxy = ProxyAttackModel(

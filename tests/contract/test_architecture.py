@@ -41,6 +41,7 @@ LAYERS = [  # a module may import from its own layer and from those above
     {"attacks.*"},
     {
         "data",
+        "data.*",
         "split",
         "models",
         "run",

@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors import safe_open
 
 from smplora.config import DataOptions
-from smplora.data import encode, read_folder
+from smplora.data import encode, open_source, read_samples
 from smplora.errors import CheckpointError
 from smplora.examples import PRETRAINING_DIGITS, caption, digit_images
 from smplora.export import ADAPTER_FILE
@@ -84,9 +84,10 @@ def test_captions_in_common_words_and_any_others() -> None:
 
 def test_encoding_keeps_the_order_and_the_captions(image_folder: Path) -> None:
     model = load_model("tiny", CPU)
-    samples = read_folder(DataOptions(train_data_dir=str(image_folder)))
-    whole = encode(model, image_folder, samples, 32, batch_size=7)
-    one = encode(model, image_folder, samples[13:14], 32)
+    source = open_source(DataOptions(train_data_dir=str(image_folder)))
+    samples = read_samples(source)
+    whole = encode(model, source, samples, 32, batch_size=7)
+    one = encode(model, source, samples[13:14], 32)
     assert torch.allclose(whole.mean[13], one.mean[0], atol=1e-5)
     assert torch.allclose(whole.std[13], one.std[0], atol=1e-5)
     assert torch.allclose(

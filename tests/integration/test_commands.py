@@ -18,7 +18,7 @@ from PIL import Image
 from conftest import short_config
 from smplora.cli import main
 from smplora.config import SplitOptions
-from smplora.data import read_folder
+from smplora.data import open_source, read_samples
 from smplora.export import ADAPTER_FILE
 from smplora.run import LOCK, RunFolder
 from smplora.split import Split, make_split, read_split, write_split
@@ -152,7 +152,7 @@ def test_split_can_be_written_first_and_handed_over(
 def test_audit_with_a_manifest_of_the_same_members(
     trained_run: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    samples = read_folder(short_config(image_folder, tmp_path))
+    samples = read_samples(open_source(short_config(image_folder, tmp_path)))
     split = read_split(trained_run / "split.json", samples)
     cells = {**split.cells, "test_nonmember": split.cells["reference"][:7], "reference": ()}
     manifest = write_split(Split("fixed", 0, cells), tmp_path)

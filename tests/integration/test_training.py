@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from conftest import short_config
 from smplora import train as loop
 from smplora.config import TrainConfig
-from smplora.data import read_folder
+from smplora.data import open_source, read_samples
 from smplora.errors import CheckpointError, ConfigError, SplitError, TrainingError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.models import BUNDLED_FOLDER
@@ -227,7 +227,7 @@ def test_the_split_of_a_run_stays(noise_folder: Path, tmp_path: Path) -> None:
     loop.train(config, progress=False)
     assert (run / "split.json").read_bytes() == before
 
-    other = write_split(make_split(read_folder(config), replace(config, split_seed=9)), tmp_path)
+    other = write_split(make_split(read_samples(open_source(config)), replace(config, split_seed=9)), tmp_path)
     with pytest.raises(SplitError, match="is not the split that"):
         loop.train(replace(config, split_manifest=str(other)), progress=False)
     (noise_folder / "p00.png").unlink()

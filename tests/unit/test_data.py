@@ -11,16 +11,17 @@ import torch
 from PIL import Image
 
 from smplora.config import DataOptions
-from smplora.data import pixels, read_folder, read_image
+from smplora.data import Sample, open_source, read_image, read_samples
+from smplora.data.pictures import pixels
 from smplora.errors import DataError
 
 
-def options(folder: Path, **more: str) -> DataOptions:
-    return DataOptions(train_data_dir=str(folder), **more)
+def samples_of(folder: Path, **more: str) -> list[Sample]:
+    return read_samples(open_source(DataOptions(train_data_dir=str(folder), **more)))
 
 
 def test_captions_from_sidecars(noise_folder: Path) -> None:
-    samples = read_folder(options(noise_folder))
+    samples = samples_of(noise_folder)
     assert [s.file for s in samples] == [f"p{k:02d}.png" for k in range(12)]
     assert samples[3].caption == "picture 3"
     assert len({s.digest for s in samples}) == 12
@@ -28,17 +29,17 @@ def test_captions_from_sidecars(noise_folder: Path) -> None:
 
 def test_captions_from_metadata_win_over_sidecars(noise_folder: Path) -> None:
     (noise_folder / "metadata.jsonl").write_text(json.dumps({"file_name": "p00.png", "text": "from the table"}))
-    assert [s.caption for s in read_folder(options(noise_folder))[:2]] == ["from the table", "picture 1"]
+    assert [s.caption for s in samples_of(noise_folder)[:2]] == ["from the table", "picture 1"]
 
 
 def test_caption_column(noise_folder: Path) -> None:
     (noise_folder / "metadata.jsonl").write_text(json.dumps({"file_name": "p00.png", "blip": "by BLIP", "text": "x"}))
-    assert read_folder(options(noise_folder, caption_column="blip"))[0].caption == "by BLIP"
+    assert samples_of(noise_folder, caption_column="blip")[0].caption == "by BLIP"
 
 
 def test_default_caption_fills_gaps_only(noise_folder: Path) -> None:
     (noise_folder / "p01.txt").unlink()
-    captions = [s.caption for s in read_folder(options(noise_folder, default_caption="a thing"))]
+    captions = [s.caption for s in samples_of(noise_folder, default_caption="a thing")]
     assert captions[:2] == ["picture 0", "a thing"]
 
 
@@ -52,7 +53,7 @@ def test_all_bad_images_are_in_one_message(noise_folder: Path) -> None:
     (noise_folder / "p05.png").write_bytes(content[: len(content) // 2])
     (noise_folder / "metadata.jsonl").write_text('{"file_name": "gone.png", "text": "x"}\nnot json\n')
     with pytest.raises(DataError) as error:
-        read_folder(options(noise_folder))
+        samples_of(noise_folder)
     message = str(error.value)
     for part in (
         "7 problems",
@@ -71,22 +72,22 @@ def test_all_bad_images_are_in_one_message(noise_folder: Path) -> None:
 def test_captions_must_be_utf8(noise_folder: Path) -> None:
     (noise_folder / "p03.txt").write_bytes("café".encode("latin-1"))
     with pytest.raises(DataError, match=r"p03\.txt: not UTF-8"):
-        read_folder(options(noise_folder))
+        samples_of(noise_folder)
     (noise_folder / "p03.txt").write_bytes("\ufeffcafé".encode())
-    assert read_folder(options(noise_folder))[3].caption == "café"
+    assert samples_of(noise_folder)[3].caption == "café"
     (noise_folder / "metadata.jsonl").write_bytes('{"file_name": "p00.png", "text": "é"}'.encode("latin-1"))
     with pytest.raises(DataError, match=r"metadata\.jsonl: not UTF-8"):
-        read_folder(options(noise_folder))
+        samples_of(noise_folder)
 
 
 def test_no_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no images"):
-        read_folder(options(tmp_path))
+        samples_of(tmp_path)
 
 
 def test_not_a_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a folder"):
-        read_folder(options(tmp_path / "nowhere"))
+        samples_of(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "I;16", "RGBA", "LA", "1"])
@@ -125,6 +126,6 @@ def test_pixels_are_the_centre_in_minus_one_to_one(tmp_path: Path) -> None:
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = 255
     Image.fromarray(wide).save(tmp_path / "x.png")
-    x = pixels(tmp_path / "x.png", 10)
+    x = pixels(read_image(tmp_path / "x.png"), 10)
     assert x.shape == (3, 10, 10)
     assert torch.equal(x, torch.ones_like(x))

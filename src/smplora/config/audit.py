@@ -7,6 +7,7 @@ from typing import Optional
 
 from smplora.attacks import ATTACKS
 from smplora.config.checks import at_least, at_most, existing_folder, if_any, needed
+from smplora.config.data import TWO_SOURCES
 from smplora.registry import unknown
 
 
@@ -16,6 +17,8 @@ class SubjectOptions:
     """A run folder of 'smplora train', or one of its checkpoints (RUN/checkpoints/checkpoint-500)."""
     train_data_dir: Optional[str] = None
     """The images, if they moved since training."""
+    dataset_name: Optional[str] = None
+    """The data set, if it moved since training."""
     split_manifest: Optional[str] = None
     """A split.json with the same members as the run's, such as one with other non-members. Default: the run's."""
     seed: int = 0
@@ -102,6 +105,7 @@ def subject_problems(config: SubjectOptions) -> list[str]:
     """Problems of the options that name an adapter."""
     return [
         *needed(config.adapter, "adapter", "a run folder of 'smplora train' or one of its checkpoints"),
+        *([TWO_SOURCES] if config.train_data_dir and config.dataset_name else []),
         *existing_folder(config.train_data_dir, "train_data_dir"),
         *at_least(config, ("seed",), 0),
     ]

@@ -8,6 +8,7 @@ from typing import Literal, Optional
 from smplora.config.checks import at_least, existing_folder, needed
 
 BUNDLED_MODEL = "tiny"
+TWO_SOURCES = "--train_data_dir and --dataset_name are both given; give one of them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +24,19 @@ class ModelOptions:
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
     train_data_dir: Optional[str] = None
-    """Folder of images with captions, in metadata.jsonl ({"file_name": .., "text": ..}) or in a .txt file beside each image."""
+    """Folder of images with captions: in metadata.jsonl ({"file_name": .., "text": ..}) or metadata.csv, in a .txt file beside each image, or from --default_caption."""
+    dataset_name: Optional[str] = None
+    """In place of a folder: a data set of the datasets library (pip install smplora[datasets]): a folder written by save_to_disk, a parquet file or a folder of them, or a hub id that is already in the local cache."""
+    dataset_config_name: Optional[str] = None
+    """Configuration of the data set, where it has several."""
+    dataset_split: str = "train"
+    """Split of the data set whose images are the pool."""
+    image_column: str = "image"
+    """Column of the images in --dataset_name."""
     caption_column: str = "text"
-    """Key of the caption in metadata.jsonl."""
+    """Key of the caption in metadata.jsonl or metadata.csv, or its column in --dataset_name."""
     default_caption: Optional[str] = None
-    """Caption for images that have none; without it such images are an error."""
+    """Caption for images that have none; without it such images are an error. '{class}' stands for the name of the image's class: its folder, or the class label of the data set, as in 'a photo of a {class}'."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +55,7 @@ class SplitOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig(DataOptions, SplitOptions):
-    """Divide a folder of images into sealed cells: aux and test members (the training set), aux and test non-members, held-out reference."""
+    """Divide images into sealed cells: aux and test members (the training set), aux and test non-members, held-out reference."""
 
     output_dir: str = "runs/split"
     """Where split.json is written. It holds file names: keep it private."""
@@ -61,7 +70,12 @@ class SplitConfig(DataOptions, SplitOptions):
 def data_problems(config: DataOptions) -> list[str]:
     """Problems of the options that name images."""
     return [
-        *needed(config.train_data_dir, "train_data_dir", "a folder of images with captions"),
+        *needed(
+            config.train_data_dir or config.dataset_name,
+            "train_data_dir",
+            "a folder of images with captions (or a data set with --dataset_name)",
+        ),
+        *([TWO_SOURCES] if config.train_data_dir and config.dataset_name else []),
         *existing_folder(config.train_data_dir, "train_data_dir"),
     ]
 

@@ -11,7 +11,7 @@ from smplora.config.data import DataOptions, ModelOptions, SplitOptions, data_pr
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartConfig(ModelOptions, DataOptions, SplitOptions):
-    """Adapt with LoRA, MP-LoRA and SMP-LoRA, stop LoRA early at two points, attack all five, and put everything on one page. Without --train_data_dir the private images are the handwritten digits 5 to 9, which the bundled model has never seen."""
+    """Adapt with LoRA, MP-LoRA and SMP-LoRA, stop LoRA early at two points, attack all five, and put everything on one page. Without --train_data_dir or --dataset_name the private images are the handwritten digits 5 to 9, which the bundled model has never seen."""
 
     output_dir: str = "runs/quickstart"
     """Everything goes here. Run the same command again to resume."""
@@ -52,7 +52,7 @@ class QuickstartConfig(ModelOptions, DataOptions, SplitOptions):
             if s % 100 or not 0 < s < self.max_train_steps
         ]
         return [
-            *(data_problems(self) if self.train_data_dir else []),
+            *(data_problems(self) if self.train_data_dir or self.dataset_name else []),
             *split_problems(self),
             *stops,
             *at_least(self, ("max_train_steps", "train_batch_size", "rank", "workers"), 1),

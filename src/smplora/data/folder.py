@@ -1,0 +1,113 @@
+"""Image folders: captions in metadata.jsonl or metadata.csv, in .txt files beside the images, or from class folders."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from smplora.config import DataOptions
+from smplora.data.pictures import read_image
+from smplora.data.source import default_caption
+from smplora.errors import DataError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+METADATA = ("metadata.jsonl", "metadata.csv")
+SIDECARS = (".txt", ".caption")
+
+
+class ImageFolder:
+    """All images below a folder, in the order of their names."""
+
+    def __init__(self, options: DataOptions) -> None:
+        """``options.train_data_dir`` names the folder.
+
+        Raises:
+            DataError: no such folder, or no images in it.
+        """
+        self.folder, self.options = Path(options.train_data_dir or ""), options
+        self.title = f"--train_data_dir '{self.folder}'"
+        self.where_captions_come_from = (
+            f"'{options.caption_column}' in {' or '.join(METADATA)}, .txt files of the same name, or --default_caption"
+        )
+        if not self.folder.is_dir():
+            raise DataError(f"--train_data_dir got '{self.folder}', which is not a folder")
+        self.files = sorted(p for p in self._visible() if p.suffix.lower() in SUFFIXES)
+        if not self.files:
+            known = ", ".join(sorted(SUFFIXES))
+            raise DataError(f"--train_data_dir got '{self.folder}', which holds no images; known types: {known}")
+
+    def _visible(self) -> Iterator[Path]:
+        """Files, relative to the folder."""
+        for path in self.folder.rglob("*"):
+            relative = path.relative_to(self.folder)
+            if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+                yield relative
+
+    def read(self, name: str) -> Image.Image:
+        """See ImageSource."""
+        return read_image(self.folder / name)
+
+    def captions(self, problems: list[str]) -> dict[str, str | None]:
+        """See ImageSource. Tables win over sidecars, sidecars over the default."""
+        tables = self._tables(problems)
+        return {f.as_posix(): tables.get(f.as_posix()) or self._own(f, problems) for f in self.files}
+
+    def _own(self, file: Path, problems: list[str]) -> str | None:
+        for sidecar in (file.with_suffix(suffix) for suffix in SIDECARS):
+            if (self.folder / sidecar).is_file():
+                text = self._text(sidecar, problems).strip()
+                if text:
+                    return text
+        return default_caption(self.options.default_caption, file.parent.name)
+
+    def _text(self, file: Path, problems: list[str]) -> str:
+        content = (self.folder / file).read_bytes()
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            problems.append(f"{file.as_posix()}: not UTF-8")
+            return content.decode("utf-8-sig", errors="replace")
+
+    def _tables(self, problems: list[str]) -> dict[str, str]:
+        """Captions of all tables below the folder; the names in a table are relative to its own folder."""
+        captions: dict[str, str] = {}
+        names = {f.as_posix() for f in self.files}
+        column, seen = self.options.caption_column, set[str]()
+        for table in sorted(p for p in self._visible() if p.name in METADATA):
+            rows = _json_rows if table.suffix == ".jsonl" else _csv_rows
+            for number, row in rows(self._text(table, problems)):
+                where = f"{table.as_posix()} line {number}"
+                if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
+                    problems.append(f"{where}: not {'an object' if rows is _json_rows else 'a row'} with a file_name")
+                    continue
+                seen |= {str(key) for key in row}
+                name, caption = (table.parent / row["file_name"]).as_posix(), row.get(column)
+                if name not in names:
+                    problems.append(f"{where}: no image '{row['file_name']}'")
+                elif isinstance(caption, str) and caption.strip():
+                    captions[name] = caption.strip()
+        if seen and column not in seen:
+            have = ", ".join(sorted(seen - {"file_name"})) or "file_name only"
+            self.where_captions_come_from += f" (--caption_column got '{column}'; the tables have {have})"
+        return captions
+
+
+def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except json.JSONDecodeError:
+                yield number, None
+
+
+def _csv_rows(text: str) -> Iterator[tuple[int, Any]]:
+    reader = csv.DictReader(io.StringIO(text))
+    for row in reader:
+        yield reader.line_num, row

@@ -1,0 +1,62 @@
+"""Pictures as they are meant to be seen, and as the model takes them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from smplora.errors import DataError
+
+
+class UnreadableImage(DataError):
+    """A picture that cannot be used; the text says why, without the name."""
+
+
+def read_image(file: Path | bytes) -> Image.Image:
+    """The picture upright, in RGB, transparency on white.
+
+    Raises:
+        UnreadableImage: empty, not a picture, or a truncated one.
+    """
+    try:
+        content = file if isinstance(file, bytes) else file.read_bytes()
+        if not content:
+            raise UnreadableImage("empty file")
+        with Image.open(BytesIO(content)) as picture:
+            return upright(picture)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(f"not a readable image ({type(error).__name__})") from error
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Turned as its EXIF data says, in 8-bit RGB, transparency on white."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):  # 16 bit; Pillow's own conversion clips everything above 255
+        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).round().astype(np.uint8))
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
+
+
+def pixel_digest(picture: Image.Image) -> str:
+    """SHA-256 of size and RGB pixels: the same picture in another container is the same image."""
+    return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
+
+
+def pixels(picture: Image.Image, resolution: int) -> Tensor:
+    """Shorter side resized to ``resolution``, centre crop: [3, resolution, resolution] in [-1, 1]."""
+    fitted = ImageOps.fit(picture, (resolution, resolution), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.asarray(fitted).copy()).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def load_pixels(pictures: Iterable[Image.Image], resolution: int) -> Tensor:
+    """``pixels`` of several pictures: [n, 3, resolution, resolution]."""
+    return torch.stack([pixels(p, resolution) for p in pictures])

@@ -1,0 +1,87 @@
+"""The pool: every image of a source, looked at once, with its caption and the digest that is its identity."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from smplora.config import DataOptions
+from smplora.data.folder import ImageFolder
+from smplora.data.pictures import UnreadableImage, pixel_digest
+from smplora.data.source import ImageSource
+from smplora.data.table import ImageTable
+from smplora.errors import DataError, listing
+from smplora.progress import progress
+
+MOST_THREADS = 8
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of the pool."""
+
+    file: str  # its name in the source: a file relative to the folder, or "row-00012"
+    caption: str
+    digest: str  # of its pixels: the same picture in another container is the same image
+
+
+def open_source(options: DataOptions) -> ImageSource:
+    """Where the images are.
+
+    Raises:
+        DataError: nothing there, or nothing that can be used.
+    """
+    return ImageTable(options) if options.dataset_name else ImageFolder(options)
+
+
+def read_samples(source: ImageSource) -> list[Sample]:
+    """All images of ``source`` with their captions, in its order.
+
+    Raises:
+        DataError: one message with every unreadable, empty, duplicate or caption-less image.
+    """
+    problems: list[str] = []
+    captions = source.captions(problems)
+    names = list(captions)
+
+    def look(name: str) -> str | UnreadableImage:
+        try:
+            return pixel_digest(source.read(name))
+        except UnreadableImage as error:
+            return error
+
+    samples: list[Sample] = []
+    first_with: dict[str, str] = {}
+    uncaptioned = False
+    for name, digest in zip(names, in_threads(look, names, "read images", "image"), strict=True):
+        caption = captions[name]
+        if isinstance(digest, UnreadableImage):
+            problems.append(f"{name}: {digest}")
+        elif digest in first_with:
+            problems.append(f"{name}: the same picture as {first_with[digest]}")
+        elif not caption:
+            problems.append(f"{name}: no caption")
+            uncaptioned = True
+        else:
+            samples.append(Sample(name, caption, digest))
+            first_with[digest] = name
+    if problems:
+        advice = f"captions come from {source.where_captions_come_from}" if uncaptioned else "remove or mend them"
+        raise DataError(listing(f"{source.title} has images that cannot be used", problems) + f"; {advice}")
+    return samples
+
+
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item], title: str, unit: str) -> Iterator[Result]:
+    """``function`` of each item in order, computed ahead by threads: decoding pictures leaves Python's lock."""
+    pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1))
+    try:
+        results = pool.map(function, items)
+        for _ in progress(items, title, unit):
+            yield next(results)
+    finally:
+        pool.shutdown(cancel_futures=True)

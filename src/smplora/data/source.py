@@ -1,0 +1,39 @@
+"""What images come from: the one interface that split, training, audit and evaluation know."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from PIL import Image
+
+CLASS = "{class}"  # in --default_caption: replaced by the name of the image's class
+
+
+class ImageSource(Protocol):
+    """Images by name, with captions. One file each: folders, data sets of the datasets library."""
+
+    title: str  # for messages: "--train_data_dir 'pictures'"
+    where_captions_come_from: str  # likewise, the end of "no caption" messages
+
+    def captions(self, problems: list[str]) -> dict[str, str | None]:
+        """The caption, or None, of every image, by the image's name and in a fixed order; what is wrong with the
+        tables of captions is appended to ``problems``."""
+        ...
+
+    def read(self, name: str) -> Image.Image:
+        """The picture upright, in RGB.
+
+        Raises:
+            UnreadableImage: it cannot be used.
+        """
+        ...
+
+
+def default_caption(template: str | None, class_name: str | None) -> str | None:
+    """The caption of an image that has none: ``template``, with its class in place of ``{class}``; None where the
+    template asks for a class and there is none."""
+    if template is None or CLASS not in template:
+        return template
+    words = re.sub(r"[\s_]+", " ", class_name or "").strip()
+    return template.replace(CLASS, words) if words else None

@@ -1,0 +1,154 @@
+"""Data sets of the ``datasets`` library: saved to disk, parquet files, or a hub id that is in the local cache."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from smplora.config import DataOptions
+from smplora.data.pictures import UnreadableImage, read_image
+from smplora.data.source import default_caption
+from smplora.errors import ConfigError, DataError
+
+TRAIN = "train"  # the split that is used unless another one is asked for
+
+
+class ImageTable:
+    """Rows with an image and a caption. Pictures are decoded by smplora, so that the same picture has the same digest
+    in a folder and in a data set; nothing is written to any cache."""
+
+    def __init__(self, options: DataOptions) -> None:
+        """``options.dataset_name`` names the data set.
+
+        Raises:
+            ConfigError: the datasets library is missing, or the data set has no such split or column.
+            DataError: no such data set.
+        """
+        if find_spec("datasets") is None:
+            raise ConfigError("--dataset_name needs the datasets library: pip install smplora[datasets]")
+        import datasets
+
+        self.options = options
+        self.title = f"--dataset_name '{options.dataset_name}'"
+        self.rows = _one_split(_load(options), options)
+        columns = ", ".join(self.rows.column_names)
+        self.where_captions_come_from = (
+            f"the column '{options.caption_column}' (there are {columns}) or --default_caption"
+        )
+        if options.image_column not in self.rows.column_names:
+            raise ConfigError(f"--image_column got '{options.image_column}'; {self.title} has the columns {columns}")
+        try:
+            self.rows = self.rows.cast_column(options.image_column, datasets.Image(decode=False))
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise ConfigError(f"--image_column got '{options.image_column}', which does not hold images") from error
+        if not len(self.rows):
+            raise DataError(f"{self.title} has no rows")
+
+    def captions(self, problems: list[str]) -> dict[str, str | None]:
+        """See ImageSource. Of a list of captions, the first one counts."""
+        column = self.options.caption_column
+        given = self._words(column) if column in self.rows.column_names else [None] * len(self.rows)
+        classes = self._words(name) if (name := self._class_column()) else [None] * len(self.rows)
+        return {
+            f"row-{i:05d}": (caption or "").strip() or default_caption(self.options.default_caption, class_name)
+            for i, (caption, class_name) in enumerate(zip(given, classes, strict=True))
+        }
+
+    def read(self, name: str) -> Image.Image:
+        """See ImageSource."""
+        value = self.rows[int(name.removeprefix("row-"))][self.options.image_column]
+        if value is None:
+            raise UnreadableImage("no image")
+        return read_image(value["bytes"] if value["bytes"] is not None else Path(value["path"]))
+
+    def _words(self, column: str) -> list[str | None]:
+        """A column as text: names of classes, first ones of lists."""
+        feature, values = self.rows.features[column], self.rows[column]
+        if hasattr(feature, "int2str"):
+            return [feature.int2str(v) if v is not None and v >= 0 else None for v in values]
+        firsts = (next(iter(v), None) if isinstance(v, list | tuple) else v for v in values)
+        return [v if isinstance(v, str) else None for v in firsts]
+
+    def _class_column(self) -> str | None:
+        """The column of class names: "label", or the only one of its kind."""
+        columns = [name for name, feature in self.rows.features.items() if hasattr(feature, "int2str")]
+        return "label" if "label" in columns else columns[0] if len(columns) == 1 else None
+
+
+def _load(options: DataOptions) -> Any:
+    """A Dataset, or a mapping of them by split."""
+    import datasets
+
+    name = options.dataset_name or ""
+    path = Path(name).expanduser()
+    try:
+        if path.is_file() or any(path.glob("*.parquet")) or any(path.glob("data/*.parquet")):
+            return _parquet(path)
+        if path.is_dir():
+            return datasets.load_from_disk(str(path))
+        with _offline(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return datasets.load_dataset(name, options.dataset_config_name)
+    except FileNotFoundError as error:
+        text = "which is neither parquet nor a data set written by save_to_disk" if path.exists() else _NOT_THERE
+        raise DataError(f"--dataset_name got '{name}', {text.format(name=name)}") from error
+    except ConnectionError as error:
+        raise DataError(f"--dataset_name got '{name}', {_NOT_THERE.format(name=name)}") from error
+    except (ValueError, OSError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"--dataset_name got '{name}', which cannot be read: {reason}") from error
+
+
+_NOT_THERE = (
+    "which is neither a file or folder here nor a data set in the local cache; where there is a network, "
+    "python -c \"import datasets; datasets.load_dataset('{name}')\" puts it there"
+)
+
+
+def _parquet(path: Path) -> dict[str, Any]:
+    """Parquet files by split: ``train-00000-of-00002.parquet`` is of the split "train", as on the hub; any other name
+    too. Read as they are: load_dataset would first copy the images into a cache of its own."""
+    import datasets
+    import pyarrow.parquet
+
+    files = [path] if path.is_file() else sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
+    shards: dict[str, list[Any]] = {}
+    for file in files:
+        match = re.fullmatch(r"(\w+?)-\d+-of-\d+(-\w+)?", file.stem)
+        shards.setdefault(match[1] if match else TRAIN, []).append(
+            datasets.Dataset(pyarrow.parquet.read_table(file, memory_map=True))
+        )
+    return {split: datasets.concatenate_datasets(parts) for split, parts in shards.items()}
+
+
+def _one_split(loaded: Any, options: DataOptions) -> Any:
+    wanted = options.dataset_split
+    if not isinstance(loaded, dict):  # save_to_disk of a single split, which may know its name
+        name = str(loaded.split or TRAIN)
+        loaded = {name: loaded, TRAIN: loaded} if wanted == TRAIN else {name: loaded}
+    if wanted not in loaded:
+        raise ConfigError(
+            f"--dataset_split got '{wanted}'; --dataset_name '{options.dataset_name}' has {', '.join(map(str, loaded))}"
+        )
+    return loaded[wanted]
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Inside, the datasets library looks into its cache only."""
+    import datasets.config
+    import huggingface_hub.constants as hub
+
+    before = datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = hub.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE = before
