@@ -1,21 +1,18 @@
-"""Load base models: a diffusers folder, a cached hub id, or the bundled tiny model, which is such a folder too."""
+"""Load base models: a diffusers folder, a cached hub id, one .safetensors file, or the bundled tiny model."""
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from smplora.config import BUNDLED_MODEL
+from smplora.components import quiet, read_folder_model
+from smplora.config import BUNDLED_MODEL, ModelOptions
 from smplora.diffusion import LatentDiffusion
 from smplora.errors import CheckpointError, ConfigError
+from smplora.single_file import BASE_SAMPLE_SIZE, is_single_file, read_single_file
 from smplora.text import ClipText, SdxlText, TextConditioning
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
@@ -40,32 +37,67 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def load_model(name: str, device: torch.device) -> LatentDiffusion:
+def load_base(options: ModelOptions, device: torch.device) -> LatentDiffusion:
+    """``load_model`` with everything that the options say."""
+    return load_model(
+        options.pretrained_model_name_or_path,
+        device,
+        config=options.model_config,
+        prediction_type=options.prediction_type,
+        variant=options.variant,
+        revision=options.revision,
+    )
+
+
+def load_model(
+    name: str,
+    device: torch.device,
+    *,
+    config: str | None = None,
+    prediction_type: str | None = None,
+    variant: str | None = None,
+    revision: str | None = None,
+) -> LatentDiffusion:
     """The frozen base model in fp32, evaluation mode.
 
     Args:
-        name: "tiny", a folder in diffusers format or a model id in the local hub cache; nothing is downloaded.
+        name: "tiny", a folder in diffusers format, a model id in the local hub cache or one .safetensors file; nothing
+            is downloaded.
+        config: for a single file, a folder in diffusers format with its configuration. None: the family's standard.
+        prediction_type: what the denoiser predicts, if the model does not say or says it wrongly.
+        variant: suffix of a folder's weight files, such as "fp16".
+        revision: of a model id.
 
     Raises:
         CheckpointError: no such model, or a component cannot be read.
     """
     bundled = name == BUNDLED_MODEL
-    path = str(BUNDLED_FOLDER) if bundled else name
     try:
-        with _quiet():
-            parts = _components(path)
+        with quiet():
+            if is_single_file(name):
+                parts = read_single_file(name, config)
+            else:
+                parts = read_folder_model(str(BUNDLED_FOLDER) if bundled else name, variant, revision)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
+        if config and is_single_file(name):
+            raise CheckpointError(
+                f"--model_config got '{config}', which is not a folder in diffusers format ({reason})"
+            ) from error
         raise CheckpointError(
             f"--pretrained_model_name_or_path got '{name}', which is neither 'tiny', nor a folder in diffusers format "
-            f"(model_index.json, vae/, unet/, text_encoder/, tokenizer/, scheduler/), nor a cached model id ({reason})"
+            "(model_index.json, vae/, unet/, text_encoder/, tokenizer/, scheduler/), nor a cached model id, nor a "
+            f".safetensors file ({reason})"
         ) from error
-    kind = parts.scheduler.config.prediction_type
+    kind = prediction_type or parts.scheduler.config.prediction_type
     if kind not in PREDICTION_TYPES:
-        raise CheckpointError(f"'{name}' predicts '{kind}'; smplora knows {' and '.join(PREDICTION_TYPES)}")
+        raise CheckpointError(
+            f"'{name}' predicts '{kind}'; smplora knows {' and '.join(PREDICTION_TYPES)} (--prediction_type overrules)"
+        )
+    parts.scheduler.register_to_config(prediction_type=kind)
     digest = blake2b(digest_size=16)
-    for part in (parts.vae, parts.unet, *parts.text_encoders):
-        with _quiet():
+    for _, part in parts.models:
+        with quiet():
             part.to(device).float().eval().requires_grad_(False)
         for _, tensor in sorted(part.state_dict().items()):
             digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
@@ -76,57 +108,23 @@ def load_model(name: str, device: torch.device) -> LatentDiffusion:
     else:
         text = ClipText(parts.text_encoders[0], parts.tokenizers[0])
     shown = "the bundled model" if bundled else Path(name).name
-    return LatentDiffusion(parts.vae, text, parts.unet, parts.scheduler, shown, digest.hexdigest())
+    model = LatentDiffusion(parts.vae, text, parts.unet, parts.scheduler, shown, digest.hexdigest())
+    if prediction_type is None and not parts.states_prediction:
+        parts.scheduler.register_to_config(prediction_type=observed_prediction_type(model))
+    if config is None and model.family == "sd_v2" and is_single_file(name):
+        parts.unet.register_to_config(sample_size=BASE_SAMPLE_SIZE)
+    return model
 
 
-@dataclass(frozen=True)
-class _Components:
-    vae: Any
-    unet: Any
-    text_encoders: list[Any]
-    tokenizers: list[Any]
-    scheduler: Any
-    zeros_for_empty: bool
+@torch.no_grad()
+def observed_prediction_type(model: LatentDiffusion) -> str:
+    """ "epsilon" or "v_prediction", by what the denoiser answers to noise at the last timestep.
 
-
-def _components(path: str) -> _Components:
-    """Stable Diffusion 1.x and 2.x have one text encoder, SDXL two; model_index.json says what a folder holds."""
-    from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-
-    local = {"local_files_only": True}
-    index = DiffusionPipeline.load_config(path, **local)
-    if "unet" not in index or "text_encoder" not in index:
-        raise ValueError(f"{index.get('_class_name', 'this pipeline')} has no U-Net with CLIP text encoders")
-    encoders = [CLIPTextModel.from_pretrained(path, subfolder="text_encoder", **local)]
-    tokenizers = [CLIPTokenizer.from_pretrained(path, subfolder="tokenizer", **local)]
-    if "text_encoder_2" in index:
-        encoders.append(CLIPTextModelWithProjection.from_pretrained(path, subfolder="text_encoder_2", **local))
-        tokenizers.append(CLIPTokenizer.from_pretrained(path, subfolder="tokenizer_2", **local))
-    return _Components(
-        vae=AutoencoderKL.from_pretrained(path, subfolder="vae", **local),
-        unet=UNet2DConditionModel.from_pretrained(path, subfolder="unet", **local),
-        text_encoders=encoders,
-        tokenizers=tokenizers,
-        scheduler=DDPMScheduler.from_pretrained(path, subfolder="scheduler", **local),
-        zeros_for_empty=bool(index.get("force_zeros_for_empty_prompt", False)),
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No notes about torchvision or progress bars for single files from the libraries."""
-    import diffusers.utils.logging as diffusers_logging
-    import transformers.utils.logging as transformers_logging
-
-    before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        diffusers_logging.set_verbosity(before[0])
-        transformers_logging.set_verbosity(before[1])
+    There z_T is almost all noise: sqrt(1 - abar_T) > 0.99. A denoiser that predicts noise gives it back (correlation
+    near 1); with v-prediction it answers about -z0, which hardly correlates with the noise.
+    """
+    noise = torch.randn((1, model.vae.config.latent_channels, 32, 32), generator=torch.Generator().manual_seed(0))
+    last = torch.tensor([model.num_train_timesteps - 1], device=model.device)
+    answer = model.predict(noise.to(model.device), last, model.text.empty(1, model.resolution)).cpu()
+    correlation = torch.corrcoef(torch.stack([noise.flatten(), answer.flatten()]))[0, 1]
+    return "epsilon" if correlation > 0.5 else "v_prediction"

@@ -26,7 +26,7 @@ from smplora.evaluate import evaluate, evaluation_settings
 from smplora.examples import write_private_digits
 from smplora.export import ADAPTER_FILE, file_sha256
 from smplora.files import read_json
-from smplora.models import choose_device, load_model
+from smplora.models import choose_device, load_base
 from smplora.progress import bar
 from smplora.report import print_table, summary, write_report
 from smplora.run import RunFolder, check_place, check_settings, open_folder, say
@@ -60,7 +60,7 @@ def quickstart(config: QuickstartConfig) -> Path:
     check_settings(root, config)
     split = private_split(config, root)
     choose_device(config.device)
-    load_model(config.pretrained_model_name_or_path, torch.device("cpu"))
+    load_base(config, torch.device("cpu"))
     open_folder(root, config)
     images = {f.name: getattr(config, f.name) for f in fields(DataOptions)}
     if not (config.train_data_dir or config.dataset_name):
@@ -111,6 +111,10 @@ def training(config: QuickstartConfig, objective: str, images: dict[str, Any], r
     """The options of one of the runs: one configuration for all, but for objective and lambda."""
     return TrainConfig(
         pretrained_model_name_or_path=config.pretrained_model_name_or_path,
+        model_config=config.model_config,
+        prediction_type=config.prediction_type,
+        variant=config.variant,
+        revision=config.revision,
         device=config.device,
         **images,
         resolution=config.resolution,

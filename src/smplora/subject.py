@@ -14,7 +14,7 @@ from smplora.diffusion import LatentDiffusion
 from smplora.errors import CheckpointError, SplitError
 from smplora.export import ADAPTER_FILE, read_adapter
 from smplora.files import read_json
-from smplora.models import choose_device, load_model
+from smplora.models import choose_device, load_base
 from smplora.objectives import TITLES
 from smplora.registry import load
 from smplora.run import CONFIG, STATE, RunFolder, check_writable, read_config
@@ -114,7 +114,7 @@ def load_subject(
     split = read_split(subject.run / MANIFEST, samples)
     if split_manifest:
         split = _with_same_members(split, read_split(Path(split_manifest), samples), split_manifest)
-    model = load_model(config.pretrained_model_name_or_path, chosen)
+    model = load_base(config, chosen)
     RunFolder(subject.run).check_model(model.digest)
     adaptation = load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config)
     adaptation.attach(model)

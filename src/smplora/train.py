@@ -23,7 +23,7 @@ from smplora.diffusion import LatentDiffusion, adaptation_loss, min_snr_weights
 from smplora.errors import ConfigError, SplitError, TrainingError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, write_adapter
 from smplora.feed import members_first
-from smplora.models import choose_device, load_model
+from smplora.models import choose_device, load_base
 from smplora.processes import average_gradients, gather, make_accelerator, mean, trackers
 from smplora.progress import bar
 from smplora.proxy import ascend, log_membership
@@ -50,7 +50,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     accelerator = make_accelerator(device, **trackers(config.report_to, folder.path))
     first = accelerator.is_main_process
     progress = progress and first
-    model = load_model(config.pretrained_model_name_or_path, device)
+    model = load_base(config, device)
     config = resolved(config, model, split)
     check_settings(folder.path, config)
     with folder.locked() if first else nullcontext():  # from here on files are written

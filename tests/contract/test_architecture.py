@@ -43,6 +43,8 @@ LAYERS = [  # a module may import from its own layer and from those above
         "data",
         "data.*",
         "split",
+        "components",
+        "single_file",
         "models",
         "run",
         "export",

@@ -32,14 +32,15 @@ FAMILIES = ["sd1", "sd2_v", "sdxl"]
 CPU = torch.device("cpu")
 
 
-def text_config(width: int) -> CLIPTextConfig:
+def text_config(width: int, vocabulary: int, layers: int, tokens: int) -> CLIPTextConfig:
     return CLIPTextConfig(
-        vocab_size=700, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3, num_attention_heads=4,
-        max_position_embeddings=16, projection_dim=24, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
+        num_attention_heads=4, max_position_embeddings=tokens, projection_dim=24, bos_token_id=0, eos_token_id=1,
+        pad_token_id=1,
     )  # fmt: skip
 
 
-def build(family: str, folder: Path) -> Path:
+def build(family: str, folder: Path, vocabulary: int = 700, text_layers: int = 3, tokens: int = 16) -> Path:
     """A random checkpoint of a family with the true classes and quirks, 32 x 32 pixels."""
     torch.manual_seed(0)
     vae = AutoencoderKL(
@@ -70,11 +71,11 @@ def build(family: str, folder: Path) -> Path:
         "vae": vae,
         "unet": unet,
         "scheduler": scheduler,
-        "text_encoder": CLIPTextModel(text_config(32)),
+        "text_encoder": CLIPTextModel(text_config(32, vocabulary, text_layers, tokens)),
         "tokenizer": tokenizer,
     }
     if family == "sdxl":
-        second = CLIPTextModelWithProjection(text_config(16))
+        second = CLIPTextModelWithProjection(text_config(16, vocabulary, text_layers, tokens))
         pipeline: Any = StableDiffusionXLPipeline(
             **common, text_encoder_2=second, tokenizer_2=tokenizer, add_watermarker=False
         )

@@ -14,7 +14,15 @@ TWO_SOURCES = "--train_data_dir and --dataset_name are both given; give one of t
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     pretrained_model_name_or_path: str = BUNDLED_MODEL
-    """Base model: a folder in diffusers format, a model id that is already in the local hub cache, or 'tiny', the small model that comes with smplora."""
+    """Base model: a folder in diffusers format, a model id that is already in the local hub cache, one .safetensors file (SD 1.x, 2.x, SDXL), or 'tiny', the small model that comes with smplora."""
+    model_config: Optional[str] = None
+    """For a base model in one .safetensors file: a folder in diffusers format (its weights are not needed) whose configuration and tokenizer are used. Default: the standard configuration of the file's family."""
+    prediction_type: Optional[Literal["epsilon", "v_prediction"]] = None
+    """What the base model predicts. Default: what the model states; of SD 2.x in one file, what it is seen to answer."""
+    variant: Optional[str] = None
+    """Variant of the weight files of a folder or model id, such as 'fp16'."""
+    revision: Optional[str] = None
+    """Revision of a model id in the local hub cache: branch, tag or commit."""
     resolution: Optional[int] = None
     """Edge length in pixels; images are resized (shorter side) and cropped at the centre. Default: the model's own."""
     device: str = "auto"
@@ -65,6 +73,22 @@ class SplitConfig(DataOptions, SplitOptions):
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return data_problems(self) + split_problems(self)
+
+
+def model_problems(config: ModelOptions) -> list[str]:
+    """What is wrong with the options of the base model."""
+    name = config.pretrained_model_name_or_path
+    single = name.lower().endswith(".safetensors")
+    only_files = [f"--model_config is for base models in one .safetensors file, and '{name}' is none"]
+    never_files = [
+        f"--{option} got '{value}'; a base model in one .safetensors file has none"
+        for option, value in (("variant", config.variant), ("revision", config.revision))
+        if value
+    ]
+    return [
+        *existing_folder(config.model_config, "model_config"),
+        *(never_files if single else only_files if config.model_config else []),
+    ]
 
 
 def data_problems(config: DataOptions) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Optional
 
 from smplora.config.checks import at_least, positive
-from smplora.config.data import DataOptions, ModelOptions, SplitOptions, data_problems, split_problems
+from smplora.config.data import DataOptions, ModelOptions, SplitOptions, data_problems, model_problems, split_problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class QuickstartConfig(ModelOptions, DataOptions, SplitOptions):
             if s % 100 or not 0 < s < self.max_train_steps
         ]
         return [
+            *model_problems(self),
             *(data_problems(self) if self.train_data_dir or self.dataset_name else []),
             *split_problems(self),
             *stops,

@@ -7,7 +7,7 @@ from typing import Literal, Optional
 
 from smplora.adapt import ADAPTATIONS
 from smplora.config.checks import at_least, at_most, if_any, positive
-from smplora.config.data import DataOptions, ModelOptions, SplitOptions, data_problems, split_problems
+from smplora.config.data import DataOptions, ModelOptions, SplitOptions, data_problems, model_problems, split_problems
 from smplora.objectives import OBJECTIVES
 from smplora.registry import unknown
 
@@ -110,6 +110,7 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions):
             "clip_skip",
         )
         return [
+            *model_problems(self),
             *data_problems(self),
             *([] if self.split_manifest else split_problems(self)),
             *if_any(unknown(OBJECTIVES, self.objective, "objective")),
