@@ -7,63 +7,139 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError, safe_open
+import torch
 from torch import Tensor
 
 from smplora import __version__
-from smplora.errors import CheckpointError
+from smplora.config import BUNDLED_MODEL
 from smplora.files import write_atomically
-from smplora.kohya import kohya_metadata, kohya_state
+from smplora.kohya import kohya_metadata, kohya_state, published_name
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers looks for
 KOHYA_FILE = "kohya_lora_weights.safetensors"  # the same adapter for ComfyUI, Forge and A1111
+PRECISIONS = {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+OURS = "smplora_"  # how our own metadata begin
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """How the adapter of one component (U-Net, text encoder) was made: what a loader needs beside the tensors."""
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+    use_rslora: bool = False
+    use_dora: bool = False
+
+    @property
+    def scale(self) -> float:
+        """What multiplies B A: alpha / r, or alpha / sqrt(r) where the adapter is rank-stabilised."""
+        return self.alpha / (self.rank**0.5 if self.use_rslora else self.rank)
+
+    def peft_config(self) -> dict[str, Any]:
+        """As peft's ``LoraConfig`` takes them."""
+        return {
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "target_modules": list(self.targets),
+            "use_rslora": self.use_rslora,
+            "use_dora": self.use_dora,
+        }
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What else an adapter file tells its user: of the base model and the training, never of the images."""
+
+    objective: str
+    family: str
+    resolution: int
+    base_model: str = ""  # a hub id, "the bundled model", or nothing: see ``public_name``
+    layers_per_block: int = 2
+
+    def metadata(self) -> dict[str, str]:
+        """For the file's header; what is unknown is left out."""
+        told = {
+            "objective": self.objective,
+            "family": self.family,
+            "resolution": str(self.resolution),
+            "base_model": self.base_model,
+            "layers_per_block": str(self.layers_per_block),
+            "version": __version__,
+        }
+        return {"format": "pt", **{f"{OURS}{name}": value for name, value in told.items() if value}}
+
+
+def public_name(model: str) -> str:
+    """What may be published of ``--pretrained_model_name_or_path``: a hub id ("name" or "user/name"), or the name
+    of the bundled model; nothing of a path, absolute or not."""
+    if model == BUNDLED_MODEL:
+        return "the bundled model"
+    name = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+    is_id = re.fullmatch(f"{name}(/{name})?", model) and not model.endswith((".safetensors", ".ckpt"))
+    return model if is_id and not Path(model).exists() else ""
 
 
 def adapter_bytes(
-    state: dict[str, Tensor], *, rank: int, alpha: float, targets: dict[str, tuple[str, ...]], objective: str
+    state: Mapping[str, Tensor], components: Mapping[str, LoraSettings], facts: Facts, *, precision: str = "float"
 ) -> bytes:
-    """The file's content, a function of its arguments alone.
+    """The content of the file in diffusers' layout, a function of its arguments alone.
 
     Args:
-        state: peft's names and tensors, as "unet.<module>.lora_A.weight".
-        rank, alpha, targets: what a loader needs to rebuild the adapter.
-        objective: how it was trained; the only other fact that is told.
+        state: tensors under full names, "unet.<module>.lora_A.weight", "text_encoder...", "text_encoder_2...".
+        components: how each component that is in ``state`` was adapted.
+        precision: storage, "float" (exact), "fp16" or "bf16".
     """
-    peft_config = {
-        f"{component}.{key}": value
-        for component, modules in targets.items()
-        for key, value in {"r": rank, "lora_alpha": alpha, "target_modules": list(modules)}.items()
-    }
-    metadata = {"lora_adapter_metadata": json.dumps(peft_config, sort_keys=True), **_common_metadata(objective)}
-    return _canonical(safetensors.torch.save(state, metadata))
+    loader = {f"{name}.{k}": v for name, settings in components.items() for k, v in settings.peft_config().items()}
+    metadata = {"lora_adapter_metadata": json.dumps(loader, sort_keys=True), **facts.metadata()}
+    return _packed({_diffusers_key(name): tensor for name, tensor in state.items()}, metadata, precision)
+
+
+def _diffusers_key(name: str) -> str:
+    """transformers reads a text encoder's magnitudes under their parameter's full name, diffusers the U-Net's under
+    peft's short one."""
+    long = name.endswith(".lora_magnitude_vector") and not name.startswith("unet.")
+    return published_name(f"{name}.weight" if long else name)
 
 
 def kohya_bytes(
-    state: dict[str, Tensor],
-    *,
-    rank: int,
-    alpha: float,
-    objective: str,
-    family: str,
-    layers_per_block: int,
-    resolution: int,
+    state: Mapping[str, Tensor], components: Mapping[str, LoraSettings], facts: Facts, *, precision: str = "float"
 ) -> bytes:
-    """The content of the file for ComfyUI, Forge and A1111, a function of its arguments alone (see kohya.py)."""
-    tensors = kohya_state(state, alpha=alpha, family=family, layers_per_block=layers_per_block)
-    metadata = kohya_metadata(rank=rank, alpha=alpha, family=family, resolution=resolution)
-    return _canonical(safetensors.torch.save(tensors, {**metadata, **_common_metadata(objective)}))
+    """The content of the file for ComfyUI, Forge and A1111, a function of its arguments alone (see kohya.py).
+
+    Raises:
+        ValueError: the model has modules without kohya names.
+    """
+    scales = {name: settings.scale for name, settings in components.items()}
+    tensors = kohya_state(state, scales=scales, family=facts.family, layers_per_block=facts.layers_per_block)
+    shown = components.get("unet") or next(iter(components.values()))
+    metadata = kohya_metadata(
+        rank=shown.rank,
+        alpha=shown.scale * shown.rank,
+        family=facts.family,
+        resolution=facts.resolution,
+        use_dora=shown.use_dora,
+    )
+    if "/" in facts.base_model:
+        metadata["ss_sd_model_name"] = facts.base_model
+    return _packed(tensors, {**metadata, **facts.metadata()}, precision)
 
 
-def _common_metadata(objective: str) -> dict[str, str]:
-    return {"format": "pt", "smplora_version": __version__, "smplora_objective": objective}
-
-
-def _canonical(content: bytes) -> bytes:
-    """The same safetensors file with its metadata sorted: the library writes them in random order, and a file that is
-    a function of its content can be compared and signed."""
+def _packed(tensors: Mapping[str, Tensor], metadata: dict[str, str], precision: str) -> bytes:
+    """A safetensors file with sorted metadata: the library writes them in random order, and a file that is a function
+    of its content can be compared and signed. Every alpha stays fp32: its rounding would scale the whole adapter."""
+    stored = {
+        name: tensor.contiguous() if name.endswith(".alpha") else tensor.to(PRECISIONS[precision]).contiguous()
+        for name, tensor in tensors.items()
+    }
+    content = safetensors.torch.save(stored, metadata)
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -81,25 +157,3 @@ def write_adapter(path: Path, content: bytes) -> str:
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def read_adapter(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The adapter's tensors under peft's names, and the file's SHA-256.
-
-    Raises:
-        CheckpointError: missing or damaged file, or tensors that are not numbers.
-    """
-    try:
-        content = path.read_bytes()
-        with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise CheckpointError(f"--adapter: there is no {path}; train one with 'smplora train'") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"--adapter: {path} is damaged or no safetensors file ({error})") from error
-    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
-    if broken:
-        raise CheckpointError(
-            f"--adapter: {path} holds values that are not numbers, in {broken[0]} among others; train again"
-        )
-    return state, hashlib.sha256(content).hexdigest()

@@ -12,8 +12,9 @@ from smplora.contracts import Batch
 from smplora.data import ImageSource, encode, open_source, read_samples
 from smplora.diffusion import LatentDiffusion
 from smplora.errors import CheckpointError, SplitError
-from smplora.export import ADAPTER_FILE, read_adapter
+from smplora.export import ADAPTER_FILE
 from smplora.files import read_json
+from smplora.layouts import read_adapter
 from smplora.models import choose_device, load_base
 from smplora.objectives import TITLES
 from smplora.registry import load
@@ -108,7 +109,7 @@ def load_subject(
     config = subject.config
     if train_data_dir or dataset_name:
         config = replace(config, train_data_dir=train_data_dir, dataset_name=dataset_name)
-    state, sha256 = read_adapter(subject.folder / ADAPTER_FILE)
+    file = read_adapter(subject.folder / ADAPTER_FILE)
     source = open_source(config)
     samples = read_samples(source)
     split = read_split(subject.run / MANIFEST, samples)
@@ -120,12 +121,12 @@ def load_subject(
     adaptation.attach(model)
     model.text = configured(model.text, config.clip_skip, config.max_token_length)
     try:
-        adaptation.load_state_dict(model, state)
+        adaptation.load_state_dict(model, file.named_as(adaptation.state_dict(model)))
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"--adapter: {subject.folder / ADAPTER_FILE} does not fit {config.pretrained_model_name_or_path}: {error}"
         ) from error
-    return Loaded(subject, model, split, source, config.resolution or model.resolution, sha256)
+    return Loaded(subject, model, split, source, config.resolution or model.resolution, file.sha256)
 
 
 def _with_same_members(trained: Split, given: Split, name: str) -> Split:

@@ -19,7 +19,7 @@ from smplora.contracts import Objective
 from smplora.data import encode, open_source
 from smplora.diffusion import LatentDiffusion
 from smplora.errors import CheckpointError
-from smplora.export import adapter_bytes, kohya_bytes
+from smplora.export import Facts, LoraSettings, adapter_bytes, kohya_bytes, public_name
 from smplora.feed import Feed
 from smplora.objectives import OBJECTIVES
 from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel
@@ -172,29 +172,29 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
 
 def packed_adapter(config: TrainConfig, setup: Setup) -> bytes:
     """The adapter file's content."""
-    method = setup.adaptation
-    return adapter_bytes(
-        method.state_dict(setup.model),
-        rank=method.rank,
-        alpha=method.alpha,
-        targets={name: method.target_modules(name) for name in setup.model.adapted},
-        objective=config.objective,
-    )
+    return adapter_bytes(*_published(config, setup), precision=config.save_precision)
 
 
 def packed_for_kohya(config: TrainConfig, setup: Setup) -> bytes:
     """The content of the file for ComfyUI, Forge and A1111."""
+    return kohya_bytes(*_published(config, setup), precision=config.save_precision)
+
+
+def _published(config: TrainConfig, setup: Setup) -> tuple[dict[str, Tensor], dict[str, LoraSettings], Facts]:
     method, model = setup.adaptation, setup.model
     unet_config: Any = model.denoiser.config
-    return kohya_bytes(
-        method.state_dict(model),
-        rank=method.rank,
-        alpha=method.alpha,
-        objective=config.objective,
-        family=model.family,
-        layers_per_block=unet_config.layers_per_block,
-        resolution=config.resolution or model.resolution,
+    components = {
+        name: LoraSettings(method.rank, method.alpha, method.target_modules(name), method.use_rslora, method.use_dora)
+        for name in model.adapted
+    }
+    facts = Facts(
+        config.objective,
+        model.family,
+        config.resolution or model.resolution,
+        public_name(config.pretrained_model_name_or_path),
+        unet_config.layers_per_block,
     )
+    return method.state_dict(model), components, facts
 
 
 def optimizer_tensors(optimizer: Any) -> dict[str, Tensor]:

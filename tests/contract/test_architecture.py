@@ -48,6 +48,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "models",
         "run",
         "export",
+        "layouts",
         "examples",
         "progress",
         "subject",

@@ -11,6 +11,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors import safe_open
 
+from smplora import __version__
 from smplora.config import DataOptions
 from smplora.data import encode, open_source, read_samples
 from smplora.errors import CheckpointError
@@ -116,8 +117,17 @@ def test_adapter_loads_in_the_stock_pipeline_with_its_full_effect(
 def test_adapter_file_tells_nothing_about_the_images(trained_run: Path) -> None:
     with safe_open(trained_run / ADAPTER_FILE, "pt") as file:
         metadata = file.metadata()
-    assert metadata.keys() == {"format", "lora_adapter_metadata", "smplora_version", "smplora_objective"}
-    assert json.loads(metadata["lora_adapter_metadata"]).keys() == {"unet.r", "unet.lora_alpha", "unet.target_modules"}
+    told = json.loads(metadata.pop("lora_adapter_metadata"))
+    assert told.keys() == {f"unet.{k}" for k in ("r", "lora_alpha", "target_modules", "use_rslora", "use_dora")}
+    assert metadata == {
+        "format": "pt",
+        "smplora_version": __version__,
+        "smplora_objective": "smp_lora",
+        "smplora_family": "sd_v1",
+        "smplora_resolution": "32",
+        "smplora_base_model": "the bundled model",
+        "smplora_layers_per_block": "1",
+    }
     content = (trained_run / ADAPTER_FILE).read_bytes()
     assert b"handwritten" not in content
     assert b".png" not in content
