@@ -82,5 +82,8 @@ def short_config(images: Path, output: Path, **changes: Any) -> Any:
         "checkpointing_steps": 3,
         "logging_steps": 2,
         "device": "cpu",
+        "monitor_steps": 0,
+        "validation_steps": 0,
+        "run_page": False,
     }
     return TrainConfig(**{**settings, **changes})

@@ -156,11 +156,39 @@ class LatentDiffusion:
         DDIM (eta 0) with the model's own schedule; classifier-free guidance against the empty caption when
         ``guidance_scale`` is not 1.
         """
+        conditioning = self.text.embed(self.text.tokens(captions, resolution))
+        empty = self.text.empty(1, resolution) if guidance_scale != 1 else None
+        return self.decode(
+            self.sample(
+                conditioning,
+                empty,
+                seeds,
+                resolution=resolution,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+            )
+        )
+
+    @torch.no_grad()
+    def sample(
+        self,
+        conditioning: Mapping[str, Tensor],
+        empty: Mapping[str, Tensor] | None,
+        seeds: Sequence[int],
+        *,
+        resolution: int,
+        num_inference_steps: int,
+        guidance_scale: float = 1.0,
+    ) -> Tensor:
+        """Latents [b, c, h, w] of one image per row of ``conditioning``, each from its own seed; see ``generate``.
+
+        Args:
+            conditioning: embedded captions, tensors [b, ...].
+            empty: the embedded empty caption, tensors [1, ...], for classifier-free guidance; None: no guidance.
+        """
         from diffusers import DDIMScheduler
 
-        conditioning = self.text.embed(self.text.tokens(captions, resolution))
         channels, size = self.vae.config.latent_channels, resolution // self.downsampling
-
         stated = self.scheduler.config
         sampler = DDIMScheduler.from_config(
             stated,  # maybe another scheduler's: what DDIM would assume of what it lacks is wrong for latents
@@ -170,17 +198,22 @@ class LatentDiffusion:
         sampler.set_timesteps(num_inference_steps, device=self.device)
         rows = [torch.randn((channels, size, size), generator=torch.Generator().manual_seed(s)) for s in seeds]
         latents = torch.stack(rows).to(self.device) * sampler.init_noise_sigma
-        guided = guidance_scale != 1
-        if guided:
-            empty = self.text.empty(len(seeds), resolution)
-            conditioning = {name: torch.cat([empty[name], value]) for name, value in conditioning.items()}
+        if empty is not None:
+            conditioning = {
+                name: torch.cat([empty[name].expand(value.shape), value]) for name, value in conditioning.items()
+            }
         for t in sampler.timesteps:
-            inputs = torch.cat([latents, latents]) if guided else latents
+            inputs = torch.cat([latents, latents]) if empty is not None else latents
             prediction = self.predict(sampler.scale_model_input(inputs, t), t.expand(len(inputs)), conditioning).float()
-            if guided:
+            if empty is not None:
                 without, with_caption = prediction.chunk(2)
                 prediction = without + guidance_scale * (with_caption - without)
             latents = sampler.step(prediction, t, latents).prev_sample
+        return cast(Tensor, latents)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """[b, c, h, w] -> images [b, 3, H, W] in [0, 1] on the CPU."""
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
         decoded = torch.cat([self.vae.decode(part).sample for part in latents.split(8)])
         return (decoded.float() / 2 + 0.5).clamp(0, 1).cpu()

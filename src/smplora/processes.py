@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,11 +20,6 @@ def make_accelerator(device: torch.device, **options: Any) -> Accelerator:
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     # accelerate fixes device and precision once per process; a notebook trains twice, so both are handled here
     return Accelerator(device_placement=False, cpu=several and device.type == "cpu", **options)
-
-
-def trackers(report_to: str | None, folder: Path) -> dict[str, Any]:
-    """The options of ``make_accelerator`` for experiment trackers."""
-    return {"log_with": report_to, "project_dir": folder / "logs"} if report_to else {}
 
 
 def average_gradients(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> None:

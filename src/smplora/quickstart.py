@@ -131,6 +131,9 @@ def training(config: QuickstartConfig, objective: str, images: dict[str, Any], r
         checkpointing_steps=CHECKPOINT_EVERY,
         checkpoints_total_limit=None if objective == "lora" else 1,
         seed=config.seed,
+        monitor_steps=0,  # the audits say it all, and later
+        validation_steps=0,
+        run_page=False,
     )
 
 

@@ -31,12 +31,13 @@ from torch import Tensor
 
 from smplora import __version__
 from smplora.config import TrainConfig
+from smplora.config.monitor import MonitorOptions
 from smplora.errors import CheckpointError, ConfigError, listing
 from smplora.export import ADAPTER_FILE
 from smplora.files import UNFINISHED, read_json, write_atomically, write_json
 
 CONFIG, MODEL, ENVIRONMENT = "config.yaml", "model.json", "environment.json"
-METRICS, DONE, STATE = "metrics.jsonl", "DONE.json", "state.json"
+METRICS, MONITOR, DONE, STATE = "metrics.jsonl", "monitor.jsonl", "DONE.json", "state.json"
 LOCK = f"{UNFINISHED}lock"
 PRINTED_LIBRARIES = (
     "torch",
@@ -50,7 +51,9 @@ PRINTED_LIBRARIES = (
     "torchmetrics",
 )
 # options that do not change what is computed, so that they may differ when a run is resumed
-FREE_OPTIONS = {"json", "device", "report_to", "resume_from_checkpoint", "checkpoints_total_limit", "workers"}
+FREE_OPTIONS = {"json", "device", "resume_from_checkpoint", "checkpoints_total_limit", "workers"} | {
+    f.name for f in fields(MonitorOptions)
+}
 
 Options = TypeVar("Options")
 
@@ -176,7 +179,8 @@ class RunFolder:
             (self.path / DONE).unlink(missing_ok=True)
             for later in (s for s in self.steps() if s > int(which.removeprefix("checkpoint-"))):
                 self._delete(later)
-        self._forget_metrics_after(max(self.steps(), default=0))
+        for file in (METRICS, MONITOR):
+            self._forget_after(max(self.steps(), default=0), self.path / file)
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint, or None for a fresh start.
@@ -195,21 +199,20 @@ class RunFolder:
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise CheckpointError(f"{folder} is damaged ({error}); delete it to resume from the one before") from error
 
-    def _forget_metrics_after(self, step: int) -> None:
-        path = self.path / METRICS
+    def _forget_after(self, step: int, path: Path) -> None:
         if path.exists():
             steps = ((line, _step_of(line)) for line in path.read_text().splitlines())
             lines = [line for line, its_step in steps if its_step is not None and its_step <= step]
             write_atomically(path, "".join(f"{line}\n" for line in lines))
 
-    def log(self, row: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
-        with (self.path / METRICS).open("a") as file:
-            file.write(json.dumps(row) + "\n")
+    def log(self, row: dict[str, Any], file: str = METRICS) -> None:
+        """Append one line to metrics.jsonl or monitor.jsonl."""
+        with (self.path / file).open("a") as lines:
+            lines.write(json.dumps(row) + "\n")
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl so far; a line cut short by a kill is left out."""
-        path = self.path / METRICS
+    def metrics(self, file: str = METRICS) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl or monitor.jsonl so far; a line cut short by a kill is left out."""
+        path = self.path / file
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if _step_of(line) is not None]
 

@@ -9,7 +9,6 @@ import json
 import time
 from contextlib import nullcontext
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,18 @@ from torch import Tensor, nn
 from smplora.config import TrainConfig
 from smplora.data import open_source, read_samples
 from smplora.diffusion import LatentDiffusion, adaptation_loss, min_snr_weights
-from smplora.errors import ConfigError, SplitError, TrainingError
+from smplora.errors import SplitError, TrainingError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, write_adapter
 from smplora.feed import members_first
 from smplora.models import choose_device, load_base
-from smplora.processes import average_gradients, gather, make_accelerator, mean, trackers
+from smplora.monitor import Monitor, with_intervals
+from smplora.processes import average_gradients, gather, make_accelerator, mean
 from smplora.progress import bar
 from smplora.proxy import ascend, log_membership
 from smplora.run import RunFolder, check_place, check_settings, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.streams import stream_seed
+from smplora.trackers import PROJECT, chosen_trackers, init_options, tracker_options
 from smplora.trainstate import Setup, packed_adapter, packed_for_kohya, prepare, restore
 
 
@@ -45,9 +46,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     folder.check_resume(config.resume_from_checkpoint)
     device = choose_device(config.device)
     split = load_split(config, folder.path / MANIFEST)
-    if config.report_to == "tensorboard":
-        _require_tensorboard()
-    accelerator = make_accelerator(device, **trackers(config.report_to, folder.path))
+    tracked = chosen_trackers(config.report_to)
+    accelerator = make_accelerator(device, **tracker_options(tracked, folder.path))
     first = accelerator.is_main_process
     progress = progress and first
     model = load_base(config, device)
@@ -61,8 +61,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
         accelerator.wait_for_everyone()
         if folder.done is None:
             checkpoint = folder.latest()
-            if config.report_to:
-                accelerator.init_trackers("smplora")
+            if tracked and first:
+                accelerator.init_trackers(PROJECT, init_kwargs=init_options(tracked, folder.path))
             setup = prepare(config, model, split, accelerator)
             cut = model.text.cut([s.caption for s in split.train])
             if cut and progress:
@@ -71,7 +71,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
                 restore(setup, checkpoint, folder)
                 if progress:
                     say(f"resuming {folder.path} at step {checkpoint.step}")
-            optimise(config, setup, folder, checkpoint.step if checkpoint else 0, progress)
+            start = checkpoint.step if checkpoint else 0
+            optimise(config, setup, folder, Monitor(config, setup, split, folder, start), start, progress)
         elif progress:
             say(f"{folder.path} is complete")
     if config.json and first:
@@ -108,16 +109,19 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split) -> Train
             cells |= {"aux_size": "aux_member", "test_size": "test_member"}
         given = {option: getattr(config, option) for option in cells}
         sizes = {option: split.sizes[cells[option]] if size is None else size for option, size in given.items()}
-    return replace(
+    config = replace(
         config,
         lora_alpha=config.lora_alpha or float(config.rank),
         resolution=config.resolution or model.resolution,
         max_train_steps=config.max_train_steps or steps,
         **sizes,
     )
+    return with_intervals(config, split)
 
 
-def optimise(config: TrainConfig, setup: Setup, folder: RunFolder, start: int, progress: bool) -> None:
+def optimise(
+    config: TrainConfig, setup: Setup, folder: RunFolder, monitor: Monitor, start: int, progress: bool
+) -> None:
     """The loop. Per step: the proxy climbs the gain on a fresh draw of aux members and non-members, then the adapter
     descends its objective on a fresh batch of the training set."""
     model, objective, accelerator = setup.model, setup.objective, setup.accelerator
@@ -163,13 +167,14 @@ def optimise(config: TrainConfig, setup: Setup, folder: RunFolder, start: int, p
 
             # 3. the only places where the host waits for the device
             done = step + 1
+            seen_aside = monitor.after_step(done)
             saving = done % config.checkpointing_steps == 0 or done == setup.steps
             if saving or done % config.logging_steps == 0:
                 row = log.row(done, config.learning_rate * factor, time.perf_counter() - began, accelerator)
                 if row["loss"] is None or row["grad_norm"] is None:
                     raise not_a_number(folder, done)
                 accelerator.log({k: v for k, v in row.items() if v is not None}, step=done)
-                display.set_postfix(postfix(row), refresh=False)
+                display.set_postfix(postfix(row) | seen_aside, refresh=False)
                 if accelerator.is_main_process:
                     folder.log(row)
             if saving and accelerator.is_main_process:
@@ -180,6 +185,7 @@ def optimise(config: TrainConfig, setup: Setup, folder: RunFolder, start: int, p
         except ValueError as error:
             say(f"no {KOHYA_FILE}: {error}")
         folder.finish(setup.steps, write_adapter(folder.path / ADAPTER_FILE, packed_adapter(config, setup)))
+        monitor.finish()
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
@@ -234,8 +240,3 @@ def not_a_number(folder: RunFolder, step: int) -> TrainingError:
     return TrainingError(
         f"the loss is not a number by step {step}; {kept}. Lower --learning_rate or --mi_lambda in a new --output_dir"
     )
-
-
-def _require_tensorboard() -> None:
-    if find_spec("tensorboard") is None:
-        raise ConfigError("--report_to got 'tensorboard', which is not installed: pip install smplora[tensorboard]")

@@ -33,12 +33,13 @@ LAYERS = [  # a module may import from its own layer and from those above
         "kohya",
         "verdict",
         "batches",
+        "game",
         "feed",
         "optimizers",
         "precision",
         "ema",
     },
-    {"attacks.*"},
+    {"attacks.*", "gauge"},
     {
         "data",
         "data.*",
@@ -57,6 +58,8 @@ LAYERS = [  # a module may import from its own layer and from those above
     {
         "train",
         "trainstate",
+        "monitor",
+        "trackers",
         "processes",
         "audit",
         "evaluate",

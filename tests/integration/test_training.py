@@ -37,6 +37,7 @@ FLAGS = (
     "checkpointing_steps",
     "logging_steps",
     "device",
+    "run_page",
 )
 PATHS_AND_RATES = ("learning_rate", "proxy_learning_rate", "train_data_dir", "output_dir")
 KILL_AT_FSYNC = """
@@ -129,7 +130,13 @@ def test_run_folder_is_complete(trained_run: Path, image_folder: Path) -> None:
         LOCK, ADAPTER_FILE, KOHYA_FILE,
     }  # fmt: skip
     asked = short_config(image_folder, trained_run)
-    filled_in = {"lora_alpha": 4.0, "resolution": 32, "test_size": 10, "reference_size": 20}
+    filled_in = {
+        "lora_alpha": 4.0,
+        "resolution": 32,
+        "test_size": 10,
+        "reference_size": 20,
+        "validation_guidance_scale": 1.0,
+    }
     assert read_config(trained_run, TrainConfig) == replace(asked, **filled_in)
     rows = [json.loads(line) for line in (trained_run / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows] == [2, 3, 4, 6]
@@ -210,7 +217,7 @@ def test_tensorboard_on_request(image_folder: Path, tmp_path: Path, monkeypatch:
     events = EventAccumulator(str(run / "logs" / "smplora")).Reload()
     logged = [(e.step, pytest.approx(e.value)) for e in events.Scalars("adaptation_loss")]
     assert [(r["step"], r["adaptation_loss"]) for r in RunFolder(run).metrics()] == logged
-    monkeypatch.setattr(loop, "find_spec", lambda name: None)
+    monkeypatch.setattr("smplora.trackers.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install smplora\[tensorboard\]"):
         loop.train(short_config(image_folder, tmp_path / "other", report_to="tensorboard"), progress=False)
     assert not (tmp_path / "other").exists()

@@ -8,12 +8,13 @@ from typing import Literal, Optional
 from smplora.adapt import ADAPTATIONS
 from smplora.config.checks import at_least, at_most, if_any, positive
 from smplora.config.data import DataOptions, ModelOptions, SplitOptions, data_problems, model_problems, split_problems
+from smplora.config.monitor import MonitorOptions, monitor_problems
 from smplora.objectives import OBJECTIVES
 from smplora.registry import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(ModelOptions, DataOptions, SplitOptions):
+class TrainConfig(ModelOptions, DataOptions, SplitOptions, MonitorOptions):
     """Adapt the base model to the members of a split. Run the same command again to resume."""
 
     output_dir: str = "runs/train"
@@ -94,8 +95,6 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions):
     """'latest', or the name of a checkpoint in the run folder, such as checkpoint-500: later ones are discarded."""
     logging_steps: int = 25
     """Steps between lines of metrics.jsonl."""
-    report_to: Optional[Literal["tensorboard"]] = None
-    """Also log to TensorBoard (pip install smplora[tensorboard]), in the run folder's logs/."""
     json: bool = False
     """Print the result as JSON on standard output."""
 
@@ -114,6 +113,7 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions):
         return [
             *model_problems(self),
             *data_problems(self),
+            *monitor_problems(self),
             *([] if self.split_manifest else split_problems(self)),
             *if_any(unknown(OBJECTIVES, self.objective, "objective")),
             *if_any(unknown(ADAPTATIONS, self.adaptation, "adaptation")),

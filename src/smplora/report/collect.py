@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from PIL import Image
 
 from smplora.errors import CheckpointError, listing
 from smplora.files import read_json
-from smplora.report.parse import estimate, flat, load, number, one_of, plain, whole
+from smplora.report.parse import estimate, flat, load, number, one_of, plain, read_curves, whole
 from smplora.report.subject import GROUPS, LEVELS, Attack, Numbers, Quality, Rate, Run, Subject, Verdict
 
 LARGEST_TILE = 256  # pixels: a page of photographs should still travel by mail
@@ -173,14 +172,17 @@ def _tiles(path: Path, count: int) -> tuple[bytes, ...]:
         if strip.width != side * count:
             raise ValueError(f"{path.name} is {strip.width} x {side} pixels, not {count} squares")
         picture = strip.convert("RGB")
-    tiles = []
-    for left in range(0, picture.width, side):
-        tile = picture.crop((left, 0, left + side, side))
-        tile.thumbnail((LARGEST_TILE, LARGEST_TILE))
-        buffer = io.BytesIO()
-        tile.save(buffer, "PNG", optimize=True)
-        tiles.append(buffer.getvalue())
-    return tuple(tiles)
+    return tuple(thumbnail(picture.crop((left, 0, left + side, side))) for left in range(0, picture.width, side))
+
+
+def thumbnail(picture: Image.Image) -> bytes:
+    """A PNG file of the picture, made small enough for a page and without metadata."""
+    small = picture.convert("RGB")
+    small.thumbnail((LARGEST_TILE, LARGEST_TILE))
+    small.info = {}
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _run(folder: Path) -> Run:
@@ -188,23 +190,6 @@ def _run(folder: Path) -> Run:
     try:
         settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
         machine = read_json(environment) if environment.is_file() else {}
-        return Run(folder, flat(settings or {}), flat(machine), _metrics(folder / "metrics.jsonl"))
+        return Run(folder, flat(settings or {}), flat(machine), read_curves(folder / "metrics.jsonl", CURVES))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise CheckpointError(f"a file of the run {folder} is damaged ({plain(error)})") from error
-
-
-def _metrics(path: Path) -> dict[str, tuple[tuple[int, float], ...]]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    curves: dict[str, dict[int, float]] = {name: {} for name in CURVES}
-    for index, line in enumerate(lines):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            if index == len(lines) - 1:  # a killed run may leave half a line
-                break
-            raise ValueError(f"{path.name}, line {index + 1}") from None
-        for name, curve in curves.items():
-            value = number(row.get(name))
-            if value is not None:
-                curve[int(row["step"])] = value  # a resumed run repeats steps: the later line counts
-    return {name: tuple(sorted(curve.items())) for name, curve in curves.items()}

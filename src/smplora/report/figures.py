@@ -184,21 +184,52 @@ def _densely(roc: Sequence[tuple[float, float]]) -> Array:
 
 def training_curves(runs: Mapping[Run, Style], name: str, title: str, chance: float | None = None) -> Markup | None:
     """One quantity of metrics.jsonl against the step, one line a run; runs that do not have it are left out."""
-    curves = {run: thinned(run.curves[name]) for run in runs if len(run.curves.get(name, ())) > 1}
-    if not curves:
+    lines = [Line(run.folder.name, run.curves[name], look) for run, look in runs.items() if name in run.curves]
+    return over_steps(lines, name, title, chance=chance)
+
+
+class Line(NamedTuple):
+    """A named curve: (step, value), rising in step."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    look: Style
+
+
+def over_steps(
+    lines: Sequence[Line],
+    name: str,
+    title: str,
+    *,
+    chance: float | None = None,
+    band: tuple[Sequence[tuple[float, float]], Sequence[tuple[float, float]]] | None = None,
+) -> Markup | None:
+    """Quantities against the step; lines of fewer than two points are left out, and None is returned without any.
+
+    Args:
+        name: of the quantity; ids are made of it.
+        chance: where a dashed guide lies.
+        band: lower and upper ends of the first line's interval.
+    """
+    drawn = [line._replace(points=thinned(line.points)) for line in lines if len(line.points) > 1]
+    if not drawn:
         return None
     figure, axes = blank(360, 280)
     if chance is not None:
         axes.axhline(chance, **GUIDE)
-    for run, curve in curves.items():
-        look = runs[run]
-        axes.plot(*zip(*curve, strict=True), color=look.colour, linestyle=look.line, linewidth=1.8, zorder=3)
+    if band and len(band[0]) > 1:
+        (steps, low), (_, high) = (zip(*thinned(end), strict=True) for end in band)
+        axes.fill_between(steps, low, high, color=drawn[0].look.colour, alpha=0.18, linewidth=0, zorder=2)
+    for line in drawn:
+        axes.plot(
+            *zip(*line.points, strict=True), color=line.look.colour, linestyle=line.look.line, linewidth=1.8, zorder=3
+        )
     axes.margins(0.02, 0.08)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     _name_axes(axes, "step", title)
-    ends = "; ".join(f"{run.folder.name}: from {c[0][1]:.3g} to {c[-1][1]:.3g}" for run, c in curves.items())
+    ends = "; ".join(f"{line.label}: from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in drawn)
     return inline(figure, f"training-{name.replace('_', '-')}", f"{title} over training. {ends}.")
 
 

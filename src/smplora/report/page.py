@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 import smplora
@@ -47,15 +47,8 @@ def render(subjects: Sequence[Subject]) -> str:
     looks = {subject: style(i) for i, subject in enumerate(subjects)}
     runs = _runs(subjects, looks)
     first = next(iter(wording.most_exposed_first(subjects)))
-    environment = Environment(
-        loader=PackageLoader("smplora.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     more = f" and {len(subjects) - 1} more" if len(subjects) > 1 else ""
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2").render(
         title=f"Privacy report: {subjects[0].label}{more}",
         headline=wording.headline(subjects),
         level=first.verdict.level,
@@ -84,6 +77,18 @@ def render(subjects: Sequence[Subject]) -> str:
         citations=citations(subjects),
         version=smplora.__version__,
     )
+
+
+def template(name: str) -> Template:
+    """A template of this package: everything put into it is escaped, and what is missing is an error."""
+    environment = Environment(
+        loader=PackageLoader("smplora.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
 
 
 def citations(subjects: Sequence[Subject]) -> list[str]:
@@ -138,11 +143,12 @@ def _galleries(subjects: Sequence[Subject], looks: Mapping[Subject, Style]) -> l
     galleries = []
     for members in alike.values():
         quality = members[0][1]
-        strips = [Strip("Real images, held out", Markup(""), _uris(quality.real))] if quality.real else []
-        strips += [Strip(s.label, mark(looks[s]), _uris(q.samples)) for s, q in members]
+        strips = [Strip("Real images, held out", Markup(""), uris(quality.real))] if quality.real else []
+        strips += [Strip(s.label, mark(looks[s]), uris(q.samples)) for s, q in members]
         galleries.append(Gallery(quality.captions, tuple(strips)))
     return galleries
 
 
-def _uris(pictures: Sequence[bytes]) -> tuple[str, ...]:
+def uris(pictures: Sequence[bytes]) -> tuple[str, ...]:
+    """PNG files as data URIs."""
     return tuple(f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}" for picture in pictures)

@@ -88,3 +88,28 @@ def flat(data: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
         else:
             texts[name] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return texts
+
+
+def read_curves(path: Path, names: Sequence[str]) -> dict[str, tuple[tuple[int, float], ...]]:
+    """Columns of a file of JSON lines against their ``step``: {name: ((step, value), ...)}, rising. ``"auc.low"`` names
+    an entry of an inner object.
+
+    Raises:
+        ValueError: a damaged line; only the last one may be half a line, which a killed run leaves.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    curves: dict[str, dict[int, float]] = {name: {} for name in names}
+    for index, line in enumerate(lines):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            if index == len(lines) - 1:
+                break
+            raise ValueError(f"{path.name}, line {index + 1}") from None
+        for name, curve in curves.items():
+            outer, _, inner = name.partition(".")
+            value = row.get(outer)
+            value = number(value.get(inner) if inner and isinstance(value, dict) else value)
+            if value is not None:
+                curve[int(row["step"])] = value  # a resumed run repeats steps: the later line counts
+    return {name: tuple(sorted(curve.items())) for name, curve in curves.items()}

@@ -1,0 +1,140 @@
+"""How far an adapter is, measured on fixed images at fixed noise: held-out loss, members' loss, a running attack.
+
+The test cells have no way in here: they are for the audit, after training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from smplora.attacks.loss import timestep_grid
+from smplora.contracts import Batch
+from smplora.diffusion import LatentDiffusion, adaptation_loss
+from smplora.metrics import Interval, delong_interval
+from smplora.proxy import frozen
+from smplora.views import GreyBox
+
+TIMESTEPS = 4  # of the grid that the loss attacks use
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One measurement."""
+
+    held_out_loss: float
+    member_loss: float  # of the aux members, at the same timesteps
+    auc: Interval | None  # of the loss calibrated by the base model, on the aux cells; None for the base model itself
+    proxy_auc: Interval | None  # of the proxy's own answers; None without a proxy
+
+    def row(self) -> dict[str, Any]:
+        """As a line of monitor.jsonl has it."""
+        losses = {
+            "held_out_loss": self.held_out_loss,
+            "member_loss": self.member_loss,
+            "gap": self.held_out_loss - self.member_loss,
+        }
+        return {
+            **{name: value if isfinite(value) else None for name, value in losses.items()},
+            "auc": self.auc.bounds() if self.auc else None,
+            "proxy_auc": self.proxy_auc.bounds() if self.proxy_auc else None,
+        }
+
+
+class Gauge:
+    """Measures a model whose adapter is being trained, always on the same images, timesteps and noise.
+
+    Score of an image, unfitted: mean over timesteps of log l_base - log l_adapted at common noise (Watson et al. 2022).
+    The base model's losses are measured once: it does not change. An image's noise is a function of (seed, its digest,
+    timestep), so the numbers do not depend on the batch size or on what else was drawn.
+
+    Args:
+        member, nonmember: of the aux cells.
+        held_out: reference images; None: the aux non-members.
+        proxy: asked for its own answers, if there is one.
+        autocast: makes the context of the forward passes.
+        batch_size: images per pass.
+    """
+
+    def __init__(
+        self,
+        model: LatentDiffusion,
+        member: Batch,
+        nonmember: Batch,
+        held_out: Batch | None,
+        *,
+        seed: int,
+        batch_size: int,
+        proxy: nn.Module | None = None,
+        autocast: Any = torch.no_grad,
+    ) -> None:
+        self.model, self.proxy, self.seed, self.batch_size = model, proxy, seed, batch_size
+        self.autocast: Any = autocast
+        self.cells = {"member": member, "nonmember": nonmember} | ({"held_out": held_out} if held_out else {})
+        self.held_out = "held_out" if held_out else "nonmember"
+        self.timesteps = timestep_grid(TIMESTEPS, model.num_train_timesteps)
+        self.is_member = torch.arange(len(member) + len(nonmember)).numpy() < len(member)
+        self.base = {name: self._look(cell, adapted=False)[0] for name, cell in self.cells.items()}
+
+    def base_reading(self) -> Reading:
+        """Where the run starts: the base model."""
+        return Reading(float(self.base[self.held_out].mean()), float(self.base["member"].mean()), None, None)
+
+    def measure(self) -> Reading:
+        """The adapter as it is now. Modes of the modules are left as they were; no random generator is touched."""
+        seen = {name: self._look(cell, adapted=True) for name, cell in self.cells.items()}
+        pair = ("member", "nonmember")
+        gains = torch.cat([(self.base[n].log() - seen[n][0].log()).mean(1) for n in pair])
+        answers = torch.cat([seen[n][1] for n in pair])
+        return Reading(
+            float(seen[self.held_out][0].mean()),
+            float(seen["member"][0].mean()),
+            self._auc(gains),
+            self._auc(answers) if self.proxy is not None else None,
+        )
+
+    def _auc(self, scores: Tensor) -> Interval | None:
+        return delong_interval(scores.numpy(), self.is_member) if bool(scores.isfinite().all()) else None
+
+    @torch.no_grad()
+    def _look(self, cell: Batch, *, adapted: bool) -> tuple[Tensor, Tensor]:
+        """Losses [n, timesteps] in double precision, and the proxy's log-odds [n], its mean over timesteps."""
+        losses, answers = [], []
+        with evaluating(self.model), self.autocast():
+            for batch in cell.split(self.batch_size):
+                view = GreyBox(self.model, batch, self.seed)
+                maps = [view.error_maps(f"at {t}", t, adapted=adapted) for t in self.timesteps]
+                losses.append(torch.stack([adaptation_loss(m).double() for m in maps], 1))
+                if adapted and self.proxy is not None:
+                    answers.append(
+                        torch.stack([self._log_odds(m, t) for m, t in zip(maps, self.timesteps, strict=True)]).mean(0)
+                    )
+        return torch.cat(losses), torch.cat(answers) if answers else torch.zeros(0)
+
+    def _log_odds(self, error_maps: Tensor, timestep: int) -> Tensor:
+        assert self.proxy is not None
+        where = self.model.device
+        with frozen(self.proxy):
+            log_h = self.proxy(error_maps.to(where), torch.full((len(error_maps),), timestep, device=where))
+        odds: Tensor = (log_h[:, 1] - log_h[:, 0]).double().cpu()
+        return odds
+
+
+@contextmanager
+def evaluating(model: LatentDiffusion) -> Iterator[None]:
+    """Inside, dropout is off; afterwards every module is in the mode that it was in."""
+    parts = [model.component(name) for name in model.adapted]
+    modes = [(module, module.training) for part in parts for module in part.modules()]
+    for part in parts:
+        part.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

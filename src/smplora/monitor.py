@@ -1,0 +1,225 @@
+"""What happens beside the training loop: measurements, validation images, the run's page. None of it changes the run.
+
+``Monitor.after_step`` is called after every step and mostly returns at once. Files: docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smplora.config import BUNDLED_MODEL, TrainConfig
+from smplora.data import encode, open_source
+from smplora.evaluate import strip
+from smplora.files import write_atomically
+from smplora.gauge import TIMESTEPS, Gauge, evaluating
+from smplora.run import MONITOR, RunFolder
+from smplora.split import Split
+from smplora.streams import stream_seed
+from smplora.trainstate import Setup
+
+VALIDATION, PROMPTS = "validation", "prompts.json"
+GUIDANCE = 7.5  # what pipelines for Stable Diffusion use; the bundled model was made for none
+SHOWN_CAPTIONS = 4
+BACKWARD = 2  # a step's backward pass, in forward passes
+DECODER = 5  # of the VAE, likewise; a guess that errs on the side of fewer images
+PAGE_SHARE = 50  # the page is written again when this many times its own cost has passed
+
+
+def with_intervals(config: TrainConfig, split: Split) -> TrainConfig:
+    """``config`` with the intervals filled in, so that the measurements take about 3 % of the training's forward
+    passes and the images about 2 %."""
+    images = sum(min(config.monitor_images, split.sizes[c]) for c in ("aux_member", "aux_nonmember", "reference"))
+    per_step = config.train_batch_size * (
+        (1 + BACKWARD) * config.gradient_accumulation_steps
+        + (2 * config.proxy_steps if config.objective != "lora" else 0)
+    )
+    guidance = config.validation_guidance_scale
+    if guidance is None:
+        guidance = 1.0 if config.pretrained_model_name_or_path == BUNDLED_MODEL else GUIDANCE
+    drawn = (len(config.validation_prompts) or SHOWN_CAPTIONS) * config.num_validation_images
+    per_image = config.validation_inference_steps * (2 if guidance != 1 else 1) + DECODER
+    available = (config.max_train_steps or 0) * per_step
+    steps = config.max_train_steps or 0
+    chosen = {
+        "monitor_steps": interval(steps, int(0.03 * available / (images * TIMESTEPS)), most=50),
+        "validation_steps": interval(steps, int(0.02 * available / (drawn * per_image)), most=20),
+    }
+    asked = {name: getattr(config, name) for name in chosen if getattr(config, name) is not None}
+    return replace(config, validation_guidance_scale=guidance, **{**chosen, **asked})
+
+
+def interval(steps: int, affordable: int, most: int) -> int:
+    """Steps between ``affordable`` looks, but at most ``most``, in ``steps``: rounded up to 1, 2 or 5 times a power of
+    ten; 0 (never) where not even one is affordable."""
+    looks = min(affordable, most)
+    if looks < 1:
+        return 0
+    exact = -(-steps // looks)
+    power = int(10 ** (len(str(exact)) - 1))
+    return next(k * power for k in (1, 2, 5, 10) if k * power >= exact)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What is drawn: captions, times images for each."""
+
+    captions: tuple[str, ...]
+    repeats: int
+
+    @property
+    def rows(self) -> list[tuple[int, int]]:
+        """(number of the caption, number of the image) of every picture."""
+        return [(c, k) for c in range(len(self.captions)) for k in range(self.repeats)]
+
+
+class Monitor:
+    """Looks at a run from the side. With several processes the main one alone does."""
+
+    def __init__(self, config: TrainConfig, setup: Setup, split: Split, folder: RunFolder, start: int) -> None:
+        self.config, self.setup, self.folder = config, setup, folder
+        self.active = bool(setup.accelerator.is_main_process)
+        self.page_written, self.page_cost = 0.0, 0.0
+        self.postfix: dict[str, str] = {}
+        self.gauge: Gauge | None = None
+        self.validation = Validation((), 0)
+        self._told: dict[str, Any] | None = None
+        if not self.active:
+            return
+        if config.monitor_steps:
+            self.gauge = make_gauge(config, setup, split)
+            if not folder.metrics(MONITOR):
+                self._log(0, self.gauge.base_reading().row())
+        if config.validation_steps:
+            captions = config.validation_prompts or held_out_captions(split)
+            self.validation = Validation(tuple(captions), config.num_validation_images)
+            self._open_gallery(start)
+        self._page(force=True)
+
+    def after_step(self, done: int) -> dict[str, str]:
+        """Measure, draw and write what is due after ``done`` steps; returns the latest numbers for the progress bar."""
+        if not self.active:
+            return {}
+        last = done == self.setup.steps
+        due = [
+            steps and (last or done % steps == 0) for steps in (self.config.monitor_steps, self.config.validation_steps)
+        ]
+        measuring, drawing = due
+        if measuring and self.gauge is not None:
+            reading = self.gauge.measure()
+            self._log(done, reading.row())
+            self.postfix = {"held-out": f"{reading.held_out_loss:.3f}"}
+            if reading.auc:
+                self.postfix["AUC"] = f"{reading.auc.value:.2f}"
+        if drawing:
+            self._draw(done)
+        self._page(force=False)
+        return self.postfix
+
+    def finish(self) -> None:
+        """Write the page as it stays."""
+        if self.active:
+            self._page(force=True)
+
+    def _log(self, step: int, row: dict[str, Any]) -> None:
+        self.folder.log({"step": step, **row}, MONITOR)
+        self.setup.accelerator.log(flat_numbers(row), step=step)
+
+    def _page(self, force: bool) -> None:
+        now = time.perf_counter()
+        if self.config.run_page and (force or now - self.page_written > max(2.0, PAGE_SHARE * self.page_cost)):
+            from smplora.report.run_page import write_run_page  # draws with matplotlib, which takes a second to import
+
+            write_run_page(self.folder.path)
+            self.page_written = time.perf_counter()
+            self.page_cost = self.page_written - now
+
+    def _open_gallery(self, start: int) -> None:
+        gallery = self.folder.path / VALIDATION
+        gallery.mkdir(mode=0o700, exist_ok=True)
+        for picture in gallery.glob("step-*.png"):
+            if int(picture.stem.split("-")[1]) > start:
+                picture.unlink()
+        shown = {"captions": self.validation.captions, "images": self.validation.repeats}
+        write_atomically(gallery / PROMPTS, json.dumps(shown, indent=2) + "\n")
+
+    def _draw(self, done: int) -> None:
+        """One picture per caption and repetition, always from the same noise."""
+        pictures = self._generate()
+        for (caption, k), picture in zip(self.validation.rows, pictures, strict=True):
+            path = self.folder.path / VALIDATION / f"step-{done}-{caption}-{k}.png"
+            write_atomically(path, strip(picture[None]))
+        if self.config.log_images:
+            stacked = np.stack([p.permute(1, 2, 0).numpy() for p in pictures])
+            for tracker in self.setup.accelerator.trackers:
+                if hasattr(tracker, "log_images"):
+                    extra = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                    tracker.log_images({"validation": stacked}, step=done, **extra)
+
+    @torch.no_grad()
+    def _generate(self) -> Tensor:
+        """[captions * repeats, 3, H, W] in [0, 1] on the CPU, from the model as it is: nothing is loaded, and the
+        captions are encoded once, unless their encoder is trained too."""
+        model, config = self.setup.model, self.config
+        resolution, scale = config.resolution or model.resolution, config.validation_guidance_scale or 1.0
+        with evaluating(model):
+            if self._told is None or model.text_is_adapted:
+                with self.setup.autocast():
+                    self._told = model.text.embed(model.text.tokens(self.validation.captions, resolution))
+                    self._empty = model.text.empty(1, resolution) if scale != 1 else None
+            rows = self.validation.rows
+            pictures = []
+            for number, (caption, _) in enumerate(rows):
+                seed = stream_seed(config.seed, "validation", number)
+                with self.setup.autocast():
+                    latents = model.sample(
+                        {name: value[caption : caption + 1] for name, value in self._told.items()},
+                        self._empty,
+                        [seed],
+                        resolution=resolution,
+                        num_inference_steps=config.validation_inference_steps,
+                        guidance_scale=scale,
+                    )
+                pictures.append(model.decode(latents))
+        return torch.cat(pictures)
+
+
+def make_gauge(config: TrainConfig, setup: Setup, split: Split) -> Gauge:
+    """The gauge of a run: the first images of the aux cells and of the reference set (their order is random)."""
+    count = config.monitor_images
+    reference = split.cells["reference"][:count]
+    resolution = config.resolution or setup.model.resolution
+    return Gauge(
+        setup.model,
+        setup.feed.aux_member[:count],
+        setup.feed.aux_nonmember[:count],
+        encode(setup.model, open_source(config), reference, resolution) if reference else None,
+        seed=stream_seed(config.seed, "monitor"),
+        batch_size=2 * config.train_batch_size,
+        proxy=setup.proxy if setup.objective.uses_proxy else None,
+        autocast=setup.autocast,
+    )
+
+
+def held_out_captions(split: Split) -> Sequence[str]:
+    """A few distinct captions of images that are not trained on."""
+    held_out = split.cells["reference"] or split.cells["aux_nonmember"]
+    return list(dict.fromkeys(s.caption for s in held_out))[:SHOWN_CAPTIONS]
+
+
+def flat_numbers(row: dict[str, Any]) -> dict[str, float]:
+    """For trackers: ``{"auc": {"value": 0.6, "low": 0.5}}`` as ``{"auc": 0.6, "auc_low": 0.5}``; nulls left out."""
+    flat: dict[str, float] = {}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            flat |= {name if end == "value" else f"{name}_{end}": number for end, number in value.items()}
+        elif value is not None:
+            flat[name] = value
+    return flat

@@ -1,0 +1,192 @@
+"""The page of one run, index.html in its folder: how it goes on, for the eyes of its owner. Reads files only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped,unused-ignore]
+from markupsafe import Markup
+from PIL import Image
+
+import smplora
+from smplora.files import read_json, write_atomically
+from smplora.metrics import Interval, auc_deviation
+from smplora.objectives import TITLES
+from smplora.report import figures, wording
+from smplora.report.collect import thumbnail
+from smplora.report.figures import Line, over_steps
+from smplora.report.page import template, uris
+from smplora.report.parse import flat, plain, read_curves
+from smplora.report.subject import Estimate, Level
+from smplora.report.svg import mark, style
+from smplora.verdict import LEAK, NO_LEAK
+
+PAGE = "index.html"
+REFRESH_S = 10
+ROUNDS_SHOWN = 8  # of validation images
+METRICS = ("adaptation_loss", "mi_gain", "proxy_accuracy", "grad_norm", "learning_rate", "elapsed_s")
+MONITOR = (
+    *("held_out_loss", "member_loss", "gap"),
+    *(f"{name}.{end}" for name in ("auc", "proxy_auc") for end in ("value", "low", "high")),
+)
+Points = Sequence[tuple[int, float]]
+
+
+def write_run_page(folder: Path) -> None:
+    """Write RUN/index.html, atomically and readable by its owner only.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_atomically(folder / PAGE, render_run(folder, time.strftime("%Y-%m-%d %H:%M:%S")))
+
+
+def render_run(folder: Path, written: str) -> str:
+    """The page as HTML, a function of the run's files and of ``written``, the time to show. It needs no network and no
+    script; while the run is not done it asks the browser to load it again every few seconds."""
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    done = (folder / "DONE.json").exists()
+    metrics = read_curves(folder / "metrics.jsonl", METRICS)
+    monitor = read_curves(folder / "monitor.jsonl", MONITOR)
+    steps = int(config["max_train_steps"])
+    step = steps if done else _last_step(metrics)
+    level, sentence = verdict_so_far(monitor)
+    captions, rounds = _rounds(folder / "validation")
+    return template("run_page.html.j2").render(
+        title=f"{folder.resolve().name}: {TITLES.get(config['objective'], config['objective'])}",
+        refresh=None if done else REFRESH_S,
+        done=done,
+        step=step,
+        steps=steps,
+        pace=pace(metrics["elapsed_s"], steps) if not done else "",
+        level=level,
+        sentence=sentence,
+        notes=remarks(monitor),
+        curves=_figures(metrics, monitor),
+        captions=captions,
+        rounds=rounds,
+        settings=flat(config),
+        written=written,
+        version=smplora.__version__,
+    )
+
+
+def verdict_so_far(monitor: Mapping[str, Points]) -> tuple[Level, str]:
+    """Level and sentence from the last running attack, by the thresholds of the audit's verdict."""
+    if not monitor["auc.value"]:
+        return "amber", "Nothing was attacked so far: whether the adapter gives its images away is not known yet."
+    (step, value), (_, low), (_, high) = (monitor[f"auc.{end}"][-1] for end in ("value", "low", "high"))
+    deviation = auc_deviation(Interval(value, low, high, ""))
+    number = f"AUC {wording.decimal(value, 2)} {wording.interval(Estimate(value, low, high))}"
+    if deviation.low > LEAK:
+        return "red", f"Leaks at step {step:,}: used images can be told from unused ones ({number})."
+    if deviation.low == 0 and deviation.high < NO_LEAK:
+        return "green", f"No leak found at step {step:,} by the running attack ({number})."
+    return "amber", f"Unclear at step {step:,}: the running attack looks at few images ({number})."
+
+
+def remarks(monitor: Mapping[str, Points]) -> list[str]:
+    """What the held-out loss and the gap say, in words."""
+    held_out, gaps = monitor["held_out_loss"], monitor["gap"]
+    if len(held_out) < 2:
+        return []
+    best = min(held_out, key=lambda point: point[1])
+    if best[0] == held_out[-1][0]:
+        said = "The held-out loss is at its lowest: the adapter still learns what images that it has not seen share."
+    elif best[0] == held_out[0][0]:
+        said = "The held-out loss has never been below the base model's: the adapter learns its own images only."
+    else:
+        then, now = (wording.decimal(value, 4) for value in (best[1], held_out[-1][1]))
+        said = (
+            f"The held-out loss was lowest at step {best[0]:,} ({then}; now {now}): since then the adapter fits "
+            "the images that it sees rather than others like them."
+        )
+    return [said, f"The members' loss is {wording.decimal(gaps[-1][1], 4)} below that of held-out images."]
+
+
+def pace(elapsed: Points, steps: int) -> str:
+    """Rate and time left, from the lines of metrics.jsonl since the run was last started; "" while unknown."""
+    recent = list(elapsed[-20:])
+    starts = [i for i in range(1, len(recent)) if recent[i][1] <= recent[i - 1][1]]
+    recent = recent[starts[-1] :] if starts else recent
+    if len(recent) < 2:
+        return ""
+    rate = (recent[-1][0] - recent[0][0]) / (recent[-1][1] - recent[0][1])
+    left = (steps - recent[-1][0]) / rate
+    shown = f"{rate:.1f} steps a second" if rate >= 1 else f"{1 / rate:.1f} seconds a step"
+    return f"{shown}, about {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """``75`` as "1 minute", ``4000`` as "1.1 hours"."""
+    if seconds < 60:
+        return f"{seconds:.0f} seconds"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} minute" + ("s" if round(seconds / 60) != 1 else "")
+    return f"{seconds / 3600:.1f} hours"
+
+
+def _last_step(metrics: Mapping[str, Points]) -> int:
+    return max((points[-1][0] for points in metrics.values() if points), default=0)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its legend."""
+
+    svg: Markup
+    legend: list[tuple[Markup, str]]
+
+
+def _figures(metrics: Mapping[str, Points], monitor: Mapping[str, Points]) -> list[Drawing]:
+    first, second = style(0), style(1)
+    band = (monitor["auc.low"], monitor["auc.high"])
+    attacks = [
+        Line("running attack", monitor["auc.value"], first),
+        Line("the proxy itself", monitor["proxy_auc.value"], second),
+    ]
+    losses = [Line("held-out images", monitor["held_out_loss"], first), Line("members", monitor["member_loss"], second)]
+
+    def single(name: str, title: str, chance: float | None = None) -> tuple[list[Line], str, str, Any]:
+        points = metrics[name] if name in metrics else monitor[name]
+        return [Line(title, points, first)], name, title, {"chance": chance}
+
+    wanted: list[tuple[list[Line], str, str, Any]] = [
+        single("adaptation_loss", "adaptation loss of the batches"),
+        (losses, "held_out_loss", "loss on fixed images", {}),
+        single("gap", "gap: held-out less members", 0.0),
+        (attacks, "auc", "AUC on aux images", {"chance": 0.5, "band": band}),
+        single("mi_gain", "MI gain of the proxy", figures.CHANCE_GAIN),
+        single("proxy_accuracy", "accuracy of the proxy", 0.5),
+        single("grad_norm", "gradient norm"),
+        single("learning_rate", "learning rate"),
+    ]
+    drawn = ((lines, over_steps(lines, name, title, **options)) for lines, name, title, options in wanted)
+    return [
+        Drawing(
+            svg, [(mark(line.look), line.label) for line in lines if len(line.points) > 1] if len(lines) > 1 else []
+        )
+        for lines, svg in drawn
+        if svg
+    ]
+
+
+def _rounds(folder: Path) -> tuple[list[str], list[tuple[str, tuple[str, ...]]]]:
+    """Captions of the columns, and of some rounds of validation images, the last among them, title and pictures."""
+    if not (folder / "prompts.json").exists():
+        return [], []
+    told = read_json(folder / "prompts.json")
+    columns = [(c, k) for c in range(len(told["captions"])) for k in range(told["images"])]
+    steps = sorted({int(p.stem.split("-")[1]) for p in folder.glob("step-*.png")})
+    complete = [s for s in steps if all((folder / f"step-{s}-{c}-{k}.png").exists() for c, k in columns)]
+    places = {round(i * (len(complete) - 1) / (ROUNDS_SHOWN - 1)) for i in range(ROUNDS_SHOWN)} if complete else set()
+    shown = [complete[i] for i in sorted(places)]
+    rounds = [
+        (f"step {s:,}", uris([thumbnail(Image.open(folder / f"step-{s}-{c}-{k}.png")) for c, k in columns]))
+        for s in shown
+    ]
+    return [plain(told["captions"][c]) for c, _ in columns], rounds

@@ -1,0 +1,66 @@
+"""Experiment trackers through accelerate: which are asked for and installed, and what they are kept from collecting.
+
+Only numbers go there, and validation images where ``--log_images`` asks for it: no options, paths or captions.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from smplora.errors import ConfigError
+
+TRACKERS = ("tensorboard", "wandb", "trackio")
+PROJECT = "smplora"
+
+
+def chosen_trackers(report_to: str | None) -> list[str]:
+    """The trackers that ``--report_to`` means.
+
+    Raises:
+        ConfigError: the one that is asked for is not installed, or none is.
+    """
+    if report_to in (None, "none"):
+        return []
+    installed = [name for name in TRACKERS if find_spec(name) is not None]
+    if report_to == "all":
+        if not installed:
+            raise ConfigError(f"--report_to got 'all', and none is installed: pip install smplora[{TRACKERS[0]}]")
+        return installed
+    if report_to not in installed:
+        raise ConfigError(f"--report_to got '{report_to}', which is not installed: pip install smplora[{report_to}]")
+    return [str(report_to)]
+
+
+def tracker_options(names: list[str], folder: Path) -> dict[str, Any]:
+    """The options of ``accelerate.Accelerator``; trackers that keep files keep them in the run folder's logs/."""
+    return {"log_with": names, "project_dir": folder / "logs"} if names else {}
+
+
+def init_options(names: list[str], folder: Path) -> dict[str, Any]:
+    """The options of ``Accelerator.init_trackers``.
+
+    W&B would collect the command line, the working directory, the host and user names, the repository and what is
+    printed: all of it is switched off. The name that it shows for a run is its own invention.
+    """
+    options: dict[str, Any] = {name: {} for name in names}
+    if "wandb" in names:
+        import wandb
+
+        (folder / "logs").mkdir(mode=0o700, exist_ok=True)
+        settings = wandb.Settings(
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            disable_job_creation=True,
+            host="",
+            program="",
+            save_code=False,
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+        )
+        options["wandb"] = {"dir": str(folder / "logs"), "settings": settings}
+    return options
