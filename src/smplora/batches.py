@@ -38,9 +38,17 @@ def walk(length: int, start: int, count: int, seed: int, name: str) -> Iterator[
         yield orders[lap][offset]
 
 
-def training_draw(batch: Batch, num_train_timesteps: int, seed: int, name: str, step: int) -> Draw:
-    """Uniform timesteps, normal noise and a posterior sample for every row, a function of (seed, name, step)."""
+def training_draw(
+    batch: Batch, num_train_timesteps: int, seed: int, name: str, step: int, noise_offset: float = 0.0
+) -> Draw:
+    """Uniform timesteps, normal noise and a posterior sample for every row, a function of (seed, name, step).
+
+    With an offset o the noise is eps + o u, u [b, c, 1, 1] standard normal: one shift per channel (diffusers'
+    ``--noise_offset``; Guttenberg 2023).
+    """
     rng, shape, device = generator(seed, name, step), batch.mean.shape, batch.mean.device
     timesteps = torch.randint(num_train_timesteps, (len(batch),), generator=rng)
     noise, posterior = torch.randn((2, *shape), generator=rng)
+    if noise_offset:
+        noise = noise + noise_offset * torch.randn((*shape[:2], 1, 1), generator=generator(seed, name, "offset", step))
     return Draw(*(x.to(device, non_blocking=True) for x in (timesteps, noise, posterior)))

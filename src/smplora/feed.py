@@ -36,12 +36,13 @@ class Feed:
     num_train_timesteps: int
     process: int = 0
     processes: int = 1
+    noise_offset: float = 0.0
 
     def adapter(self, step: int) -> Iterator[tuple[Batch, Draw]]:
         """The step's ``accumulated`` batches of the training set."""
         size = self.batch_size * self.processes
         whole = take(self.train, size * self.accumulated, step, self.seed, "train")
-        draw = training_draw(whole, self.num_train_timesteps, self.seed, "adapter", step)
+        draw = self._draw(whole, "adapter", step)
         for k in range(self.accumulated):
             start = k * size + self.process * self.batch_size
             rows = slice(start, start + self.batch_size)
@@ -54,12 +55,15 @@ class Feed:
             take(self.aux_member, size, turn, self.seed, "aux_member"),
             take(self.aux_nonmember, size, turn, self.seed, "aux_nonmember"),
         )
-        draw = training_draw(whole, self.num_train_timesteps, self.seed, "proxy", turn)
+        draw = self._draw(whole, "proxy", turn)
         first = self.process * self.batch_size
         members = list(range(first, first + self.batch_size))
         rows = members + [size + row for row in members]
         is_member = torch.arange(2 * size, device=draw.timesteps.device) < size
         return Pair(whole[rows], draw[rows], draw.timesteps, is_member)
+
+    def _draw(self, batch: Batch, name: str, turn: int) -> Draw:
+        return training_draw(batch, self.num_train_timesteps, self.seed, name, turn, self.noise_offset)
 
 
 def members_first(gathered: Tensor, processes: int) -> Tensor:

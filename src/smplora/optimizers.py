@@ -104,7 +104,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
     """The inverse of ``optimizer_tensors``: the optimizer goes on bit for bit as the saved one would have.
 
     Raises:
-        KeyError, IndexError, ValueError: not the state of such an optimizer.
+        LookupError, ValueError: not the state of such an optimizer.
     """
     content = torch.optim.Optimizer.state_dict(optimizer)
     content["state"] = {}

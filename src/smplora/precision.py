@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PATIENCE = 30  # skipped steps in a row that take the scale from 2^16 to 2^-14: there is nothing left to scale away
 
 
@@ -19,8 +19,8 @@ class LossScaler(torch.amp.GradScaler):
     In order: ``scale(loss).backward()``, ``unscale_(optimizer)``, clip, ``step(optimizer)``, ``update_after(norm)``.
     """
 
-    def __init__(self, device: torch.device, *, enabled: bool) -> None:
-        super().__init__(device.type, enabled=enabled)
+    def __init__(self, device: torch.device, *, enabled: bool, initial: float = 2.0**16) -> None:
+        super().__init__(device.type, init_scale=initial, enabled=enabled)
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)
 
     def update_after(self, gradient_norm: Tensor) -> None:

@@ -24,6 +24,7 @@ from smplora.export import ADAPTER_FILE, KOHYA_FILE, write_adapter
 from smplora.feed import members_first
 from smplora.models import choose_device, load_base
 from smplora.monitor import Monitor, with_intervals
+from smplora.optimizers import check_installed, set_learning_rates
 from smplora.processes import average_gradients, gather, make_accelerator, mean
 from smplora.progress import bar
 from smplora.proxy import ascend, log_membership
@@ -41,6 +42,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
         UserError: anything that the user can mend, before the first step where possible.
         OSError: the run folder cannot be written.
     """
+    check_installed(config.optimizer)
     folder = RunFolder(Path(config.output_dir))
     check_place(folder.path)
     folder.check_resume(config.resume_from_checkpoint)
@@ -125,7 +127,8 @@ def optimise(
     """The loop. Per step: the proxy climbs the gain on a fresh draw of aux members and non-members, then the adapter
     descends its objective on a fresh batch of the training set."""
     model, objective, accelerator = setup.model, setup.objective, setup.accelerator
-    log, began, process = MeanLog(), time.perf_counter(), accelerator.process_index
+    scaler, optimizer = setup.scaler, setup.optimizer
+    log, began, process = MeanLog(scaler.is_enabled()), time.perf_counter(), accelerator.process_index
     setup.adaptation.train(model, True)
     with bar(setup.steps, f"{objective_title(config)}", initial=start, show=progress) as display:
         for step in range(start, setup.steps):
@@ -153,15 +156,17 @@ def optimise(
                     else torch.zeros_like(losses)
                 )
                 loss = objective(losses * weights, log_member).mean()
-                (loss / config.gradient_accumulation_steps).backward()
+                scaler.scale(loss / config.gradient_accumulation_steps).backward()
                 log.add(loss=loss, adaptation_loss=losses.mean())
             average_gradients(accelerator, setup.parameters)
+            scaler.unscale_(optimizer)
             grad_norm = nn.utils.clip_grad_norm_(setup.parameters, config.max_grad_norm)
-            factor = setup.learning_rate_factor(step)
-            for group, rate in zip(setup.optimizer.param_groups, setup.learning_rates, strict=True):
-                group["lr"] = rate * factor
-            setup.optimizer.step()
-            setup.optimizer.zero_grad(set_to_none=True)
+            learning_rate = set_learning_rates(optimizer, setup.learning_rate_factor(step))
+            scaler.step(optimizer)
+            scaler.update_after(grad_norm)
+            optimizer.zero_grad(set_to_none=True)
+            if setup.ema:
+                setup.ema.step(setup.parameters)
             log.add(grad_norm=grad_norm)
             display.update()
 
@@ -170,9 +175,11 @@ def optimise(
             seen_aside = monitor.after_step(done)
             saving = done % config.checkpointing_steps == 0 or done == setup.steps
             if saving or done % config.logging_steps == 0:
-                row = log.row(done, config.learning_rate * factor, time.perf_counter() - began, accelerator)
-                if row["loss"] is None or row["grad_norm"] is None:
-                    raise not_a_number(folder, done)
+                row = log.row(done, learning_rate, time.perf_counter() - began, accelerator)
+                if scaler.is_enabled():
+                    row["loss_scale"] = scaler.get_scale()
+                if blew_up(row, setup, saving):
+                    raise not_a_number(folder, done, config)
                 accelerator.log({k: v for k, v in row.items() if v is not None}, step=done)
                 display.set_postfix(postfix(row) | seen_aside, refresh=False)
                 if accelerator.is_main_process:
@@ -198,23 +205,26 @@ def snr_weights(model: LatentDiffusion, timesteps: Tensor, gamma: float | None) 
 
 
 class MeanLog:
-    """Means of scalars since the last line, summed on the device."""
+    """Means of scalars since the last line, summed on the device; with ``only_finite`` of those that are finite."""
 
     NAMES = ("loss", "adaptation_loss", "mi_gain", "proxy_accuracy", "grad_norm")
 
-    def __init__(self) -> None:
-        self.sums: dict[str, tuple[Tensor, int]] = {}
+    def __init__(self, only_finite: bool) -> None:
+        self.only_finite = only_finite
+        self.sums: dict[str, tuple[Tensor, Tensor]] = {}
 
     def add(self, **values: Tensor) -> None:
         """Remember a value of each name; no transfer to the host."""
         for name, value in values.items():
-            total, count = self.sums.get(name, (torch.zeros_like(value), 0))
-            self.sums[name] = total + value.detach(), count + 1
+            zero = torch.zeros_like(value)
+            total, count = self.sums.get(name, (zero, zero))
+            counted = value.isfinite() | (not self.only_finite)
+            self.sums[name] = total + torch.where(counted, value.detach(), zero), count + counted
 
     def row(self, step: int, learning_rate: float, elapsed_s: float, accelerator: Accelerator) -> dict[str, Any]:
         """One line of metrics.jsonl, over all processes; the sums start anew. What is not a finite number is None."""
-        values = torch.stack([(total / count).double() for total, count in self.sums.values()])
-        means = dict(zip(self.sums, mean(accelerator, values).tolist(), strict=True))
+        totals, counts = mean(accelerator, torch.stack([torch.stack(pair) for pair in self.sums.values()], 1))
+        means = dict(zip(self.sums, (totals / counts).tolist(), strict=True))
         self.sums = {}
         finite = {
             name: means[name] if name in means and abs(means[name]) < float("inf") else None for name in self.NAMES
@@ -233,10 +243,19 @@ def postfix(row: dict[str, Any]) -> dict[str, str]:
     return {title: f"{row[name]:.3f}" for title, name in shown.items() if row[name] is not None}
 
 
-def not_a_number(folder: RunFolder, step: int) -> TrainingError:
+def blew_up(row: dict[str, Any], setup: Setup, saving: bool) -> bool:
+    """Whether to stop: a loss or gradient that is not finite. fp16 skips such steps, so there it takes steps skipped
+    without end, or a checkpoint to be written after a line without any finite loss."""
+    if setup.scaler.is_enabled():
+        return setup.scaler.hopeless(setup.steps) or (saving and row["loss"] is None)
+    return row["loss"] is None or row["grad_norm"] is None
+
+
+def not_a_number(folder: RunFolder, step: int, config: TrainConfig) -> TrainingError:
     """The error of a run that blew up."""
     last = folder.steps()
     kept = f"checkpoint-{last[-1]} is the last good one" if last else "no checkpoint was written"
     return TrainingError(
-        f"the loss is not a number by step {step}; {kept}. Lower --learning_rate or --mi_lambda in a new --output_dir"
+        f"the loss is not a number by step {step}; {kept}. Lower --learning_rate or --mi_lambda"
+        f"{', or take --mixed_precision bf16' * (config.mixed_precision == 'fp16')} in a new --output_dir"
     )

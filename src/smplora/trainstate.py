@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from smplora.adapt import ADAPTATIONS
@@ -18,10 +18,13 @@ from smplora.config import TrainConfig
 from smplora.contracts import Objective
 from smplora.data import encode, open_source
 from smplora.diffusion import LatentDiffusion
+from smplora.ema import averaged, ema_tensors, load_ema_tensors
 from smplora.errors import CheckpointError
 from smplora.export import Facts, LoraSettings, adapter_bytes, kohya_bytes, public_name
 from smplora.feed import Feed
 from smplora.objectives import OBJECTIVES
+from smplora.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
+from smplora.precision import DTYPES, LossScaler
 from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel
 from smplora.registry import load
 from smplora.run import Checkpoint, RunFolder
@@ -39,7 +42,8 @@ class Setup:
     adaptation: LoRAAdaptation
     parameters: list[nn.Parameter]
     optimizer: Any
-    learning_rates: list[float]  # of the optimizer's groups
+    scaler: LossScaler
+    ema: EMAModel | None
     learning_rate_factor: Callable[[int], float]  # of the step, so that it needs no state
     objective: Objective
     proxy: nn.Module
@@ -50,7 +54,13 @@ class Setup:
 
     def autocast(self) -> torch.autocast:
         """The precision of the base model's forward passes."""
-        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.mixed_precision == "bf16")
+        kind = DTYPES.get(self.mixed_precision)
+        return torch.autocast(self.model.device.type, kind, enabled=kind is not None)
+
+    def published(self) -> dict[str, Tensor]:
+        """The adapter as it is handed out: its moving average, if there is one."""
+        with averaged(self.ema, self.parameters):
+            return {name: tensor.clone() for name, tensor in self.adaptation.state_dict(self.model).items()}
 
     def checkpoint(self, step: int) -> Checkpoint:
         """The state after ``step`` steps."""
@@ -62,6 +72,10 @@ class Setup:
             "adapter_state": self.adaptation.state_dict(self.model),
             "optimizer": optimizer_tensors(self.optimizer),
         }
+        if self.ema:
+            state["ema"] = ema_tensors(self.ema)
+        if self.scaler.is_enabled():
+            state["scaler"] = self.scaler.tensors()
         if self.objective.uses_proxy:
             proxy = {name: t.detach().cpu().contiguous() for name, t in self.proxy.state_dict().items()}
             state |= {"proxy": proxy, "proxy_optimizer": optimizer_tensors(self.proxy_optimizer)}
@@ -74,6 +88,10 @@ class Setup:
             raise KeyError(f"it lacks {', '.join(sorted(missing))}")
         self.adaptation.load_state_dict(self.model, tensors["adapter_state"])
         load_optimizer_tensors(self.optimizer, tensors["optimizer"])
+        if self.ema:
+            load_ema_tensors(self.ema, tensors["ema"])
+        if self.scaler.is_enabled():
+            self.scaler.load_tensors(tensors["scaler"])
         if self.objective.uses_proxy:
             self.proxy.load_state_dict(tensors["proxy"])
             load_optimizer_tensors(self.proxy_optimizer, tensors["proxy_optimizer"])
@@ -93,7 +111,7 @@ def restore(setup: Setup, checkpoint: Checkpoint, folder: RunFolder) -> None:
         )
     try:
         setup.restore(checkpoint.tensors)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (LookupError, RuntimeError, ValueError) as error:
         name = folder.checkpoints / f"checkpoint-{checkpoint.step}"
         reason = error.args[0] if error.args else error
         raise CheckpointError(f"{name} is damaged ({reason}); delete it to resume from the one before") from error
@@ -106,21 +124,20 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
         ConfigError: text settings that the model does not have.
     """
     model.text = configured(model.text, config.clip_skip, config.max_token_length)
-    if config.mixed_precision == "bf16":
-        model.denoiser.to(torch.bfloat16)  # frozen weights only: the adapter, attached below, is fp32
+    torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
+    if config.mixed_precision in DTYPES:
+        kind = DTYPES[config.mixed_precision]  # frozen weights only: the adapter, attached below, is fp32
+        model.denoiser.to(kind)
         for encoder in model.text.encoders.values() if config.train_text_encoder else ():
-            encoder.to(torch.bfloat16)
+            encoder.to(kind)
+        # the VAE stays fp32: it encodes each image once, and SDXL's overflows in fp16
     if config.gradient_checkpointing:
         model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
     torch.manual_seed(stream_seed(config.seed, "initialisation"))
     adaptation = load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config)
     trained = adaptation.attach(model)
     rates = {name: config.learning_rate if name == "unet" else config.text_encoder_lr for name in trained}
-    optimizer = torch.optim.AdamW(
-        [{"params": parameters, "lr": rates[name]} for name, parameters in trained.items()],
-        weight_decay=config.adam_weight_decay,
-        fused=True,
-    )
+    parameters = [p for of_component in trained.values() for p in of_component]
     resolution = config.resolution or model.resolution
     source = open_source(config)
     with accelerator.main_process_first():
@@ -137,20 +154,16 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
     proxy_optimizer = torch.optim.Adam(
         proxy.parameters(), lr=config.proxy_learning_rate, weight_decay=WEIGHT_DECAY, fused=True
     )
-    schedule = get_scheduler(
-        config.lr_scheduler,
-        optimizer,
-        num_warmup_steps=config.lr_warmup_steps,
-        num_training_steps=config.max_train_steps,
-    )
+    steps = config.max_train_steps or 0
     return Setup(
         accelerator=accelerator,
         model=model,
         adaptation=adaptation,
-        parameters=[p for parameters in trained.values() for p in parameters],
-        optimizer=optimizer,
-        learning_rates=list(rates.values()),
-        learning_rate_factor=schedule.lr_lambdas[0],
+        parameters=parameters,
+        optimizer=make_optimizer(config, [(trained[name], rate) for name, rate in rates.items()]),
+        scaler=LossScaler(model.device, enabled=config.mixed_precision == "fp16"),
+        ema=EMAModel(parameters, decay=config.ema_decay, foreach=True) if config.use_ema else None,
+        learning_rate_factor=learning_rate_factor(config, steps),
         objective=load(OBJECTIVES, config.objective, "objective").from_config(config),
         proxy=proxy,
         proxy_optimizer=proxy_optimizer,
@@ -164,8 +177,9 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
             num_train_timesteps=model.num_train_timesteps,
             process=accelerator.process_index,
             processes=accelerator.num_processes,
+            noise_offset=config.noise_offset,
         ),
-        steps=config.max_train_steps or 0,
+        steps=steps,
         mixed_precision=config.mixed_precision,
     )
 
@@ -194,22 +208,4 @@ def _published(config: TrainConfig, setup: Setup) -> tuple[dict[str, Tensor], di
         public_name(config.pretrained_model_name_or_path),
         unet_config.layers_per_block,
     )
-    return method.state_dict(model), components, facts
-
-
-def optimizer_tensors(optimizer: Any) -> dict[str, Tensor]:
-    """Adam's moments and counters, flat, for safetensors."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{i}.{name}": value.detach().cpu().contiguous() for i, entry in state.items() for name, value in entry.items()
-    }
-
-
-def load_optimizer_tensors(optimizer: Any, tensors: dict[str, Tensor]) -> None:
-    """The inverse of ``optimizer_tensors``."""
-    content = optimizer.state_dict()
-    content["state"] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        content["state"].setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict(content)
+    return setup.published(), components, facts

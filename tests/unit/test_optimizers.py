@@ -11,6 +11,8 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from smplora import optimizers
+from smplora.cli import main
 from smplora.config.optimization import OptimizationOptions
 from smplora.ema import averaged, ema_tensors, load_ema_tensors
 from smplora.optimizers import (
@@ -136,6 +138,28 @@ def test_schedules(name: Any, expected: Any) -> None:
     )
     factor = learning_rate_factor(options, steps=10)
     assert [factor(s) for s in range(10)] == pytest.approx([expected(s) for s in range(10)])
+
+
+@pytest.mark.parametrize(("name", "extra"), [("adamw8bit", "bitsandbytes"), ("prodigy", "prodigy")])
+def test_a_missing_library_is_one_line(
+    name: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any
+) -> None:
+    monkeypatch.setattr(optimizers, "find_spec", lambda module: None)
+    (tmp_path / "images").mkdir()
+    given = ["--optimizer", name, "--learning_rate", "1", "--output_dir", str(tmp_path / "run")]
+    assert main(["train", "--train_data_dir", str(tmp_path / "images"), *given]) == 2
+    assert f"pip install smplora[{extra}]" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_prodigy_with_a_rate_for_adam_is_refused(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--train_data_dir", str(tmp_path), "--optimizer", "prodigy", "--ema_decay", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "--learning_rate got 0.0001; --optimizer prodigy finds the rate itself" in said
+    assert "--ema_decay got 1.0; allowed: 0 or more, below 1" in said
+    given = ["--optimizer", "prodigy", "--learning_rate", "1", "--train_text_encoder", "true"]
+    assert main(["train", "--train_data_dir", str(tmp_path), *given]) == 2
+    assert "give --text_encoder_lr 1, as --learning_rate" in capsys.readouterr().err
 
 
 def test_the_average_is_the_closed_form_and_is_put_back() -> None:

@@ -6,6 +6,7 @@ its values, so that the user hears of all of it at once. Nothing here imports an
 
 from smplora.config.audit import AuditConfig, EvaluateConfig, ReportConfig, SubjectOptions
 from smplora.config.data import BUNDLED_MODEL, DataOptions, ModelOptions, SplitConfig, SplitOptions
+from smplora.config.optimization import OptimizationOptions
 from smplora.config.quickstart import QuickstartConfig
 from smplora.config.train import TrainConfig
 
@@ -15,6 +16,7 @@ __all__ = [
     "DataOptions",
     "EvaluateConfig",
     "ModelOptions",
+    "OptimizationOptions",
     "QuickstartConfig",
     "ReportConfig",
     "SplitConfig",

@@ -9,12 +9,13 @@ from smplora.adapt import ADAPTATIONS
 from smplora.config.checks import at_least, at_most, if_any, positive
 from smplora.config.data import DataOptions, ModelOptions, SplitOptions, data_problems, model_problems, split_problems
 from smplora.config.monitor import MonitorOptions, monitor_problems
+from smplora.config.optimization import OptimizationOptions, optimization_problems
 from smplora.objectives import OBJECTIVES
 from smplora.registry import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(ModelOptions, DataOptions, SplitOptions, MonitorOptions):
+class TrainConfig(ModelOptions, DataOptions, SplitOptions, OptimizationOptions, MonitorOptions):
     """Adapt the base model to the members of a split. Run the same command again to resume."""
 
     output_dir: str = "runs/train"
@@ -59,30 +60,10 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions, MonitorOptions):
     """Layer of the text encoder that is read, counted from the end: 1 is the last, 2 the one before, as kohya's scripts and A1111 count (paper's code: 2). Not for SDXL."""
     max_token_length: Literal[75, 150, 225] = 75
     """Tokens of a caption that are read, in passages of 75 (paper's code: 225)."""
-    train_batch_size: int = 1
-    """Images per step (paper: 1)."""
-    gradient_accumulation_steps: int = 1
-    """Batches per step; the gradient is that of one batch of all of them."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, a third more time."""
-    mixed_precision: Literal["no", "bf16"] = "no"
-    """Precision of the frozen base model; the adapter and the losses stay fp32."""
     num_train_epochs: int = 100
     """Passes over the training set (paper: 400)."""
     max_train_steps: Optional[int] = None
     """Steps in all; overrides num_train_epochs."""
-    learning_rate: float = 1e-4
-    """AdamW learning rate of the adapter (paper: 1e-4)."""
-    lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
-    """How the learning rate goes on (paper: constant)."""
-    lr_warmup_steps: int = 0
-    """Steps in which the learning rate rises from 0; for all schedules but 'constant'."""
-    snr_gamma: Optional[float] = None
-    """Weight the adaptation loss by min-SNR-gamma; 5 is the recommended value. Default: no weighting (paper)."""
-    adam_weight_decay: float = 1e-2
-    """Decoupled weight decay of the adapter."""
-    max_grad_norm: float = 1.0
-    """The adapter's gradient is clipped to this L2 norm."""
     seed: int = 0
     """Seed of everything but the split."""
     save_precision: Literal["float", "fp16", "bf16"] = "float"
@@ -103,8 +84,6 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions, MonitorOptions):
         at_least_one = (
             "rank",
             "proxy_steps",
-            "train_batch_size",
-            "gradient_accumulation_steps",
             "num_train_epochs",
             "max_train_steps",
             "logging_steps",
@@ -119,8 +98,18 @@ class TrainConfig(ModelOptions, DataOptions, SplitOptions, MonitorOptions):
             *if_any(unknown(ADAPTATIONS, self.adaptation, "adaptation")),
             *at_least(self, ("resolution",), 8),
             *at_least(self, (*at_least_one, "checkpointing_steps", "checkpoints_total_limit"), 1),
-            *positive(self, ("learning_rate", "proxy_learning_rate", "text_encoder_lr")),
-            *positive(self, ("max_grad_norm", "smp_delta", "lora_alpha", "snr_gamma")),
-            *at_least(self, ("mi_lambda", "adam_weight_decay", "lr_warmup_steps", "lora_dropout", "seed"), 0),
+            *positive(self, ("proxy_learning_rate", "text_encoder_lr", "smp_delta", "lora_alpha")),
+            *at_least(self, ("mi_lambda", "lora_dropout", "seed"), 0),
             *at_most(self, ("lora_dropout",), 0.95),
+            *optimization_problems(self),
+            *self._one_rate(),
+        ]
+
+    def _one_rate(self) -> list[str]:
+        same = self.text_encoder_lr == self.learning_rate
+        if self.optimizer != "prodigy" or not self.train_text_encoder or same:
+            return []
+        return [
+            f"--text_encoder_lr got {self.text_encoder_lr:g}; --optimizer prodigy has one rate for everything: give "
+            f"--text_encoder_lr {self.learning_rate:g}, as --learning_rate"
         ]
