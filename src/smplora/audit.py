@@ -15,6 +15,7 @@ import numpy as np
 
 from smplora.attacks import ATTACKS
 from smplora.attacks.loss import timestep_grid
+from smplora.cache import open_cache
 from smplora.config import AuditConfig
 from smplora.contracts import Attack, Floats
 from smplora.files import write_atomically, write_json
@@ -39,7 +40,12 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     began = time.perf_counter()
     folder = result_folder(config.adapter, config.output_dir, "audit")
     loaded = load_subject(
-        config.adapter or "", config.train_data_dir, config.device, config.split_manifest, config.dataset_name
+        config.adapter or "",
+        config.train_data_dir,
+        config.device,
+        config.split_manifest,
+        config.dataset_name,
+        open_cache(config),
     )
     attacks = {name: load(ATTACKS, name, "attacks").from_config(config) for name in config.attacks}
     sizes = loaded.split.sizes

@@ -56,6 +56,7 @@ VERBS = {
         "smplora.report:report",
         "smplora report --runs '[runs/lora, runs/smp_lora]' --output report.html",
     ),
+    "cache": Verb(config.CacheConfig, "smplora.cache:cache", "smplora cache --clear"),
 }
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from smplora.attacks.loss import loss_vector
+from smplora.cache import open_cache
 from smplora.config import EvaluateConfig
 from smplora.data import Sample, load_pixels
 from smplora.errors import DataError
@@ -39,7 +40,12 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
     began = time.perf_counter()
     folder = result_folder(config.adapter, config.output_dir, "quality")
     loaded = load_subject(
-        config.adapter or "", config.train_data_dir, config.device, config.split_manifest, config.dataset_name
+        config.adapter or "",
+        config.train_data_dir,
+        config.device,
+        config.split_manifest,
+        config.dataset_name,
+        open_cache(config),
     )
     reference = loaded.split.cells["reference"]
     if not reference:

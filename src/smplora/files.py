@@ -11,8 +11,10 @@ from typing import Any
 UNFINISHED = ".smplora-"  # how the names of files begin that a kill left half-written
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes, *, flush: bool = True) -> None:
     """Write ``content`` to ``path`` through a temporary file in the same folder, flushed to disk, then renamed.
+
+    Without ``flush`` a power failure, not a kill, may leave an empty file: for what is checked on reading.
 
     Raises:
         OSError: no space, no permission, no such folder; nothing is left behind.
@@ -23,7 +25,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

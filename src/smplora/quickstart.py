@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from smplora.audit import audit, audit_settings
-from smplora.config import AuditConfig, DataOptions, EvaluateConfig, QuickstartConfig, TrainConfig
+from smplora.config import AuditConfig, CacheOptions, DataOptions, EvaluateConfig, QuickstartConfig, TrainConfig
 from smplora.data import open_source, read_samples
 from smplora.errors import TrainingError
 from smplora.evaluate import evaluate, evaluation_settings
@@ -62,7 +62,7 @@ def quickstart(config: QuickstartConfig) -> Path:
     choose_device(config.device)
     load_base(config, torch.device("cpu"))
     open_folder(root, config)
-    images = {f.name: getattr(config, f.name) for f in fields(DataOptions)}
+    images = shared(config, DataOptions)
     if not (config.train_data_dir or config.dataset_name):
         images["train_data_dir"] = str(write_private_digits(root / "images"))
     write_split(split, root)
@@ -107,6 +107,11 @@ def _sealed_or_new(config: QuickstartConfig, root: Path) -> Split:
     return read_split(sealed, samples) if sealed.exists() else make_split(samples, config)
 
 
+def shared(config: QuickstartConfig, options: type) -> dict[str, Any]:
+    """The values of options that the quickstart has in common with other commands."""
+    return {f.name: getattr(config, f.name) for f in fields(options)}
+
+
 def training(config: QuickstartConfig, objective: str, images: dict[str, Any], root: Path) -> TrainConfig:
     """The options of one of the runs: one configuration for all, but for objective and lambda."""
     return TrainConfig(
@@ -117,6 +122,7 @@ def training(config: QuickstartConfig, objective: str, images: dict[str, Any], r
         revision=config.revision,
         device=config.device,
         **images,
+        **shared(config, CacheOptions),
         resolution=config.resolution,
         split_manifest=str(root / MANIFEST),
         output_dir=str(root / objective),
@@ -201,10 +207,9 @@ def latest_step(run: TrainConfig) -> int:
 
 def measure(folder: Path, config: QuickstartConfig) -> Measured:
     """Audit and evaluate one adapter, unless that was done: for this very adapter, split and settings."""
-    auditing = AuditConfig(adapter=str(folder), noise_pairs=NOISE_PAIRS, seed=config.seed, device=config.device)
-    evaluating = EvaluateConfig(
-        adapter=str(folder), num_images=config.num_images, seed=config.seed, device=config.device
-    )
+    common = {"adapter": str(folder), "seed": config.seed, "device": config.device, **shared(config, CacheOptions)}
+    auditing = AuditConfig(**common, noise_pairs=NOISE_PAIRS)
+    evaluating = EvaluateConfig(**common, num_images=config.num_images)
     sha256 = file_sha256(folder / ADAPTER_FILE)
     seal = read_json(Path(config.output_dir) / MANIFEST)["seal"]
     content = _read(folder / "audit" / "audit.json")

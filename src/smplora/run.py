@@ -52,7 +52,7 @@ PRINTED_LIBRARIES = (
 )
 # options that do not change what is computed, so that they may differ when a run is resumed
 FREE_OPTIONS = {"json", "device", "resume_from_checkpoint", "checkpoints_total_limit", "workers"} | {
-    f.name for f in fields(MonitorOptions)
+    f.name for options in (CacheOptions, MonitorOptions) for f in fields(options)
 }
 
 Options = TypeVar("Options")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from smplora.adapt import ADAPTATIONS
+from smplora.cache import Cache
 from smplora.config import TrainConfig
 from smplora.contracts import Batch
 from smplora.data import ImageSource, encode, open_source, read_samples
@@ -86,10 +87,11 @@ class Loaded:
     source: ImageSource
     resolution: int
     adapter_sha256: str
+    cache: Cache | None = None
 
     def encode(self, cell: str, largest: int | None = None) -> Batch:
         """Latents and embeddings of the cell, or of its first ``largest`` images (their order is random)."""
-        return encode(self.model, self.source, self.split.cells[cell][:largest], self.resolution)
+        return encode(self.model, self.source, self.split.cells[cell][:largest], self.resolution, self.cache)
 
 
 def load_subject(
@@ -98,6 +100,7 @@ def load_subject(
     device: str,
     split_manifest: str | None = None,
     dataset_name: str | None = None,
+    cache: Cache | None = None,
 ) -> Loaded:
     """Load what ``--adapter`` names, with the split of its run or of ``split_manifest``.
 
@@ -126,7 +129,7 @@ def load_subject(
         raise CheckpointError(
             f"--adapter: {subject.folder / ADAPTER_FILE} does not fit {config.pretrained_model_name_or_path}: {error}"
         ) from error
-    return Loaded(subject, model, split, source, config.resolution or model.resolution, file.sha256)
+    return Loaded(subject, model, split, source, config.resolution or model.resolution, file.sha256, cache)
 
 
 def _with_same_members(trained: Split, given: Split, name: str) -> Split:

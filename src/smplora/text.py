@@ -22,6 +22,16 @@ class TextConditioning(Protocol):
     """Captions -> what the denoiser is told, one row per caption, under the names that ``predict`` takes."""
 
     @property
+    def chunks(self) -> int:
+        """Passages of 75 tokens that are read."""
+        ...
+
+    @property
+    def clip_skip(self) -> int:
+        """Which layer is read, from the end."""
+        ...
+
+    @property
     def encoders(self) -> dict[str, Any]:
         """The text encoders, under diffusers' names of pipeline components."""
         ...

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from smplora.adapt import ADAPTATIONS
 from smplora.adapt.lora import LoRAAdaptation
 from smplora.batches import join
+from smplora.cache import open_cache
 from smplora.config import TrainConfig
 from smplora.contracts import Objective
 from smplora.data import encode, open_source
@@ -139,10 +140,10 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
     rates = {name: config.learning_rate if name == "unet" else config.text_encoder_lr for name in trained}
     parameters = [p for of_component in trained.values() for p in of_component]
     resolution = config.resolution or model.resolution
-    source = open_source(config)
+    source, cache = open_source(config), open_cache(config)
     with accelerator.main_process_first():
         cells = {
-            cell: encode(model, source, split.cells[cell], resolution)
+            cell: encode(model, source, split.cells[cell], resolution, cache)
             for cell in ("aux_member", "test_member", "aux_nonmember")
         }
     proxy = ProxyAttackModel(

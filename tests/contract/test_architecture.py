@@ -41,6 +41,7 @@ LAYERS = [  # a module may import from its own layer and from those above
     },
     {"attacks.*", "gauge"},
     {
+        "cache",
         "data",
         "data.*",
         "split",

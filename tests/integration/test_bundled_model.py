@@ -87,7 +87,7 @@ def test_encoding_keeps_the_order_and_the_captions(image_folder: Path) -> None:
     model = load_model("tiny", CPU)
     source = open_source(DataOptions(train_data_dir=str(image_folder)))
     samples = read_samples(source)
-    whole = encode(model, source, samples, 32, batch_size=7)
+    whole = encode(model, source, samples, 32)
     one = encode(model, source, samples[13:14], 32)
     assert torch.allclose(whole.mean[13], one.mean[0], atol=1e-5)
     assert torch.allclose(whole.std[13], one.std[0], atol=1e-5)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from smplora.config import DataOptions
 from smplora.data import Sample, open_source, read_image, read_samples
-from smplora.data.pictures import pixels
+from smplora.data.pictures import Framing, frame
 from smplora.errors import DataError
 
 
@@ -126,6 +126,6 @@ def test_pixels_are_the_centre_in_minus_one_to_one(tmp_path: Path) -> None:
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = 255
     Image.fromarray(wide).save(tmp_path / "x.png")
-    x = pixels(read_image(tmp_path / "x.png"), 10)
+    x = frame(read_image(tmp_path / "x.png"), Framing(10, 10))
     assert x.shape == (3, 10, 10)
     assert torch.equal(x, torch.ones_like(x))

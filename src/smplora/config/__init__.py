@@ -5,7 +5,15 @@ its values, so that the user hears of all of it at once. Nothing here imports an
 """
 
 from smplora.config.audit import AuditConfig, EvaluateConfig, ReportConfig, SubjectOptions
-from smplora.config.data import BUNDLED_MODEL, DataOptions, ModelOptions, SplitConfig, SplitOptions
+from smplora.config.data import (
+    BUNDLED_MODEL,
+    CacheConfig,
+    CacheOptions,
+    DataOptions,
+    ModelOptions,
+    SplitConfig,
+    SplitOptions,
+)
 from smplora.config.optimization import OptimizationOptions
 from smplora.config.quickstart import QuickstartConfig
 from smplora.config.train import TrainConfig
@@ -13,6 +21,8 @@ from smplora.config.train import TrainConfig
 __all__ = [
     "BUNDLED_MODEL",
     "AuditConfig",
+    "CacheConfig",
+    "CacheOptions",
     "DataOptions",
     "EvaluateConfig",
     "ModelOptions",

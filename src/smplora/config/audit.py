@@ -7,12 +7,12 @@ from typing import Optional
 
 from smplora.attacks import ATTACKS
 from smplora.config.checks import at_least, at_most, existing_folder, if_any, needed
-from smplora.config.data import TWO_SOURCES
+from smplora.config.data import TWO_SOURCES, CacheOptions
 from smplora.registry import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubjectOptions:
+class SubjectOptions(CacheOptions):
     adapter: Optional[str] = None
     """A run folder of 'smplora train', or one of its checkpoints (RUN/checkpoints/checkpoint-500)."""
     train_data_dir: Optional[str] = None

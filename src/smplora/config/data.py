@@ -48,6 +48,30 @@ class DataOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CacheOptions:
+    cache_latents_to_disk: bool = True
+    """Keep latents and text embeddings, in a folder that only you can read, so that the next command need not compute them again. Whoever can read that folder can decode the images: 'smplora cache --clear' removes it, and what has not been used for 30 days is removed anyway."""
+    cache_dir: Optional[str] = None
+    """Where they are kept. Default: the environment variable SMPLORA_CACHE, or ~/.cache/smplora."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """Say where latents and text embeddings of images are kept, and how large they are. With --clear they are removed."""
+
+    cache_dir: Optional[str] = None
+    """The folder. Default: the environment variable SMPLORA_CACHE, or ~/.cache/smplora."""
+    clear: bool = False
+    """Remove all of them. Nothing else in the folder is touched."""
+    json: bool = False
+    """Print the result as JSON on standard output."""
+
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitOptions:
     split_protocol: Literal["fixed", "coin"] = "fixed"
     """'fixed': cells of given sizes, as in the paper. 'coin': a fair coin per image decides membership, another one aux or test; one-run epsilon bounds need this."""

@@ -6,11 +6,19 @@ from dataclasses import dataclass, field
 from typing import Literal, Optional
 
 from smplora.config.checks import at_least, positive
-from smplora.config.data import DataOptions, ModelOptions, SplitOptions, data_problems, model_problems, split_problems
+from smplora.config.data import (
+    CacheOptions,
+    DataOptions,
+    ModelOptions,
+    SplitOptions,
+    data_problems,
+    model_problems,
+    split_problems,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuickstartConfig(ModelOptions, DataOptions, SplitOptions):
+class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
     """Adapt with LoRA, MP-LoRA and SMP-LoRA, stop LoRA early at two points, attack all five, and put everything on one page. Without --train_data_dir or --dataset_name the private images are the handwritten digits 5 to 9, which the bundled model has never seen."""
 
     output_dir: str = "runs/quickstart"

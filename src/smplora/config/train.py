@@ -7,7 +7,15 @@ from typing import Literal, Optional
 
 from smplora.adapt import ADAPTATIONS
 from smplora.config.checks import at_least, at_most, if_any, positive
-from smplora.config.data import DataOptions, ModelOptions, SplitOptions, data_problems, model_problems, split_problems
+from smplora.config.data import (
+    CacheOptions,
+    DataOptions,
+    ModelOptions,
+    SplitOptions,
+    data_problems,
+    model_problems,
+    split_problems,
+)
 from smplora.config.monitor import MonitorOptions, monitor_problems
 from smplora.config.optimization import OptimizationOptions, optimization_problems
 from smplora.objectives import OBJECTIVES
@@ -15,7 +23,7 @@ from smplora.registry import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(ModelOptions, DataOptions, SplitOptions, OptimizationOptions, MonitorOptions):
+class TrainConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions, OptimizationOptions, MonitorOptions):
     """Adapt the base model to the members of a split. Run the same command again to resume."""
 
     output_dir: str = "runs/train"

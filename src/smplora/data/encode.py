@@ -1,37 +1,123 @@
-"""Images and captions as the model takes them: encoded once."""
+"""Images and captions as the model takes them: encoded once, or taken from the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
+from smplora.cache import Cache
 from smplora.contracts import Batch
-from smplora.data.pictures import load_pixels
+from smplora.data.pictures import Framing, frame
 from smplora.data.pool import Sample
 from smplora.data.source import ImageSource
 from smplora.diffusion import LatentDiffusion
-from smplora.progress import progress
+from smplora.progress import in_threads, progress
+
+PIXELS_AT_ONCE, MOST_IMAGES, CAPTIONS_AT_ONCE = 2**18, 16, 8
+Tensors = dict[str, Tensor]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Latents and embeddings by content.
+
+    Every forward pass has the same number of rows, filled up where there are fewer: floating point sums depend on it,
+    and what an image gives must not depend on which other ones were in the cache.
+    """
+
+    model: LatentDiffusion
+    source: ImageSource
+    cache: Cache | None = None
+
+    def latents(self, wanted: Sequence[tuple[Sample, Framing]]) -> tuple[Tensor, Tensor]:
+        """Scaled posterior (mean, std) of each framed picture, both [n, c, h, w] on the model's device, so that
+        training still samples the posterior. All framings have one size."""
+        at_once = max(1, min(MOST_IMAGES, PIXELS_AT_ONCE // (wanted[0][1].height * wanted[0][1].width)))
+
+        def look(rows: list[int]) -> list[tuple[int, Tensor]]:
+            picture = self.source.read(wanted[rows[0]][0].file)
+            return [(i, frame(picture, wanted[i][1])) for i in rows]
+
+        def compute(missing: list[int]) -> Iterator[tuple[int, Tensors]]:
+            by_picture = [list(rows) for _, rows in groupby(missing, lambda i: wanted[i][0].digest)]
+            looked = in_threads(look, by_picture, "encode images", "image")
+            for part in _parts((seen for several in looked for seen in several), at_once):
+                mean, std = self.model.encode_images(torch.stack(_filled([x for _, x in part], at_once)))
+                yield from ((i, {"mean": mean[k], "std": std[k]}) for k, (i, _) in enumerate(part))
+
+        kind = ("latents", self.model.digest, str(self.model.vae.dtype), self.model.device.type)
+        rows = self._rows([(*kind, sample.digest, repr(framing)) for sample, framing in wanted], compute)
+        return rows["mean"], rows["std"]
+
+    def texts(self, captions: Sequence[str], resolution: int) -> Tensors:
+        """What the denoiser is told, one row per caption, on the model's device: embeddings, or token ids where the
+        text encoder is adapted, which cost nothing and are not cached."""
+        if self.model.text_is_adapted:
+            return self.model.encode_captions(captions, resolution)
+
+        def compute(missing: list[int]) -> Iterator[tuple[int, Tensors]]:
+            starts = range(0, len(missing), CAPTIONS_AT_ONCE)
+            for start in progress(starts, "encode captions", "batch"):
+                part = missing[start : start + CAPTIONS_AT_ONCE]
+                told = self.model.encode_captions(_filled([captions[i] for i in part], CAPTIONS_AT_ONCE), resolution)
+                yield from ((i, {name: rows[k] for name, rows in told.items()}) for k, i in enumerate(part))
+
+        text = self.model.text
+        dtype = str(next(iter(text.encoders.values())).dtype)
+        kind = ("text", self.model.digest, dtype, self.model.device.type, str(text.clip_skip), str(text.chunks))
+        return self._rows([(*kind, str(resolution), caption) for caption in captions], compute)
+
+    def _rows(
+        self,
+        keys: Sequence[tuple[str, ...]],
+        compute: Callable[[list[int]], Iterable[tuple[int, Tensors]]],
+    ) -> Tensors:
+        """One row per key, from the cache or from ``compute`` of the places of those that are not there."""
+        known: dict[int, Tensors] = {}
+        for i, key in enumerate(keys if self.cache else ()):
+            if self.cache and (entry := self.cache.load(*key)):
+                known[i] = entry
+        for i, tensors in compute([i for i in range(len(keys)) if i not in known]):
+            known[i] = {name: row.cpu() for name, row in tensors.items()}
+            if self.cache:
+                self.cache.save(known[i], *keys[i])
+        rows = [known[i] for i in range(len(keys))]
+        return {name: torch.stack([row[name] for row in rows]).to(self.model.device) for name in rows[0]}
 
 
 def encode(
-    model: LatentDiffusion, source: ImageSource, samples: Sequence[Sample], resolution: int, batch_size: int = 16
+    model: LatentDiffusion,
+    source: ImageSource,
+    samples: Sequence[Sample],
+    resolution: int,
+    cache: Cache | None = None,
 ) -> Batch:
-    """Latents as (mean, std), so that training still samples the posterior, and one text embedding per distinct
-    caption; on the model's device. Length ``len(samples)``."""
-    starts = range(0, len(samples), batch_size)
-    parts = [
-        model.encode_images(load_pixels([source.read(s.file) for s in samples[i : i + batch_size]], resolution))
-        for i in progress(starts, "encode images", "batch")
-    ]
+    """Latents of every image and the embedding of its caption, computed once per distinct caption; on the model's
+    device. Length ``len(samples)``."""
+    encoder = Encoder(model, source, cache)
+    mean, std = encoder.latents([(sample, Framing(resolution, resolution)) for sample in samples])
     distinct = list(dict.fromkeys(s.caption for s in samples))
+    texts = encoder.texts(distinct, resolution)
     rows = torch.tensor([distinct.index(s.caption) for s in samples], device=model.device)
-    embedded = [
-        model.encode_captions(distinct[i : i + batch_size], resolution) for i in range(0, len(distinct), batch_size)
-    ]
     return Batch(
-        mean=torch.cat([mean for mean, _ in parts]),
-        std=torch.cat([std for _, std in parts]),
-        conditioning={name: torch.cat([e[name] for e in embedded])[rows] for name in embedded[0]},
+        mean=mean,
+        std=std,
+        conditioning={name: table[rows] for name, table in texts.items()},
         digests=tuple(s.digest for s in samples),
     )
+
+
+def _parts(items: Iterator[tuple[int, Tensor]], size: int) -> Iterator[list[tuple[int, Tensor]]]:
+    while part := list(islice(items, size)):
+        yield part
+
+
+def _filled(items: list[Item], size: int) -> list[Item]:
+    """``items`` with repetitions of the first up to ``size``."""
+    return items + items[:1] * (size - len(items))

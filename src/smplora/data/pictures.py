@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -51,12 +52,27 @@ def pixel_digest(picture: Image.Image) -> str:
     return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
 
 
-def pixels(picture: Image.Image, resolution: int) -> Tensor:
-    """Shorter side resized to ``resolution``, centre crop: [3, resolution, resolution] in [-1, 1]."""
-    fitted = ImageOps.fit(picture, (resolution, resolution), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.asarray(fitted).copy()).permute(2, 0, 1).float() / 127.5 - 1
+@dataclass(frozen=True)
+class Framing:
+    """How a picture becomes the model's input: resized until it covers ``height`` x ``width`` pixels, cropped, perhaps
+    mirrored. ``x`` and ``y`` say where the crop lies in what is too much: 0 left or top, 0.5 the centre, 1 right or
+    bottom."""
+
+    height: int
+    width: int
+    x: float = 0.5
+    y: float = 0.5
+    flipped: bool = False
+
+
+def frame(picture: Image.Image, framing: Framing) -> Tensor:
+    """[3, height, width] in [-1, 1]."""
+    size = (framing.width, framing.height)
+    cropped = ImageOps.fit(picture, size, Image.Resampling.BICUBIC, centering=(framing.x, framing.y))
+    shown = ImageOps.mirror(cropped) if framing.flipped else cropped
+    return torch.from_numpy(np.asarray(shown).copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def load_pixels(pictures: Iterable[Image.Image], resolution: int) -> Tensor:
-    """``pixels`` of several pictures: [n, 3, resolution, resolution]."""
-    return torch.stack([pixels(p, resolution) for p in pictures])
+    """Several pictures, framed in the centre of a square: [n, 3, resolution, resolution] in [-1, 1]."""
+    return torch.stack([frame(p, Framing(resolution, resolution)) for p in pictures])

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 from smplora.config import DataOptions
 from smplora.data.folder import ImageFolder
@@ -14,11 +10,7 @@ from smplora.data.pictures import UnreadableImage, pixel_digest
 from smplora.data.source import ImageSource
 from smplora.data.table import ImageTable
 from smplora.errors import DataError, listing
-from smplora.progress import progress
-
-MOST_THREADS = 8
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from smplora.progress import in_threads
 
 
 @dataclass(frozen=True)
@@ -74,14 +66,3 @@ def read_samples(source: ImageSource) -> list[Sample]:
         advice = f"captions come from {source.where_captions_come_from}" if uncaptioned else "remove or mend them"
         raise DataError(listing(f"{source.title} has images that cannot be used", problems) + f"; {advice}")
     return samples
-
-
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item], title: str, unit: str) -> Iterator[Result]:
-    """``function`` of each item in order, computed ahead by threads: decoding pictures leaves Python's lock."""
-    pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1))
-    try:
-        results = pool.map(function, items)
-        for _ in progress(items, title, unit):
-            yield next(results)
-    finally:
-        pool.shutdown(cancel_futures=True)

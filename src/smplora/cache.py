@@ -1,0 +1,128 @@
+"""Latents and text embeddings kept between commands: private, keyed by content, checked on reuse, easy to remove.
+
+Latents can be decoded into the images that they were made of. They lie in the user's own cache folder, readable by the
+user alone, never beside the images, and what has not been used for a month is removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from smplora.config import CacheConfig, CacheOptions
+from smplora.errors import ConfigError
+from smplora.files import write_atomically
+
+FORMAT = "smplora.cache/1"
+FOLDER = "encoded"  # inside the cache folder: all that is written, and all that 'smplora cache clear' removes
+KEPT_S = 30 * 24 * 3600.0
+
+
+class Cache:
+    """Tensors by key on disk. Whatever is damaged or of somebody else is as if it were not there."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder, with mode 0700, and remove what has not been used for a month.
+
+        Raises:
+            ConfigError: the folder cannot be made, or is another user's.
+        """
+        self.folder = folder / FOLDER
+        self.written = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.folder.mkdir(exist_ok=True, mode=0o700)
+            if hasattr(os, "getuid") and self.folder.stat().st_uid != os.getuid():
+                raise PermissionError("it belongs to another user")
+            self.folder.chmod(0o700)
+            self._forget(time.time() - KEPT_S)
+        except OSError as error:
+            raise ConfigError(
+                f"--cache_dir got '{folder}', which cannot be used ({error.strerror or error}); give another folder, "
+                "or --cache_latents_to_disk false"
+            ) from error
+
+    def load(self, *key: str) -> dict[str, Tensor] | None:
+        """The tensors that were saved under ``key``, or None."""
+        path = self._path(key)
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                intact = file.metadata() == _header(path.stem, tensors)
+            if intact:
+                os.utime(path)
+                return tensors
+        except (OSError, SafetensorError):
+            pass
+        return None
+
+    def save(self, tensors: Mapping[str, Tensor], *key: str) -> None:
+        """Keep ``tensors`` under ``key``; a full disk is no error."""
+        path = self._path(key)
+        kept = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        try:
+            content = safetensors.torch.save(kept, metadata=_header(path.stem, kept))
+            write_atomically(path, content, flush=False)
+            self.written += 1
+        except OSError:
+            pass
+
+    def _path(self, key: tuple[str, ...]) -> Path:
+        return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.safetensors"
+
+    def _forget(self, before: float) -> None:
+        for entry in os.scandir(self.folder):
+            with suppress(FileNotFoundError):  # another process removed it
+                if entry.stat(follow_symlinks=False).st_mtime < before:
+                    os.unlink(entry)
+
+
+def _header(name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Metadata of an entry: its own name, so that a renamed file is foreign, and a digest of its content."""
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(f"{key} {tensors[key].dtype} {tuple(tensors[key].shape)}\n".encode())
+        digest.update(tensors[key].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return {"format": FORMAT, "name": name, "sha256": digest.hexdigest()}
+
+
+def cache_folder(cache_dir: str | None) -> Path:
+    """``--cache_dir``, or SMPLORA_CACHE, or smplora in the user's cache folder (XDG_CACHE_HOME, else ~/.cache)."""
+    given = cache_dir or os.environ.get("SMPLORA_CACHE")
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smplora"
+
+
+def open_cache(options: CacheOptions) -> Cache | None:
+    """The cache, or None where nothing is to be kept.
+
+    Raises:
+        ConfigError: the folder cannot be used.
+    """
+    return Cache(cache_folder(options.cache_dir)) if options.cache_latents_to_disk else None
+
+
+def cache(config: CacheConfig) -> None:
+    """``smplora cache``: say where the cache is and how large; ``--clear`` removes it."""
+    folder = cache_folder(config.cache_dir) / FOLDER
+    sizes = [e.stat().st_size for e in os.scandir(folder)] if folder.is_dir() else []
+    if config.clear:
+        shutil.rmtree(folder, ignore_errors=not folder.exists())
+    if config.json:
+        print(json.dumps({"folder": str(folder), "entries": len(sizes), "bytes": sum(sizes), "cleared": config.clear}))
+        return
+    done = "removed" if config.clear else "use --clear to remove them"
+    print(f"{folder}: {len(sizes)} latents and text embeddings, {sum(sizes) / 2**20:.1f} MiB; {done}", file=sys.stderr)
