@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from smplora import __version__
-from smplora.config import TrainConfig
+from smplora.config import CacheOptions, TrainConfig
 from smplora.config.monitor import MonitorOptions
 from smplora.errors import CheckpointError, ConfigError, listing
 from smplora.export import ADAPTER_FILE
