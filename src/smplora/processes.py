@@ -6,18 +6,21 @@ that all processes take the same step of the proxy on the whole batch.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 
 
 def make_accelerator(device: torch.device, **options: Any) -> Accelerator:
     """Joins the process group of ``accelerate launch`` or ``torchrun``, if there is one."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and not PartialState._shared_state:
+        atexit.register(lambda: PartialState().destroy_process_group())
     # accelerate fixes device and precision once per process; a notebook trains twice, so both are handled here
     return Accelerator(device_placement=False, cpu=several and device.type == "cpu", **options)
 

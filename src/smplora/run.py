@@ -51,7 +51,7 @@ PRINTED_LIBRARIES = (
     "torchmetrics",
 )
 # options that do not change what is computed, so that they may differ when a run is resumed
-FREE_OPTIONS = {"json", "device", "resume_from_checkpoint", "checkpoints_total_limit", "workers"} | {
+FREE_OPTIONS = {"json", "output_dir", "device", "resume_from_checkpoint", "checkpoints_total_limit", "workers"} | {
     f.name for options in (CacheOptions, MonitorOptions) for f in fields(options)
 }
 
@@ -169,6 +169,20 @@ class RunFolder:
             allowed = ", ".join(have) or "none yet"
             raise CheckpointError(
                 f"--resume_from_checkpoint got '{which}'; allowed: latest, or one of this run: {allowed}"
+            )
+
+    def check_processes(self, now: int) -> None:
+        """See whether the run was started with as many processes: a step would see another batch.
+
+        Raises:
+            CheckpointError: it was not.
+        """
+        steps = self.steps()
+        before = read_json(self.checkpoints / f"checkpoint-{steps[-1]}" / STATE)["num_processes"] if steps else now
+        if before != now:
+            raise CheckpointError(
+                f"'{self.path}' was trained by {before} processes, and now there would be {now}; "
+                f"resume with --num_processes {before}"
             )
 
     def rewind(self, which: str) -> None:

@@ -52,6 +52,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     accelerator = make_accelerator(device, **tracker_options(tracked, folder.path))
     first = accelerator.is_main_process
     progress = progress and first
+    folder.check_processes(accelerator.num_processes)
     model = load_base(config, device)
     config = resolved(config, model, split)
     check_settings(folder.path, config)
@@ -194,7 +195,8 @@ def optimise(
         folder.finish(setup.steps, write_adapter(folder.path / ADAPTER_FILE, packed_adapter(config, setup)))
         monitor.finish()
     accelerator.wait_for_everyone()
-    accelerator.end_training()
+    for tracker in accelerator.trackers:  # end_training would also leave the process group: nobody could train twice
+        tracker.finish()
 
 
 def snr_weights(model: LatentDiffusion, timesteps: Tensor, gamma: float | None) -> Tensor | float:

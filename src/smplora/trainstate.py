@@ -104,12 +104,6 @@ def restore(setup: Setup, checkpoint: Checkpoint, folder: RunFolder) -> None:
     Raises:
         CheckpointError: something is missing from it, or does not fit.
     """
-    here = setup.accelerator.num_processes
-    if checkpoint.num_processes != here:
-        raise CheckpointError(
-            f"'{folder.path}' was trained by {checkpoint.num_processes} processes, and these are {here}: a step would "
-            f"see another batch; resume with --num_processes {checkpoint.num_processes}"
-        )
     try:
         setup.restore(checkpoint.tensors)
     except (LookupError, RuntimeError, ValueError) as error:

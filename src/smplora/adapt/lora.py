@@ -110,5 +110,5 @@ class LoRAAdaptation:
 
 
 def _peft_state(model: LatentDiffusion, component: str) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = get_peft_model_state_dict(model.component(component))
+    state: dict[str, Tensor] = get_peft_model_state_dict(model.component(component), save_embedding_layers=False)
     return state

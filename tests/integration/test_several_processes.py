@@ -1,0 +1,61 @@
+"""Two processes (gloo) train as one with the doubled batch, resume exactly, and refuse another number of processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from conftest import short_config
+from smplora.feed import members_first
+from smplora.train import train
+
+
+def test_two_processes_are_one_with_the_doubled_batch(image_folder: Path, tmp_path: Path) -> None:
+    config = short_config(
+        image_folder,
+        tmp_path / "one",
+        train_batch_size=4,
+        gradient_accumulation_steps=2,
+        train_text_encoder=True,
+        learning_rate=1e-4,
+        proxy_learning_rate=1e-4,
+    )
+    train(config, progress=False)
+    settings = {**asdict(config), "train_batch_size": 2}
+    del settings["output_dir"]
+    script = Path(__file__).with_name("several_processes.py")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*launch, str(script), json.dumps(settings), str(tmp_path)]
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+    last = "checkpoints/checkpoint-6"
+    for name in ("adapter_state", "proxy"):
+        one, two = (load_file(tmp_path / run / last / f"{name}.safetensors") for run in ("one", "two"))
+        assert one.keys() == two.keys()
+        assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-5
+    moved = load_file(tmp_path / "one" / "checkpoints/checkpoint-3/adapter_state.safetensors")
+    assert any(not torch.equal(one_, moved[key]) for key, one_ in load_file(
+        tmp_path / "one" / last / "adapter_state.safetensors").items() if key.startswith("text_encoder"))  # fmt: skip
+    metrics = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("one", "two", "resumed")]
+    losses = [[json.loads(line)["loss"] for line in lines] for lines in metrics]
+    torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), rtol=1e-4, atol=0)
+    assert losses[2] == losses[1]
+    for path in sorted((tmp_path / "two" / last).glob("*.safetensors")):
+        assert (tmp_path / "resumed" / last / path.name).read_bytes() == path.read_bytes(), path.name
+    for process in (0, 1):
+        assert "was trained by 1 processes, and now there would be 2" in (tmp_path / f"refused-{process}").read_text()
+
+
+def test_gathered_shares_are_the_whole_batch_in_its_order() -> None:
+    members, others = torch.arange(6), torch.arange(10, 16)
+    shares = [torch.cat([members[2 * p : 2 * p + 2], others[2 * p : 2 * p + 2]]) for p in range(3)]
+    assert torch.equal(members_first(torch.cat(shares)[:, None], 3)[:, 0], torch.cat([members, others]))
