@@ -9,23 +9,26 @@ from __future__ import annotations
 import io
 import json
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
-from smplora.attacks import ATTACKS
+from smplora.attacks import COUNTS
 from smplora.attacks.loss import timestep_grid
 from smplora.cache import open_cache
 from smplora.config import AuditConfig
-from smplora.contracts import Attack, Floats
+from smplora.contracts import Attack, Floats, Pictures
 from smplora.files import write_atomically, write_json
 from smplora.judgement import conclude, labels, score_arrays, try_attacks
+from smplora.lowpass import load_attacks
 from smplora.progress import bar
-from smplora.registry import load
 from smplora.run import environment, say
 from smplora.split import CELLS
+from smplora.streams import generator
 from smplora.subject import Loaded, load_subject, result_folder
-from smplora.views import GreyBox
+from smplora.views import VIEWS, Memory
 
 FORMAT = "smplora.audit/1"
 ATTACKED = CELLS[:4]
@@ -47,7 +50,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
         config.dataset_name,
         open_cache(config),
     )
-    attacks = {name: load(ATTACKS, name, "attacks").from_config(config) for name in config.attacks}
+    attacks = load_attacks(config.chosen_attacks, config)
     sizes = loaded.split.sizes
     aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))
     tried = try_attacks(attacks, collect_signals(loaded, attacks, config, progress), sizes, config.seed)
@@ -80,21 +83,45 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
 
 def audit_settings(config: AuditConfig) -> dict[str, Any]:
     """The options that decide an audit's numbers."""
-    names = ("attacks", "num_timesteps", "noise_pairs", "error_map_draws", "seed")
-    return {name: getattr(config, name) for name in names}
+    return {
+        "tier": config.tier if config.attacks is None else None,
+        "attacks": config.chosen_attacks,
+        "num_timesteps": config.num_timesteps,
+        **{name: config.count(name) for name in COUNTS[config.tier]},
+        "seed": config.seed,
+    }
 
 
 def collect_signals(
     loaded: Loaded, attacks: dict[str, Attack], config: AuditConfig, progress: bool
 ) -> dict[tuple[str, str], Floats]:
-    """Every attack's signals on every cell: {(attack, cell): [n, ...]}. One view per batch serves all attacks."""
+    """Every attack's signals on every cell: {(attack, cell): [n, ...]}. Each attack gets the view of its access level;
+    the views of one batch share one memory."""
     parts: dict[tuple[str, str], list[Floats]] = {(name, cell): [] for name in attacks for cell in ATTACKED}
-    total = sum(loaded.split.sizes[cell] for cell in ATTACKED)
-    with bar(total, f"audit {loaded.subject.label}", unit="image", show=progress) as display:
+    total = len(attacks) * sum(loaded.split.sizes[cell] for cell in ATTACKED)
+    with bar(total, f"audit {loaded.subject.label}", unit="signal", show=progress) as display:
         for cell in ATTACKED:
+            samples = loaded.split.cells[cell]
+            others = captions_of_others([s.caption for s in samples], config.seed)
+            start = 0
             for batch in loaded.encode(cell).split(config.batch_size):
-                view = GreyBox(loaded.model, batch, config.seed)
+                rows = slice(start, start + len(batch))
+                start += len(batch)
+                pictures = Pictures(
+                    captions=tuple(s.caption for s in samples[rows]),
+                    other_captions=tuple(others[rows]),
+                    load_pixels=partial(loaded.pixels, samples[rows]),
+                )
+                memory: Memory = {}
                 for name, attack in attacks.items():
+                    view = VIEWS[attack.info.access](loaded.model, batch, config.seed, pictures, memory)
                     parts[name, cell].append(attack.signals(view))
-                display.update(len(batch))
+                    display.update(len(batch))
     return {key: np.concatenate(value) for key, value in parts.items()}
+
+
+def captions_of_others(captions: list[str], seed: int) -> list[str]:
+    """For each image the caption of another one: a random cycle through all."""
+    order = torch.randperm(len(captions), generator=generator(seed, "captions of others")).tolist()
+    others = dict(zip(order, [captions[i] for i in order[1:] + order[:1]], strict=True))
+    return [others[i] for i in range(len(captions))]

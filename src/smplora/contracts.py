@@ -6,10 +6,10 @@ A score always means "higher = member".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from smplora.config import AuditConfig
     from smplora.diffusion import LatentDiffusion
 
 Floats = NDArray[np.floating[Any]]
@@ -107,27 +108,114 @@ class Access(Enum):
     WHITE_BOX = "white box"  # sees weights and gradients
 
 
-class GreyBoxView(Protocol):
-    """A batch under attack, seen through the denoiser's predictions. Repeated questions are answered from memory, so
-    that attacks share their work without knowing each other."""
+@dataclass(frozen=True)
+class Pictures:
+    """What an attacker holds of the samples themselves, model or no model; one entry per row of a batch."""
+
+    captions: tuple[str, ...]  # as in training
+    other_captions: tuple[str, ...]  # each that of another image of the same cell: for controls
+    load_pixels: Callable[[], Tensor]  # [b, 3, H, W] in [-1, 1], prepared as in training
+
+
+class BlackBoxView(Protocol):
+    """A batch under attack, seen through what a service offers: images for captions, variations of images. Repeated
+    questions are answered from memory, so that attacks share their work without knowing each other. Randomness is a
+    function of (audit seed, sample digest, name of the draw): the same for members and non-members, whatever the batch
+    size."""
+
+    captions: tuple[str, ...]
+    other_captions: tuple[str, ...]
+
+    @property
+    def pixels(self) -> Tensor:
+        """The batch's images, [b, 3, H, W] in [-1, 1]."""
+        ...
+
+    def generate(self, draw: str, *, num_inference_steps: int, guidance_scale: float) -> Tensor:
+        """The adapted model's image for each sample's caption: [b, 3, H, W] in [0, 1]."""
+        ...
+
+    def vary(self, draw: str, *, strength: float, steps: int) -> Tensor:
+        """The adapted model's variation of each image, noised to ``strength`` (a share of the schedule) and denoised
+        with its caption in ``steps`` deterministic DDIM steps: [b, 3, H, W] in [0, 1]."""
+        ...
+
+
+class GreyBoxView(BlackBoxView, Protocol):
+    """Adds the denoiser's answers, of the adapted and of the base model, and the public VAE."""
 
     batch: Batch
     num_train_timesteps: int
+    alphas_cumprod: Tensor  # [T]
 
-    def error_maps(self, draw: str, timesteps: int | None, *, adapted: bool = True) -> Tensor:
-        """Squared errors [b, c, h, w] of the adapted or the base model.
-
-        The noise is a function of (audit seed, sample digest, ``draw``): the same for members and non-members, for
-        base and adapted model, whatever the batch size.
+    def predict(
+        self, latents: Tensor, timestep: int, *, adapted: bool = True, captions: Sequence[str] | None = None
+    ) -> Tensor:
+        """The predicted noise at the given (noised) latents: [b, c, h, w] -> [b, c, h, w] fp32 on the CPU; answers of
+        models with v-prediction are converted.
 
         Args:
-            draw: names the noise; ``-name`` is the negative of ``name`` (antithetic).
+            captions: others than the samples' own; "" for every sample is the unconditional answer.
+        """
+        ...
+
+    def noise(self, draw: str) -> Tensor:
+        """The named standard normal noise [b, c, h, w]; "-name" is the negative of "name" (antithetic)."""
+        ...
+
+    def error_maps(
+        self,
+        draw: str,
+        timesteps: int | None,
+        *,
+        adapted: bool = True,
+        captions: Sequence[str] | None = None,
+        latents: Tensor | None = None,
+    ) -> Tensor:
+        """Squared errors [b, c, h, w] of the adapted or the base model at ``noise(draw)``.
+
+        Args:
             timesteps: one timestep for all samples, or None: a random one per sample, drawn like the noise.
+            captions: see ``predict``.
+            latents: clean latents others than the samples' own, such as those of an edited image.
         """
         ...
 
     def timesteps_of(self, draw: str) -> Tensor:
         """The random timesteps [b] that ``error_maps(draw, None)`` uses."""
+        ...
+
+    def difference(self, one: Tensor, other: Tensor) -> Tensor:
+        """What attacks measure distances by: ``one - other``, unless an add-on filters it (lowpass.py)."""
+        ...
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Images [b, 3, H, W] in [-1, 1] -> clean latents [b, c, h, w], the posterior's mode."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Clean latents -> images [b, 3, H, W] in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Of each sample's loss at K draws, with respect to P weights."""
+
+    norms: Tensor  # [b, K, P], of each draw's gradient
+    norms_of_mean: Tensor  # [b, P], of the mean over draws
+    along_update: Tensor  # [b, K, P'], inner products with what the adapter added to each of P' layers' weight
+
+
+class WhiteBoxView(GreyBoxView, Protocol):
+    """Adds gradients."""
+
+    def gradients(self, draws: Sequence[str], timesteps: Sequence[int], of: str) -> Gradients:
+        """Of the adaptation loss at ``noise(draws[k])``, ``timesteps[k]``.
+
+        Args:
+            of: "adapter" (the low-rank tensors) or "base" (the weights of the adapted layers, adapter on).
+        """
         ...
 
 
@@ -154,12 +242,19 @@ class Scorer(Protocol):
 
 
 class Attack(Protocol):
-    """Looks at samples through a view; its scorer learns on aux what members look like. One file in ``attacks/``."""
+    """Looks at samples through a view; its scorer learns on aux what members look like. One file in ``attacks/``, each
+    a subclass of this."""
 
     info: AttackInfo
 
-    def signals(self, view: GreyBoxView) -> Floats:
-        """What the attack measures on the view's batch: [b, ...], independent of the batch's other samples."""
+    @classmethod
+    def from_config(cls, config: AuditConfig) -> Self:
+        """With the audit's options; here, without any."""
+        return cls()
+
+    def signals(self, view: Any) -> Floats:
+        """What the attack measures on the batch of the view that its access level gives it: [b, ...], each sample
+        independent of the others."""
         ...
 
     def scorer(self, seed: int) -> Scorer:
@@ -171,4 +266,4 @@ class Attack(Protocol):
     ) -> dict[str, Any] | None:
         """The number that the attack's authors would report, with a ``label`` that says how it was chosen; None where
         that is the number of the common protocol."""
-        ...
+        return None

@@ -127,6 +127,13 @@ class LatentDiffusion:
             return abar.sqrt() * draw.noise - (1 - abar).sqrt() * latents
         return draw.noise
 
+    def predicted_noise(self, prediction: Tensor, noised: Tensor, timesteps: Tensor) -> Tensor:
+        """eps of a prediction: itself, or sqrt(abar) v + sqrt(1 - abar) z_t for v-prediction. [b, c, h, w]."""
+        if self.scheduler.config.prediction_type == "v_prediction":
+            abar = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+            return abar.sqrt() * prediction + (1 - abar).sqrt() * noised
+        return prediction
+
     def error_maps(self, batch: Batch, draw: Draw) -> Tensor:
         """e(x, y; t, eps) = (target - f(z_t, t, tau(y)))^2 (method.md, notation) -> [b, c, h, w] fp32."""
         latents = batch.mean if draw.posterior is None else batch.mean + batch.std * draw.posterior
@@ -213,7 +220,7 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """[b, c, h, w] -> images [b, 3, H, W] in [0, 1] on the CPU."""
-        latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        """Clean latents [b, c, h, w] -> images [b, 3, H, W] in [0, 1] on the CPU."""
+        latents = (latents.to(self.device) / self.vae.config.scaling_factor).to(self.vae.dtype)
         decoded = torch.cat([self.vae.decode(part).sample for part in latents.split(8)])
         return (decoded.float() / 2 + 0.5).clamp(0, 1).cpu()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from smplora.contracts import Attack, Bools, Floats
-from smplora.metrics import best_threshold
+from smplora.errors import ConfigError
+from smplora.metrics import auc, best_threshold
 
 FOLDS = 5
 
@@ -48,6 +50,62 @@ class Logistic:
         """[n, k] -> [n]."""
         scores: Floats = self.model.decision_function(signals)
         return scores
+
+
+class Mean:
+    """Mean of the signals as they are. Nothing is fitted."""
+
+    def fit(self, signals: Floats, is_member: Bools) -> Mean:
+        """``signals`` [n, ...]."""
+        return self
+
+    def score(self, signals: Floats) -> Floats:
+        """[n, ...] -> [n]."""
+        scores: Floats = signals.reshape(len(signals), -1).mean(1)
+        return scores
+
+
+class BestColumn:
+    """The one signal, such as a timestep, whose AUC on aux is farthest from 0.5; its sign stays (StandardisedMean)."""
+
+    def fit(self, signals: Floats, is_member: Bools) -> BestColumn:
+        """``signals`` [n, k]."""
+        self.column = int(np.argmax([abs(auc(column, is_member) - 0.5) for column in signals.T]))
+        return self
+
+    def score(self, signals: Floats) -> Floats:
+        """[n, k] -> [n]."""
+        return signals[:, self.column]
+
+
+class Boosted:
+    """Gradient-boosted trees (XGBoost): the log-odds of membership. ``settings`` are those of XGBClassifier."""
+
+    def __init__(self, seed: int, **settings: Any) -> None:
+        self.settings = {"random_state": seed % 2**31, "n_jobs": 1, **settings}
+
+    def fit(self, signals: Floats, is_member: Bools) -> Boosted:
+        """``signals`` [n, k].
+
+        Raises:
+            ConfigError: XGBoost is not installed.
+        """
+        self.model: Any = _xgboost().XGBClassifier(**self.settings).fit(signals, is_member)
+        return self
+
+    def score(self, signals: Floats) -> Floats:
+        """[n, k] -> [n]."""
+        scores: Floats = self.model.predict(signals, output_margin=True).astype(np.float64)
+        return scores
+
+
+def _xgboost() -> Any:
+    try:
+        return import_module("xgboost")
+    except ImportError as error:
+        raise ConfigError(
+            "--attacks got one that needs XGBoost: pip install smplora[xgboost], or leave out gsa and clid_vector"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from smplora.adapt import ADAPTATIONS
 from smplora.cache import Cache
 from smplora.config import TrainConfig
 from smplora.contracts import Batch
-from smplora.data import ImageSource, encode, open_source, read_samples
+from smplora.data import ImageSource, Sample, encode, load_pixels, open_source, read_samples
 from smplora.diffusion import LatentDiffusion
 from smplora.errors import CheckpointError, SplitError
 from smplora.export import ADAPTER_FILE
@@ -92,6 +95,10 @@ class Loaded:
     def encode(self, cell: str, largest: int | None = None) -> Batch:
         """Latents and embeddings of the cell, or of its first ``largest`` images (their order is random)."""
         return encode(self.model, self.source, self.split.cells[cell][:largest], self.resolution, self.cache)
+
+    def pixels(self, samples: Sequence[Sample]) -> Tensor:
+        """The images as in training: [n, 3, H, W] in [-1, 1]."""
+        return load_pixels((self.source.read(s.file) for s in samples), self.resolution)
 
 
 def load_subject(

@@ -1,54 +1,234 @@
-"""Views of a model for attackers. The view is the threat model: what it does not offer, the attack cannot use."""
+"""Views of a model for attackers. The view is the threat model: what it does not offer, the attack cannot use.
+
+The views of one batch share one memory: attacks that ask alike share the work, without knowing each other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial
+from hashlib import blake2b
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from smplora.contracts import Batch, Draw
-from smplora.diffusion import LatentDiffusion
-from smplora.streams import generator
+from smplora import ddim
+from smplora.contracts import Access, Batch, Draw, Gradients, Pictures
+from smplora.diffusion import LatentDiffusion, adaptation_loss
+from smplora.errors import ConfigError
+from smplora.gradients import adapted_layers, sample_gradients
+from smplora.streams import generator, stream_seed
+
+Memory = dict[Any, Any]
+ENCODED_AT_ONCE = 8
+GRADIENT_NUMBERS = 2**28  # held at once for the samples' gradients: 1 GiB
 
 
-class GreyBox:
-    """Predictions of the adapted and the base model on one batch, at named draws (contracts.GreyBoxView).
+class BlackBox:
+    """Images for captions, and variations of images (contracts.BlackBoxView)."""
 
-    Latents are the posterior's mode. Answers are remembered: attacks that ask alike share the work.
-    """
+    def __init__(
+        self,
+        model: LatentDiffusion,
+        batch: Batch,
+        seed: int,
+        pictures: Pictures | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        """``pictures`` may be missing where no attack asks for captions or pixels."""
+        self._model, self._batch, self._seed = model, batch, seed
+        self._memory: Memory = {} if memory is None else memory
+        self._load_pixels = pictures.load_pixels if pictures else None
+        self.captions = pictures.captions if pictures else ()
+        self.other_captions = pictures.other_captions if pictures else ()
 
-    def __init__(self, model: LatentDiffusion, batch: Batch, seed: int) -> None:
-        self._model, self._seed = model, seed
-        self.batch, self.num_train_timesteps = batch, model.num_train_timesteps
-        self._answers: dict[tuple[str, int | None, bool], Tensor] = {}
+    @property
+    def pixels(self) -> Tensor:
+        """See contracts.BlackBoxView."""
+        if self._load_pixels is None:
+            raise TypeError("this view was made without pictures")
+        return self._once("pixels", self._load_pixels)
+
+    def generate(self, draw: str, *, num_inference_steps: int, guidance_scale: float) -> Tensor:
+        """See contracts.BlackBoxView."""
+        return self._once(
+            ("generate", draw, num_inference_steps, guidance_scale),
+            lambda: self._model.generate(
+                self.captions,
+                [stream_seed(self._seed, digest, draw, "generate") for digest in self._batch.digests],
+                resolution=self._resolution,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+            ),
+        )
+
+    def vary(self, draw: str, *, strength: float, steps: int) -> Tensor:
+        """See contracts.BlackBoxView."""
+
+        timestep = int(strength * (self._model.num_train_timesteps - 1))
+
+        def compute() -> Tensor:
+            abar = self._model.alphas_cumprod.cpu()
+            clean = self._batch.mean.cpu()
+            noised = abar[timestep].sqrt() * clean + (1 - abar[timestep]).sqrt() * self._noise(draw)
+            levels = ddim.levels(timestep, 0, steps)
+            return self._model.decode(ddim.walk(lambda z, t: self._predict(z, t), noised, levels, abar))
+
+        return self._once(("vary", draw, strength, steps), compute)
+
+    @property
+    def _resolution(self) -> int:
+        return int(self._batch.mean.shape[-1] * self._model.downsampling)
+
+    def _once(self, key: Any, compute: Callable[[], Tensor]) -> Tensor:
+        if key not in self._memory:
+            self._memory[key] = compute()
+        value: Tensor = self._memory[key]
+        return value
+
+    def _noise(self, draw: str) -> Tensor:
+        name, shape = draw.removeprefix("-"), self._batch.mean.shape[1:]
+        noise = self._once(
+            ("noise", name),
+            lambda: torch.stack(
+                [torch.randn(shape, generator=generator(self._seed, d, name, "noise")) for d in self._batch.digests]
+            ),
+        )
+        return -noise if draw.startswith("-") else noise
+
+    def _predict(
+        self, latents: Tensor, timestep: int, adapted: bool = True, captions: Sequence[str] | None = None
+    ) -> Tensor:
+        t, where = torch.full((len(self._batch),), timestep), self._model.device
+        answer = self._answer(latents, t, adapted, captions).to(where)
+        return self._model.predicted_noise(answer, latents.to(where), t.to(where)).cpu()
 
     @torch.no_grad()
-    def error_maps(self, draw: str, timesteps: int | None, *, adapted: bool = True) -> Tensor:
-        """See contracts.GreyBoxView."""
-        key = (draw, timesteps, adapted)
-        if key not in self._answers:
-            t = self.timesteps_of(draw) if timesteps is None else torch.full((len(self.batch),), timesteps)
-            where = self._model.device
+    def _answer(self, noised: Tensor, timesteps: Tensor, adapted: bool, captions: Sequence[str] | None) -> Tensor:
+        """The denoiser's own answer, [b, c, h, w] fp32 on the CPU. Known again by the content of the question."""
+        content = b"".join(x.cpu().contiguous().numpy().tobytes() for x in (noised, timesteps))
+        told = None if captions is None else tuple(captions)
+        where = self._model.device
+
+        def compute() -> Tensor:
             with base_model(self._model, when=not adapted):
-                self._answers[key] = self._model.error_maps(
-                    self.batch, Draw(t.to(where), self._noise(draw).to(where))
-                ).cpu()
-        return self._answers[key]
+                conditioning = self._batch.conditioning if told is None else self._conditioning(told)
+                return self._model.predict(noised.to(where), timesteps.to(where), conditioning).float().cpu()
+
+        return self._once(("answer", blake2b(content, digest_size=16).digest(), adapted, told), compute)
+
+    def _conditioning(self, captions: tuple[str, ...]) -> dict[str, Tensor]:
+        if not any(captions):
+            return self._model.text.empty(len(captions), self._resolution)
+        return self._model.encode_captions(captions, self._resolution)
+
+
+class GreyBox(BlackBox):
+    """Predictions of the adapted and the base model at named draws or any latents (contracts.GreyBoxView).
+
+    Latents are the posterior's mode.
+    """
+
+    def __init__(self, model: LatentDiffusion, batch: Batch, *others: Any, **named: Any) -> None:
+        super().__init__(model, batch, *others, **named)
+        self.batch, self.num_train_timesteps = batch, model.num_train_timesteps
+        self.alphas_cumprod = model.alphas_cumprod.cpu()
+
+    def predict(
+        self, latents: Tensor, timestep: int, *, adapted: bool = True, captions: Sequence[str] | None = None
+    ) -> Tensor:
+        """See contracts.GreyBoxView."""
+        return self._predict(latents, timestep, adapted, captions)
+
+    def noise(self, draw: str) -> Tensor:
+        """See contracts.GreyBoxView."""
+        return self._noise(draw)
+
+    def error_maps(
+        self,
+        draw: str,
+        timesteps: int | None,
+        *,
+        adapted: bool = True,
+        captions: Sequence[str] | None = None,
+        latents: Tensor | None = None,
+    ) -> Tensor:
+        """See contracts.GreyBoxView."""
+        return self.residuals(draw, timesteps, adapted=adapted, captions=captions, latents=latents).square()
+
+    def residuals(
+        self,
+        draw: str,
+        timesteps: int | None,
+        *,
+        adapted: bool = True,
+        captions: Sequence[str] | None = None,
+        latents: Tensor | None = None,
+    ) -> Tensor:
+        """What ``error_maps`` squares, prediction minus target: [b, c, h, w]."""
+        t = self.timesteps_of(draw) if timesteps is None else torch.full((len(self.batch),), timesteps)
+        where = self._model.device
+        clean = (self.batch.mean if latents is None else latents).to(where)
+        drawn = Draw(t.to(where), self._noise(draw).to(where))
+        answer = self._answer(self._model.add_noise(clean, drawn), t, adapted, captions)
+        return answer - self._model.target(clean, drawn).float().cpu()
 
     def timesteps_of(self, draw: str) -> Tensor:
         """See contracts.GreyBoxView."""
         rngs = (generator(self._seed, digest, draw, "timestep") for digest in self.batch.digests)
         return torch.stack([torch.randint(self.num_train_timesteps, (), generator=rng) for rng in rngs])
 
-    def _noise(self, draw: str) -> Tensor:
-        """Normal noise [b, c, h, w] on the CPU; of "-name" the negative of "name"."""
-        name, shape = draw.removeprefix("-"), self.batch.mean.shape[1:]
-        noise = torch.stack(
-            [torch.randn(shape, generator=generator(self._seed, d, name, "noise")) for d in self.batch.digests]
-        )
-        return -noise if draw.startswith("-") else noise
+    def difference(self, one: Tensor, other: Tensor) -> Tensor:
+        """See contracts.GreyBoxView."""
+        return one - other
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """See contracts.GreyBoxView."""
+        return torch.cat([self._model.encode_images(part)[0].cpu() for part in pixels.split(ENCODED_AT_ONCE)])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """See contracts.GreyBoxView."""
+        return self._model.decode(latents)
+
+
+class WhiteBox(GreyBox):
+    """Adds exact per-sample gradients (contracts.WhiteBoxView)."""
+
+    def gradients(self, draws: Sequence[str], timesteps: Sequence[int], of: str) -> Gradients:
+        """See contracts.WhiteBoxView.
+
+        Raises:
+            ConfigError: the adapter has no low-rank layers.
+        """
+        key = ("gradients", tuple(draws), tuple(timesteps), of)
+        if key not in self._memory:
+            down, up, base = adapted_layers(*(self._model.component(name) for name in self._model.adapted))
+            if not up:
+                raise ConfigError(
+                    "--attacks got one that looks at gradients; the adapter has no low-rank layers for it: leave it out"
+                )
+            layers = base if of == "base" else [*down, *up]
+            weights = sum(layer.weight.numel() for layer in layers)  # type: ignore[operator, misc]
+            rows = max(1, min(len(self.batch), GRADIENT_NUMBERS // weights))
+            parts = []
+            for start in range(0, len(self.batch), rows):
+                part = slice(start, min(start + rows, len(self.batch)))
+                losses = partial(self._losses, part, draws, timesteps)
+                parts.append(sample_gradients(losses, part.stop - start, len(draws), layers, up))
+            self._memory[key] = Gradients(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Gradients)))
+        answer: Gradients = self._memory[key]
+        return answer
+
+    def _losses(self, rows: slice, draws: Sequence[str], timesteps: Sequence[int], k: int) -> Tensor:
+        batch, where = self.batch[rows], self._model.device
+        t = torch.full((len(batch),), timesteps[k], device=where)
+        return adaptation_loss(self._model.error_maps(batch, Draw(t, self._noise(draws[k])[rows].to(where))))
+
+
+VIEWS = {Access.BLACK_BOX: BlackBox, Access.GREY_BOX: GreyBox, Access.WHITE_BOX: WhiteBox}
 
 
 @contextmanager

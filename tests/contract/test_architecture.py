@@ -38,6 +38,10 @@ LAYERS = [  # a module may import from its own layer and from those above
         "optimizers",
         "precision",
         "ema",
+        "ddim",
+        "gradients",
+        "lowpass",
+        "networks",
     },
     {"attacks.*", "gauge"},
     {

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from smplora.attacks import ATTACKS, error_map
+from smplora import networks
+from smplora.attacks import ATTACKS, clid, error_map
 from smplora.config import AuditConfig
 from smplora.contracts import Access, Attack, Batch
 from smplora.diffusion import LatentDiffusion
+from smplora.lowpass import load_attacks
 from smplora.metrics import auc, delong_interval
-from smplora.registry import load
 from smplora.scorers import Judged, judge, out_of_fold
-from smplora.views import GreyBox
-from toys import toy_batch, toy_model
+from smplora.views import VIEWS
+from toys import toy_batch, toy_model, toy_pictures
 
 SIZE = 60
 MEMBER = np.arange(2 * SIZE) < SIZE
+NAMES = [*ATTACKS, "loss+low_pass", "secmi+low_pass", "pia+low_pass"]
+SLOW = ("error_map", "secmi_network", "pfami_network")  # to fit
+CONTROLS = ("clid_fixed_caption", "clid_other_caption")  # ask with wrong captions, and the toy's leak hangs on captions
 
 
 def attack_named(name: str) -> Attack:
-    return load(ATTACKS, name, "attacks").from_config(AuditConfig(num_timesteps=4, noise_pairs=1, error_map_draws=4))
+    counts = AuditConfig(num_timesteps=4, noise_pairs=1, error_map_draws=4, variations=3)
+    return load_attacks([name], counts)[name]
+
+
+@pytest.fixture
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classifiers that learn less, for what does not depend on how much they learn."""
+    monkeypatch.setattr(error_map, "EPOCHS", 1)
+    monkeypatch.setattr(networks, "EPOCHS", 1)
+    monkeypatch.setattr(networks, "BATCH", 40)
+    monkeypatch.setattr(networks, "WIDTHS", (4, 4))
+    monkeypatch.setattr(networks, "DEPTHS", (1, 1))
+    monkeypatch.setattr(clid, "BOOSTING", {**clid.BOOSTING, "n_estimators": 5})
 
 
 def cells(seed: int) -> tuple[Batch, Batch]:
@@ -29,44 +47,64 @@ def cells(seed: int) -> tuple[Batch, Batch]:
     return toy_batch(2 * SIZE, seed), toy_batch(2 * SIZE, seed + 1)
 
 
+def view_of(attack: Attack, model: LatentDiffusion, batch: Batch, seed: int) -> Any:
+    return VIEWS[attack.info.access](model, batch, seed, toy_pictures(batch))
+
+
 def attacked(attack: Attack, model: LatentDiffusion, seed: int) -> Judged:
-    aux, test = (attack.signals(GreyBox(model, b, seed)) for b in cells(seed))
+    aux, test = (attack.signals(view_of(attack, model, b, seed)) for b in cells(seed))
     return judge(attack, aux, MEMBER, test, seed)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_a_model_that_memorises_is_found_out(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in CONTROLS])
+def test_a_model_that_memorises_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the direction that every attack promises: members score higher."""
+    monkeypatch.setattr(networks, "WIDTHS", (16, 16))
+    monkeypatch.setattr(networks, "DEPTHS", (1, 1))
+    monkeypatch.setattr(error_map, "EPOCHS", 30)
     aux, test = cells(seed=10)
     model = toy_model(torch.cat([aux.mean[:SIZE], test.mean[:SIZE]]))
-    scored = attacked(attack_named(name), model, seed=10)
-    assert auc(scored.test, MEMBER) > 0.95
-    assert auc(scored.aux.scores, MEMBER) > 0.95
+    attack = attack_named(name)
+    aux_signals, test_signals = (attack.signals(view_of(attack, model, b, 10)) for b in (aux, test))
+    assert auc(attack.scorer(0).fit(aux_signals, MEMBER).score(test_signals), MEMBER) > 0.95
+    if name not in SLOW:
+        assert auc(out_of_fold(attack, aux_signals, MEMBER, 0).scores, MEMBER) > 0.95
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_a_model_that_never_saw_the_members_gives_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interval contains 0.5 in nearly all of independent repetitions, on test and on aux members."""
-    monkeypatch.setattr(error_map, "EPOCHS", 10)
-    repetitions = 8 if name == "error_map" else 30
-    misses = 0
-    for seed in range(100, 100 + 2 * repetitions, 2):
-        scored = attacked(attack_named(name), toy_model(None), seed)
-        for scores in (scored.test, scored.aux.scores):
-            interval = delong_interval(scores, MEMBER).bounds()
-            misses += not interval["low"] <= 0.5 <= interval["high"]
-    assert misses <= max(1, 0.1 * 2 * repetitions)
+def test_controls_find_nothing_where_the_leak_hangs_on_the_captions_of_the_members() -> None:
+    aux, test = cells(seed=10)
+    model = toy_model(torch.cat([aux.mean[:SIZE], test.mean[:SIZE]]))
+    scored = attacked(attack_named("clid_fixed_caption"), model, seed=10)
+    assert 0.4 < auc(scored.test, MEMBER) < 0.6
+    other = attacked(attack_named("clid_other_caption"), model, seed=10)
+    assert auc(other.test, MEMBER) < 0.6  # another member's memory even makes an image harder
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_permuted_labels_give_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.usefixtures("small_networks")
+def test_a_model_that_never_saw_the_members_gives_nothing(name: str) -> None:
+    """The interval contains 0.5 in at least 93 of 100 draws of four cells out of a pool."""
+    attack, pool = attack_named(name), toy_batch(4 * SIZE, seed=400)
+    signals = attack.signals(view_of(attack, toy_model(None), pool, seed=400))
+    member, hits = np.arange(80) < 40, 0
+    for seed in range(100):
+        aux, test = np.random.default_rng(seed).permutation(len(pool))[:160].reshape(2, 80)
+        scores = attack.scorer(seed).fit(signals[aux], member).score(signals[test])
+        interval = delong_interval(scores, member).bounds()
+        hits += interval["low"] <= 0.5 <= interval["high"]
+    assert hits >= 93
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.usefixtures("small_networks")
+def test_permuted_labels_give_nothing(name: str) -> None:
     """Where an attack is told the wrong members, it finds neither the told ones out of fold, nor anything on test."""
-    monkeypatch.setattr(error_map, "EPOCHS", 10)
     attack = attack_named(name)
     aux, test = cells(seed=10)
     model = toy_model(torch.cat([aux.mean[:SIZE], test.mean[:SIZE]]))
-    aux_signals, test_signals = (attack.signals(GreyBox(model, b, 10)) for b in (aux, test))
+    aux_signals, test_signals = (attack.signals(view_of(attack, model, b, 10)) for b in (aux, test))
     inside = 0
-    repetitions = 10 if name == "error_map" else 20
+    repetitions = 5 if name in SLOW else 20
     for seed in range(repetitions):
         told, asked = np.random.default_rng(seed).permuted(np.stack([MEMBER, MEMBER]), axis=1)
         scored = judge(attack, aux_signals, told, test_signals, seed)
@@ -76,30 +114,41 @@ def test_permuted_labels_give_nothing(name: str, monkeypatch: pytest.MonkeyPatch
     assert inside >= 0.8 * 2 * repetitions
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_signals_do_not_depend_on_the_batch(name: str) -> None:
-    attack, (batch, _) = attack_named(name), cells(seed=3)
-    model = toy_model(batch.mean[:20])
-    whole = attack.signals(GreyBox(model, batch, 0))
-    parts = np.concatenate([attack.signals(GreyBox(model, b, 0)) for b in batch.split(7)])
+    attack, batch = attack_named(name), toy_batch(24, seed=3)
+    model = toy_model(batch.mean[:8])
+    whole = attack.signals(view_of(attack, model, batch, 0))
+    parts = np.concatenate([attack.signals(view_of(attack, model, b, 0)) for b in batch.split(7)])
     assert whole.shape[0] == len(batch)
-    np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-5)
+    assert np.isfinite(whole).all()
+    np.testing.assert_allclose(whole, parts, rtol=1e-3, atol=1e-4 * np.abs(whole).max())
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_one_test_image_does_not_change_anothers_score(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.usefixtures("small_networks")
+def test_one_test_image_does_not_change_anothers_score(name: str) -> None:
     """Nothing is fitted on test: scores of a part of the test cell are those of the whole."""
-    monkeypatch.setattr(error_map, "EPOCHS", 10)
     attack, (aux, test) = attack_named(name), cells(seed=5)
     model = toy_model(aux.mean[:SIZE])
-    aux_signals, test_signals = (attack.signals(GreyBox(model, b, 0)) for b in (aux, test))
+    aux_signals, test_signals = (attack.signals(view_of(attack, model, b, 0)) for b in (aux, test))
     whole = judge(attack, aux_signals, MEMBER, test_signals, 0)
     part = judge(attack, aux_signals, MEMBER, test_signals[::3], 0)
-    np.testing.assert_allclose(part.test, whole.test[::3], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(part.test, whole.test[::3], rtol=1e-4, atol=1e-5)
     assert part.threshold == whole.threshold
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", NAMES)
+def test_an_attack_gets_by_with_its_access(name: str) -> None:
+    """What a view does not offer, an attack cannot have used: black boxes answer no questions about noise."""
+    offered = {name for name in dir(view_of(attack_named(name), toy_model(None), toy_batch(2, 0), 0)) if name[0] != "_"}
+    access = attack_named(name).info.access
+    assert ("predict" in offered) == ("error_maps" in offered) == (access is not Access.BLACK_BOX)
+    assert ("gradients" in offered) == (access is Access.WHITE_BOX)
+    assert {"generate", "vary", "pixels", "captions"} <= offered
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_reader_is_told_what_it_is(name: str) -> None:
     info = attack_named(name).info
     assert isinstance(info.access, Access)
@@ -112,11 +161,11 @@ def test_the_reader_is_told_what_it_is(name: str) -> None:
 def test_the_papers_protocol_is_at_least_as_good_as_any_epoch() -> None:
     attack, (aux, test) = attack_named("error_map"), cells(seed=5)
     model = toy_model(torch.cat([aux.mean[:SIZE], test.mean[:SIZE]]))
-    aux_signals, test_signals = (attack.signals(GreyBox(model, b, 0)) for b in (aux, test))
+    aux_signals, test_signals = (attack.signals(view_of(attack, model, b, 0)) for b in (aux, test))
     optimistic = attack.paper_protocol(aux_signals, MEMBER, test_signals, MEMBER, 0)
     last = attack.scorer(0).fit(aux_signals, MEMBER)
     assert optimistic is not None
-    assert optimistic["asr"] >= ((last.score(test_signals) > 0) == MEMBER).mean()
+    assert optimistic["asr"] >= ((last.score(test_signals[:, :1]) > 0) == MEMBER).mean()
     assert "optimistic" in optimistic["label"]
 
 

@@ -1,7 +1,36 @@
-"""How an adapter is attacked. One file per attack; to add one, add a file and a line here."""
+"""How an adapter is attacked. One file per attack; to add one, add a file and a line here, and its name to a tier."""
 
 ATTACKS = {
     "error_map": "smplora.attacks.error_map:ErrorMapAttack",
     "loss": "smplora.attacks.loss:LossAttack",
     "calibrated_loss": "smplora.attacks.calibrated_loss:CalibratedLossAttack",
+    "loss_single": "smplora.attacks.loss_single:SingleLossAttack",
+    "secmi": "smplora.attacks.secmi:SecMIAttack",
+    "secmi_network": "smplora.attacks.secmi:SecMINetworkAttack",
+    "pia": "smplora.attacks.pia:PIAAttack",
+    "pian": "smplora.attacks.pia:PIANAttack",
+    "pfami": "smplora.attacks.pfami:PFAMIAttack",
+    "pfami_network": "smplora.attacks.pfami:PFAMINetworkAttack",
+    "sima": "smplora.attacks.sima:SimAAttack",
+    "clid": "smplora.attacks.clid:CLiDAttack",
+    "clid_vector": "smplora.attacks.clid:CLiDVectorAttack",
+    "clid_fixed_caption": "smplora.attacks.clid:CLiDFixedCaptionAttack",
+    "clid_other_caption": "smplora.attacks.clid:CLiDOtherCaptionAttack",
+    "rediffuse": "smplora.attacks.rediffuse:ReDiffuseAttack",
+}
+
+LOW_PASS = "+low_pass"  # behind a name: the same attack on low frequencies (lowpass.py)
+ERROR_BASED = ("error_map", "loss", "calibrated_loss", "loss_single", "secmi", "secmi_network", "pia", "pian", "pfami",
+               "pfami_network", "sima", "clid", "clid_vector", "clid_fixed_caption", "clid_other_caption")  # fmt: skip
+
+QUICK = ("error_map", "loss", "calibrated_loss")
+STANDARD = (*QUICK, "loss_single", "secmi", "pia", "pian", "pfami", "sima", "clid", "clid_vector",
+            "clid_fixed_caption", "clid_other_caption", "rediffuse")  # fmt: skip
+TIERS = {"quick": QUICK, "standard": STANDARD, "strong": tuple(ATTACKS)}
+
+# how often the attacks of a tier look, where it is not said by an option
+COUNTS = {
+    "quick": {"noise_pairs": 2, "error_map_draws": 10, "pfami_crops": 1, "variations": 10},
+    "standard": {"noise_pairs": 2, "error_map_draws": 10, "pfami_crops": 1, "variations": 10},
+    "strong": {"noise_pairs": 4, "error_map_draws": 20, "pfami_crops": 10, "variations": 10},
 }

@@ -6,10 +6,10 @@ An adapter brings its own reference model: itself, switched off.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from smplora.attacks.loss import loss_vector
-from smplora.contracts import Access, AttackInfo, Bools, Floats, GreyBoxView
+from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView
 from smplora.scorers import Logistic
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CalibratedLossAttack:
+class CalibratedLossAttack(Attack):
     """delta_t(x) = log l_base(x; t) - log l_adapted(x; t) at common noise, as a vector over t, to a logistic regression."""
 
     num_timesteps: int = 8
@@ -33,9 +33,9 @@ class CalibratedLossAttack:
     )
 
     @classmethod
-    def from_config(cls, config: AuditConfig) -> CalibratedLossAttack:
+    def from_config(cls, config: AuditConfig) -> Self:
         """``--num_timesteps``, ``--noise_pairs``."""
-        return cls(config.num_timesteps, config.noise_pairs)
+        return cls(config.num_timesteps, config.count("noise_pairs"))
 
     def signals(self, view: GreyBoxView) -> Floats:
         """delta_t: [b, T]."""
@@ -46,6 +46,3 @@ class CalibratedLossAttack:
     def scorer(self, seed: int) -> Logistic:
         """Fitted on aux."""
         return Logistic()
-
-    def paper_protocol(self, aux: Floats, aux_member: Bools, test: Floats, test_member: Bools, seed: int) -> None:
-        """Nothing apart from the common protocol."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 
-from smplora.contracts import Access, AttackInfo, Bools, Floats, GreyBoxView
+from smplora.contracts import Access, Attack, AttackInfo, Bools, Floats, GreyBoxView
 from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel, ascend
 from smplora.streams import generator, stream_seed
 
@@ -66,7 +66,7 @@ class ErrorMapScorer:
 
 
 @dataclass(frozen=True)
-class ErrorMapAttack:
+class ErrorMapAttack(Attack):
     """h'(e(x, y; t, eps)) at random t and eps."""
 
     draws: int = 10
@@ -81,9 +81,9 @@ class ErrorMapAttack:
     )
 
     @classmethod
-    def from_config(cls, config: AuditConfig) -> ErrorMapAttack:
+    def from_config(cls, config: AuditConfig) -> Self:
         """``--error_map_draws``."""
-        return cls(config.error_map_draws)
+        return cls(config.count("error_map_draws"))
 
     def signals(self, view: GreyBoxView) -> Floats:
         """Error maps at random timesteps: [b, draws, c, h, w] in fp32."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 
-from smplora.contracts import Access, AttackInfo, Bools, Floats, GreyBoxView
+from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView
 from smplora.diffusion import adaptation_loss
 from smplora.scorers import StandardisedMean
 
@@ -21,7 +21,12 @@ FIRST, LAST = 50, 500
 
 def timestep_grid(count: int, num_train_timesteps: int) -> list[int]:
     """``count`` timesteps evenly from 5 % to 50 % of the schedule."""
-    return [int(t * num_train_timesteps / 1000) for t in np.linspace(FIRST, LAST, count)]
+    return [at_scale(t, num_train_timesteps) for t in np.linspace(FIRST, LAST, count)]
+
+
+def at_scale(timestep: float, num_train_timesteps: int) -> int:
+    """A timestep of a schedule of 1000 in this one."""
+    return int(timestep * num_train_timesteps / 1000)
 
 
 def loss_vector(view: GreyBoxView, num_timesteps: int, noise_pairs: int, *, adapted: bool = True) -> torch.Tensor:
@@ -35,7 +40,7 @@ def loss_vector(view: GreyBoxView, num_timesteps: int, noise_pairs: int, *, adap
 
 
 @dataclass(frozen=True)
-class LossAttack:
+class LossAttack(Attack):
     """s(x) = mean over timesteps of the standardised -l_ada(x; t)."""
 
     num_timesteps: int = 8
@@ -51,9 +56,9 @@ class LossAttack:
     )
 
     @classmethod
-    def from_config(cls, config: AuditConfig) -> LossAttack:
+    def from_config(cls, config: AuditConfig) -> Self:
         """``--num_timesteps``, ``--noise_pairs``."""
-        return cls(config.num_timesteps, config.noise_pairs)
+        return cls(config.num_timesteps, config.count("noise_pairs"))
 
     def signals(self, view: GreyBoxView) -> Floats:
         """-l_ada at each timestep: [b, T]."""
@@ -62,6 +67,3 @@ class LossAttack:
     def scorer(self, seed: int) -> StandardisedMean:
         """Scaled by aux non-members, signed by aux."""
         return StandardisedMean()
-
-    def paper_protocol(self, aux: Floats, aux_member: Bools, test: Floats, test_member: Bools, seed: int) -> None:
-        """Nothing apart from the common protocol."""

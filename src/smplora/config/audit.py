@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Literal, Optional
 
-from smplora.attacks import ATTACKS
+from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, TIERS
 from smplora.config.checks import at_least, at_most, existing_folder, if_any, needed
 from smplora.config.data import TWO_SOURCES, CacheOptions
 from smplora.registry import unknown
@@ -35,14 +35,20 @@ class AuditConfig(SubjectOptions):
 
     output_dir: Optional[str] = None
     """Where audit.json and scores.npz go. Default: audit/ beside the adapter."""
-    attacks: list[str] = field(default_factory=lambda: list(ATTACKS))
-    """Attacks to run. Default: all."""
+    tier: Literal["quick", "standard", "strong"] = "quick"
+    """How hard to try: 'quick' (three attacks, about 70 denoiser passes per image), 'standard' (every inexpensive attack), 'strong' (all, with more draws)."""
+    attacks: Optional[list[str]] = None
+    """Attacks to run, by name; NAME+low_pass compares low frequencies only. Default: those of --tier."""
     num_timesteps: int = 8
     """Timesteps at which the loss attacks look, evenly from 5 % to 50 % of the schedule."""
-    noise_pairs: int = 2
-    """Antithetic noise pairs per timestep."""
-    error_map_draws: int = 10
-    """Noise and timestep draws per image that the paper's attack trains on, one per epoch in turn."""
+    noise_pairs: Optional[int] = None
+    """Antithetic noise pairs per timestep. Default: 2; 4 for --tier strong."""
+    error_map_draws: Optional[int] = None
+    """Noise and timestep draws per image that the paper's attack trains on, one per epoch in turn. Default: 10; 20 for --tier strong."""
+    pfami_crops: Optional[int] = None
+    """Crops per image that PFAMI compares with. Default: 1; 10 for --tier strong."""
+    variations: Optional[int] = None
+    """Variations per image that ReDiffuse averages. Default: 10."""
     batch_size: int = 64
     """Images per pass. The result does not depend on it."""
 
@@ -50,10 +56,20 @@ class AuditConfig(SubjectOptions):
         """What is wrong, one line each."""
         return [
             *subject_problems(self),
-            *(p for name in self.attacks for p in if_any(unknown(ATTACKS, name, "attacks"))),
-            *([] if self.attacks else [f"--attacks got none; allowed: {', '.join(ATTACKS)}"]),
-            *at_least(self, ("num_timesteps", "noise_pairs", "error_map_draws", "batch_size"), 1),
+            *(p for name in self.chosen_attacks for p in if_any(unknown_attack(name))),
+            *([] if self.chosen_attacks else [f"--attacks got none; allowed: {', '.join(ATTACKS)}"]),
+            *at_least(self, ("num_timesteps", *COUNTS["quick"], "batch_size"), 1),
         ]
+
+    @property
+    def chosen_attacks(self) -> list[str]:
+        """``--attacks``, or those of ``--tier``."""
+        return list(TIERS[self.tier]) if self.attacks is None else self.attacks
+
+    def count(self, name: str) -> int:
+        """The option ``name``, or what ``--tier`` makes of it."""
+        given: int | None = getattr(self, name)
+        return COUNTS[self.tier][name] if given is None else given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +115,14 @@ class ReportConfig:
             if self.runs
             else ["--runs is missing: give audited run folders, as in --runs '[runs/lora, runs/smp_lora]'"]
         )
+
+
+def unknown_attack(name: str) -> str | None:
+    """What is wrong with the name of an attack, or None."""
+    plain = name.removesuffix(LOW_PASS)
+    if plain != name and plain in ATTACKS and plain not in ERROR_BASED:
+        return f"--attacks got '{name}', which compares no predictions; the low-pass filter is for {', '.join(ERROR_BASED)}"
+    return unknown(ATTACKS, plain, "attacks")
 
 
 def subject_problems(config: SubjectOptions) -> list[str]:

@@ -1,0 +1,98 @@
+"""PFAMI: around a member the loss rises more than around others (Fu et al. 2023)
+
+Members sit on local peaks of the likelihood. Neighbours are centre crops, scaled back, seen under the same noise as
+the image itself (the authors' code draws noise anew).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from smplora.attacks.loss import at_scale
+from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView
+from smplora.diffusion import adaptation_loss
+from smplora.networks import ResNet
+from smplora.scorers import Mean
+
+if TYPE_CHECKING:
+    from smplora.config import AuditConfig
+
+TIMESTEPS = range(0, 500, 50)  # of 1000
+WIDEST, NARROWEST = 0.95, 0.7  # share of the edge that a crop keeps
+
+
+def shares(crops: int) -> list[float]:
+    """What the crops keep: the middle for one, else evenly over the range."""
+    return [(WIDEST + NARROWEST) / 2] if crops == 1 else [float(s) for s in np.linspace(WIDEST, NARROWEST, crops)]
+
+
+def cropped(pixels: Tensor, share: float) -> Tensor:
+    """The centre, scaled back: [b, 3, H, W] -> [b, 3, H, W]."""
+    height, width = pixels.shape[-2:]
+    kept = [max(1, round(share * edge)) for edge in (height, width)]
+    top, left = (height - kept[0]) // 2, (width - kept[1]) // 2
+    centre = pixels[..., top : top + kept[0], left : left + kept[1]]
+    return F.interpolate(centre, (height, width), mode="bilinear", antialias=True, align_corners=False)
+
+
+def fluctuations(view: GreyBoxView, crops: int) -> Tensor:
+    """(l_t(x_m) - l_t(x)) / l_t(x) of each crop m at each timestep: [b, M, T]."""
+    steps = list(dict.fromkeys(at_scale(t, view.num_train_timesteps) for t in TIMESTEPS))
+    own = torch.stack([adaptation_loss(view.error_maps("pair0", t)) for t in steps], 1)
+    rises = []
+    for share in shares(crops):
+        latents = view.encode(cropped(view.pixels, share))
+        near = torch.stack([adaptation_loss(view.error_maps("pair0", t, latents=latents)) for t in steps], 1)
+        rises.append((near - own) / own)
+    return torch.stack(rises, 1)
+
+
+@dataclass(frozen=True)
+class PFAMIAttack(Attack):
+    """s(x) = mean over crops and timesteps of the relative rise of the loss."""
+
+    crops: int = 1
+    info = AttackInfo(
+        title="PFAMI, probabilistic fluctuation",
+        access=Access.GREY_BOX,
+        reference="Fu et al. 2023",
+        bibtex="""@article{fu2023probabilistic,
+  title={A Probabilistic Fluctuation based Membership Inference Attack for Diffusion Models},
+  author={Fu, Wenjie and Wang, Huandong and Gao, Chen and Liu, Guanghua and Li, Yong and Jiang, Tao},
+  journal={arXiv preprint arXiv:2308.12143}, year={2023}}""",
+    )
+
+    @classmethod
+    def from_config(cls, config: AuditConfig) -> Self:
+        """``--pfami_crops``."""
+        return cls(config.count("pfami_crops"))
+
+    def signals(self, view: GreyBoxView) -> Floats:
+        """[b, M, T]."""
+        return fluctuations(view, self.crops).double().numpy()
+
+    def scorer(self, seed: int) -> Mean:
+        """Nothing to fit."""
+        return Mean()
+
+
+@dataclass(frozen=True)
+class PFAMINetworkAttack(Attack):
+    """A ResNet-18 on the matrix of rises, ten crops by ten timesteps, Adam at 0.01."""
+
+    crops: int = 10
+    info = replace(PFAMIAttack.info, title="PFAMI, network")
+
+    def signals(self, view: GreyBoxView) -> Floats:
+        """[b, 1, M, T]."""
+        return fluctuations(view, self.crops)[:, None].numpy()
+
+    def scorer(self, seed: int) -> ResNet:
+        """A fresh network."""
+        return ResNet(seed, optimizer="Adam", learning_rate=0.01)

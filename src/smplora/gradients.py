@@ -1,0 +1,139 @@
+"""Exact gradients of each sample's loss, or their norms, out of one backward pass of a batch.
+
+For a linear layer y = W a the gradient of sample i is G_i = sum over tokens t of d_t a_t^T, with d the gradient at y.
+||G_i||^2 = sum over token pairs (t, s) of <a_t, a_s> <d_t, d_s>: two Gram matrices, G_i itself is never made
+(Goodfellow 2015, arXiv 1510.01799; Li et al. 2022, arXiv 2110.05679). A convolution is a linear layer on patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from smplora.contracts import Gradients
+
+
+def gram_norms(inputs: Tensor, slopes: Tensor) -> Tensor:
+    """||G_i|| through the Gram matrices: a [b, T, I], d [b, T, O] -> [b]."""
+    return ((inputs @ inputs.mT) * (slopes @ slopes.mT)).sum((1, 2)).clamp(min=0).sqrt()
+
+
+def sample_weights(inputs: Tensor, slopes: Tensor) -> Tensor:
+    """G_i: a [b, T, I], d [b, T, O] -> [b, O, I]."""
+    return slopes.mT @ inputs
+
+
+def matrix_norms(matrices: Tensor) -> Tensor:
+    """Frobenius norms: [b, O, I] -> [b]."""
+    return matrices.square().sum((1, 2)).sqrt()
+
+
+def norms(inputs: Tensor, slopes: Tensor) -> Tensor:
+    """||G_i|| [b], the cheaper way: Gram matrices take T^2 (I + O) products, the gradients themselves T I O."""
+    tokens, rows, columns = inputs.shape[1], inputs.shape[2], slopes.shape[2]
+    if tokens * (rows + columns) < rows * columns:
+        return gram_norms(inputs, slopes)
+    return matrix_norms(sample_weights(inputs, slopes))
+
+
+@dataclass
+class Record:
+    """What passed through a layer, as tokens."""
+
+    inputs: Tensor  # [b, T, I]
+    outputs: Tensor  # [b, T, O]
+    slopes: Tensor | None = None  # [b, T, O], the loss's gradient at the outputs
+
+
+@contextmanager
+def recorded(layers: Sequence[nn.Module], samples: int) -> Iterator[dict[nn.Module, Record]]:
+    """Inside, forward and backward passes of ``samples`` samples leave a record of each of the (linear or
+    convolutional) layers. No weight needs to require a gradient: the graph begins at the first layer's output."""
+    records: dict[nn.Module, Record] = {}
+
+    def forward(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not output.requires_grad:
+            output = output.detach().requires_grad_()
+        record = Record(_patches(layer, arguments[0].detach(), samples), _tokens(layer, output.detach(), samples))
+
+        def backward(slope: Tensor) -> None:
+            record.slopes = _tokens(layer, slope, samples)
+
+        output.register_hook(backward)
+        records[layer] = record
+        return output
+
+    handles = [layer.register_forward_hook(forward) for layer in layers]
+    try:
+        yield records
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _tokens(layer: nn.Module, values: Tensor, samples: int) -> Tensor:
+    """[b, ..., O] of a linear layer or [b, O, h, w] of a convolution -> [b, T, O] in fp32. A text encoder reads a long
+    caption as several rows, one after the other: they are tokens of one sample."""
+    if isinstance(layer, nn.Conv2d):
+        return values.flatten(2).mT.float()
+    return values.reshape(samples, -1, values.shape[-1]).float()
+
+
+def _patches(layer: nn.Module, inputs: Tensor, samples: int) -> Tensor:
+    """[b, T, I], for a convolution I = channels times kernel."""
+    if not isinstance(layer, nn.Conv2d):
+        return _tokens(layer, inputs, samples)
+    kernel, stride, dilation = (cast(tuple[int, int], x) for x in (layer.kernel_size, layer.stride, layer.dilation))
+    return F.unfold(inputs.float(), kernel, dilation, cast(tuple[int, int], layer.padding), stride).mT
+
+
+def adapted_layers(*networks: nn.Module) -> tuple[list[nn.Module], list[nn.Module], list[nn.Module]]:
+    """The A, the B and the frozen base layer of every low-rank adapter in ``networks`` (peft's layers), in order."""
+    down: list[nn.Module] = []
+    up: list[nn.Module] = []
+    base: list[nn.Module] = []
+    for network in networks:
+        for module in cast(Iterable[Any], network.modules()):
+            if hasattr(module, "lora_A") and hasattr(module, "base_layer"):
+                down += list(module.lora_A.values())
+                up += list(module.lora_B.values())
+                base.append(module.base_layer)
+    return down, up, base
+
+
+def sample_gradients(
+    losses: Callable[[int], Tensor], samples: int, draws: int, layers: Sequence[nn.Module], up: Sequence[nn.Module]
+) -> Gradients:
+    """Gradients with respect to the weights of ``layers`` (contracts.Gradients).
+
+    The inner product with a layer's update needs no gradient of its own: with y = W a + s B A a, sum over tokens of
+    <gradient at s B A a, B A a> is <G_i, s B A>, and peft's factor s is in the gradient at B's output already.
+
+    Args:
+        losses: k -> the samples' losses [b] at draw k, differentiable through ``layers`` and ``up``.
+        up: the adapters' second matrices B.
+    """
+    each: list[Tensor] = []
+    along: list[Tensor] = []
+    sums: list[Tensor] = []
+    for k in range(draws):
+        with torch.enable_grad(), recorded(list(dict.fromkeys([*layers, *up])), samples) as records:
+            losses(k).sum().backward()
+        parts = [_reached(records[layer]) for layer in layers]
+        each.append(torch.stack([norms(a, d) for a, d in parts], 1))
+        made = [sample_weights(a, d) for a, d in parts]
+        sums = made if not sums else [total.add_(one) for total, one in zip(sums, made, strict=True)]
+        along.append(torch.stack([(_reached(records[u])[1] * records[u].outputs).sum((1, 2)) for u in up], 1))
+    mean = torch.stack([matrix_norms(total) / draws for total in sums], 1)
+    return Gradients(torch.stack(each, 1).cpu(), mean.cpu(), torch.stack(along, 1).cpu())
+
+
+def _reached(record: Record) -> tuple[Tensor, Tensor]:
+    """Inputs and slopes; a layer that the loss does not depend on has slope 0."""
+    return record.inputs, torch.zeros_like(record.outputs) if record.slopes is None else record.slopes

@@ -1,0 +1,96 @@
+"""The low-pass add-on: attacks that compare predictions look at low frequencies (Lian et al. 2025, arXiv 2505.20955)
+
+Denoisers err at high frequencies for members and others alike. The filter acts on prediction and target before their
+distance is taken; being linear, it acts on their difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from smplora.attacks import ATTACKS, LOW_PASS
+from smplora.config import AuditConfig
+from smplora.contracts import Attack, Bools, Floats, Scorer
+from smplora.registry import load
+
+KEPT, DAMPING = 5 / 64, 0.2  # half the edge of the central box that stays (5 of 64 latents); factor of the rest
+
+BIBTEX = """@inproceedings{lian2025unveiling,
+  title={Unveiling Impact of Frequency Components on Membership Inference Attacks for Diffusion Models},
+  author={Lian, Puwei and Cai, Yujun and Li, Songze and Gao, Bingkun},
+  booktitle={International Conference on Machine Learning}, year={2025}, note={arXiv 2505.20955}}"""
+
+
+def low_pass(maps: Tensor) -> Tensor:
+    """Frequencies outside the central box times ``DAMPING``: [b, c, h, w] -> [b, c, h, w]."""
+    factors = torch.full(maps.shape[-2:], DAMPING)
+    halves = [(n // 2, max(1, round(KEPT * n))) for n in maps.shape[-2:]]
+    rows, columns = (slice(centre - half, centre + half) for centre, half in halves)
+    factors[rows, columns] = 1
+    spectrum = torch.fft.fft2(maps) * torch.fft.ifftshift(factors)
+    filtered: Tensor = torch.fft.ifft2(spectrum).real
+    return filtered
+
+
+class LowPassView:
+    """A grey-box view whose distances are filtered; everything else is that of ``view``."""
+
+    def __init__(self, view: Any) -> None:
+        self._view = view
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._view, name)
+
+    def difference(self, one: Tensor, other: Tensor) -> Tensor:
+        """See contracts.GreyBoxView."""
+        return low_pass(one - other)
+
+    def error_maps(self, draw: str, timesteps: int | None, **named: Any) -> Tensor:
+        """See contracts.GreyBoxView."""
+        return low_pass(self._view.residuals(draw, timesteps, **named)).square()
+
+
+class LowPassed(Attack):
+    """``inner`` on low frequencies."""
+
+    def __init__(self, inner: Attack) -> None:
+        self.inner = inner
+        self.info = replace(
+            inner.info,
+            title=f"{inner.info.title}, low frequencies",
+            reference=f"{inner.info.reference}; Lian et al. 2025",
+            bibtex=f"{inner.info.bibtex}\n{BIBTEX}",
+        )
+
+    def signals(self, view: Any) -> Floats:
+        """See contracts.Attack."""
+        return self.inner.signals(LowPassView(view))
+
+    def scorer(self, seed: int) -> Scorer:
+        """See contracts.Attack."""
+        return self.inner.scorer(seed)
+
+    def paper_protocol(
+        self, aux: Floats, aux_member: Bools, test: Floats, test_member: Bools, seed: int
+    ) -> dict[str, Any] | None:
+        """See contracts.Attack."""
+        return self.inner.paper_protocol(aux, aux_member, test, test_member, seed)
+
+
+def load_attacks(names: Sequence[str], config: AuditConfig) -> dict[str, Attack]:
+    """The attacks of these names, those that end in "+low_pass" on low frequencies.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    loaded: dict[str, Attack] = {}
+    for name in names:
+        plain = name.removesuffix(LOW_PASS)
+        attack: Attack = load(ATTACKS, plain, "attacks").from_config(config)
+        loaded[name] = attack if plain == name else LowPassed(attack)
+    return loaded

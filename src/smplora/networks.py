@@ -1,0 +1,59 @@
+"""Classifiers that attacks train on images of errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from smplora.contracts import Bools, Floats
+from smplora.streams import generator, stream_seed
+
+EPOCHS, BATCH = 15, 8
+WIDTHS, DEPTHS = (64, 128, 256, 512), (2, 2, 2, 2)  # of ResNet-18
+
+
+class ResNet:
+    """A ResNet-18 from scratch: the log-odds of membership, of the last epoch. Signals [n, c, h, w], divided by their
+    standard deviation per channel on the fitting samples."""
+
+    def __init__(self, seed: int, *, optimizer: str, learning_rate: float) -> None:
+        """``optimizer``: a class of torch.optim."""
+        self.seed, self.optimizer, self.learning_rate = seed, optimizer, learning_rate
+
+    def fit(self, signals: Floats, is_member: Bools) -> ResNet:
+        """Cross entropy on shuffled batches."""
+        from transformers import ResNetConfig, ResNetForImageClassification
+
+        self.centre = signals.mean((0, 2, 3), keepdims=True)
+        self.scale = np.maximum(signals.std((0, 2, 3), keepdims=True), 1e-12)
+        images, labels = self._prepared(signals), torch.from_numpy(is_member).long()
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.manual_seed(stream_seed(self.seed, "resnet"))
+            shape: Any = ResNetConfig(
+                num_channels=images.shape[1], embedding_size=WIDTHS[0], hidden_sizes=list(WIDTHS), depths=list(DEPTHS),
+                layer_type="basic", num_labels=2,
+            )  # fmt: skip
+            self.network: Any = ResNetForImageClassification(shape).train()
+            optimizer = getattr(torch.optim, self.optimizer)(self.network.parameters(), lr=self.learning_rate)
+            for epoch in range(EPOCHS):
+                order = torch.randperm(len(images), generator=generator(self.seed, "resnet order", epoch))
+                for rows in order.split(BATCH):
+                    if len(rows) < 2:  # batch normalisation needs company
+                        continue
+                    optimizer.zero_grad(set_to_none=True)
+                    F.cross_entropy(self.network(images[rows]).logits, labels[rows]).backward()
+                    optimizer.step()
+        return self
+
+    @torch.no_grad()
+    def score(self, signals: Floats) -> Floats:
+        """[n, c, h, w] -> [n]."""
+        logits = torch.cat([self.network.eval()(part).logits for part in self._prepared(signals).split(BATCH)])
+        scores: Floats = (logits[:, 1] - logits[:, 0]).double().numpy()
+        return scores
+
+    def _prepared(self, signals: Floats) -> torch.Tensor:
+        return torch.from_numpy((signals - self.centre) / self.scale).float()
