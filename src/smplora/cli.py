@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
 from itertools import pairwise
@@ -15,12 +15,10 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from smplora import __version__, config
-from smplora.errors import ConfigError, UserError, listing, nearest
+from smplora.errors import ConfigError, UserError, is_out_of_memory, listing, nearest
 
 COMMAND_LINE = "the command line"
-OUT_OF_MEMORY = (
-    "smplora: out of memory; lower --train_batch_size, --batch_size, --resolution or --rank, or use --device cpu"
-)
+SMALLER = ("train_batch_size", "batch_size", "resolution", "workers")  # what takes less memory when it is lower
 FAILED = 2  # exit status for everything that the user can mend
 
 
@@ -79,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stderr.isatty() or verb.slow:
             print(f"smplora {arguments[0]}: loading ...", file=sys.stderr, flush=True)
         module, _, function = verb.run.partition(":")
-        _run(getattr(import_module(module), function), options)
+        getattr(import_module(module), function)(options)
         return 0
     except UserError as error:
         print(f"smplora: {error}", file=sys.stderr)
@@ -90,21 +88,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"smplora: {error.strerror}: {error.filename or 'while writing'}; nothing half-written was kept",
             file=sys.stderr,
         )
-    except MemoryError:  # cli imports no torch: _run turns its error into this one
-        print(OUT_OF_MEMORY, file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(out_of_memory(arguments[0]), file=sys.stderr)
     except KeyboardInterrupt:
         print("smplora: interrupted; run the same command again to resume", file=sys.stderr)
         return 130
     return FAILED
 
 
-def _run(function: Callable[[Any], Any], options: Any) -> None:
-    try:
-        function(options)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
-            raise
-        raise MemoryError from error
+def out_of_memory(name: str) -> str:
+    """What to say where nothing better is known; a training step says more (memory.py)."""
+    known = [f"--{f.name}" for f in fields(VERBS[name].options) if f.name in SMALLER]
+    return f"smplora: out of memory; lower {' or '.join(known) or 'the number of --runs'}, or choose another --device"
 
 
 def overview() -> str:

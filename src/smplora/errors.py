@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+ALLOCATION_FAILURES = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+
 
 class UserError(Exception):
     """Says what was given, what is allowed and the way out."""
@@ -28,6 +30,17 @@ class CheckpointError(UserError):
 
 class TrainingError(UserError):
     """Training that cannot go on, for instance because the loss is not a number."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed: Python's, the GPU's (torch.OutOfMemoryError), MPS's or the CPU allocator's, which
+    are plain RuntimeErrors. By name and text, since this module imports no torch."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and any(words in text for words in ALLOCATION_FAILURES))
+    )
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

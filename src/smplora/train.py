@@ -22,6 +22,7 @@ from smplora.diffusion import LatentDiffusion, adaptation_loss, min_snr_weights
 from smplora.errors import SplitError, TrainingError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, write_adapter
 from smplora.feed import members_first
+from smplora.memory import explaining
 from smplora.models import choose_device, load_base
 from smplora.monitor import Monitor, with_intervals
 from smplora.optimizers import check_installed, set_learning_rates
@@ -75,7 +76,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
                 if progress:
                     say(f"resuming {folder.path} at step {checkpoint.step}")
             start = checkpoint.step if checkpoint else 0
-            optimise(config, setup, folder, Monitor(config, setup, split, folder, start), start, progress)
+            with explaining(config, setup):
+                optimise(config, setup, folder, Monitor(config, setup, split, folder, start), start, progress)
         elif progress:
             say(f"{folder.path} is complete")
     if config.json and first:

@@ -65,6 +65,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "trainstate",
         "monitor",
         "trackers",
+        "memory",
         "processes",
         "audit",
         "evaluate",
