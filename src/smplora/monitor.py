@@ -113,13 +113,15 @@ class Monitor:
         ]
         measuring, drawing = due
         if measuring and self.gauge is not None:
-            reading = self.gauge.measure()
+            with self.setup.as_published():
+                reading = self.gauge.measure()
             self._log(done, reading.row())
             self.postfix = {"held-out": f"{reading.held_out_loss:.3f}"}
             if reading.auc:
                 self.postfix["AUC"] = f"{reading.auc.value:.2f}"
         if drawing:
-            self._draw(done)
+            with self.setup.as_published():
+                self._draw(done)
         self._page(force=False)
         return self.postfix
 

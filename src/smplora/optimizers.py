@@ -93,7 +93,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     for g, group in enumerate(content["param_groups"]):
         flat |= {f"group.{g}.{n}": v for n, v in group.items() if type(v) in (int, float)}
     return {
-        name: value.detach().cpu().contiguous()
+        name: value.detach().cpu().contiguous().clone()  # bitsandbytes shares its maps between parameters
         if isinstance(value, Tensor)
         else torch.tensor(value, dtype=torch.int64 if isinstance(value, int) else torch.float64)
         for name, value in flat.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +59,13 @@ class Setup:
         kind = DTYPES.get(self.mixed_precision)
         return torch.autocast(self.model.device.type, kind, enabled=kind is not None)
 
+    def as_published(self) -> AbstractContextManager[None]:
+        """Inside, the adapter is what is handed out: its moving average, if there is one."""
+        return averaged(self.ema, self.parameters)
+
     def published(self) -> dict[str, Tensor]:
-        """The adapter as it is handed out: its moving average, if there is one."""
-        with averaged(self.ema, self.parameters):
+        """The tensors that are handed out."""
+        with self.as_published():
             return {name: tensor.clone() for name, tensor in self.adaptation.state_dict(self.model).items()}
 
     def checkpoint(self, step: int) -> Checkpoint:

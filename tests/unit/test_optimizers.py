@@ -32,16 +32,16 @@ def through_a_file(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Problem:
-    """Quadratic in two tensors of different size: bitsandbytes keeps small ones in 32 bits, large ones in 8."""
+    """Quadratic in tensors of different size: bitsandbytes keeps small ones in 32 bits, large ones in 8."""
 
     def __init__(self, name: str, second_rate: float | None = None) -> None:
         rng = torch.Generator().manual_seed(0)
-        self.weights = [nn.Parameter(torch.randn(shape, generator=rng)) for shape in ((64, 80), (5, 3))]
+        self.weights = [nn.Parameter(torch.randn(shape, generator=rng)) for shape in ((64, 80), (5, 3), (65, 70))]
         self.targets = [torch.randn(w.shape, generator=rng) for w in self.weights]
         rate = 1.0 if name == "prodigy" else 1e-2
         self.options = OptimizationOptions(optimizer=name, learning_rate=rate)  # type: ignore[arg-type]
         rates = (rate, rate if second_rate is None else second_rate)
-        self.optimizer = make_optimizer(self.options, [([w], r) for w, r in zip(self.weights, rates, strict=True)])
+        self.optimizer = make_optimizer(self.options, [(self.weights[::2], rates[0]), ([self.weights[1]], rates[1])])
 
     def steps(self, start: int, stop: int) -> None:
         for step in range(start, stop):
@@ -86,7 +86,8 @@ def test_eight_bits_are_eight_bits() -> None:
     problem.steps(0, 1)
     state = optimizer_tensors(problem.optimizer)
     assert state["0.state1"].dtype == torch.uint8
-    assert state["1.state1"].dtype == torch.float32
+    assert state["1.state1"].dtype == torch.uint8
+    assert state["2.state1"].dtype == torch.float32, "the small one, whose group comes second"
 
 
 @pytest.mark.parametrize("name", ["adamw", "adamw8bit"])

@@ -1,0 +1,208 @@
+"""Precision, optimizers and averages in whole runs: what moves, what is skipped, what is published, exact resume."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from test_training import CountTransfers
+
+from conftest import short_config
+from smplora import trainstate
+from smplora.batches import training_draw
+from smplora.cli import main
+from smplora.config import ModelOptions
+from smplora.errors import TrainingError
+from smplora.export import ADAPTER_FILE, KOHYA_FILE
+from smplora.feed import Feed
+from smplora.models import load_base
+from smplora.precision import LossScaler
+from smplora.run import RunFolder
+from smplora.streams import generator
+from smplora.train import load_split, resolved, train
+from toys import toy_batch
+
+CPU = torch.device("cpu")
+Tensors = dict[str, torch.Tensor]
+ALONE = {"monitor_steps": 0, "validation_steps": 0, "run_page": False}  # nothing beside the steps
+
+
+def states(run: Path, step: int) -> dict[str, Tensors]:
+    folder = run / "checkpoints" / f"checkpoint-{step}"
+    return {p.stem: load_file(p) for p in folder.glob("*.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def precise_runs(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("precision")
+    settings = {"learning_rate": 1e-4, "rank": 8, "max_train_steps": 8, "checkpointing_steps": 2, "logging_steps": 1}
+    settings |= {**ALONE, "train_batch_size": 2, "objective": "lora"}
+    return {
+        kind: train(short_config(image_folder, folder / kind, mixed_precision=kind, **settings), progress=False)
+        for kind in ("no", "bf16", "fp16")
+    }
+
+
+def share_that_moved(run: Path) -> float:
+    first, last = (states(run, step)["adapter_state"] for step in (2, 8))
+    names = [n for n in first if "lora_A" in n]
+    return sum(int((first[n] != last[n]).sum()) for n in names) / sum(first[n].numel() for n in names)
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp16"])
+def test_the_adapter_stays_fp32_and_moves_as_in_fp32(kind: str, precise_runs: dict[str, Path]) -> None:
+    """In bf16 a learning rate of 1e-4 would leave most entries of lora_A where they are (an update below half a unit
+    in the last place is lost)."""
+    run, plain = precise_runs[kind], precise_runs["no"]
+    assert share_that_moved(run) > 0.999
+    assert share_that_moved(run) >= share_that_moved(plain) - 1e-3
+    for name, tensors in states(run, 8).items():
+        if name == "scaler":  # plain numbers
+            continue
+        assert {t.dtype for t in tensors.values() if t.ndim} == {torch.float32}, name
+    ours, theirs = (states(r, 8)["adapter_state"] for r in (run, plain))
+    moved = [n for n in ours if "lora_B" in n]
+    gap = torch.cat([(ours[n] - theirs[n]).flatten() for n in moved]).norm()
+    assert 0 < gap < 0.5 * torch.cat([theirs[n].flatten() for n in moved]).norm()
+
+
+def test_only_fp16_logs_a_scale(precise_runs: dict[str, Path]) -> None:
+    rows = {kind: RunFolder(run).metrics() for kind, run in precise_runs.items()}
+    assert all(r["loss_scale"] == 2.0**16 for r in rows["fp16"])
+    assert not any("loss_scale" in r for kind in ("no", "bf16") for r in rows[kind])
+
+
+def test_the_vae_encodes_in_fp32(image_folder: Path, tmp_path: Path) -> None:
+    cached = []
+    for kind in ("no", "fp16"):
+        model = load_base(ModelOptions(), CPU)
+        config = short_config(image_folder, tmp_path, mixed_precision=kind)
+        split = load_split(config, tmp_path / "none")
+        setup = trainstate.prepare(resolved(config, model, split), model, split, Accelerator(cpu=True))
+        cached.append(setup.feed.train)
+    assert model.vae.dtype == torch.float32
+    assert next(p for p in model.denoiser.parameters() if not p.requires_grad).dtype == torch.float16
+    assert torch.equal(cached[0].mean, cached[1].mean)
+    assert all(torch.equal(v, cached[1].conditioning[n]) for n, v in cached[0].conditioning.items())
+
+
+def test_overflowing_steps_are_skipped_and_resumed(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a scale that is far too large: the first steps are skipped, none kills the run, the scale is halved each
+    time, and the run that is resumed amid them ends as the undisturbed one."""
+    monkeypatch.setattr(trainstate, "LossScaler", partial(LossScaler, initial=2.0**28))
+    settings = {**ALONE, "mixed_precision": "fp16", "logging_steps": 1, "max_train_steps": 12, "train_batch_size": 2}
+    config = short_config(image_folder, tmp_path, **settings)
+    run = train(config, progress=False)
+    rows = RunFolder(run).metrics()
+    skipped = [r["grad_norm"] is None for r in rows]
+    assert skipped[0]
+    assert not skipped[-1]
+    for number, row in enumerate(rows):
+        assert row["loss_scale"] == 2.0 ** (28 - sum(skipped[: number + 1]))
+    assert all(r["loss"] is not None for r in rows), "the loss itself did not overflow"
+    before, after = states(run, 3), states(run, 12)
+    assert all(not t.any() for n, t in before["adapter_state"].items() if "lora_B" in n), "nothing was stepped yet"
+    train(replace(config, resume_from_checkpoint="checkpoint-3"), progress=False)
+    resumed = states(run, 12)
+    assert resumed.keys() == after.keys()
+    assert all(torch.equal(t, resumed[name][n]) for name, tensors in after.items() for n, t in tensors.items())
+
+
+def test_skipping_without_end_is_an_error(image_folder: Path, tmp_path: Path) -> None:
+    config = short_config(
+        image_folder, tmp_path / "run", mixed_precision="fp16", learning_rate=1e30, max_train_steps=100,
+        checkpointing_steps=100, logging_steps=5, objective="lora", train_batch_size=1, **ALONE,
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match=r"no checkpoint was written.*--mixed_precision bf16"):
+        train(config, progress=False)
+    assert 30 <= RunFolder(tmp_path / "run").metrics()[-1]["step"] < 40
+    assert not (tmp_path / "run" / ADAPTER_FILE).exists()
+
+
+def test_scaling_and_averaging_do_not_make_the_host_wait(image_folder: Path, tmp_path: Path) -> None:
+    counts = []
+    for steps in (2, 5):
+        config = short_config(
+            image_folder, tmp_path / str(steps), max_train_steps=steps, mixed_precision="fp16", use_ema=True,
+            logging_steps=100, checkpointing_steps=100, train_batch_size=1, **ALONE,
+        )  # fmt: skip
+        with CountTransfers() as counter:
+            train(config, progress=False)
+        counts.append(counter.count)
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("optimizer", ["adamw8bit", "prodigy"])
+def test_a_resumed_run_is_bit_identical(optimizer: str, image_folder: Path, tmp_path: Path) -> None:
+    """Through the real command: every optimizer, with an average and a schedule."""
+    rate = 1.0 if optimizer == "prodigy" else 1e-3
+    config = short_config(image_folder, tmp_path, optimizer=optimizer, learning_rate=rate, use_ema=True, rank=64)
+    names = ("optimizer", "learning_rate", "rank", "objective", "aux_size", "train_batch_size", "max_train_steps")
+    names += ("proxy_learning_rate", "checkpointing_steps", "train_data_dir", "output_dir", "device")
+    flags = ["train", *(x for n in names for x in (f"--{n}", str(getattr(config, n))))]
+    flags += [x for name, value in ALONE.items() for x in (f"--{name}", str(value).lower())]
+    flags += ["--use_ema", "true", "--lr_scheduler", "polynomial", "--lr_power", "2"]
+    assert main(flags) == 0
+    before = states(tmp_path, 6)
+    assert main([*flags, "--resume_from_checkpoint", "checkpoint-3"]) == 0
+    after = states(tmp_path, 6)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(t, after[name][n]) for name, tensors in before.items() for n, t in tensors.items())
+    if optimizer == "adamw8bit":
+        assert torch.uint8 in {t.dtype for t in before["optimizer"].values()}
+
+
+def test_the_average_is_published_and_both_are_kept(image_folder: Path, tmp_path: Path) -> None:
+    """Checkpoints after each step hold the weights themselves, from which the averages follow."""
+    config = short_config(image_folder, tmp_path, use_ema=True, ema_decay=0.2, checkpointing_steps=1, **ALONE)
+    run = train(config, progress=False)
+    average: Tensors = {}
+    for step in range(1, 7):
+        saved = states(run, step)
+        decay = 0.0 if step == 1 else min(0.2, step / (step + 9))
+        raw = saved["adapter_state"]
+        average = {n: decay * average[n] + (1 - decay) * t for n, t in raw.items()} if average else dict(raw)
+        published = saved[ADAPTER_FILE.removesuffix(".safetensors")]
+        assert published.keys() == raw.keys()
+        assert all(torch.allclose(published[n], average[n], atol=1e-7) for n in raw)
+        assert step == 1 or not all(torch.equal(published[n], raw[n]) for n in raw)
+    final = load_file(run / ADAPTER_FILE)
+    kohya = load_file(run / KOHYA_FILE)
+    assert all(torch.equal(final[n], published[n]) for n in final)
+    downs = [t for n, t in kohya.items() if n.endswith("lora_down.weight")]
+    firsts = [t for n, t in final.items() if "lora_A" in n]
+    assert len(downs) == len(firsts) > 0
+    assert all(any(a.shape == b.shape and torch.equal(a, b) for b in firsts) for a in downs)
+
+
+def test_noise_offset_is_the_formula() -> None:
+    """diffusers: noise += offset * randn(b, c, 1, 1). The other draws stay what they are without it."""
+    batch = toy_batch(5, seed=0)
+    plain, shifted = (training_draw(batch, 1000, 3, "adapter", 7, offset) for offset in (0.0, 0.1))
+    shift = torch.randn((5, 4, 1, 1), generator=generator(3, "adapter", "offset", 7))
+    assert torch.equal(shifted.noise, plain.noise + 0.1 * shift)
+    assert torch.equal(shifted.timesteps, plain.timesteps)
+    assert shifted.posterior is not None
+    assert plain.posterior is not None
+    assert torch.equal(shifted.posterior, plain.posterior)
+    feeds = [Feed(batch, batch, batch, 2, 1, 0, 1000, noise_offset=o) for o in (0.0, 0.1)]
+    for draws in ([f.proxy(0).draw for f in feeds], [next(f.adapter(0))[1] for f in feeds]):
+        gap = draws[1].noise - draws[0].noise
+        assert gap.abs().max() > 0
+        assert torch.allclose(gap, gap[..., :1, :1], atol=1e-6), "one shift per image and channel"
+
+
+def test_noise_offset_reaches_the_run(image_folder: Path, tmp_path: Path) -> None:
+    runs = [
+        train(short_config(image_folder, tmp_path / str(o), noise_offset=o, max_train_steps=1), progress=False)
+        for o in (0.0, 0.5)
+    ]
+    first, second = (load_file(run / ADAPTER_FILE) for run in runs)
+    assert any(not torch.equal(first[n], second[n]) for n in first)
