@@ -1,3 +1,20 @@
 """smplora: adapt latent diffusion models to private images, and measure what the result gives away."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smplora.api import Run
+    from smplora.game import SMPLoRAGame
+
 __version__ = "0.1.0"
+__all__ = ["Run", "SMPLoRAGame", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """``smplora.SMPLoRAGame`` and ``smplora.Run`` are imported when they are asked for: ``import smplora`` is quick."""
+    homes = {"SMPLoRAGame": "smplora.game", "Run": "smplora.api"}
+    if name not in homes:
+        raise AttributeError(f"module 'smplora' has no attribute '{name}'; the commands are in smplora.api")
+    from importlib import import_module
+
+    return getattr(import_module(homes[name]), name)

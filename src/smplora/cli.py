@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
 from itertools import pairwise
@@ -17,7 +17,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from smplora import __version__, config
 from smplora.errors import ConfigError, UserError, is_out_of_memory, listing, nearest
 
-COMMAND_LINE = "the command line"
+COMMAND_LINE, THE_CALL = "the command line", "the call"
 SMALLER = ("train_batch_size", "batch_size", "resolution", "workers")  # what takes less memory when it is lower
 FAILED = 2  # exit status for everything that the user can mend
 
@@ -150,8 +150,22 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
         values = {f.name: namespace[f.name] for f in fields(VERBS[name].options)}
         problems = VERBS[name].options(**values).problems()
     except (ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
-        values, problems = _diagnose(parser, name, arguments)
-        problems = problems or [str(error).splitlines()[0]]
+        unreadable: list[str] = []
+        given = _given(arguments, unreadable)
+        values, problems = _diagnose(parser, name, given)
+        problems = unreadable + problems or [str(error).splitlines()[0]]
+    if problems:
+        raise ConfigError(listing(f"{name} cannot start", problems))
+    return VERBS[name].options(**values)
+
+
+def checked(name: str, options: Mapping[str, Any]) -> Any:
+    """The verb's options from keyword arguments, checked like those of the command line.
+
+    Raises:
+        ConfigError: with every problem in one message.
+    """
+    values, problems = _diagnose(parser_of(name), name, [(key, value, THE_CALL) for key, value in options.items()])
     if problems:
         raise ConfigError(listing(f"{name} cannot start", problems))
     return VERBS[name].options(**values)
@@ -164,12 +178,14 @@ def _with_switches(name: str, arguments: Sequence[str]) -> list[str]:
     return [f"{word}=true" if word in switches and after.startswith("--") else word for word, after in pairwise(words)]
 
 
-def _diagnose(parser: ArgumentParser, name: str, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def _diagnose(
+    parser: ArgumentParser, name: str, given: Sequence[tuple[str, Any, str]]
+) -> tuple[dict[str, Any], list[str]]:
     """Go through the options one by one, to report every problem where the parser stops at the first."""
     known = {f.name: f for f in fields(VERBS[name].options)}
     values: dict[str, Any] = {}
     problems: list[str] = []
-    for key, value, source in _given(arguments, problems):
+    for key, value, source in given:
         if key not in known:
             problems.append(f"{source} has no option '{key}'{nearest(key, known)}; see smplora {name} --help")
             continue

@@ -12,6 +12,7 @@ It takes error maps, the element-wise squared errors (target - prediction)^2 of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from math import prod
 from typing import Any, Literal
 
@@ -135,4 +136,4 @@ class SMPLoRAGame:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of ``state_dict``."""
         self.proxy.load_state_dict(state["proxy"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(deepcopy(state["optimizer"]))  # torch would share the moments with ``state``

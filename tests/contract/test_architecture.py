@@ -73,7 +73,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "report.*",
         "quickstart",
     },
-    {"cli", "__main__"},
+    {"cli", "__main__", "api"},
 ]
 
 

@@ -1,0 +1,177 @@
+"""The commands as functions, for notebooks and programs: keyword arguments are the options of ``smplora VERB --help``.
+
+    from smplora.api import audit, evaluate, report, train
+
+    run = train(train_data_dir="my_images", objective="smp_lora", output_dir="runs/smp_lora")
+    audit(run)
+    evaluate(run)
+    report([run])
+
+Every function raises ``ConfigError`` with everything that is wrong with the options, before anything is computed.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from importlib import import_module
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Any, TypeVar
+
+from smplora.cli import VERBS, checked
+from smplora.errors import CheckpointError
+
+__all__ = ["Page", "Result", "Run", "audit", "evaluate", "quickstart", "report", "split", "train"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, or one of its checkpoints; goes wherever a path does."""
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, for instance for ``pandas.DataFrame``."""
+        from smplora.run import RunFolder
+
+        return RunFolder(self.path).metrics()
+
+    @property
+    def monitor(self) -> list[dict[str, Any]]:
+        """The lines of monitor.jsonl: held-out loss and running attack."""
+        from smplora.run import MONITOR, RunFolder
+
+        return RunFolder(self.path).metrics(MONITOR)
+
+    @property
+    def checkpoints(self) -> list[Run]:
+        """The checkpoints that were kept, by step; each can be audited as if training had stopped there."""
+        from smplora.run import RunFolder
+
+        folder = RunFolder(self.path)
+        return [Run(folder.checkpoints / f"checkpoint-{step}") for step in folder.steps()]
+
+    @property
+    def page(self) -> Page:
+        """The run's page.
+
+        Raises:
+            CheckpointError: it was switched off.
+        """
+        from smplora.report.run_page import PAGE
+
+        if not (self.path / PAGE).exists():
+            raise CheckpointError(f"'{self.path}' has no {PAGE}: it was trained with --run_page false")
+        return Page(self.path / PAGE)
+
+
+class Result(dict[str, Any]):
+    """What audit.json or quality.json says (docs/formats.md), and one sentence of it to look at."""
+
+    def __init__(self, content: dict[str, Any], sentence: str) -> None:
+        super().__init__(content)
+        self.sentence = sentence
+
+    def __repr__(self) -> str:
+        return self.sentence
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self.sentence)}</p>"
+
+
+@dataclass(frozen=True)
+class Page:
+    """An HTML page; a notebook shows it."""
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"Page({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        content = html.escape(self.path.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{content}" width="100%" height="700" style="border: 0"></iframe>'
+
+
+def command(verb: str, given: Sequence[str] = ()) -> Callable[[Function], Function]:
+    """Tells help and completion which options a function takes: those of the verb, but for what is ``given``."""
+
+    def with_signature(function: Function) -> Function:
+        positional = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in given]
+        options = [
+            Parameter(
+                f.name, Parameter.KEYWORD_ONLY, annotation=f.type, default=getattr(VERBS[verb].options, f.name, ...)
+            )
+            for f in fields(VERBS[verb].options)
+            if f.name not in (*given, "json", "adapter", "runs")
+        ]
+        described: Any = function
+        described.__signature__ = Signature([*positional, *options])
+        return function
+
+    return with_signature
+
+
+@command("train")
+def train(**options: Any) -> Run:
+    """Adapt the base model to the members of a split; the same call again resumes. See ``smplora train --help``."""
+    return Run(_call("train", options))
+
+
+@command("audit", ["run"])
+def audit(run: str | os.PathLike[str], **options: Any) -> Result:
+    """Attack an adapter; returns the content of audit.json. See ``smplora audit --help``."""
+    content = _call("audit", {"adapter": run, **options})
+    return Result(content, f"{content['subject']['label']}: {content['verdict']['sentence']}")
+
+
+@command("evaluate", ["run"])
+def evaluate(run: str | os.PathLike[str], **options: Any) -> Result:
+    """Generate images and measure their quality; returns the content of quality.json. See ``smplora evaluate
+    --help``."""
+    content = _call("evaluate", {"adapter": run, **options})
+    kid = content["against"]["held_out"]["kid"]
+    said = f"too few images for KID ({kid['reason']})" if kid["value"] is None else f"KID {kid['value']:.4f}"
+    return Result(content, f"{content['subject']['label']}: {said} against held-out images")
+
+
+@command("report", ["runs"])
+def report(runs: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str] = "report.html") -> Page:
+    """Put audited adapters side by side on one page."""
+    _call("report", {"runs": [os.fspath(run) for run in runs], "output": output})
+    return Page(Path(output))
+
+
+@command("split")
+def split(**options: Any) -> dict[str, Any]:
+    """Divide images into sealed cells; returns the content of split.json. See ``smplora split --help``."""
+    manifest: dict[str, Any] = _call("split", options).manifest()
+    return manifest
+
+
+@command("quickstart")
+def quickstart(**options: Any) -> Page:
+    """The whole story at once. See ``smplora quickstart --help``."""
+    return Page(_call("quickstart", options))
+
+
+def _call(verb: str, options: dict[str, Any]) -> Any:
+    plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
+    config = checked(verb, plain)
+    module, _, function = VERBS[verb].run.partition(":")
+    return getattr(import_module(module), function)(config)
