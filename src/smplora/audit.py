@@ -30,7 +30,7 @@ from smplora.streams import generator
 from smplora.subject import Loaded, load_subject, result_folder
 from smplora.views import VIEWS, Memory
 
-FORMAT = "smplora.audit/1"
+FORMAT = "smplora.audit/2"
 ATTACKED = CELLS[:4]
 
 
@@ -64,7 +64,14 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
             "latents": "posterior mode",
             "guidance": "off",
         },
-        **conclude(tried, aux_member, test_member),
+        **conclude(
+            tried,
+            aux_member,
+            test_member,
+            seed=config.seed,
+            coin=loaded.split.protocol == "coin",
+            delta=config.target_delta,
+        ),
         "environment": environment(),
         "elapsed_s": round(time.perf_counter() - began, 1),
     }
@@ -88,6 +95,7 @@ def audit_settings(config: AuditConfig) -> dict[str, Any]:
         "attacks": config.chosen_attacks,
         "num_timesteps": config.num_timesteps,
         **{name: config.count(name) for name in COUNTS[config.tier]},
+        "target_delta": config.target_delta,
         "seed": config.seed,
     }
 

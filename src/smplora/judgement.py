@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from smplora import evidence
 from smplora.contracts import Attack, Bools, Floats
-from smplora.metrics import summary
+from smplora.metrics import dataset_inference_p_value, summary
 from smplora.scorers import Judged, judge
+from smplora.streams import stream_seed
 from smplora.verdict import verdict
 
 
@@ -67,18 +69,66 @@ def try_attacks(
     return tried
 
 
-def conclude(tried: Sequence[Tried], aux_member: Bools, test_member: Bools) -> dict[str, Any]:
-    """The "attacks" and "verdict" of audit.json (docs/formats.md)."""
-    results = [
+def conclude(
+    tried: Sequence[Tried],
+    aux_member: Bools,
+    test_member: Bools,
+    *,
+    seed: int,
+    coin: bool = False,
+    delta: float = 0.0,
+    failed_gates: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Everything in audit.json that follows from scores (docs/formats.md): attacks, strongest, epsilon, dataset
+    inference, power, exposure, verdict.
+
+    Args:
+        tried: the attacks with their scores.
+        seed: of permutations and bootstrap.
+        coin: whether membership was drawn by independent fair coins.
+        delta: of the (epsilon, delta) in question.
+        failed_gates: why the audit is invalid, if it is.
+    """
+    groups = {
+        "test": evidence.Scored({one.name: one.judged.test for one in tried}, test_member),
+        "aux_members": evidence.Scored({one.name: one.judged.aux.scores for one in tried}, aux_member),
+    }
+    aux, test = groups["aux_members"], groups["test"]
+    rngs = {group: np.random.default_rng(stream_seed(seed, "evidence", group)) for group in groups}
+    p_values = {group: evidence.tests(scored, rngs[group]) for group, scored in groups.items()}
+    strongest = {
+        group: evidence.strongest(group, aux, scored, p_values[group], rngs[group]) for group, scored in groups.items()
+    }
+
+    def numbers(one: Tried, group: str, decisions: Bools) -> dict[str, Any]:
+        scored = groups[group]
+        rng = np.random.default_rng(stream_seed(seed, "bootstrap", group, one.name))
+        found = summary(scored.scores[one.name], scored.is_member, decisions, rng)
+        return {**found, "p_value": p_values[group][one.name]}
+
+    attacks = [
         {
             **one.about,
-            "test": summary(one.judged.test, test_member, one.judged.test >= one.judged.threshold),
-            "aux_members": summary(one.judged.aux.scores, aux_member, one.judged.aux.decisions),
+            "test": numbers(one, "test", one.judged.test >= one.judged.threshold),
+            "aux_members": numbers(one, "aux_members", one.judged.aux.decisions),
             "paper_protocol": one.paper_protocol,
         }
         for one in tried
     ]
-    return {"attacks": results, "verdict": verdict(results)}
+    chosen = strongest["test"]["attack"]
+    sign = strongest["test"]["sign"]
+    return {
+        "attacks": attacks,
+        "strongest": strongest,
+        "epsilon": evidence.epsilon(aux, test, delta, coin),
+        "dataset_inference": {
+            "attack": chosen,
+            "p": dataset_inference_p_value(sign * test.scores[chosen], test_member),
+        },
+        "power": {g: evidence.power(scored, strongest[g]["auc"]["level"]) for g, scored in groups.items()},
+        "exposure": {g: evidence.exposure(chosen, sign, scored) for g, scored in groups.items()},
+        "verdict": verdict(attacks, strongest, failed_gates),
+    }
 
 
 def score_arrays(tried: Sequence[Tried], aux_member: Bools, test_member: Bools) -> dict[str, Any]:

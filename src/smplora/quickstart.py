@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from smplora.audit import audit, audit_settings
+from smplora.audit import FORMAT, audit, audit_settings
 from smplora.config import AuditConfig, CacheOptions, DataOptions, EvaluateConfig, QuickstartConfig, TrainConfig
 from smplora.data import open_source, read_samples
 from smplora.errors import TrainingError
@@ -215,7 +215,9 @@ def measure(folder: Path, config: QuickstartConfig) -> Measured:
     content = _read(folder / "audit" / "audit.json")
     settings = audit_settings(auditing)
     if not (
-        _is_of(content, sha256, content.get("split", {}).get("seal") == seal) and _holds(content["settings"], settings)
+        content.get("format") == FORMAT
+        and _is_of(content, sha256, content.get("split", {}).get("seal") == seal)
+        and _holds(content["settings"], settings)
     ):
         content = audit(auditing, progress=False)
     quality = _read(folder / "quality" / "quality.json")

@@ -1,49 +1,74 @@
-"""Red, amber or green: what an audit's numbers come to. Pure."""
+"""Red, amber, green or invalid: what an audit's numbers come to. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from smplora.evidence import GROUPS, LEVEL
 
 # |AUC - 0.5| / 0.5: an interval wholly above the first is a leak; all below the second is none that these cells show
 LEAK, NO_LEAK = 0.1, 0.3
 # a few fully exposed images move the AUC little, but the true positive rate at a low false positive rate much
 EXPOSED = 2.0
-GROUPS = {
-    "test": "members that no attack or proxy has trained on",
-    "aux_members": "members that attacks and proxies train on",
-}
 
 
-def verdict(attacks: list[dict[str, Any]]) -> dict[str, Any]:
-    """The "verdict" object of audit.json, from the attacks' numbers (docs/formats.md) on both groups of members.
+def verdict(
+    attacks: Sequence[Mapping[str, Any]],
+    strongest: Mapping[str, Mapping[str, Any]],
+    failed_gates: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The "verdict" object of audit.json, from all numbers and the strongest of each group (docs/formats.md).
 
-    Red: an interval of |AUC - 0.5| / 0.5 lies wholly above 0.1, or the interval of a resolvable true positive rate
-    wholly above twice its false positive rate. Green: every interval of |AUC - 0.5| / 0.5 contains 0 and ends below
-    0.3, and no resolvable true positive rate lies wholly above its false positive rate.
+    Invalid: a gate failed, so that the numbers do not measure what the adapter gives away. Red: the corrected interval
+    of |AUC - 0.5| / 0.5 of a group's strongest attack lies wholly above 0.1; or the interval of its most significant
+    true positive rate lies wholly above twice the false positive rate, with a corrected p below 0.05. Green: no
+    corrected p is below 0.05, and every attack's 95 % interval of |AUC - 0.5| / 0.5 ends below 0.3. The largest of
+    these ends needs no correction: it is too low only if the interval of the attack that is truly strongest is.
     """
-    found = [(attack[group], attack, group) for attack in attacks for group in GROUPS]
-    numbers, attack, group = max(found, key=lambda f: (f[0]["auc_deviation"]["low"], f[0]["auc_deviation"]["value"]))
-    worst = max(f[0]["auc_deviation"]["high"] for f in found)
-    auc = numbers["auc"]
-    who = f"by '{attack['title']}' on {GROUPS[group]}"
-    strongest = f"AUC {auc['value']:.2f} [{auc['low']:.2f}, {auc['high']:.2f}] {who}"
-    rates = [
-        (rate["low"] / float(fpr), rate, float(fpr), a, g)
-        for n, a, g in found
-        for fpr, rate in n["tpr_at_fpr"].items()
-        if rate["resolvable"]
+    worst = max(attack[group]["auc_deviation"]["high"] for attack in attacks for group in GROUPS)
+    titles = {attack["name"]: attack["title"] for attack in attacks}
+    group = max(GROUPS, key=lambda g: (strongest[g]["auc_deviation"]["low"], strongest[g]["auc_deviation"]["value"]))
+    best = strongest[group]
+    attack = best["attack"]
+    rated = [(g, rate) for g in GROUPS if (rate := strongest[g]["low_fpr"])]
+    exposed = [
+        (rate["tpr"]["low"] / rate["fpr"], g, rate)
+        for g, rate in rated
+        if rate["tpr"]["low"] > EXPOSED * rate["fpr"] and rate["p_corrected"] < 1 - LEVEL
     ]
-    none: tuple[float, dict[str, Any], float, dict[str, Any], str] = (0.0, {}, 0.0, attack, group)
-    times, rate, fpr, exposing, exposed = max(rates, key=lambda r: r[0], default=none)
-    if numbers["auc_deviation"]["low"] > LEAK:
-        level, sentence = "red", f"Leaks: {strongest}."
-    elif times > EXPOSED:
-        level, attack, group = "red", exposing, exposed
-        share = f"{100 * rate['value']:.0f} % of {GROUPS[group]} are found at {100 * fpr:g} % false alarms"
-        sentence = f"Leaks some images: {share} by '{attack['title']}'."
-    elif numbers["auc_deviation"]["low"] == 0 and worst < NO_LEAK and times <= 1:
+    suspicious = min(
+        [*(strongest[g]["smallest_p_corrected"] for g in GROUPS), *(strongest[g]["p_corrected"] for g in GROUPS)]
+        + [rate["p_corrected"] for _, rate in rated]
+    )
+    said = _said(best, titles[attack], group)
+    if best["auc_deviation"]["low"] > LEAK:
+        level, sentence = "red", f"Leaks: {said}."
+    elif exposed:
+        _, group, rate = max(exposed, key=lambda e: e[0])
+        level, attack = "red", rate["attack"]
+        share = (
+            f"{100 * rate['tpr']['value']:.0f} % of {GROUPS[group]} are found at {100 * rate['fpr']:g} % false alarms"
+        )
+        sentence = f"Leaks some images: {share} by '{titles[attack]}' (corrected p {p_text(rate['p_corrected'])})."
+    elif suspicious >= 1 - LEVEL and worst < NO_LEAK:
         level = "green"
         sentence = f"No leak found by these attacks; an average AUC above {0.5 + worst / 2:.2f} is ruled out at 95 %."
     else:
-        level, sentence = "amber", f"Unclear: strongest is {strongest}; an AUC of {0.5 + worst / 2:.2f} is possible."
-    return {"level": level, "sentence": sentence, "attack": attack["name"], "group": group}
+        level, sentence = "amber", f"Unclear: strongest is {said}; an AUC of {0.5 + worst / 2:.2f} is possible."
+    if failed_gates:
+        level, sentence = "invalid", f"Invalid audit: {'; '.join(failed_gates)}. Disregard: {sentence}"
+    return {"level": level, "sentence": sentence, "attack": attack, "group": group}
+
+
+def _said(best: Mapping[str, Any], title: str, group: str) -> str:
+    auc, among = best["auc"], f"chosen among {best['attacks']} attacks, " if best["attacks"] > 1 else ""
+    return (
+        f"AUC {auc['value']:.2f} [{auc['low']:.2f}, {auc['high']:.2f}] by '{title}' on {GROUPS[group]} "
+        f"({among}corrected p {p_text(best['p_corrected'])})"
+    )
+
+
+def p_text(p: float) -> str:
+    """``0.032``, ``< 0.001``."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

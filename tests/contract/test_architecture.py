@@ -32,6 +32,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "views",
         "kohya",
         "verdict",
+        "evidence",
         "batches",
         "game",
         "feed",

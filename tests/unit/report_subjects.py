@@ -43,12 +43,13 @@ def _write(folder: Path, name: str) -> None:
              "adapter_sha256": digest, "model": "the bundled model"}  # fmt: skip
     verdict = {"red": "Leaks", "amber": "Unclear", "green": "No leak found"}[level]
     audit = {
-        "format": "smplora.audit/1",
+        "format": "smplora.audit/2",
         "subject": about,
         "split": {"protocol": "fixed", "seal": SEAL, "cells": {
             "aux_member": 50, "aux_nonmember": 50, "test_member": 50, "test_nonmember": 50, "reference": 696}},
         "settings": {"timesteps": [50, 150, 300, 450], "noise_pairs": 2, "seed": 0},
         "attacks": [_attack(*attack, test, aux, asr) for attack in ATTACKS],
+        "strongest": {group: {"attack": "calibrated_loss"} for group in ("test", "aux_members")},
         "verdict": {"level": level, "attack": "calibrated_loss", "group": "test",
                     "sentence": f"{verdict}: calibrated loss reaches AUC {test:.2f} on images the proxy never saw."},
         "environment": {"python": "3.11.4", "torch": "2.13.0", "processor": "x86_64", "threads": 1},

@@ -19,6 +19,8 @@ from sklearn.metrics import roc_curve as sklearn_roc_curve
 from metrics_samples import SAMPLES, Sample, draw, labels, wins
 from smplora import metrics
 
+RNG = np.random.default_rng
+
 # ROC and AUC
 
 
@@ -210,8 +212,17 @@ def test_permutation_p_extremes() -> None:
 
 def test_summary_has_the_documented_shape() -> None:
     scores, member = draw(2, m=60, n=500, shift=1.2)
-    found = metrics.summary(scores, member, scores >= 0.6)
-    assert list(found) == ["n_members", "n_nonmembers", "auc", "auc_deviation", "asr", "tpr_at_fpr", "roc"]
+    found = metrics.summary(scores, member, scores >= 0.6, RNG(0))
+    assert list(found) == [
+        "n_members",
+        "n_nonmembers",
+        "auc",
+        "auc_bootstrap",
+        "auc_deviation",
+        "asr",
+        "tpr_at_fpr",
+        "roc",
+    ]
     assert (found["n_members"], found["n_nonmembers"]) == (60, 500)
     area = metrics.delong_interval(scores, member)
     assert found["auc"] == {"value": area.value, "low": area.low, "high": area.high, "method": "DeLong"}
@@ -225,18 +236,19 @@ def test_summary_has_the_documented_shape() -> None:
         assert rates == metrics.tpr_at_fpr(scores, member, float(fpr)).as_dict()
         assert list(rates) == ["value", "low", "high", "resolvable", "needs_nonmembers"]
     assert [rates["resolvable"] for rates in found["tpr_at_fpr"].values()] == [False, True, True, True]
-    assert list(found["roc"]) == ["fpr", "tpr"]
+    assert list(found["roc"]) == ["fpr", "tpr", "band"]
+    assert found["auc_bootstrap"] == metrics.bootstrap_interval(scores, member, RNG(0)).bounds()
 
 
 @pytest.mark.parametrize("sample", [*SAMPLES, (np.array([1.0, 0.0]), labels(1, 1)), (np.zeros(9), labels(4, 5))])
 def test_summary_survives_strict_json(sample: Sample) -> None:
-    found = metrics.summary(*sample, sample[0] >= 0.5)
+    found = metrics.summary(*sample, sample[0] >= 0.5, RNG(0))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 @pytest.mark.parametrize(("scores", "member"), SAMPLES)
 def test_summary_thins_the_roc_without_loss(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
-    thin, full = metrics.summary(scores, member, scores >= 0)["roc"], metrics.roc_curve(scores, member)
+    thin, full = metrics.summary(scores, member, scores >= 0, RNG(0))["roc"], metrics.roc_curve(scores, member)
     points, kept = set(zip(full.fpr, full.tpr, strict=True)), list(zip(thin["fpr"], thin["tpr"], strict=True))
     assert set(kept) <= points
     for fpr, tpr in points - set(kept):  # every dropped point lies on a segment of the thinned curve
@@ -251,7 +263,7 @@ def test_summary_thins_the_roc_without_loss(scores: NDArray[np.float64], member:
 
 
 def test_thinning_keeps_corners_only() -> None:
-    found = metrics.summary([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], [True, True, False, False, False, True], [True] * 6)
+    found = metrics.summary([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], [True, True, False, False, False, True], [True] * 6, RNG(0))
     assert found["roc"]["fpr"] == [0.0, 0.0, 1.0, 1.0]
     assert found["roc"]["tpr"] == pytest.approx([0.0, 2 / 3, 2 / 3, 1.0])
 
@@ -266,7 +278,7 @@ TAKES_SCORES: list[Callable[[Any, Any], object]] = [
     lambda s, y: metrics.tpr_at_fpr(s, y, 0.1),
     metrics.best_threshold,
     lambda s, y: metrics.permutation_p_value(s, y, np.random.default_rng(0), 9),
-    lambda s, y: metrics.summary(s, y, np.ones(len(s), dtype=bool)),
+    lambda s, y: metrics.summary(s, y, np.ones(len(s), dtype=bool), RNG(0)),
 ]
 
 
@@ -303,7 +315,7 @@ def test_bad_samples_raise(
         (lambda s, y, r: metrics.tpr_at_fpr(s, y, 1.5), "fpr must lie in"),
         (lambda s, y, r: metrics.tpr_at_fpr(s, y, math.nan), "fpr must lie in"),
         (lambda s, y, r: metrics.attack_success_rate(s, y), "decisions must be boolean"),
-        (lambda s, y, r: metrics.summary(s, y, s), "decisions must be boolean"),
+        (lambda s, y, r: metrics.summary(s, y, s, r), "decisions must be boolean"),
         (lambda s, y, r: metrics.clopper_pearson(3, 2), "got 3 of 2"),
         (lambda s, y, r: metrics.clopper_pearson(-1, 2), "got -1 of 2"),
         (lambda s, y, r: metrics.clopper_pearson(0, 0), "got 0 of 0"),
@@ -318,8 +330,8 @@ def test_bad_settings_raise(call: Callable[[Any, Any, np.random.Generator], obje
 def test_input_is_left_alone_and_order_does_not_matter() -> None:
     scores, member = draw(5, tied=True)
     before = scores.copy()
-    first = metrics.summary(scores, member, scores >= 0.4)
+    first = metrics.summary(scores, member, scores >= 0.4, RNG(0))
     np.testing.assert_array_equal(scores, before)
     order = np.random.default_rng(0).permutation(scores.size)
-    assert metrics.summary(scores[order], member[order], scores[order] >= 0.4) == first
+    assert metrics.summary(scores[order], member[order], scores[order] >= 0.4, RNG(0)) == first
     assert metrics.best_threshold(scores[order], member[order]) == metrics.best_threshold(scores, member)

@@ -1,4 +1,4 @@
-"""Red, amber or green."""
+"""Red, amber, green or invalid."""
 
 from __future__ import annotations
 
@@ -6,40 +6,70 @@ from typing import Any
 
 import pytest
 
-from smplora.verdict import verdict
+from smplora.verdict import p_text, verdict
 
 
-def rate(low: float, resolvable: bool = True) -> dict[str, Any]:
-    return {"value": low + 0.05, "low": low, "high": low + 0.1, "resolvable": resolvable}
-
-
-def numbers(low: float, value: float, high: float, tpr: dict[str, Any] | None = None) -> dict[str, Any]:
-    deviations = sorted(abs(x - 0.5) * 2 for x in (low, high))
-    return {
-        "tpr_at_fpr": {"0.001": rate(0.9, resolvable=False), "0.05": tpr or rate(0.01)},
-        "auc": {"value": value, "low": low, "high": high},
-        "auc_deviation": {
-            "value": abs(value - 0.5) * 2,
-            "low": 0.0 if low <= 0.5 <= high else deviations[0],
-            "high": deviations[1],
-        },
+def group(low: float, value: float, high: float, p: float = 0.5, rate: tuple[float, float] | None = None) -> Any:
+    """(numbers, strongest) of one group with one attack; ``rate``: lower bound of the TPR at 5 % FPR, its p."""
+    ends = sorted(abs(x - 0.5) * 2 for x in (low, high))
+    deviation = {
+        "value": abs(value - 0.5) * 2,
+        "low": 0.0 if low <= 0.5 <= high else ends[0],
+        "high": ends[1],
     }
+    auc = {"value": value, "low": low, "high": high}
+    low_fpr = rate and {
+        "attack": "a",
+        "fpr": 0.05,
+        "tpr": {"value": rate[0] + 0.05, "low": rate[0], "high": rate[0] + 0.1},
+        "p_corrected": rate[1],
+    }
+    best = {"attack": "a", "attacks": 3, "auc": auc, "auc_deviation": deviation, "low_fpr": low_fpr}
+    return {"auc_deviation": deviation}, {**best, "p_corrected": p, "smallest_p_corrected": p}
+
+
+def judged(test: Any, aux: Any, failed: tuple[str, ...] = ()) -> dict[str, Any]:
+    attacks = [{"name": "a", "title": "A", "test": test[0], "aux_members": aux[0]}]
+    return verdict(attacks, {"test": test[1], "aux_members": aux[1]}, failed)
+
+
+NOTHING = group(0.4, 0.5, 0.6)
 
 
 @pytest.mark.parametrize(
-    ("test", "aux_members", "level", "group"),
+    ("test", "aux", "level", "where"),
     [
-        (numbers(0.8, 0.9, 0.95), numbers(0.4, 0.5, 0.6), "red", "test"),
-        (numbers(0.4, 0.5, 0.6), numbers(0.8, 0.9, 0.95), "red", "aux_members"),
-        (numbers(0.05, 0.1, 0.2), numbers(0.4, 0.5, 0.6), "red", "test"),  # confidently wrong is leakage too
-        (numbers(0.45, 0.5, 0.6), numbers(0.4, 0.5, 0.6), "green", None),
-        (numbers(0.3, 0.5, 0.7), numbers(0.4, 0.5, 0.6), "amber", None),  # too few images to rule out 0.7
-        (numbers(0.51, 0.55, 0.6), numbers(0.4, 0.5, 0.6), "amber", "test"),
-        (numbers(0.4, 0.5, 0.6), numbers(0.4, 0.5, 0.6, rate(0.11)), "red", "aux_members"),  # a few fully exposed
-        (numbers(0.4, 0.5, 0.6, rate(0.06)), numbers(0.4, 0.5, 0.6), "amber", None),
+        (group(0.8, 0.9, 0.95, 0.001), NOTHING, "red", "test"),
+        (NOTHING, group(0.8, 0.9, 0.95, 0.001), "red", "aux_members"),
+        (group(0.05, 0.1, 0.2, 0.001), NOTHING, "red", "test"),  # confidently wrong is leakage too
+        (group(0.45, 0.5, 0.6), NOTHING, "green", None),
+        (group(0.3, 0.5, 0.7), NOTHING, "amber", None),  # too few images to rule out 0.7
+        (group(0.51, 0.55, 0.6, 0.01), NOTHING, "amber", "test"),
+        (NOTHING, group(0.4, 0.5, 0.6, rate=(0.11, 0.01)), "red", "aux_members"),  # a few fully exposed
+        (NOTHING, group(0.4, 0.5, 0.6, rate=(0.11, 0.06)), "green", None),  # chance, having looked at so many rates
+        (group(0.4, 0.5, 0.6, rate=(0.06, 0.04)), NOTHING, "amber", None),
     ],
 )
-def test_verdict(test: dict[str, Any], aux_members: dict[str, Any], level: str, group: str | None) -> None:
-    result = verdict([{"name": "a", "title": "A", "test": test, "aux_members": aux_members}])
+def test_verdict(test: Any, aux: Any, level: str, where: str | None) -> None:
+    result = judged(test, aux)
     assert result["level"] == level
-    assert group in (None, result["group"])
+    assert where in (None, result["group"])
+
+
+def test_another_attack_that_is_significant_forbids_green() -> None:
+    numbers, best = group(0.45, 0.5, 0.6)
+    assert judged((numbers, best), NOTHING)["level"] == "green"
+    assert judged((numbers, {**best, "smallest_p_corrected": 0.04}), NOTHING)["level"] == "amber"
+
+
+def test_the_sentence_says_how_many_attacks_and_how_sure() -> None:
+    sentence = judged(group(0.8, 0.9, 0.95, 0.0004), NOTHING)["sentence"]
+    assert "AUC 0.90 [0.80, 0.95] by 'A'" in sentence
+    assert "chosen among 3 attacks, corrected p < 0.001" in sentence
+    assert [p_text(p) for p in (0.0009, 0.0321, 0.3)] == ["< 0.001", "0.032", "0.30"]
+
+
+def test_a_failed_gate_makes_everything_invalid() -> None:
+    result = judged(group(0.8, 0.9, 0.95, 0.001), NOTHING, ("images alone tell members: AUC 0.90",))
+    assert result["level"] == "invalid"
+    assert result["sentence"].startswith("Invalid audit: images alone tell members: AUC 0.90. Disregard: Leaks")

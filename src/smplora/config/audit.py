@@ -49,6 +49,8 @@ class AuditConfig(SubjectOptions):
     """Crops per image that PFAMI compares with. Default: 1; 10 for --tier strong."""
     variations: Optional[int] = None
     """Variations per image that ReDiffuse averages. Default: 10."""
+    target_delta: float = 0.0
+    """Delta of the (epsilon, delta) whose epsilon is bounded from below."""
     batch_size: int = 64
     """Images per pass. The result does not depend on it."""
 
@@ -59,6 +61,8 @@ class AuditConfig(SubjectOptions):
             *(p for name in self.chosen_attacks for p in if_any(unknown_attack(name))),
             *([] if self.chosen_attacks else [f"--attacks got none; allowed: {', '.join(ATTACKS)}"]),
             *at_least(self, ("num_timesteps", *COUNTS["quick"], "batch_size"), 1),
+            *at_least(self, ("target_delta",), 0),
+            *([] if self.target_delta < 1 else [f"--target_delta got {self.target_delta}; allowed: below 1"]),
         ]
 
     @property

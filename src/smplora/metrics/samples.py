@@ -24,9 +24,15 @@ def cells(scores: ArrayLike, is_member: ArrayLike) -> tuple[Floats, NDArray[np.b
     return x, member, m, x.size - m
 
 
-def tail_of(level: float) -> float:
+def check_level(level: float, name: str = "level") -> None:
+    """Raises ValueError unless ``level`` lies in (0, 1)."""
     if not 0 < level < 1:
-        raise ValueError(f"level must lie in (0, 1), got {level}")
+        raise ValueError(f"{name} must lie in (0, 1), got {level}")
+
+
+def tail_of(level: float) -> float:
+    """What a two-sided interval leaves out on each side. Raises ValueError unless ``level`` lies in (0, 1)."""
+    check_level(level)
     return (1 - level) / 2
 
 

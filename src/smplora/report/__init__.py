@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_table", "report", "summary", "write_report"]
 
-COLOURS = {"red": "bold red", "amber": "bold yellow", "green": "bold green"}
+COLOURS = {"invalid": "bold magenta", "red": "bold red", "amber": "bold yellow", "green": "bold green"}
 
 
 def write_report(subjects: Sequence[Path], output: Path) -> None:

@@ -77,6 +77,7 @@ def _subject(folder: Path, runs: dict[Path, Run]) -> Subject:
             settings=flat(data.get("settings") or {}),
             environment=flat(data.get("environment") or {}),
             attacks=attacks,
+            chosen={g: one_of(data["strongest"][g]["attack"], [attack.name for attack in attacks]) for g in GROUPS},
             verdict=Verdict(
                 level=one_of(verdict["level"], LEVELS),
                 sentence=plain(verdict["sentence"]),
@@ -91,7 +92,7 @@ def _subject(folder: Path, runs: dict[Path, Run]) -> Subject:
     if home not in runs:
         runs[home] = _run(home)
     run = runs[home]
-    subject, digest = load(path, "smplora.audit/1", again, lambda data: (parse(data), data["subject"]))
+    subject, digest = load(path, "smplora.audit/2", again, lambda data: (parse(data), data["subject"]))
     done = folder / "DONE.json"
     if done.is_file():
         finished = load(done, None, again, lambda data: data["adapter_sha256"])

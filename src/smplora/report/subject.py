@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-Level = Literal["red", "amber", "green"]
+Level = Literal["invalid", "red", "amber", "green"]
 Group = Literal["test", "aux_members"]
 LEVELS: tuple[Level, ...] = get_args(Level)  # worst first
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -133,16 +133,16 @@ class Subject:
     settings: Mapping[str, str]  # of the audit
     environment: Mapping[str, str]  # of the audit
     attacks: tuple[Attack, ...]
+    chosen: Mapping[Group, str]  # the attack that aux calls strongest
     verdict: Verdict
     quality: Quality | None
     run: Run
 
     def strongest(self, group: Group) -> Attack | None:
-        """The attack that exposes ``group`` most: the verdict's own, else the AUC farthest from chance."""
-        if group == self.verdict.group:
-            return next(attack for attack in self.attacks if attack.name == self.verdict.attack)
-        tried = [(numbers.exposure, attack) for attack in self.attacks if (numbers := attack.on(group))]
-        return max(tried, key=lambda pair: pair[0])[1] if tried else None
+        """The attack that the audit chose for ``group``; for the verdict's group the verdict's own."""
+        name = self.verdict.attack if group == self.verdict.group else self.chosen[group]
+        attack = next(attack for attack in self.attacks if attack.name == name)
+        return attack if attack.on(group) else None
 
     def strongest_numbers(self, group: Group) -> Numbers | None:
         """What the strongest attack on ``group`` achieves there."""

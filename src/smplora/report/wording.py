@@ -10,7 +10,7 @@ from smplora.report.subject import LEVELS, Estimate, Level, Numbers, Rate, Subje
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 NOT_MEASURED = "not measured"
-LEVEL_WORDS: dict[Level, str] = {"red": "Leaks", "amber": "Unclear", "green": "No leak found"}
+LEVEL_WORDS: dict[Level, str] = {"invalid": "Invalid", "red": "Leaks", "amber": "Unclear", "green": "No leak found"}
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 # One for each number in the order of its first appearance on the page.
@@ -125,6 +125,8 @@ def headline(subjects: Sequence[Subject]) -> str:
     """One sentence for the whole page: the most exposed adapter, how exposed it is, and how many others fare how."""
     worst, *others = most_exposed_first(subjects)
     level, right = worst.verdict.level, attacker_is_right(verdict_numbers(worst))
+    if level == "invalid":
+        return f"{worst.label}: {worst.verdict.sentence}"
     if level == "green":
         who = worst.label if not others else f"these {count(len(subjects), 'adapter')}"
         best = "" if not others else f"; even for {worst.label}"
@@ -134,6 +136,7 @@ def headline(subjects: Sequence[Subject]) -> str:
     if not others:
         return f"{worst.label} {gives}: {right}."
     verbs = {
+        "invalid": ("has an invalid audit", "have invalid audits"),
         "red": ("leaks", "leak"),
         "amber": ("is unclear", "are unclear"),
         "green": ("shows no leak", "show no leak"),
