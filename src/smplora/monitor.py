@@ -81,22 +81,22 @@ class Validation:
 
 
 class Monitor:
-    """Looks at a run from the side. With several processes the main one alone does."""
+    """Looks at a run from the side. All processes look, since a sharded model runs on all of them or not at all; the
+    main one alone writes."""
 
     def __init__(self, config: TrainConfig, setup: Setup, split: Split, folder: RunFolder, start: int) -> None:
         self.config, self.setup, self.folder = config, setup, folder
-        self.active = bool(setup.accelerator.is_main_process)
+        self.writes = bool(setup.accelerator.is_main_process)
         self.page_written, self.page_cost = 0.0, 0.0
         self.postfix: dict[str, str] = {}
         self.gauge: Gauge | None = None
         self.validation = Validation((), 0)
         self._told: dict[str, Any] | None = None
-        if not self.active:
-            return
         if config.monitor_steps:
             self.gauge = make_gauge(config, setup, split)
-            if not folder.metrics(MONITOR):
-                self._log(0, self.gauge.base_reading().row())
+            base = self.gauge.base_reading().row()
+            if self.writes and not folder.metrics(MONITOR):
+                self._log(0, base)
         if config.validation_steps:
             captions = config.validation_prompts or held_out_captions(split)
             self.validation = Validation(tuple(captions), config.num_validation_images)
@@ -105,8 +105,6 @@ class Monitor:
 
     def after_step(self, done: int) -> dict[str, str]:
         """Measure, draw and write what is due after ``done`` steps; returns the latest numbers for the progress bar."""
-        if not self.active:
-            return {}
         last = done == self.setup.steps
         due = [
             steps and (last or done % steps == 0) for steps in (self.config.monitor_steps, self.config.validation_steps)
@@ -127,16 +125,20 @@ class Monitor:
 
     def finish(self) -> None:
         """Write the page as it stays."""
-        if self.active:
-            self._page(force=True)
+        self._page(force=True)
 
     def _log(self, step: int, row: dict[str, Any]) -> None:
-        self.folder.log({"step": step, **row}, MONITOR)
+        if self.writes:
+            self.folder.log({"step": step, **row}, MONITOR)
         self.setup.accelerator.log(flat_numbers(row), step=step)
 
     def _page(self, force: bool) -> None:
         now = time.perf_counter()
-        if self.config.run_page and (force or now - self.page_written > max(2.0, PAGE_SHARE * self.page_cost)):
+        if (
+            self.writes
+            and self.config.run_page
+            and (force or now - self.page_written > max(2.0, PAGE_SHARE * self.page_cost))
+        ):
             from smplora.report.run_page import write_run_page  # draws with matplotlib, which takes a second to import
 
             write_run_page(self.folder.path)
@@ -144,6 +146,8 @@ class Monitor:
             self.page_cost = self.page_written - now
 
     def _open_gallery(self, start: int) -> None:
+        if not self.writes:
+            return
         gallery = self.folder.path / VALIDATION
         gallery.mkdir(mode=0o700, exist_ok=True)
         for picture in gallery.glob("step-*.png"):
@@ -155,6 +159,8 @@ class Monitor:
     def _draw(self, done: int) -> None:
         """One picture per caption and repetition, always from the same noise."""
         pictures = self._generate()
+        if not self.writes:
+            return
         for (caption, k), picture in zip(self.validation.rows, pictures, strict=True):
             path = self.folder.path / VALIDATION / f"step-{done}-{caption}-{k}.png"
             write_atomically(path, strip(picture[None]))

@@ -15,6 +15,8 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 
+BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")  # of diffusers' U-Nets
+
 
 def make_accelerator(device: torch.device, **options: Any) -> Accelerator:
     """Joins the process group of ``accelerate launch`` or ``torchrun``, if there is one."""
@@ -33,6 +35,23 @@ def average_gradients(accelerator: Accelerator, parameters: Iterable[nn.Paramete
     flat: Any = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), reduction="mean")
     for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+def shard(accelerator: Accelerator, module: nn.Module, whole: Iterable[nn.Parameter]) -> None:
+    """Split the weights of ``module`` over the processes, block by block, but for the trained ones, ``whole`` (FSDP,
+    Zhao et al. 2023). Each process fetches a block's weights when it comes to it; all must run the model together."""
+    if accelerator.num_processes == 1:
+        return
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    kept = set(whole)
+    mesh = init_device_mesh(next(iter(kept)).device.type, (accelerator.num_processes,))
+    for block in module.modules():
+        if type(block).__name__ in BLOCKS:
+            fully_shard(block, mesh=mesh, ignored_params=kept)
+    # FSDP would keep the rest whole after a forward pass until somebody asks for a state dict, which one process does
+    fully_shard(module, mesh=mesh, ignored_params=kept, reshard_after_forward=True)
 
 
 def gather(accelerator: Accelerator, share: Tensor) -> Tensor:

@@ -51,9 +51,15 @@ PRINTED_LIBRARIES = (
     "torchmetrics",
 )
 # options that do not change what is computed, so that they may differ when a run is resumed
-FREE_OPTIONS = {"json", "output_dir", "device", "resume_from_checkpoint", "checkpoints_total_limit", "workers"} | {
-    f.name for options in (CacheOptions, MonitorOptions) for f in fields(options)
-}
+FREE_OPTIONS = {
+    "json",
+    "output_dir",
+    "device",
+    "shard_base_model",
+    "resume_from_checkpoint",
+    "checkpoints_total_limit",
+    "workers",
+} | {f.name for options in (CacheOptions, MonitorOptions) for f in fields(options)}
 
 Options = TypeVar("Options")
 

@@ -55,7 +55,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     progress = progress and first
     folder.check_processes(accelerator.num_processes)
     model = load_base(config, device)
-    config = resolved(config, model, split)
+    config = resolved(config, model, split, accelerator.num_processes)
     check_settings(folder.path, config)
     with folder.locked() if first else nullcontext():  # from here on files are written
         if first:
@@ -103,9 +103,9 @@ def load_split(config: TrainConfig, sealed: Path) -> Split:
     return started
 
 
-def resolved(config: TrainConfig, model: LatentDiffusion, split: Split) -> TrainConfig:
+def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processes: int = 1) -> TrainConfig:
     """``config`` with every default that depends on model or data filled in, as the run folder records it."""
-    batch = config.train_batch_size * config.gradient_accumulation_steps
+    batch = config.train_batch_size * config.gradient_accumulation_steps * processes
     steps = -(-config.num_train_epochs * len(split.train) // batch)
     sizes: dict[str, Any] = {}
     if not config.split_manifest:

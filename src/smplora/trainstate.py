@@ -27,6 +27,7 @@ from smplora.feed import Feed
 from smplora.objectives import OBJECTIVES
 from smplora.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
 from smplora.precision import DTYPES, LossScaler
+from smplora.processes import shard
 from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel
 from smplora.registry import load
 from smplora.run import Checkpoint, RunFolder
@@ -136,8 +137,10 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
     torch.manual_seed(stream_seed(config.seed, "initialisation"))
     adaptation = load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config)
     trained = adaptation.attach(model)
-    rates = {name: config.learning_rate if name == "unet" else config.text_encoder_lr for name in trained}
     parameters = [p for of_component in trained.values() for p in of_component]
+    if config.shard_base_model:
+        shard(accelerator, model.denoiser, parameters)
+    rates = {name: config.learning_rate if name == "unet" else config.text_encoder_lr for name in trained}
     resolution = config.resolution or model.resolution
     source, cache = open_source(config), open_cache(config)
     with accelerator.main_process_first():

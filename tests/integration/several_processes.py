@@ -24,6 +24,8 @@ if processes.is_main_process:
 processes.wait_for_everyone()
 resumed = {**settings, "output_dir": str(target / "resumed"), "resume_from_checkpoint": "checkpoint-3"}
 train(TrainConfig(**resumed), progress=False)
+sharded = {**settings, "shard_base_model": True, "monitor_steps": 3, "validation_steps": 3}
+train(TrainConfig(**sharded, output_dir=str(target / "sharded")), progress=False)
 try:  # a run of one process, taken up by two
     train(TrainConfig(**{**resumed, "train_batch_size": 4, "output_dir": str(target / "one")}), progress=False)
 except CheckpointError as error:

@@ -39,9 +39,10 @@ def test_two_processes_are_one_with_the_doubled_batch(image_folder: Path, tmp_pa
 
     last = "checkpoints/checkpoint-6"
     for name in ("adapter_state", "proxy"):
-        one, two = (load_file(tmp_path / run / last / f"{name}.safetensors") for run in ("one", "two"))
-        assert one.keys() == two.keys()
-        assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-5
+        one, *others = (load_file(tmp_path / run / last / f"{name}.safetensors") for run in ("one", "two", "sharded"))
+        for other in others:
+            assert one.keys() == other.keys()
+            assert max((one[key] - other[key]).abs().max().item() for key in one) < 1e-5
     moved = load_file(tmp_path / "one" / "checkpoints/checkpoint-3/adapter_state.safetensors")
     assert any(not torch.equal(one_, moved[key]) for key, one_ in load_file(
         tmp_path / "one" / last / "adapter_state.safetensors").items() if key.startswith("text_encoder"))  # fmt: skip

@@ -16,6 +16,8 @@ class OptimizationOptions:
     """Batches per step; the gradient is that of one batch of all of them."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
+    shard_base_model: bool = False
+    """With several processes: split the frozen base model's weights over them (FSDP), for models too large for one GPU."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the frozen base model; the adapter, its optimizer and the losses stay fp32. fp16 scales the loss."""
     allow_tf32: bool = False
