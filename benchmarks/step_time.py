@@ -1,87 +1,203 @@
-"""Time of a training step of each objective, as ratios to plain LoRA in the same run.
+"""Time and memory of a training step of each objective, as ratios to plain LoRA in the same run.
 
-    python benchmarks/step_time.py [--steps 40] [--rounds 5]     -> benchmarks/results/step_time.json
+    python benchmarks/step_time.py                   -> benchmarks/results/step_time.json (the bundled model)
+    python benchmarks/step_time.py --model sd15      -> benchmarks/results/step_time_sd15_DEVICE.json
 
-The objectives take turns, so that a machine that slows down slows all of them; the median over the rounds counts.
-The paper reports 1.25 (20 against 16 hours) for SMP-LoRA on an A100.
+``sd15`` is Stable Diffusion 1.5's true configuration with random weights, which cost what trained ones cost: 512 pixels
+in bf16 on a GPU, 128 pixels in fp32 on a CPU. The objectives take turns on one and the same adapted model, so that a
+machine that slows down slows all of them; of each round's ratios the median counts, and the range is written beside it.
+The first step of each turn is not timed: it measures memory (weights, optimizer state and the
+largest sum of everything else that is alive at once). The paper reports 1.25 (20 against 16 hours) for SMP-LoRA
+on an A100.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from smplora.config import TrainConfig
+from smplora.diffusion import LatentDiffusion
 from smplora.examples import write_private_digits
-from smplora.models import load_model
+from smplora.memory import PeakMemory
+from smplora.models import choose_device, load_model
 from smplora.objectives import OBJECTIVES
+from smplora.processes import make_accelerator
+from smplora.registry import load
 from smplora.run import RunFolder
+from smplora.single_file import CONFIGS, PADDING, clip_tokenizer
 from smplora.split import MANIFEST
+from smplora.text import ClipText
 from smplora.train import load_split, optimise, resolved
-from smplora.trainstate import prepare
+from smplora.trainstate import Setup, prepare
 
 RESULTS = Path(__file__).parent / "results"
+PAPER = 1.25
 
 
-def seconds_per_step(objective: str, steps: int, batch: int, folder: Path) -> float:
-    """Train ``steps`` steps on the bundled model, one thread; preparation is not counted."""
-    config = TrainConfig(
-        train_data_dir=str(folder / "images"),
-        output_dir=str(folder / f"{objective}-{time.time_ns()}"),
-        objective=objective,
-        train_batch_size=batch,
-        rank=32,
-        lora_targets="all",
-        max_train_steps=steps,
-        checkpointing_steps=10**9,
-        logging_steps=10**9,
-    )
-    run = RunFolder(Path(config.output_dir))
-    model, split = load_model("tiny", torch.device("cpu")), load_split(config, run.path / MANIFEST)
-    config = resolved(config, model, split)
-    run.open(config, model.digest)
-    setup = prepare(config, model, split, run)
-    start = time.perf_counter()
-    optimise(config, setup, run, 0, False)
-    return (time.perf_counter() - start) / steps
+class Stopwatch:
+    """In the place of the run's monitor: the time of every step but the first, and the first one's peak memory.
+
+    On a CPU the peak is the largest sum of live tensors; workspace inside operations is not seen.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.marks, self.peak = device, [0.0], 0
+        self.memory: PeakMemory | None = None
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            self.before = torch.cuda.memory_allocated()
+        else:
+            self.memory = PeakMemory()
+            self.memory.__enter__()
+
+    def after_step(self, done: int) -> dict[str, str]:
+        """Called by the training loop."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        if done == 1:
+            if self.memory:
+                self.memory.__exit__(None, None, None)
+                self.peak = self.memory.peak
+            else:
+                self.peak = torch.cuda.max_memory_allocated() - self.before
+        self.marks.append(time.perf_counter())
+        return {}
+
+    def finish(self) -> None:
+        """Called at the end."""
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Without the first step."""
+        return (self.marks[-1] - self.marks[1]) / (len(self.marks) - 2)
+
+
+def sd15(device: torch.device) -> LatentDiffusion:
+    """Stable Diffusion 1.5's true configuration, random weights."""
+    torch.manual_seed(0)
+    folder = str(CONFIGS / "sd1")
+    unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet"))
+    vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder, subfolder="vae"))
+    encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(folder, subfolder="text_encoder"))
+    for part in (unet, vae, encoder):
+        part.to(device).eval().requires_grad_(False)
+    text = ClipText(encoder, clip_tokenizer(PADDING["sd1"][0]))
+    scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+    return LatentDiffusion(vae, text, unet, scheduler, "SD 1.5's configuration, random weights", "random")
+
+
+def one_turn(config: TrainConfig, setup: Setup, run: RunFolder) -> Stopwatch:
+    """Train some steps with the objective and batch size of ``config``."""
+    objective = load(OBJECTIVES, config.objective, "objective").from_config(config)
+    feed = replace(setup.feed, batch_size=config.train_batch_size)
+    setup = replace(setup, objective=objective, feed=feed, steps=config.max_train_steps)
+    run.open(config, setup.model.digest)
+    stopwatch = Stopwatch(setup.model.device)
+    optimise(config, setup, run, stopwatch, 0, False)  # type: ignore[arg-type]
+    return stopwatch
+
+
+def lasting_bytes(setup: Setup, objective: str) -> int:
+    """What stays between steps: weights, and the optimizers' state."""
+    model = setup.model
+    parts = [model.denoiser, model.vae, *model.text.encoders.values()]
+    optimizers = [setup.optimizer]
+    if objective != "lora":
+        parts.append(setup.proxy)
+        optimizers.append(setup.proxy_optimizer)
+    tensors = [t for part in parts for t in part.state_dict().values()]
+    tensors += [t for o in optimizers for state in o.state.values() for t in state.values()]
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def measured(turns: dict[str, list[Stopwatch]], setup: Setup) -> dict[str, Any]:
+    """The record of one batch size. Memory is that of the last turn, when the optimizers' state is there."""
+    times = {name: [t.seconds_per_step for t in of_one] for name, of_one in turns.items()}
+    peaks = {name: lasting_bytes(setup, name) + of_one[-1].peak for name, of_one in turns.items()}
+    record: dict[str, Any] = {
+        "lora_ms": round(1000 * median(times["lora"]), 1),
+        "lora_ms_range": [round(1000 * edge(times["lora"]), 1) for edge in (min, max)],
+        "lora_peak_mib": round(peaks["lora"] / 2**20, 1),
+        "lora_step_mib": round(turns["lora"][-1].peak / 2**20, 1),
+    }
+    for name in [n for n in turns if n != "lora"]:
+        ratios = [t / base for t, base in zip(times[name], times["lora"], strict=True)]
+        record |= {
+            f"{name}_ratio": round(median(ratios), 2),
+            f"{name}_ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
+            f"{name}_peak_ratio": round(peaks[name] / peaks["lora"], 2),
+        }
+    return record
 
 
 def main() -> None:
     """Measure in turns and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--model", choices=("tiny", "sd15"), default="tiny")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--steps", type=int, help="timed steps per turn; default 30, for sd15 on a CPU 1")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    record: dict[str, object] = {
-        "command": f"python benchmarks/step_time.py --steps {args.steps} --rounds {args.rounds}",
-        "model": "the bundled model, rank 32, all targets, one thread",
-        "paper": 1.25,
+    device = choose_device("cpu" if args.model == "tiny" else args.device)
+    on_gpu = device.type == "cuda"
+    true_size = args.model == "sd15"
+    steps = args.steps or (30 if on_gpu or not true_size else 1)
+    resolution = (512 if on_gpu else 128) if true_size else 32
+    precision = "bf16" if on_gpu else "no"
+    record: dict[str, Any] = {
+        "command": f"python benchmarks/step_time.py --model {args.model} --steps {steps} --rounds {args.rounds}",
+        "model": "SD 1.5's true configuration, random weights" if true_size else "the bundled model",
+        "setting": f"rank 32, all targets, {resolution} pixels, mixed precision {precision}",
+        "device": torch.cuda.get_device_name() if on_gpu else "CPU, one thread",
+        "paper": PAPER,
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_private_digits(folder / "images")
-        for batch in (1, 10):
-            times: dict[str, list[float]] = {objective: [] for objective in OBJECTIVES}
-            for _ in range(args.rounds):
-                for objective, values in times.items():
-                    values.append(seconds_per_step(objective, args.steps, batch, folder))
-            record[f"batch_{batch}"] = {
-                "lora_ms": round(1000 * median(times["lora"]), 1),
-                **{
-                    f"{o}_ratio": round(median(t / base for t, base in zip(times[o], times["lora"], strict=True)), 2)
-                    for o in times
-                    if o != "lora"
-                },
-            }
+        config = TrainConfig(
+            train_data_dir=str(write_private_digits(folder / "images")),
+            output_dir=str(folder / "run"),
+            device=str(device),
+            resolution=resolution,
+            cache_latents_to_disk=False,
+            mixed_precision=precision,
+            rank=32,
+            lora_targets="all",
+            aux_size=8,
+            test_size=8,
+            max_train_steps=steps + 1,
+            checkpointing_steps=10**9,
+            logging_steps=10**9,
+        )
+        model = sd15(device) if true_size else load_model("tiny", device)
+        split = load_split(config, folder / MANIFEST)
+        config = resolved(config, model, split)
+        setup = prepare(config, model, split, make_accelerator(device))
+        load_before = os.getloadavg()[0]
+        for batch in (1, 4) if true_size else (1, 10):
+            turns: dict[str, list[Stopwatch]] = {objective: [] for objective in OBJECTIVES}
+            for turn in range(args.rounds):
+                for objective, so_far in turns.items():
+                    run = RunFolder(folder / f"{objective}-{batch}-{turn}")
+                    chosen = replace(config, objective=objective, train_batch_size=batch, output_dir=str(run.path))
+                    so_far.append(one_turn(chosen, setup, run))
+            record[f"batch_{batch}"] = measured(turns, setup)
+        record["load_average"] = [round(load_before, 1), round(os.getloadavg()[0], 1)]
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "step_time.json").write_text(json.dumps(record, indent=2) + "\n")
+    file = f"step_time_sd15_{device.type}.json" if true_size else "step_time.json"
+    (RESULTS / file).write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
 
 
