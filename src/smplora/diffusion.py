@@ -134,6 +134,12 @@ class LatentDiffusion:
             return abar.sqrt() * prediction + (1 - abar).sqrt() * noised
         return prediction
 
+    def loss_weights(self, timesteps: Tensor, gamma: float | None) -> Tensor | float:
+        """Weights [b] of the adaptation loss: min-SNR-gamma, or 1 without a gamma."""
+        if gamma is None:
+            return 1.0
+        return min_snr_weights(self.alphas_cumprod[timesteps], gamma, self.scheduler.config.prediction_type)
+
     def error_maps(self, batch: Batch, draw: Draw) -> Tensor:
         """e(x, y; t, eps) = (target - f(z_t, t, tau(y)))^2 (method.md, notation) -> [b, c, h, w] fp32."""
         latents = batch.mean if draw.posterior is None else batch.mean + batch.std * draw.posterior

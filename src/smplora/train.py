@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from smplora.config import TrainConfig
 from smplora.data import open_source, read_samples
-from smplora.diffusion import LatentDiffusion, adaptation_loss, min_snr_weights
+from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.errors import SplitError, TrainingError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, write_adapter
 from smplora.feed import members_first
@@ -152,7 +152,7 @@ def optimise(
                 with setup.autocast():
                     error_maps = model.error_maps(batch, draw)
                 losses = adaptation_loss(error_maps)
-                weights = snr_weights(model, draw.timesteps, config.snr_gamma)
+                weights = model.loss_weights(draw.timesteps, config.snr_gamma)
                 log_member = (
                     log_membership(setup.proxy, error_maps, draw.timesteps)
                     if objective.uses_proxy
@@ -199,13 +199,6 @@ def optimise(
     accelerator.wait_for_everyone()
     for tracker in accelerator.trackers:  # end_training would also leave the process group: nobody could train twice
         tracker.finish()
-
-
-def snr_weights(model: LatentDiffusion, timesteps: Tensor, gamma: float | None) -> Tensor | float:
-    """Weights [b] of the adaptation loss: min-SNR-gamma, or 1 without a gamma."""
-    if gamma is None:
-        return 1.0
-    return min_snr_weights(model.alphas_cumprod[timesteps], gamma, model.scheduler.config.prediction_type)
 
 
 class MeanLog:
