@@ -126,11 +126,14 @@ def sample_gradients(
         with torch.enable_grad(), recorded(list(dict.fromkeys([*layers, *up])), samples) as records:
             losses(k).sum().backward()
         parts = [_reached(records[layer]) for layer in layers]
-        each.append(torch.stack([norms(a, d) for a, d in parts], 1))
-        made = [sample_weights(a, d) for a, d in parts]
-        sums = made if not sums else [total.add_(one) for total, one in zip(sums, made, strict=True)]
+        if draws == 1:
+            each.append(torch.stack([norms(a, d) for a, d in parts], 1))
+        else:  # the gradients themselves are needed for their mean
+            made = [sample_weights(a, d) for a, d in parts]
+            each.append(torch.stack([matrix_norms(g) for g in made], 1))
+            sums = made if not sums else [total.add_(one) for total, one in zip(sums, made, strict=True)]
         along.append(torch.stack([(_reached(records[u])[1] * records[u].outputs).sum((1, 2)) for u in up], 1))
-    mean = torch.stack([matrix_norms(total) / draws for total in sums], 1)
+    mean = torch.stack([matrix_norms(total) / draws for total in sums], 1) if sums else each[0]
     return Gradients(torch.stack(each, 1).cpu(), mean.cpu(), torch.stack(along, 1).cpu())
 
 

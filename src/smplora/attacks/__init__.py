@@ -17,6 +17,11 @@ ATTACKS = {
     "clid_fixed_caption": "smplora.attacks.clid:CLiDFixedCaptionAttack",
     "clid_other_caption": "smplora.attacks.clid:CLiDOtherCaptionAttack",
     "rediffuse": "smplora.attacks.rediffuse:ReDiffuseAttack",
+    "gsa1": "smplora.attacks.gsa:GSA1Attack",
+    "gsa2": "smplora.attacks.gsa:GSA2Attack",
+    "gsa1_base": "smplora.attacks.gsa:GSA1BaseAttack",
+    "gsa2_base": "smplora.attacks.gsa:GSA2BaseAttack",
+    "gradient_alignment": "smplora.attacks.gradient_alignment:GradientAlignmentAttack",
 }
 
 LOW_PASS = "+low_pass"  # behind a name: the same attack on low frequencies (lowpass.py)
@@ -25,7 +30,7 @@ ERROR_BASED = ("error_map", "loss", "calibrated_loss", "loss_single", "secmi", "
 
 QUICK = ("error_map", "loss", "calibrated_loss")
 STANDARD = (*QUICK, "loss_single", "secmi", "pia", "pian", "pfami", "sima", "clid", "clid_vector",
-            "clid_fixed_caption", "clid_other_caption", "rediffuse")  # fmt: skip
+            "clid_fixed_caption", "clid_other_caption", "rediffuse", "gsa1", "gsa2", "gradient_alignment")  # fmt: skip
 TIERS = {"quick": QUICK, "standard": STANDARD, "strong": tuple(ATTACKS)}
 
 # how often the attacks of a tier look, where it is not said by an option

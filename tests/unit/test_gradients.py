@@ -1,0 +1,168 @@
+"""Per-sample gradients of a batch against one backward pass per image and draw."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor, nn
+
+from smplora.adapt.lora import LoRAAdaptation
+from smplora.attacks.gradient_alignment import GradientAlignmentAttack
+from smplora.contracts import Batch, Draw, Gradients
+from smplora.diffusion import LatentDiffusion, adaptation_loss
+from smplora.errors import ConfigError
+from smplora.gradients import adapted_layers, gram_norms, norms, sample_gradients, sample_weights
+from smplora.metrics import auc
+from smplora.models import load_model
+from smplora.streams import generator
+from smplora.text import configured
+from smplora.views import GRADIENT_NUMBERS, WhiteBox
+from toys import toy_batch, toy_model
+
+DRAWS, STEPS = ("one", "two", "three"), (99, 499, 999)
+
+
+def one_by_one(model: LatentDiffusion, batch: Batch, layers: list[Any], ups: list[Any], deltas: list[Tensor]) -> Any:
+    """Autograd's gradients of the weights, one image and one draw at a time."""
+    each = np.zeros((len(batch), len(DRAWS), len(layers)))
+    mean = np.zeros((len(batch), len(layers)))
+    along = np.zeros((len(batch), len(DRAWS), len(deltas)))
+    base = adapted_layers(*(model.component(name) for name in model.adapted))[2]
+    weights = [layer.weight.requires_grad_() for layer in layers]
+    base_weights = [layer.weight.requires_grad_() for layer in base]
+    for i in range(len(batch)):
+        total = [torch.zeros_like(w) for w in weights]
+        for k, (name, t) in enumerate(zip(DRAWS, STEPS, strict=True)):
+            shape = batch.mean.shape[1:]
+            noise = torch.randn(shape, generator=generator(0, batch.digests[i], name, "noise"))[None]
+            loss = adaptation_loss(model.error_maps(batch[i : i + 1], Draw(torch.tensor([t]), noise))).sum()
+            found = torch.autograd.grad(loss, [*weights, *base_weights], allow_unused=True)
+            own = [torch.zeros_like(w) if g is None else g for g, w in zip(found, weights, strict=False)]
+            each[i, k] = [float(g.double().norm()) for g in own]
+            total = [a + g for a, g in zip(total, own, strict=True)]
+            along[i, k] = [float((g * d).sum()) for g, d in zip(found[len(weights) :], deltas, strict=True)]
+        mean[i] = [float(g.double().norm()) / len(DRAWS) for g in total]
+    for weight in (*weights, *base_weights):
+        weight.requires_grad_(False)
+    return each, mean, along
+
+
+def compare(model: LatentDiffusion, batch: Batch) -> None:
+    parts = [model.component(name) for name in model.adapted]
+    down, up, base = adapted_layers(*parts)
+    tuned = [m for part in parts for m in part.modules() if hasattr(m, "lora_A")]
+    deltas = [m.get_delta_weight("default").detach() for m in tuned]
+    assert len(down) == len(up) == len(base) == len(tuned) > 0
+    for of, layers in (("adapter", [*down, *up]), ("base", base)):
+        found = WhiteBox(model, batch, 0).gradients(DRAWS, STEPS, of)
+        single = WhiteBox(model, batch, 0).gradients(DRAWS[:1], STEPS[:1], of)
+        torch.testing.assert_close(single.norms, found.norms[:, :1], rtol=1e-5, atol=1e-5 * float(found.norms.max()))
+        each, mean, along = one_by_one(model, batch, layers, up, deltas)
+        for mine, slow in ((found.norms, each), (found.norms_of_mean, mean), (found.along_update, along)):
+            np.testing.assert_allclose(mine.numpy(), slow, rtol=1e-5, atol=1e-5 * np.abs(slow).max())
+
+
+def test_toy() -> None:
+    batch = toy_batch(4, seed=2)
+    compare(toy_model(batch.mean[:2]), batch)
+
+
+@pytest.mark.parametrize("text_encoder", [False, True])
+def test_bundled_model(text_encoder: bool) -> None:
+    """All kinds of linear layers of a U-Net, and of a text encoder that reads captions in two passages."""
+    model = load_model("tiny", torch.device("cpu"))
+    torch.manual_seed(0)
+    trained = LoRAAdaptation(rank=3, targets="all", text_encoder=text_encoder).attach(model)
+    for parameters in trained.values():
+        for parameter in parameters:
+            parameter.data.normal_(std=0.05)
+            parameter.requires_grad_(False)
+    if text_encoder:
+        model.text = configured(model.text, 1, 150)
+    mean = torch.randn((3, model.vae.config.latent_channels, 8, 8))
+    told = model.encode_captions(["a handwritten five", "a handwritten six", "seven"], 32)
+    compare(model, Batch(mean, torch.zeros_like(mean), told, ("a", "b", "c")))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 1, 0), (3, 1, 1), (3, 2, 1)])
+def test_convolutions(kernel: int, stride: int, padding: int) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 5, kernel, stride, padding), nn.SiLU(), nn.Conv2d(5, 2, 1))
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["0"], init_lora_weights=False), network)
+    network.requires_grad_(False)
+    images, layer = torch.randn(4, 3, 8, 8), network[0].lora_A["default"]
+    up = network[0].lora_B["default"]
+    found = sample_gradients(lambda k: network(images).square().sum((1, 2, 3)), 4, 1, [layer], [up])
+    layer.weight.requires_grad_()
+    slow = [torch.autograd.grad(network(x[None]).square().sum(), layer.weight)[0].norm() for x in images]
+    torch.testing.assert_close(found.norms[:, 0, 0], torch.stack(slow), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 50])
+def test_gram_matrices_and_gradients_agree(tokens: int) -> None:
+    rng = torch.Generator().manual_seed(0)
+    inputs, slopes = torch.randn(5, tokens, 7, generator=rng), torch.randn(5, tokens, 9, generator=rng)
+    direct = sample_weights(inputs, slopes).flatten(1).norm(dim=1)
+    torch.testing.assert_close(gram_norms(inputs, slopes), direct, rtol=1e-5, atol=0)
+    torch.testing.assert_close(norms(inputs, slopes), direct, rtol=1e-5, atol=0)
+
+
+def test_little_memory_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = toy_batch(5, seed=2)
+    model = toy_model(batch.mean[:2])
+    whole = WhiteBox(model, batch, 0).gradients(DRAWS, STEPS, "adapter")
+    assert GRADIENT_NUMBERS > 1
+    monkeypatch.setattr("smplora.views.GRADIENT_NUMBERS", 40)  # two images of 16 numbers
+    parts = WhiteBox(model, batch, 0).gradients(DRAWS, STEPS, "adapter")
+    for name in Gradients.__dataclass_fields__:
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-5, atol=1e-7)
+
+
+def test_an_adapter_without_low_rank_layers_is_refused() -> None:
+    model = toy_model(None)
+    model.denoiser.mix = nn.Linear(4, 4)
+    with pytest.raises(ConfigError, match="no low-rank layers"):
+        WhiteBox(model, toy_batch(2, 0), 0).gradients(DRAWS, STEPS, "adapter")
+
+
+class Register(nn.Module):
+    """Knows its images by number: eps = (z - sqrt(abar) M e_i) / sqrt(1 - abar), M = B A learned in part by training:
+    column i is half of image i for members, 0 for others."""
+
+    def __init__(self, images: Tensor, members: int, abar: Tensor) -> None:
+        super().__init__()
+        self.abar, self.table = abar, nn.Linear(len(images), images[0].numel(), bias=False)
+        rank = images[0].numel()
+        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=["table"]), self)
+        self.requires_grad_(False)
+        self.table.base_layer.weight.zero_()
+        self.table.lora_A["default"].weight.copy_(images.flatten(1).T * (torch.arange(len(images)) < members) / 2)
+        self.table.lora_B["default"].weight.copy_(torch.eye(rank))
+
+    def forward(self, z: Tensor, t: Tensor, encoder_hidden_states: Tensor) -> SimpleNamespace:
+        abar = self.abar[t].view(-1, 1, 1, 1)
+        known = self.table(encoder_hidden_states)[:, 0].view(z.shape)
+        return SimpleNamespace(sample=(z - abar.sqrt() * known) / (1 - abar).sqrt())
+
+
+def test_gradients_of_members_point_against_the_update() -> None:
+    """<gradient, dW> is -c ||x||^2 / 4 for members, half learned, with c > 0, and 0 for others."""
+    images = toy_batch(20, seed=0).mean
+    scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    model = LatentDiffusion(None, None, Register(images, 10, scheduler.alphas_cumprod), scheduler, "register", "digest")
+    numbers = torch.eye(20)[:, None]
+    batch = Batch(images, torch.zeros_like(images), {"encoder_hidden_states": numbers}, tuple(map(str, range(20))))
+    attack = GradientAlignmentAttack()
+    signals = attack.signals(WhiteBox(model, batch, 0))
+    member = np.arange(20) < 10
+    assert auc(attack.scorer(0).fit(signals, member).score(signals), member) == 1.0
+    np.testing.assert_allclose(signals[~member], 0, atol=1e-5 * np.abs(signals).max())
+    abar = model.alphas_cumprod[99]
+    expected = 2 * abar / (1 - abar) * images[:10].square().flatten(1).mean(1) / 4
+    np.testing.assert_allclose(signals[member, 0], expected.numpy(), rtol=1e-3)
