@@ -18,6 +18,7 @@ import torch
 from smplora.attacks import COUNTS
 from smplora.attacks.loss import timestep_grid
 from smplora.cache import open_cache
+from smplora.card import write_card
 from smplora.config import AuditConfig
 from smplora.contracts import Attack, Floats, Pictures
 from smplora.files import write_atomically, write_json
@@ -81,6 +82,8 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     np.savez_compressed(buffer, seal=loaded.split.seal, adapter_sha256=loaded.adapter_sha256, **arrays)
     write_atomically(folder / "scores.npz", buffer.getvalue())
     write_json(folder / "audit.json", content)
+    if config.output_dir is None:
+        write_card(loaded.subject)
     if progress:
         say(f"{loaded.subject.label}: {content['verdict']['sentence']}")
     if config.json:

@@ -14,11 +14,12 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from smplora import __version__, config
+from smplora import __version__, config, offline
 from smplora.errors import ConfigError, UserError, is_out_of_memory, listing, nearest
 
 COMMAND_LINE, THE_CALL = "the command line", "the call"
 SMALLER = ("train_batch_size", "batch_size", "resolution", "workers")  # what takes less memory when it is lower
+SWITCH = {"true": True, "false": False}
 FAILED = 2  # exit status for everything that the user can mend
 
 
@@ -54,6 +55,14 @@ VERBS = {
         "smplora.report:report",
         "smplora report --runs '[runs/lora, runs/smp_lora]' --output report.html",
     ),
+    "export": Verb(
+        config.ExportConfig,
+        "smplora.publish:export",
+        "smplora export --adapter runs/smp_lora --output_dir published",
+    ),
+    "push": Verb(
+        config.PushConfig, "smplora.publish:push", "smplora push --adapter runs/smp_lora --repo_id user/my-adapter"
+    ),
     "cache": Verb(config.CacheConfig, "smplora.cache:cache", "smplora cache --clear"),
 }
 
@@ -62,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``smplora VERB --option value ...``; returns the exit status: 0, or 2 with one message on standard error."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        arguments = _without_offline(arguments)
         if not arguments or arguments[0] in ("-h", "--help", "help"):
             print(overview())
             return 0
@@ -74,10 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"unknown command '{arguments[0]}'{nearest(arguments[0], VERBS)}; allowed: {', '.join(VERBS)}"
             )
         options = parse(arguments[0], arguments[1:])
+        _check_network(arguments[0], options)
         if sys.stderr.isatty() or verb.slow:
             print(f"smplora {arguments[0]}: loading ...", file=sys.stderr, flush=True)
         module, _, function = verb.run.partition(":")
-        getattr(import_module(module), function)(options)
+        with offline.named():
+            getattr(import_module(module), function)(options)
         return 0
     except UserError as error:
         print(f"smplora: {error}", file=sys.stderr)
@@ -104,6 +116,33 @@ def out_of_memory(name: str) -> str:
     return f"smplora: out of memory; lower {' or '.join(known) or 'the number of --runs'}, or choose another --device"
 
 
+def _without_offline(arguments: Sequence[str]) -> list[str]:
+    """The arguments without ``--offline``, which may stand before or after the command; it blocks the network."""
+    kept: list[str] = []
+    words = list(arguments)
+    blocked = offline.wanted()
+    while words:
+        word = words.pop(0)
+        if word.partition("=")[0] != "--offline":
+            kept.append(word)
+            continue
+        value = word.partition("=")[2] or (words.pop(0) if words and words[0].lower() in SWITCH else "true")
+        if value.lower() not in SWITCH:
+            raise ConfigError(f"--offline got '{value}'; allowed: {', '.join(SWITCH)}")
+        blocked = SWITCH[value.lower()]
+    if blocked:
+        offline.block()
+    return kept
+
+
+def _check_network(name: str, options: Any) -> None:
+    """Refuse what cannot work without a network where there is to be none."""
+    asks = "'smplora push' uploads" if name == "push" and not options.dry_run else None
+    asks = "--allow_download fetches models" if getattr(options, "allow_download", False) else asks
+    if asks and offline.wanted():
+        raise ConfigError(f"--offline: {asks} and needs the network; leave one of them out")
+
+
 def overview() -> str:
     """What ``smplora --help`` prints."""
     lines = ["smplora: adapt latent diffusion models to private images, and measure what the result gives away.", ""]
@@ -117,6 +156,7 @@ def overview() -> str:
             *lines,
             "",
             "smplora VERB --help explains the options of one command; they may stand in a YAML file, --config FILE.",
+            "--offline, with any command, makes every use of the network an error.",
         ]
     )
 

@@ -28,6 +28,10 @@ class CheckpointError(UserError):
     """A model, adapter, checkpoint or cached result that cannot be used."""
 
 
+class PushError(UserError):
+    """An upload that did not happen."""
+
+
 class TrainingError(UserError):
     """Training that cannot go on, for instance because the loss is not a number."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from smplora.attacks.loss import loss_vector
 from smplora.cache import open_cache
+from smplora.card import write_card
 from smplora.config import EvaluateConfig
 from smplora.data import Sample
 from smplora.errors import DataError
@@ -79,6 +80,8 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
     write_atomically(folder / "samples.png", strip(generated[: len(shown)]))
     write_atomically(folder / "real.png", strip(real_images(loaded, shown)))
     write_json(folder / "quality.json", content)
+    if config.output_dir is None:
+        write_card(loaded.subject)
     kid = content["against"]["held_out"]["kid"]["value"]
     if progress:
         say(

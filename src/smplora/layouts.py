@@ -224,3 +224,18 @@ def _alphas(parts: Parts, settings: Mapping[str, Mapping[str, Any]], layout: str
 def _pattern(patterns: Mapping[str, float], module: str, otherwise: float) -> float:
     """peft's rule: the first pattern that matches the end of the module's name."""
     return next((float(v) for p, v in patterns.items() if re.fullmatch(rf"(.*\.)?({p})", module)), otherwise)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What an adapter file's header tells.
+
+    Raises:
+        CheckpointError: missing or damaged file.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except FileNotFoundError as error:
+        raise CheckpointError(f"--adapter: there is no {path}; train one with 'smplora train'") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"--adapter: {path} is damaged or no safetensors file ({error})") from error

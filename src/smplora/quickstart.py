@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from smplora import offline
 from smplora.audit import FORMAT, audit, audit_settings
 from smplora.config import AuditConfig, CacheOptions, DataOptions, EvaluateConfig, QuickstartConfig, TrainConfig
 from smplora.data import open_source, read_samples
@@ -187,6 +188,8 @@ def execute(config: QuickstartConfig, runs: dict[str, TrainConfig], subjects: It
 
 def start_worker(threads: int) -> None:
     """Set the threads of a worker process, and end it when its parent is killed: it would train on, unseen."""
+    if offline.wanted():
+        offline.block()
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends us
     parent = parent_process()

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from smplora.card import write_card
 from smplora.config import TrainConfig
 from smplora.data import open_source, read_samples
 from smplora.diffusion import LatentDiffusion, adaptation_loss
@@ -32,6 +33,7 @@ from smplora.proxy import ascend, log_membership
 from smplora.run import RunFolder, check_place, check_settings, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.streams import stream_seed
+from smplora.subject import Subject
 from smplora.trackers import PROJECT, chosen_trackers, init_options, tracker_options
 from smplora.trainstate import Setup, packed_adapter, packed_for_kohya, prepare, restore
 
@@ -194,7 +196,9 @@ def optimise(
             write_adapter(folder.path / KOHYA_FILE, packed_for_kohya(config, setup))
         except ValueError as error:
             say(f"no {KOHYA_FILE}: {error}")
-        folder.finish(setup.steps, write_adapter(folder.path / ADAPTER_FILE, packed_adapter(config, setup)))
+        sha256 = write_adapter(folder.path / ADAPTER_FILE, packed_adapter(config, setup))
+        write_card(Subject(folder.path, folder.path, config, setup.steps, setup.steps))
+        folder.finish(setup.steps, sha256)
         monitor.finish()
     accelerator.wait_for_everyone()
     for tracker in accelerator.trackers:  # end_training would also leave the process group: nobody could train twice

@@ -17,7 +17,20 @@ from smplora.registry import load
 
 PACKAGE = Path(smplora.__file__).parent
 LAYERS = [  # a module may import from its own layer and from those above
-    {"", "errors", "files", "registry", "streams", "objectives", "attacks", "adapt", "config", "config.*", "contracts"},
+    {
+        "",
+        "errors",
+        "files",
+        "offline",
+        "registry",
+        "streams",
+        "objectives",
+        "attacks",
+        "adapt",
+        "config",
+        "config.*",
+        "contracts",
+    },
     {
         "objectives.*",
         "adapt.*",
@@ -72,6 +85,8 @@ LAYERS = [  # a module may import from its own layer and from those above
         "evaluate",
         "report",
         "report.*",
+        "card",
+        "publish",
         "quickstart",
     },
     {"cli", "__main__", "api"},

@@ -15,6 +15,7 @@ from smplora.config.data import (
     SplitOptions,
 )
 from smplora.config.optimization import OptimizationOptions
+from smplora.config.publish import ExportConfig, PushConfig
 from smplora.config.quickstart import QuickstartConfig
 from smplora.config.train import TrainConfig
 
@@ -25,8 +26,10 @@ __all__ = [
     "CacheOptions",
     "DataOptions",
     "EvaluateConfig",
+    "ExportConfig",
     "ModelOptions",
     "OptimizationOptions",
+    "PushConfig",
     "QuickstartConfig",
     "ReportConfig",
     "SplitConfig",

@@ -1,0 +1,179 @@
+"""The model card: README.md beside an adapter, in the hub's format. Numbers of the audit, nothing about the images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from smplora import __version__
+from smplora.config import TrainConfig
+from smplora.errors import CheckpointError
+from smplora.export import ADAPTER_FILE, KOHYA_FILE, OURS, file_sha256
+from smplora.files import read_json, write_atomically
+from smplora.kohya import SDXL
+from smplora.layouts import read_metadata
+from smplora.objectives import TITLES
+from smplora.report.collect import collect
+from smplora.report.gaps import not_measured
+from smplora.report.rows import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
+from smplora.report.subject import Subject as Audited
+from smplora.report.wording import cells
+from smplora.subject import Subject
+
+CARD = "README.md"
+MARKER = "<!-- smplora writes this file anew after each audit; delete this line to keep your changes -->"
+FAMILIES = {
+    "sd_v1": "Stable Diffusion 1.x",
+    "sd_v2": "Stable Diffusion 2.x",
+    "sd_v2_v": "Stable Diffusion 2.x (v-prediction)",
+    SDXL: "Stable Diffusion XL",
+}
+_GAIN = (
+    "the gain of a proxy attack model that learns, while the adapter trains, to tell its training images from others"
+)
+HOW = {
+    "lora": "Trained with the plain adaptation loss: nothing was done against membership inference.",
+    "mp_lora": f"Trained with MP-LoRA: the adaptation loss plus lambda times {_GAIN}.",
+    "smp_lora": f"Trained with SMP-LoRA: the adaptation loss divided by one minus lambda times {_GAIN}.",
+}
+# settings that may be told: none of them is a path, a caption or a count of images
+TOLD = (
+    *("objective", "mi_lambda", "rank", "lora_alpha", "lora_targets", "train_text_encoder", "use_rslora", "use_dora"),
+    *("resolution", "learning_rate", "lr_scheduler", "train_batch_size", "gradient_accumulation_steps", "snr_gamma"),
+    *("mixed_precision", "save_precision", "clip_skip", "max_token_length"),
+)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the adapter's owner wants on the card beyond what the run knows."""
+
+    base_model: str | None = None
+    license: str | None = None
+    instance_prompt: str | None = None
+    repo_id: str | None = None
+    pictures: tuple[str, ...] = ()  # names of files beside the card
+
+
+def write_card(subject: Subject) -> None:
+    """Write or refresh the card beside the subject's adapter, unless its owner made it his own (``MARKER`` is gone).
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = subject.folder / CARD
+    if not path.exists() or MARKER in path.read_text(encoding="utf-8"):
+        write_atomically(path, render(subject))
+
+
+def render(subject: Subject, wishes: Wishes | None = None, *, kohya: bool | None = None) -> str:
+    """The card's text; the same input gives the same text.
+
+    Args:
+        kohya: whether the card stands beside a file in the kohya layout. Default: whether the folder has one.
+
+    Raises:
+        CheckpointError: a damaged adapter or audit.
+    """
+    wishes = wishes or Wishes()
+    told = read_metadata(subject.folder / ADAPTER_FILE)
+    family = told.get(f"{OURS}family", "")
+    base = wishes.base_model or told.get(f"{OURS}base_model", "")
+    kind = TITLES.get(subject.config.objective, subject.config.objective)
+    audited, stale = _audit(subject)
+    kohya = (subject.folder / KOHYA_FILE).exists() if kohya is None else kohya
+    environment = Environment(
+        loader=PackageLoader("smplora", ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("card.md.j2").render(
+        front_matter=_front_matter(base, family, wishes),
+        title=wishes.repo_id.rpartition("/")[2] if wishes.repo_id else f"{kind} adapter",
+        what=f"{kind} adapter of {FAMILIES.get(family, 'a latent diffusion model')}"
+        f"{f', trained on {base}' if base else ''}, from {subject.step} steps of training.",
+        pictures=wishes.pictures,
+        instance_prompt=_inline(wishes.instance_prompt or ""),
+        pipeline="StableDiffusionXLPipeline" if family == SDXL else "StableDiffusionPipeline",
+        base=base if "/" in base else "",
+        source=wishes.repo_id or ".",
+        adapter_file=ADAPTER_FILE,
+        kohya_file=KOHYA_FILE if kohya else "",
+        clip_skip=subject.config.clip_skip - 1,
+        dora=subject.config.use_dora,
+        settings=_settings(subject.config),
+        objective=HOW.get(subject.config.objective, f"Trained with {kind}."),
+        subject=audited,
+        stale=stale,
+        **(_numbers(audited) if audited else {}),
+        version=__version__,
+        marker=MARKER,
+    )
+
+
+def audit_of(subject: Subject) -> Audited | None:
+    """The audit of this very adapter, if there is one.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    return _audit(subject)[0]
+
+
+def _audit(subject: Subject) -> tuple[Audited | None, bool]:
+    """The audit beside the adapter, and whether there is one of another version of it."""
+    path = subject.folder / "audit" / "audit.json"
+    if not path.exists():
+        return None, False
+    try:
+        if read_json(path)["subject"]["adapter_sha256"] != file_sha256(subject.folder / ADAPTER_FILE):
+            return None, True
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); run 'smplora audit' again") from error
+    return collect([subject.folder])[0], False
+
+
+def _numbers(audited: Audited) -> dict[str, Any]:
+    quality = audited.quality
+    cells_of_quality = zip(QUALITY_HEADERS, quality_cells(quality), strict=True) if quality else ()
+    measured = [f"{name} {cell.text} {cell.interval}".rstrip() for name, cell in cells_of_quality if cell.text]
+    return {
+        "verdict": audited.verdict.sentence,
+        "cells": cells(audited.cells),
+        "headers": attack_headers(audited),
+        "rows": attack_rows(audited),
+        "gaps": not_measured([audited]),
+        "quality": ", ".join(measured),
+    }
+
+
+def _front_matter(base: str, family: str, wishes: Wishes) -> str:
+    """The card's head, as the hub reads it."""
+    line = "stable-diffusion-xl" if family == SDXL else "stable-diffusion"
+    fields: dict[str, Any] = {
+        **({"base_model": base, "base_model_relation": "adapter"} if "/" in base else {}),
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        **({"license": wishes.license} if wishes.license else {}),
+        **({"instance_prompt": wishes.instance_prompt} if wishes.instance_prompt else {}),
+        "tags": ["text-to-image", "diffusers", "lora", line, "smplora"],
+    }
+    if wishes.pictures:
+        text = wishes.instance_prompt or "-"
+        fields["widget"] = [{"text": text, "output": {"url": picture}} for picture in wishes.pictures]
+    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+
+
+def _settings(config: TrainConfig) -> Sequence[tuple[str, Any]]:
+    plain = replace(TrainConfig(), objective=config.objective)
+    shown = [name for name in TOLD if name != "mi_lambda" or config.objective != "lora"]
+    always = ("objective", "mi_lambda", "rank", "lora_alpha", "lora_targets", "resolution", "learning_rate")
+    values = ((name, getattr(config, name)) for name in shown)
+    return [(name, value) for name, value in values if name in always or value != getattr(plain, name)]
+
+
+def _inline(text: str) -> str:
+    """Safe in a code span and in a Python string of the card."""
+    return " ".join(text.replace("`", "'").replace('"', "'").replace("\\", "/").split())

@@ -1,0 +1,130 @@
+"""``--offline``: every use of the network is an error that names who wanted it. On by SMPLORA_OFFLINE=1 too, so that
+processes that a command starts inherit it.
+
+Python's sockets are blocked except on this machine (loopback, Unix sockets); what libraries do below Python is told by
+their own switches not to go out. Processes that train together talk through torch's own sockets and are not affected.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from smplora.errors import UserError
+
+VARIABLE = "SMPLORA_OFFLINE"
+SWITCHES = {
+    VARIABLE: "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "WANDB_MODE": "offline",
+}
+_CONNECTING = ("connect", "connect_ex", "sendto")
+_RESOLVING = ("getaddrinfo", "gethostbyname", "gethostbyname_ex")
+
+
+class OfflineError(UserError, ConnectionError):
+    """Something wanted the network. Also a ConnectionError: libraries that can do without go on."""
+
+
+def wanted() -> bool:
+    """Whether the surroundings ask for it."""
+    return os.environ.get(VARIABLE, "").lower() in ("1", "true", "yes", "on")
+
+
+def block() -> None:
+    """Block the network for the rest of this process and the processes that it starts. Twice is once."""
+    os.environ.update(SWITCHES)
+    if "huggingface_hub.constants" in sys.modules:  # it read the switch when it was imported
+        sys.modules["huggingface_hub.constants"].HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+    for name in _CONNECTING:
+        _guard(socket.socket, name, _peer)
+    for name in _RESOLVING:
+        _guard(socket, name, _host)
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """Inside, an error that comes from the blocked network is raised as such, whatever a library made of it."""
+    try:
+        yield
+    except Exception as error:
+        seen: BaseException | None = error
+        while seen is not None and not isinstance(seen, OfflineError):
+            if wanted() and type(seen).__name__ == "OfflineModeIsEnabled":  # the hub's client, which looked itself
+                raise OfflineError(f"--offline: huggingface_hub wanted the network ({seen})") from error
+            seen = seen.__cause__ or seen.__context__
+        if seen is None or seen is error:
+            raise
+        raise seen from None
+
+
+def _peer(own: socket.socket, *rest: Any) -> Any:
+    """The host of ``connect(address)`` or ``sendto(data, address)``; None for families that stay on the machine."""
+    return rest[-1][0] if own.family in (socket.AF_INET, socket.AF_INET6) else None
+
+
+def _host(host: Any = None, *_: Any, **__: Any) -> Any:
+    return host
+
+
+def _guard(owner: Any, name: str, target: Callable[..., Any]) -> None:
+    real = getattr(owner, name)
+    if hasattr(real, "guards"):
+        return
+
+    @wraps(real)
+    def guarded(*arguments: Any, **options: Any) -> Any:
+        host = target(*arguments, **options)
+        if not _here(host):
+            raise OfflineError(f"--offline: {_asker()} wanted the network ({_shown(host)}); nothing was sent")
+        return real(*arguments, **options)
+
+    guarded.guards = real  # type: ignore[attr-defined]
+    setattr(owner, name, guarded)
+
+
+def _here(host: Any) -> bool:
+    """Whether a host is this machine."""
+    name = _shown(host)
+    if name in ("", "localhost", "None", socket.gethostname()):
+        return True
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _shown(host: Any) -> str:
+    return host.decode(errors="replace") if isinstance(host, bytes) else str(host)
+
+
+def _asker() -> str:
+    """Who wanted it, as "package (file:line)": what smplora called, or else the code next to the socket."""
+    frames = [(Path(f.filename), f.lineno) for f in traceback.extract_stack() if Path(f.filename) != Path(__file__)]
+    ours = [i for i, (path, _) in enumerate(frames) if path.is_relative_to(Path(__file__).parent)]
+    outside = [frame for frame in frames[ours[-1] + 1 if ours else 0 :] if _is_library(frame[0])]
+    if not outside:
+        return "smplora" if ours else "Python"
+    path, line = outside[0] if ours else outside[-1]
+    parts = path.parts
+    package = parts[parts.index("site-packages") + 1] if "site-packages" in parts else path.stem
+    return f"{package} ({path.name}:{line})"
+
+
+def _is_library(path: Path) -> bool:
+    """Neither the standard library nor code without a file."""
+    return "site-packages" in path.parts or not (
+        path.is_relative_to(Path(os.__file__).parent) or path.name.startswith("<")
+    )

@@ -1,0 +1,179 @@
+"""What leaves the machine: adapter files, model card, chosen pictures of a subject. Never split, metrics or config."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from smplora.card import CARD, MARKER, Wishes, audit_of, render
+from smplora.config import ExportConfig, PushConfig
+from smplora.config.publish import PublishOptions
+from smplora.errors import CheckpointError, ConfigError, PushError
+from smplora.export import ADAPTER_FILE, KOHYA_FILE, OURS, Facts, LoraSettings, kohya_bytes
+from smplora.files import write_atomically
+from smplora.layouts import AdapterFile, read_adapter
+from smplora.run import check_writable, say
+from smplora.subject import Subject, find_subject
+
+UNAUDITED = "this adapter was not audited; 'smplora audit --adapter {}' measures what it gives away before others do"
+
+
+def export(config: ExportConfig) -> Path:
+    """``smplora export``: write the publishable files to ``--output_dir``; returns it.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    folder = Path(config.output_dir)
+    subject, files = publishable(config, None)
+    foreign = [p.name for p in folder.iterdir() if p.name not in files] if folder.is_dir() else []
+    if foreign:
+        raise ConfigError(
+            f"--output_dir got '{folder}', which holds other files ({sorted(foreign)[0]}); give a new or empty folder"
+        )
+    check_writable(folder)
+    warn(subject)
+    show(files)
+    _write(files, folder)
+    if config.json:
+        print(json.dumps({"folder": str(folder), "files": list(files)}))
+    return folder
+
+
+def push(config: PushConfig) -> str | None:
+    """``smplora push``: upload the publishable files to the hub; returns the address, or None for a dry run.
+
+    Raises:
+        UserError: anything that the user can mend: no token, a public repository, no network among it.
+    """
+    repo_id = config.repo_id or ""
+    subject, files = publishable(config, repo_id)
+    warn(subject)
+    say(f"to https://huggingface.co/{repo_id} ({'private' if config.private else 'public'}):")
+    show(files)
+    address = None
+    if config.dry_run:
+        say(f"\n{files[CARD].decode()}\n--dry_run: nothing was uploaded")
+    else:
+        address = _upload(repo_id, config.private, files)
+        say(f"published: {address}")
+    if config.json:
+        print(json.dumps({"url": address, "files": list(files)}))
+    return address
+
+
+def publishable(config: PublishOptions, repo_id: str | None) -> tuple[Subject, dict[str, bytes]]:
+    """The subject, and the content of everything that may be published of it, by file name.
+
+    Raises:
+        UserError: no such adapter, or a picture that cannot be read.
+    """
+    subject = find_subject(config.adapter or "")
+    path = subject.folder / ADAPTER_FILE
+    adapter = read_adapter(path)
+    files = {ADAPTER_FILE: path.read_bytes()}
+    kohya = subject.folder / KOHYA_FILE
+    try:
+        files[KOHYA_FILE] = kohya.read_bytes() if kohya.exists() else as_kohya(adapter)
+    except (ValueError, KeyError) as error:
+        say(f"no {KOHYA_FILE}: {error}")
+    pictures = {f"sample-{i}.png": _bare(Path(p)) for i, p in enumerate(config.sample_images, 1)}
+    wishes = Wishes(config.base_model, config.license, config.instance_prompt, repo_id, tuple(pictures))
+    own = subject.folder / CARD
+    text = own.read_text(encoding="utf-8") if own.exists() else MARKER
+    card = render(subject, wishes, kohya=KOHYA_FILE in files) if MARKER in text else text
+    return subject, {**files, **pictures, CARD: card.encode()}
+
+
+def as_kohya(adapter: AdapterFile) -> bytes:
+    """A file of ours in diffusers' layout, in the kohya layout: for checkpoints, which have only the first.
+
+    Raises:
+        KeyError: it is not one of ours.
+        ValueError: its model has modules without kohya names.
+    """
+    told = {k.removeprefix(OURS): v for k, v in adapter.metadata.items() if k.startswith(OURS)}
+    facts = Facts(
+        told["objective"],
+        told["family"],
+        int(told["resolution"]),
+        told.get("base_model", ""),
+        int(told["layers_per_block"]),
+    )
+    loader: dict[str, Any] = json.loads(adapter.metadata["lora_adapter_metadata"])
+    components = {
+        name: LoraSettings(
+            loader[f"{name}.r"],
+            loader[f"{name}.lora_alpha"],
+            tuple(loader[f"{name}.target_modules"]),
+            loader[f"{name}.use_rslora"],
+            loader[f"{name}.use_dora"],
+        )
+        for name in dict.fromkeys(key.partition(".")[0] for key in loader)
+    }
+    return kohya_bytes(adapter.state, components, facts)
+
+
+def warn(subject: Subject) -> None:
+    """Say it where an adapter goes out unmeasured, or although it leaks."""
+    audited = audit_of(subject)
+    if audited is None:
+        say(f"warning: {UNAUDITED.format(subject.folder)}")
+    elif audited.verdict.level == "red":
+        say(f"warning: the audit of this adapter says: {audited.verdict.sentence}")
+
+
+def show(files: dict[str, bytes]) -> None:
+    """List what goes out."""
+    for name, content in files.items():
+        say(f"  {name:<{max(map(len, files))}}  {len(content) / 1e6:8.2f} MB")
+
+
+def _bare(path: Path) -> bytes:
+    """A picture's pixels as PNG, without any metadata.
+
+    Raises:
+        CheckpointError: not a picture.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = image.convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise CheckpointError(f"--sample_images: '{path}' cannot be read as a picture ({error})") from error
+    bare = Image.frombytes("RGB", pixels.size, pixels.tobytes())
+    buffer = io.BytesIO()
+    bare.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _write(files: dict[str, bytes], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+
+
+def _upload(repo_id: str, private: bool, files: dict[str, bytes]) -> str:
+    """Make the repository if need be, upload in one commit; returns the address."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    of_the_client: Any = HfHubHTTPError.__bases__  # of httpx or requests, by version
+    api = huggingface_hub.HfApi()
+    try:
+        address = str(api.create_repo(repo_id, private=private, exist_ok=True))
+        if private and not api.repo_info(repo_id).private:
+            raise ConfigError(f"--repo_id got '{repo_id}', which is public; --private false publishes there")
+        with TemporaryDirectory() as folder:
+            _write(files, Path(folder))
+            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Adapter by smplora")
+    except (*of_the_client, LocalTokenNotFoundError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PushError(
+            f"the hub did not take it: {reason}; 'hf auth login' or HF_TOKEN gives smplora the right to write"
+        ) from error
+    return address
