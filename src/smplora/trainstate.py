@@ -128,7 +128,7 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
     torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
     if config.mixed_precision in DTYPES:
         kind = DTYPES[config.mixed_precision]  # frozen weights only: the adapter, attached below, is fp32
-        model.denoiser.to(kind)
+        nn.Module.to(model.denoiser, kind)  # diffusers' own warns of modules to keep in fp32, of which there are none
         for encoder in model.text.encoders.values() if config.train_text_encoder else ():
             encoder.to(kind)
         # the VAE stays fp32: it encodes each image once, and SDXL's overflows in fp16
