@@ -95,18 +95,20 @@ def make_split(samples: Sequence[Sample], options: SplitOptions) -> Split:
 def _fixed(pool: int, options: SplitOptions) -> list[str]:
     aux = options.aux_size or min(LARGEST_DEFAULT_CELL, max(SMALLEST_CELL, pool // 5))
     test = options.test_size or aux
-    needed = 2 * (aux + test) + (options.reference_size or 0)
+    nonmembers = options.test_nonmember_size or test
+    needed = 2 * aux + test + nonmembers + (options.reference_size or 0)
     if needed > pool:
         raise SplitError(
-            f"cells are larger than the pool: 2 x --aux_size {aux} + 2 x --test_size {test} + --reference_size "
-            f"{options.reference_size or 0} = {needed}, but there are {pool} images; add images or lower the sizes"
+            f"cells are larger than the pool: 2 x --aux_size {aux} + --test_size {test} + as many non-members or "
+            f"--test_nonmember_size ({nonmembers}) + --reference_size {options.reference_size or 0} = {needed}, but there "
+            f"are {pool} images; add images or lower the sizes"
         )
     reference = pool - needed if options.reference_size is None else options.reference_size
     names = (
         ["aux_member"] * aux
         + ["test_member"] * test
         + ["aux_nonmember"] * aux
-        + ["test_nonmember"] * test
+        + ["test_nonmember"] * nonmembers
         + ["reference"] * reference
     )
     return names + ["unused"] * (pool - len(names))

@@ -113,7 +113,7 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processe
     if not config.split_manifest:
         cells = {"reference_size": "reference"}
         if config.split_protocol == "fixed":
-            cells |= {"aux_size": "aux_member", "test_size": "test_member"}
+            cells |= {"aux_size": "aux_member", "test_size": "test_member", "test_nonmember_size": "test_nonmember"}
         given = {option: getattr(config, option) for option in cells}
         sizes = {option: split.sizes[cells[option]] if size is None else size for option, size in given.items()}
     config = replace(

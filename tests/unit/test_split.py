@@ -16,6 +16,11 @@ from smplora.split import CELLS, make_split, read_split, write_split
 POOL = [Sample(f"{i}.png", f"caption {i}", f"digest{i:04d}") for i in range(100)]
 
 
+def test_members_and_nonmembers_of_the_test_cells_may_differ_in_number() -> None:
+    split = make_split(POOL, SplitOptions(aux_size=5, test_size=9, test_nonmember_size=4))
+    assert (split.sizes["test_member"], split.sizes["test_nonmember"]) == (9, 4)
+
+
 def test_fixed_sizes_and_disjoint() -> None:
     split = make_split(POOL, SplitOptions(aux_size=12, test_size=9, reference_size=20))
     assert split.sizes == {

@@ -79,6 +79,8 @@ class SplitOptions:
     """Images in each of the two aux cells (members, non-members). Default: a fifth of the pool, at most 100. Fixed protocol only."""
     test_size: Optional[int] = None
     """Images in each of the two test cells. Default: as aux_size. Fixed protocol only."""
+    test_nonmember_size: Optional[int] = None
+    """Images in the cell of test non-members, where it is to differ. Default: as test_size. Fixed protocol only."""
     reference_size: Optional[int] = None
     """Held-out images that no cell touches, for quality. Default: all that are left ('fixed') or a fifth of the pool ('coin')."""
     split_seed: int = 0
@@ -130,7 +132,7 @@ def data_problems(config: DataOptions) -> list[str]:
 
 def split_problems(config: SplitOptions) -> list[str]:
     """Problems of the options of a new split."""
-    sizes = ("aux_size", "test_size")
+    sizes = ("aux_size", "test_size", "test_nonmember_size")
     given = [
         f"--{n} got {getattr(config, n)}; --split_protocol coin has no fixed sizes"
         for n in sizes

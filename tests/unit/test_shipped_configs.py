@@ -1,0 +1,49 @@
+"""The YAML files under configs/ are what the command takes, and those of the paper have its cells (Table 4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from smplora.cli import parse
+from smplora.config import TrainConfig
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+CELLS = {  # aux members = aux non-members, test members, test non-members
+    "pokemon": (200, 233, 200),
+    "celeba_small": (50, 50, 50),
+    "celeba_large": (200, 200, 200),
+    "celeba_gender": (40, 40, 40),
+    "celeba_varying": (63, 63, 63),
+    "celeba_large_5x": (1000, 1000, 1000),
+    "afhq_large_5x": (750, 750, 750),
+    "mscoco_large_5x": (1000, 1000, 1000),
+}
+
+
+def parsed(path: Path, folder: Path) -> TrainConfig:
+    config: TrainConfig = parse("train", ["--config", str(path), "--train_data_dir", str(folder)])
+    return config
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_file_is_taken_whole(path: Path, tmp_path: Path) -> None:
+    config = parsed(path, tmp_path)
+    for option, value in yaml.safe_load(path.read_text()).items():
+        assert getattr(config, option) == value
+    launch = path.read_text().splitlines()[0]
+    assert f"smplora train --config {path.relative_to(CONFIGS.parent)} " in launch
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_papers_cells(name: str, tmp_path: Path) -> None:
+    config = parsed(CONFIGS / "paper" / f"{name}.yaml", tmp_path)
+    test_nonmembers = config.test_nonmember_size or config.test_size
+    assert (config.aux_size, config.test_size, test_nonmembers) == CELLS[name]
+    assert (config.rank, config.lora_alpha, config.learning_rate, config.num_train_epochs) == (64, 32, 1e-4, 400)
+
+
+def test_the_papers_datasets_are_all_there() -> None:
+    assert {p.stem for p in (CONFIGS / "paper").glob("*.yaml")} == CELLS.keys()
