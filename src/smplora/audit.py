@@ -22,16 +22,16 @@ from smplora.card import write_card
 from smplora.config import AuditConfig
 from smplora.contracts import Attack, Floats, Pictures
 from smplora.files import write_atomically, write_json
-from smplora.judgement import conclude, labels, score_arrays, try_attacks
+from smplora.judgement import FORMAT, conclude, labels, score_arrays, try_attacks
 from smplora.lowpass import load_attacks
 from smplora.progress import bar
 from smplora.run import environment, say
+from smplora.signals import audit_signals
 from smplora.split import CELLS
 from smplora.streams import generator
 from smplora.subject import Loaded, load_subject, result_folder
 from smplora.views import VIEWS, Memory
 
-FORMAT = "smplora.audit/2"
 ATTACKED = CELLS[:4]
 
 
@@ -41,6 +41,8 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     Raises:
         UserError: anything that the user can mend.
     """
+    if config.signals:
+        return audit_signals(config, progress=progress)
     began = time.perf_counter()
     folder = result_folder(config.adapter, config.output_dir, "audit")
     loaded = load_subject(

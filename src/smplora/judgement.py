@@ -19,6 +19,8 @@ from smplora.scorers import Judged, judge
 from smplora.streams import stream_seed
 from smplora.verdict import verdict
 
+FORMAT = "smplora.audit/2"
+
 
 @dataclass(frozen=True)
 class Tried:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from smplora import offline
-from smplora.audit import FORMAT, audit, audit_settings
+from smplora.audit import audit, audit_settings
 from smplora.config import AuditConfig, CacheOptions, DataOptions, EvaluateConfig, QuickstartConfig, TrainConfig
 from smplora.data import open_source, read_samples
 from smplora.errors import TrainingError
@@ -27,6 +27,7 @@ from smplora.evaluate import evaluate, evaluation_settings
 from smplora.examples import write_private_digits
 from smplora.export import ADAPTER_FILE, file_sha256
 from smplora.files import read_json
+from smplora.judgement import FORMAT
 from smplora.models import choose_device, load_base
 from smplora.progress import bar
 from smplora.report import print_table, summary, write_report

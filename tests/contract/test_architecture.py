@@ -82,6 +82,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "memory",
         "processes",
         "audit",
+        "signals",
         "evaluate",
         "report",
         "report.*",

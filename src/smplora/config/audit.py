@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Optional
 
 from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, TIERS
@@ -35,6 +36,10 @@ class AuditConfig(SubjectOptions):
 
     output_dir: Optional[str] = None
     """Where audit.json and scores.npz go. Default: audit/ beside the adapter."""
+    signals: Optional[str] = None
+    """Instead of an adapter: a CSV file of ready scores. Columns: member (0 or 1), one or more scores (higher: member), optionally cell (aux or test); without it a random half is aux."""
+    coin_flip: bool = False
+    """Each row of --signals became a member by an independent fair coin: epsilon is then also bounded from one run."""
     tier: Literal["quick", "standard", "strong"] = "quick"
     """How hard to try: 'quick' (three attacks, about 70 denoiser passes per image), 'standard' (every inexpensive attack), 'strong' (all, with more draws)."""
     attacks: Optional[list[str]] = None
@@ -57,7 +62,7 @@ class AuditConfig(SubjectOptions):
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return [
-            *subject_problems(self),
+            *(_signals_problems(self) if self.signals else subject_problems(self)),
             *(p for name in self.chosen_attacks for p in if_any(unknown_attack(name))),
             *([] if self.chosen_attacks else [f"--attacks got none; allowed: {', '.join(ATTACKS)}"]),
             *at_least(self, ("num_timesteps", *COUNTS["quick"], "batch_size"), 1),
@@ -135,5 +140,18 @@ def subject_problems(config: SubjectOptions) -> list[str]:
         *needed(config.adapter, "adapter", "a run folder of 'smplora train' or one of its checkpoints"),
         *([TWO_SOURCES] if config.train_data_dir and config.dataset_name else []),
         *existing_folder(config.train_data_dir, "train_data_dir"),
+        *at_least(config, ("seed",), 0),
+    ]
+
+
+def _signals_problems(config: AuditConfig) -> list[str]:
+    both = [
+        f"--{name} goes with an adapter, not with --signals" for name in ("adapter", "attacks") if getattr(config, name)
+    ]
+    missing = [] if Path(config.signals or "").is_file() else [f"--signals got '{config.signals}', which is not a file"]
+    return [
+        *both,
+        *missing,
+        *needed(config.output_dir, "output_dir", "a folder for audit.json and report.html"),
         *at_least(config, ("seed",), 0),
     ]

@@ -55,6 +55,8 @@ def _subject(folder: Path, runs: dict[Path, Run]) -> Subject:
     folder = folder.resolve()
     path = folder / "audit" / "audit.json"
     again = f"run `smplora audit --adapter {shlex.quote(str(folder))}`"
+    if not path.is_file() and (folder / "audit.json").is_file():  # of `smplora audit --signals`, or --output_dir
+        path, again = folder / "audit.json", "run the same `smplora audit`"
     if not path.is_file():
         raise CheckpointError(f"{folder} has no audit/audit.json; {again} first")
 

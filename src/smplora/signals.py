@@ -1,0 +1,258 @@
+"""Audit of scores that somebody else's attack gave: the same statistics, audit.json and page, without a model.
+
+The sign and the threshold of each score are fitted on the aux rows; the test rows are read once.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.model_selection import StratifiedKFold
+
+from smplora.contracts import Bools, Floats
+from smplora.errors import DataError, listing
+from smplora.files import write_atomically, write_json
+from smplora.judgement import FORMAT, Tried, conclude
+from smplora.metrics import auc, best_threshold, delong_interval
+from smplora.report import print_table, write_report
+from smplora.run import check_writable, environment, say
+from smplora.scorers import FOLDS, Judged, OutOfFold
+from smplora.split import SMALLEST_CELL
+from smplora.streams import stream_seed
+
+if TYPE_CHECKING:
+    from smplora.config import AuditConfig
+
+MEMBER, CELL = "member", "cell"
+CELLS = ("aux", "test")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores by name [n], membership [n], and which rows are aux [n] if the file says so."""
+
+    scores: dict[str, Floats]
+    is_member: Bools
+    is_aux: Bools | None
+
+
+def audit_scores(
+    scores: Mapping[str, ArrayLike],
+    member: ArrayLike,
+    cell: ArrayLike | None = None,
+    *,
+    seed: int = 0,
+    coin: bool = False,
+    delta: float = 0.0,
+) -> dict[str, Any]:
+    """What audit.json says of ready scores (docs/formats.md), as a dictionary.
+
+    Args:
+        scores: [n] numbers of each of one or more attacks; higher means member (a reversed one is found out on aux).
+        member: [n] of 0 and 1 or booleans.
+        cell: [n] of "aux" and "test"; None: a random half of members and of non-members, by ``seed``, is aux.
+        seed: of that half, of permutations and of the bootstrap.
+        coin: whether each row's membership was drawn by an independent fair coin; then epsilon is bounded from one run.
+        delta: of the (epsilon, delta) in question.
+
+    Raises:
+        DataError: scores that are not finite numbers, lengths that differ, labels other than 0 and 1, cells with fewer
+            than two members or non-members.
+    """
+    table = _checked(scores, member, cell)
+    return _content(table, _aux_rows(table, seed), seed, coin, delta)
+
+
+def audit_signals(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
+    """``smplora audit --signals FILE --output_dir DIR``: write audit.json, scores.npz and report.html.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    path, folder = Path(config.signals or ""), Path(config.output_dir or "")
+    check_writable(folder)
+    table = read_signals(path)
+    is_aux = _aux_rows(table, config.seed)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    content = {
+        "format": FORMAT,
+        "subject": {"label": path.name, "objective": "unknown", "step": None, "max_train_steps": None,
+                    "adapter_sha256": None, "model": "unknown", "model_digest": None},
+        "split": {
+            "protocol": "coin" if config.coin_flip else "as given" if table.is_aux is not None else "random half",
+            "seal": digest,
+            "cells": _sizes(table, is_aux),
+        },
+        "settings": {"signals": list(table.scores), "target_delta": config.target_delta, "seed": config.seed},
+        **_content(table, is_aux, config.seed, config.coin_flip, config.target_delta),
+        "environment": environment(),
+    }  # fmt: skip
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, seal=digest, is_aux=is_aux, member=table.is_member, **table.scores)  # type: ignore[arg-type]
+    write_atomically(folder / "scores.npz", buffer.getvalue())
+    write_json(folder / "audit.json", content)
+    write_report([folder], folder / "report.html")
+    if progress:
+        print_table([folder])
+        say(f"{path.name}: {content['verdict']['sentence']}")
+        say(f"report: {(folder / 'report.html').resolve()}")
+    if config.json:
+        print(json.dumps(content))
+    return content
+
+
+def read_signals(path: Path) -> Table:
+    """The table of a CSV file: a column ``member`` of 0 and 1, optionally ``cell`` of aux and test, else scores.
+
+    Raises:
+        DataError: it cannot be read, or anything in it cannot be used; one message with the first of each kind.
+    """
+    name = f"--signals '{path}'"
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if any(field.strip() for field in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise DataError(f"{name} cannot be read: {reason}; give a CSV file") from error
+    if len(rows) < 2:
+        raise DataError(f"{name} has no rows; needed: a header line with '{MEMBER}' and scores, then one row each")
+    header = [field.strip() for field in rows[0]]
+    problems = []
+    if MEMBER not in header:
+        problems.append(f"no column '{MEMBER}' (1: member, 0: non-member); columns: {', '.join(header)}")
+    if len(set(header)) < len(header) or "" in header:
+        problems.append("columns without a name, or two of the same name")
+    columns = [column for column in header if column not in (MEMBER, CELL)]
+    if not columns:
+        problems.append(f"no score column beside '{MEMBER}'")
+    ragged = next((number for number, row in enumerate(rows[1:], 1) if len(row) != len(header)), None)
+    if ragged:
+        problems.append(f"data row {ragged} has {len(rows[ragged])} fields, the header {len(header)}")
+    if problems:
+        raise DataError(listing(name, problems[:1]))
+    fields = {column: [row[i].strip() for row in rows[1:]] for i, column in enumerate(header)}
+    try:
+        scores = {column: _numbers(column, fields[column]) for column in columns}
+        return _checked(scores, _numbers(MEMBER, fields[MEMBER]), fields.get(CELL))
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def _numbers(column: str, texts: list[str]) -> list[float]:
+    numbers = []
+    for row, text in enumerate(texts, 1):
+        try:
+            numbers.append(float(text))
+        except ValueError:
+            given = f"'{text}'" if text else "nothing"
+            raise DataError(f"column '{column}' has {given} in data row {row}; allowed: numbers") from None
+    return numbers
+
+
+def _checked(scores: Mapping[str, ArrayLike], member: ArrayLike, cell: ArrayLike | None) -> Table:
+    labels = np.asarray(member)
+    if not scores:
+        raise DataError("no scores were given")
+    if labels.ndim != 1 or not np.isin(labels, (0, 1)).all():
+        raise DataError(f"'{MEMBER}' must hold 0 and 1 only, one per row")
+    is_member = labels.astype(bool)
+    if is_member.all() or not is_member.any():
+        raise DataError(f"'{MEMBER}' is {int(is_member.all())} in every row; needed: members (1) and non-members (0)")
+    checked: dict[str, Floats] = {}
+    for name, values in scores.items():
+        try:
+            column = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise DataError(f"score '{name}' does not hold numbers") from None
+        if column.shape != is_member.shape:
+            raise DataError(f"score '{name}' has shape {column.shape}, '{MEMBER}' {is_member.shape}")
+        bad = np.flatnonzero(~np.isfinite(column))
+        if bad.size:
+            raise DataError(
+                f"score '{name}' is NaN or infinite in {bad.size} of {column.size} rows, first in data row "
+                f"{bad[0] + 1}; remove those rows or mend the attack"
+            )
+        checked[str(name)] = column
+    is_aux = None
+    if cell is not None:
+        names = np.asarray(cell).astype(str)
+        if names.shape != is_member.shape:
+            raise DataError(f"'{CELL}' has shape {names.shape}, '{MEMBER}' {is_member.shape}")
+        strange = names[~np.isin(names, CELLS)]
+        if strange.size:
+            raise DataError(f"'{CELL}' has '{strange[0]}'; allowed: {', '.join(CELLS)}")
+        is_aux = names == "aux"
+    return Table(checked, is_member, is_aux)
+
+
+def _aux_rows(table: Table, seed: int) -> Bools:
+    """Which rows are aux [n].
+
+    Raises:
+        DataError: a cell with fewer than two members or non-members.
+    """
+    if table.is_aux is not None:
+        is_aux = table.is_aux
+    else:
+        rng, is_aux = np.random.default_rng(stream_seed(seed, "signals")), np.zeros(len(table.is_member), dtype=bool)
+        for rows in (np.flatnonzero(table.is_member), np.flatnonzero(~table.is_member)):
+            is_aux[rng.permutation(rows)[: len(rows) // 2]] = True
+    small = [f"{size} {name}" for name, size in _sizes(table, is_aux).items() if size < SMALLEST_CELL]
+    if small:
+        raise DataError(
+            f"cells are too small ({', '.join(small)}); needed: {SMALLEST_CELL} rows or more in each of aux and test, "
+            "members and non-members"
+        )
+    return is_aux
+
+
+def _sizes(table: Table, is_aux: Bools) -> dict[str, int]:
+    return {
+        f"{name}_{kind}": int((rows & members).sum())
+        for kind, members in (("member", table.is_member), ("nonmember", ~table.is_member))
+        for name, rows in (("aux", is_aux), ("test", ~is_aux))
+    }
+
+
+def _content(table: Table, is_aux: Bools, seed: int, coin: bool, delta: float) -> dict[str, Any]:
+    member = table.is_member
+    tried = []
+    for name, scores in table.scores.items():
+        judged, sign = judge_column(scores[is_aux], member[is_aux], scores[~is_aux], seed)
+        about = {
+            "name": name,
+            "title": name,
+            "access": "scores as given",
+            "reference": "",
+            "bibtex": "",
+            "fitted_on": "aux (sign and threshold)",
+            "sign": sign,
+            "all_rows": {"n": len(scores), "auc": delong_interval(scores, member).as_dict()},
+        }
+        tried.append(Tried(about, judged))
+    return conclude(tried, member[is_aux], member[~is_aux], seed=seed, coin=coin, delta=delta)
+
+
+def judge_column(aux: Floats, aux_member: Bools, test: Floats, seed: int) -> tuple[Judged, int]:
+    """A ready score, turned by the sign that it has on aux: (judged, sign). Nothing else is fitted but thresholds."""
+
+    def sign_on(scores: Floats, member: Bools) -> int:
+        return 1 if auc(scores, member) >= 0.5 else -1
+
+    folds = min(FOLDS, int(aux_member.sum()), int((~aux_member).sum()))
+    decisions = np.empty(len(aux), dtype=bool)
+    for rest, held in StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(aux[:, None], aux_member):
+        turn = sign_on(aux[rest], aux_member[rest])
+        decisions[held] = turn * aux[held] >= best_threshold(turn * aux[rest], aux_member[rest])
+    sign = sign_on(aux, aux_member)
+    return Judged(sign * test, best_threshold(sign * aux, aux_member), OutOfFold(sign * aux, decisions)), sign
