@@ -86,8 +86,8 @@ def load_model(
             ) from error
         raise CheckpointError(
             f"--pretrained_model_name_or_path got '{name}', which is neither 'tiny', nor a folder in diffusers format "
-            "(model_index.json, vae/, unet/, text_encoder/, tokenizer/, scheduler/), nor a cached model id, nor a "
-            f".safetensors file ({reason})"
+            "(model_index.json, vae/, unet/, text_encoder/, tokenizer/, scheduler/), nor a cached model id "
+            f"(--allow_download fetches one), nor a .safetensors file ({reason})"
         ) from error
     kind = prediction_type or parts.scheduler.config.prediction_type
     if kind not in PREDICTION_TYPES:

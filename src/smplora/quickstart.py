@@ -22,6 +22,7 @@ from smplora import offline
 from smplora.audit import audit, audit_settings
 from smplora.config import AuditConfig, CacheOptions, DataOptions, EvaluateConfig, QuickstartConfig, TrainConfig
 from smplora.data import open_source, read_samples
+from smplora.download import fetch_model
 from smplora.errors import TrainingError
 from smplora.evaluate import evaluate, evaluation_settings
 from smplora.examples import write_private_digits
@@ -62,6 +63,7 @@ def quickstart(config: QuickstartConfig) -> Path:
     check_settings(root, config)
     split = private_split(config, root)
     choose_device(config.device)
+    fetch_model(config)
     load_base(config, torch.device("cpu"))
     open_folder(root, config)
     images = shared(config, DataOptions)

@@ -52,6 +52,7 @@ PRINTED_LIBRARIES = (
 )
 # options that do not change what is computed, so that they may differ when a run is resumed
 FREE_OPTIONS = {
+    "allow_download",
     "json",
     "output_dir",
     "device",

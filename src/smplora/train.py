@@ -20,6 +20,7 @@ from smplora.card import write_card
 from smplora.config import TrainConfig
 from smplora.data import open_source, read_samples
 from smplora.diffusion import LatentDiffusion, adaptation_loss
+from smplora.download import fetch_model
 from smplora.errors import SplitError, TrainingError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, write_adapter
 from smplora.feed import members_first
@@ -56,6 +57,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     first = accelerator.is_main_process
     progress = progress and first
     folder.check_processes(accelerator.num_processes)
+    with accelerator.main_process_first():
+        fetch_model(config)
     model = load_base(config, device)
     config = resolved(config, model, split, accelerator.num_processes)
     check_settings(folder.path, config)

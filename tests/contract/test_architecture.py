@@ -64,6 +64,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "data.*",
         "split",
         "components",
+        "download",
         "single_file",
         "models",
         "run",

@@ -14,7 +14,7 @@ TWO_SOURCES = "--train_data_dir and --dataset_name are both given; give one of t
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     pretrained_model_name_or_path: str = BUNDLED_MODEL
-    """Base model: a folder in diffusers format, a model id that is already in the local hub cache, one .safetensors file (SD 1.x, 2.x, SDXL), or 'tiny', the small model that comes with smplora."""
+    """Base model: a folder in diffusers format, a model id of the hub (in the local cache, or with --allow_download), one .safetensors file (SD 1.x, 2.x, SDXL), or 'tiny', the small model that comes with smplora."""
     model_config: Optional[str] = None
     """For a base model in one .safetensors file: a folder in diffusers format (its weights are not needed) whose configuration and tokenizer are used. Default: the standard configuration of the file's family."""
     prediction_type: Optional[Literal["epsilon", "v_prediction"]] = None
@@ -23,6 +23,8 @@ class ModelOptions:
     """Variant of the weight files of a folder or model id, such as 'fp16'."""
     revision: Optional[str] = None
     """Revision of a model id in the local hub cache: branch, tag or commit."""
+    allow_download: bool = False
+    """Fetch a model id that is not in the local hub cache from the hub. Without it nothing is downloaded."""
     resolution: Optional[int] = None
     """Edge length in pixels; images are resized (shorter side) and cropped at the centre. Default: the model's own."""
     device: str = "auto"

@@ -1,0 +1,38 @@
+"""``--allow_download``: fetch a base model from the hub into the local cache. Besides ``push`` the only use of a
+network, and only when asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from smplora.config import BUNDLED_MODEL, ModelOptions
+from smplora.errors import CheckpointError
+from smplora.run import say
+from smplora.single_file import is_single_file
+
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")  # parts of pipelines that smplora has no use for
+
+
+def fetch_model(options: ModelOptions) -> None:
+    """Fetch what ``load_base`` needs, where the options ask for it and name a hub id. Files that are there stay.
+
+    Raises:
+        CheckpointError: no such model, no network, no safetensors files.
+    """
+    name = options.pretrained_model_name_or_path
+    if not options.allow_download or name == BUNDLED_MODEL or Path(name).exists() or is_single_file(name):
+        return
+    from diffusers import DiffusionPipeline
+
+    say(f"fetching {name} from the hub into the local cache")
+    try:
+        DiffusionPipeline.download(
+            name,
+            revision=options.revision,
+            variant=options.variant,
+            use_safetensors=True,
+            **dict.fromkeys(UNUSED),
+        )
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"--allow_download: '{name}' could not be fetched from the hub: {reason}") from error
