@@ -111,13 +111,17 @@ def collect_signals(
     """Every attack's signals on every cell: {(attack, cell): [n, ...]}. Each attack gets the view of its access level;
     the views of one batch share one memory."""
     parts: dict[tuple[str, str], list[Floats]] = {(name, cell): [] for name in attacks for cell in ATTACKED}
+    order: dict[str, Any] = {}
     total = len(attacks) * sum(loaded.split.sizes[cell] for cell in ATTACKED)
     with bar(total, f"audit {loaded.subject.label}", unit="signal", show=progress) as display:
         for cell in ATTACKED:
-            samples = loaded.split.cells[cell]
-            others = captions_of_others([s.caption for s in samples], config.seed)
+            encoded = loaded.encode(cell)
+            order[cell] = np.argsort(encoded.order)
+            others = captions_of_others([s.caption for s in loaded.split.cells[cell]], config.seed)
+            others = [others[place] for place in encoded.order]
+            samples = [loaded.split.cells[cell][place] for place in encoded.order]
             start = 0
-            for batch in loaded.encode(cell).split(config.batch_size):
+            for batch in encoded.split(config.batch_size):
                 rows = slice(start, start + len(batch))
                 start += len(batch)
                 pictures = Pictures(
@@ -127,10 +131,12 @@ def collect_signals(
                 )
                 memory: Memory = {}
                 for name, attack in attacks.items():
-                    view = VIEWS[attack.info.access](loaded.model, batch, config.seed, pictures, memory)
+                    view = VIEWS[attack.info.access](
+                        loaded.model, batch, config.seed, pictures, memory, loaded.latent_size
+                    )
                     parts[name, cell].append(attack.signals(view))
                     display.update(len(batch))
-    return {key: np.concatenate(value) for key, value in parts.items()}
+    return {(name, cell): np.concatenate(value)[order[cell]] for (name, cell), value in parts.items()}
 
 
 def captions_of_others(captions: list[str], seed: int) -> list[str]:

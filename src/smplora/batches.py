@@ -22,12 +22,6 @@ def join(first: Batch, second: Batch) -> Batch:
     )
 
 
-def take(cell: Batch, size: int, turn: int, seed: int, name: str) -> Batch:
-    """Batch number ``turn`` of an endless walk through ``cell`` that visits every sample once per pass, in a new order
-    each time, a function of (seed, name, pass)."""
-    return cell[list(walk(len(cell), turn * size, size, seed, name))]
-
-
 def walk(length: int, start: int, count: int, seed: int, name: str) -> Iterator[int]:
     """Places ``start`` to ``start + count`` of the walk."""
     orders: dict[int, list[int]] = {}

@@ -213,7 +213,7 @@ def checked(name: str, options: Mapping[str, Any]) -> Any:
 
 def _with_switches(name: str, arguments: Sequence[str]) -> list[str]:
     """``--json`` alone means ``--json true``: what people expect of a switch."""
-    switches = {f"--{f.name}" for f in fields(VERBS[name].options) if f.type == "bool"}
+    switches = {f"--{f.name}" for f in fields(VERBS[name].options) if f.type in ("bool", "Optional[bool]")}
     words = [*arguments, "--"]
     return [f"{word}=true" if word in switches and after.startswith("--") else word for word, after in pairwise(words)]
 

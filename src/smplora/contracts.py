@@ -147,6 +147,7 @@ class GreyBoxView(BlackBoxView, Protocol):
     batch: Batch
     num_train_timesteps: int
     alphas_cumprod: Tensor  # [T]
+    latent_size: tuple[int, int] | None  # what maps of several shapes are averaged down to; None: all have one shape
 
     def predict(
         self, latents: Tensor, timestep: int, *, adapted: bool = True, captions: Sequence[str] | None = None

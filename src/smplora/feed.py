@@ -8,16 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from smplora.batches import join, take, training_draw
+from smplora.batches import join, training_draw
+from smplora.cells import Cell, take
 from smplora.contracts import Batch, Draw
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One process's share of the proxy's batch: as many members as non-members, members first."""
+    """One process's share of the proxy's batch: as many members as non-members, members first; in one part, or in two
+    where their shapes differ."""
 
-    batch: Batch
-    draw: Draw
+    parts: tuple[tuple[Batch, Draw], ...]
     timesteps: Tensor  # [2 * batch_size * processes], of the whole batch
     is_member: Tensor  # likewise, bool
 
@@ -27,9 +28,9 @@ class Feed:
     """The batches of a run. ``batch_size`` is each process's; what N processes see together is what one process with N
     times the batch size would see."""
 
-    train: Batch
-    aux_member: Batch
-    aux_nonmember: Batch
+    train: Cell
+    aux_member: Cell
+    aux_nonmember: Cell
     batch_size: int
     accumulated: int
     seed: int
@@ -51,16 +52,24 @@ class Feed:
     def proxy(self, turn: int) -> Pair:
         """The proxy's batch number ``turn``."""
         size = self.batch_size * self.processes
-        whole = join(
-            take(self.aux_member, size, turn, self.seed, "aux_member"),
-            take(self.aux_nonmember, size, turn, self.seed, "aux_nonmember"),
+        member, nonmember = (
+            take(cell, size, turn, self.seed, name)
+            for cell, name in ((self.aux_member, "aux_member"), (self.aux_nonmember, "aux_nonmember"))
         )
-        draw = self._draw(whole, "proxy", turn)
-        first = self.process * self.batch_size
-        members = list(range(first, first + self.batch_size))
-        rows = members + [size + row for row in members]
-        is_member = torch.arange(2 * size, device=draw.timesteps.device) < size
-        return Pair(whole[rows], draw[rows], draw.timesteps, is_member)
+        mine = range(self.process * self.batch_size, (self.process + 1) * self.batch_size)
+        is_member = torch.arange(2 * size, device=member.mean.device) < size
+        if member.mean.shape == nonmember.mean.shape:
+            whole = join(member, nonmember)
+            draw = self._draw(whole, "proxy", turn)
+            rows = [*mine, *(size + row for row in mine)]
+            return Pair(((whole[rows], draw[rows]),), draw.timesteps, is_member)
+        draws = [self._draw(batch, f"proxy {k}", turn) for k, batch in enumerate((member, nonmember))]
+        shares = zip((member, nonmember), draws, strict=True)
+        return Pair(
+            tuple((batch[list(mine)], draw[list(mine)]) for batch, draw in shares),
+            torch.cat([draw.timesteps for draw in draws]),
+            is_member,
+        )
 
     def _draw(self, batch: Batch, name: str, turn: int) -> Draw:
         return training_draw(batch, self.num_train_timesteps, self.seed, name, turn, self.noise_offset)

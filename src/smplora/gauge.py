@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from smplora.attacks.loss import timestep_grid
+from smplora.cells import Cell
 from smplora.contracts import Batch
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.metrics import Interval, delong_interval
@@ -65,9 +66,9 @@ class Gauge:
     def __init__(
         self,
         model: LatentDiffusion,
-        member: Batch,
-        nonmember: Batch,
-        held_out: Batch | None,
+        member: Batch | Cell,
+        nonmember: Batch | Cell,
+        held_out: Batch | Cell | None,
         *,
         seed: int,
         batch_size: int,
@@ -103,7 +104,7 @@ class Gauge:
         return delong_interval(scores.numpy(), self.is_member) if bool(scores.isfinite().all()) else None
 
     @torch.no_grad()
-    def _look(self, cell: Batch, *, adapted: bool) -> tuple[Tensor, Tensor]:
+    def _look(self, cell: Batch | Cell, *, adapted: bool) -> tuple[Tensor, Tensor]:
         """Losses [n, timesteps] in double precision, and the proxy's log-odds [n], its mean over timesteps."""
         losses, answers = [], []
         with evaluating(self.model), self.autocast():

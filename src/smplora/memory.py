@@ -76,7 +76,7 @@ def advice(config: TrainConfig, setup: Setup) -> str:
     batch and with the area of the images. 16 bits halve the base weights, and leave 0.56 of the activations of SD 1.5
     (docs/log.md): norms and losses stay in 32.
     """
-    model, image, b = setup.model, setup.feed.train[:1], config.train_batch_size
+    model, image, b = setup.model, setup.feed.train[:1].whole(), config.train_batch_size
     now = step_bytes(model, setup.parameters, image, setup.autocast())
     modules = [model.vae, model.denoiser, *model.text.encoders.values()]
     weights = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smplora.cache import open_cache
 from smplora.config import BUNDLED_MODEL, TrainConfig
-from smplora.data import encode, open_source
+from smplora.data import encode, open_source, preparation
 from smplora.evaluate import strip
 from smplora.files import write_atomically
 from smplora.gauge import TIMESTEPS, Gauge, evaluating
@@ -203,12 +204,13 @@ def make_gauge(config: TrainConfig, setup: Setup, split: Split) -> Gauge:
     """The gauge of a run: the first images of the aux cells and of the reference set (their order is random)."""
     count = config.monitor_images
     reference = split.cells["reference"][:count]
-    resolution = config.resolution or setup.model.resolution
+    prepared = preparation(config, config.resolution or setup.model.resolution).plain()
+    source, cache = open_source(config), open_cache(config)
     return Gauge(
         setup.model,
         setup.feed.aux_member[:count],
         setup.feed.aux_nonmember[:count],
-        encode(setup.model, open_source(config), reference, resolution) if reference else None,
+        encode(setup.model, source, reference, prepared, cache) if reference else None,
         seed=stream_seed(config.seed, "monitor"),
         batch_size=2 * config.train_batch_size,
         proxy=setup.proxy if setup.objective.uses_proxy else None,

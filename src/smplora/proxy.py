@@ -15,17 +15,33 @@ CHANCE_GAIN = -math.log(2)  # the gain of a proxy that knows nothing
 WEIGHT_DECAY = 1e-4  # of Adam on the proxy, as in the paper's released code
 
 
+def at_size(error_maps: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Error maps of other shapes, averaged over even patches: [b, c, h, w] -> [b, c, *size]; those of this size, and
+    all where it is None, stay as they are."""
+    if size is None or tuple(error_maps.shape[2:]) == size:
+        return error_maps
+    return F.adaptive_avg_pool2d(error_maps, size)
+
+
 class ProxyAttackModel(nn.Module):
     """MLP input -> 512 -> 256 -> 2 with ReLU and dropout 0.5 that tells members from non-members by their errors.
 
     ``inputs`` is "error_map" (the flattened element-wise squared errors, what the paper's released code does) or
-    "loss" (their mean, what the paper's text says). With ``sees_timestep`` t/T joins the input.
+    "loss" (their mean, what the paper's text says). With ``sees_timestep`` t/T joins the input. Error maps of another
+    ``size`` (images of several aspect ratios) are averaged down to it.
     """
 
     def __init__(
-        self, elements: int, *, inputs: str = "error_map", sees_timestep: bool = False, num_train_timesteps: int = 1000
+        self,
+        elements: int,
+        *,
+        inputs: str = "error_map",
+        sees_timestep: bool = False,
+        num_train_timesteps: int = 1000,
+        size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        self.size = size
         self.inputs, self.sees_timestep, self.num_train_timesteps = inputs, sees_timestep, num_train_timesteps
         width = (elements if inputs == "error_map" else 1) + sees_timestep
         self.layers = nn.Sequential(
@@ -36,9 +52,10 @@ class ProxyAttackModel(nn.Module):
 
     def forward(self, error_maps: Tensor, timesteps: Tensor) -> Tensor:
         """log(1 - h), log h of each sample: [b, c, h, w], [b] -> [b, 2]."""
-        features = error_maps.flatten(1)
         if self.inputs == "loss":
-            features = features.mean(1, keepdim=True)
+            features = error_maps.flatten(1).mean(1, keepdim=True)
+        else:
+            features = at_size(error_maps, self.size).flatten(1)
         if self.sees_timestep:
             features = torch.cat([features, (timesteps / self.num_train_timesteps)[:, None].to(features)], 1)
         return F.log_softmax(self.layers(features), dim=1)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from smplora.adapt import ADAPTATIONS
 from smplora.cache import Cache
+from smplora.cells import Cell
 from smplora.config import TrainConfig
-from smplora.contracts import Batch
-from smplora.data import ImageSource, Sample, encode, load_pixels, open_source, read_samples
+from smplora.data import ImageSource, Preparation, Sample, encode, frame, open_source, preparation, read_samples
 from smplora.diffusion import LatentDiffusion
 from smplora.errors import CheckpointError, SplitError
 from smplora.export import ADAPTER_FILE
@@ -92,13 +93,24 @@ class Loaded:
     adapter_sha256: str
     cache: Cache | None = None
 
-    def encode(self, cell: str, largest: int | None = None) -> Batch:
+    def encode(self, cell: str, largest: int | None = None) -> Cell:
         """Latents and embeddings of the cell, or of its first ``largest`` images (their order is random)."""
-        return encode(self.model, self.source, self.split.cells[cell][:largest], self.resolution, self.cache)
+        return encode(self.model, self.source, self.split.cells[cell][:largest], self.prepared, self.cache)
+
+    @property
+    def prepared(self) -> Preparation:
+        """How images are looked at: in the shapes of training, centred, not mirrored, captions as written."""
+        return preparation(self.subject.config, self.resolution).plain()
+
+    @property
+    def latent_size(self) -> tuple[int, int] | None:
+        """What maps are averaged down to where the images have several shapes; None where all have one."""
+        size = self.resolution // self.model.downsampling
+        return (size, size) if self.subject.config.enable_bucket else None
 
     def pixels(self, samples: Sequence[Sample]) -> Tensor:
-        """The images as in training: [n, 3, H, W] in [-1, 1]."""
-        return load_pixels((self.source.read(s.file) for s in samples), self.resolution)
+        """The images as ``encode`` sees them: [n, 3, H, W] in [-1, 1]; all of one shape."""
+        return torch.stack([frame(self.source.read(s.file), self.prepared.framings(s)[0]) for s in samples])
 
 
 def load_subject(

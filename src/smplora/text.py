@@ -15,6 +15,7 @@ from torch import Tensor
 from smplora.errors import ConfigError
 
 TOKENS = "input_ids"  # of the first encoder; the second one's are "input_ids_2"
+TIME_IDS = "time_ids"  # SDXL's six numbers on size and crop
 TOKENS_PER_CHUNK = 75  # of CLIP: 77 without the marks of beginning and end
 
 
@@ -165,11 +166,11 @@ class SdxlText:
         ids = (token_ids(tokenizer, captions, self.chunks, device) for tokenizer in self.tokenizers)
         return {
             **dict(zip((TOKENS, f"{TOKENS}_2"), ids, strict=True)),
-            "time_ids": sizes.float().expand(len(captions), -1),
+            TIME_IDS: sizes.float().expand(len(captions), -1),
         }
 
     def embed(self, told: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """{"encoder_hidden_states": [b, tokens, d1 + d2], "text_embeds": [b, d2], "time_ids": [b, 6]}."""
+        """{"encoder_hidden_states": [b, tokens, d1 + d2], "text_embeds": [b, d2], TIME_IDS: [b, 6]}."""
         outputs = [
             encoder(told[name].flatten(0, 1), output_hidden_states=True)
             for encoder, name in ((self.first, TOKENS), (self.second, f"{TOKENS}_2"))
@@ -178,7 +179,7 @@ class SdxlText:
         return {
             "encoder_hidden_states": joined_passages(states, self.chunks),
             "text_embeds": outputs[1].text_embeds.float()[:: self.chunks],
-            "time_ids": told["time_ids"],
+            TIME_IDS: told[TIME_IDS],
         }
 
     def empty(self, count: int, resolution: int) -> dict[str, Tensor]:

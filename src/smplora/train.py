@@ -30,7 +30,7 @@ from smplora.monitor import Monitor, with_intervals
 from smplora.optimizers import check_installed, set_learning_rates
 from smplora.processes import average_gradients, gather, make_accelerator, mean
 from smplora.progress import bar
-from smplora.proxy import ascend, log_membership
+from smplora.proxy import ascend, at_size, log_membership
 from smplora.run import RunFolder, check_place, check_settings, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.streams import stream_seed
@@ -145,7 +145,7 @@ def optimise(
                 turn = step * config.proxy_steps + k
                 pair = setup.feed.proxy(turn)
                 with torch.no_grad(), setup.autocast():
-                    share = model.error_maps(pair.batch, pair.draw)
+                    share = torch.cat([at_size(model.error_maps(*part), setup.proxy.size) for part in pair.parts])
                 error_maps = members_first(gather(accelerator, share), accelerator.num_processes)
                 torch.manual_seed(stream_seed(config.seed, "dropout", turn))
                 seen = ascend(setup.proxy, setup.proxy_optimizer, error_maps, pair.timesteps, pair.is_member)

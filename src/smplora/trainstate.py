@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from smplora.adapt import ADAPTATIONS
 from smplora.adapt.lora import LoRAAdaptation
-from smplora.batches import join
 from smplora.cache import open_cache
 from smplora.config import TrainConfig
 from smplora.contracts import Objective
-from smplora.data import encode, open_source
+from smplora.data import encode, open_source, preparation
 from smplora.diffusion import LatentDiffusion
 from smplora.ema import averaged, ema_tensors, load_ema_tensors
 from smplora.errors import CheckpointError
@@ -49,7 +48,7 @@ class Setup:
     ema: EMAModel | None
     learning_rate_factor: Callable[[int], float]  # of the step, so that it needs no state
     objective: Objective
-    proxy: nn.Module
+    proxy: ProxyAttackModel
     proxy_optimizer: Any
     feed: Feed
     steps: int
@@ -141,15 +140,16 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
     if config.shard_base_model:
         shard(accelerator, model.denoiser, parameters)
     rates = {name: config.learning_rate if name == "unet" else config.text_encoder_lr for name in trained}
-    resolution = config.resolution or model.resolution
+    prepared = preparation(config, config.resolution or model.resolution)
     source, cache = open_source(config), open_cache(config)
     with accelerator.main_process_first():
-        cells = {
-            cell: encode(model, source, split.cells[cell], resolution, cache)
-            for cell in ("aux_member", "test_member", "aux_nonmember")
-        }
+        seen = encode(model, source, split.train + split.cells["aux_nonmember"], prepared, cache)
+    members, aux_members = len(split.train), len(split.cells["aux_member"])
+    channels, *shape = seen.groups[0].mean.shape[1:]
+    size = tuple(shape) if len(seen.groups) == 1 else (prepared.resolution // model.downsampling,) * 2
     proxy = ProxyAttackModel(
-        cells["aux_member"].mean[0].numel(),
+        channels * size[0] * size[1],
+        size=(size[0], size[1]),
         inputs=config.proxy_input,
         sees_timestep=config.proxy_sees_timestep,
         num_train_timesteps=model.num_train_timesteps,
@@ -171,9 +171,9 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
         proxy=proxy,
         proxy_optimizer=proxy_optimizer,
         feed=Feed(
-            train=join(cells["aux_member"], cells["test_member"]),
-            aux_member=cells["aux_member"],
-            aux_nonmember=cells["aux_nonmember"],
+            train=seen[:members],
+            aux_member=seen[:aux_members],
+            aux_nonmember=seen[members:],
             batch_size=config.train_batch_size,
             accumulated=config.gradient_accumulation_steps,
             seed=config.seed,

@@ -21,6 +21,7 @@ from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.errors import ConfigError
 from smplora.gradients import adapted_layers, sample_gradients
 from smplora.streams import generator, stream_seed
+from smplora.text import TIME_IDS
 
 Memory = dict[Any, Any]
 ENCODED_AT_ONCE = 8
@@ -37,8 +38,11 @@ class BlackBox:
         seed: int,
         pictures: Pictures | None = None,
         memory: Memory | None = None,
+        latent_size: tuple[int, int] | None = None,
     ) -> None:
-        """``pictures`` may be missing where no attack asks for captions or pixels."""
+        """``pictures`` may be missing where no attack asks for captions or pixels; ``latent_size`` is given where the
+        images have several shapes."""
+        self.latent_size = latent_size
         self._model, self._batch, self._seed = model, batch, seed
         self._memory: Memory = {} if memory is None else memory
         self._load_pixels = pictures.load_pixels if pictures else None
@@ -81,7 +85,8 @@ class BlackBox:
 
     @property
     def _resolution(self) -> int:
-        return int(self._batch.mean.shape[-1] * self._model.downsampling)
+        width = self.latent_size[1] if self.latent_size else self._batch.mean.shape[-1]
+        return int(width * self._model.downsampling)
 
     def _once(self, key: Any, compute: Callable[[], Tensor]) -> Tensor:
         if key not in self._memory:
@@ -121,9 +126,12 @@ class BlackBox:
         return self._once(("answer", blake2b(content, digest_size=16).digest(), adapted, told), compute)
 
     def _conditioning(self, captions: tuple[str, ...]) -> dict[str, Tensor]:
-        if not any(captions):
-            return self._model.text.empty(len(captions), self._resolution)
-        return self._model.encode_captions(captions, self._resolution)
+        told = (
+            self._model.encode_captions(captions, self._resolution)
+            if any(captions)
+            else self._model.text.empty(len(captions), self._resolution)
+        )
+        return {**told, **{name: self._batch.conditioning[name] for name in (TIME_IDS,) if name in told}}
 
 
 class GreyBox(BlackBox):

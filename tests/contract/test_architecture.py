@@ -47,6 +47,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "verdict",
         "evidence",
         "batches",
+        "cells",
         "game",
         "feed",
         "optimizers",

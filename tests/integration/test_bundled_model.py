@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from smplora import __version__
 from smplora.config import DataOptions
-from smplora.data import encode, open_source, read_samples
+from smplora.data import Preparation, encode, open_source, read_samples
 from smplora.errors import CheckpointError
 from smplora.examples import PRETRAINING_DIGITS, caption, digit_images
 from smplora.export import ADAPTER_FILE
@@ -87,8 +87,8 @@ def test_encoding_keeps_the_order_and_the_captions(image_folder: Path) -> None:
     model = load_model("tiny", CPU)
     source = open_source(DataOptions(train_data_dir=str(image_folder)))
     samples = read_samples(source)
-    whole = encode(model, source, samples, 32)
-    one = encode(model, source, samples[13:14], 32)
+    whole = encode(model, source, samples, Preparation(32)).whole()
+    one = encode(model, source, samples[13:14], Preparation(32)).whole()
     assert torch.allclose(whole.mean[13], one.mean[0], atol=1e-5)
     assert torch.allclose(whole.std[13], one.std[0], atol=1e-5)
     assert torch.allclose(

@@ -17,7 +17,7 @@ from smplora.contracts import Batch, Draw
 from smplora.errors import ConfigError
 from smplora.models import BUNDLED_FOLDER, load_model
 from smplora.subject import load_subject
-from smplora.text import configured, token_ids
+from smplora.text import TIME_IDS, configured, token_ids
 from smplora.train import train
 from smplora.views import base_model
 
@@ -105,10 +105,11 @@ def test_text_encoders_are_trained_and_come_back(family: str, folders: dict[str,
     loaded = load_subject(str(run), None, "cpu")
     base = load_model(str(folders[family]), CPU)
     base.text = configured(base.text, config.clip_skip, 150)
-    batch: Batch = loaded.encode("test_member")
+    batch: Batch = loaded.encode("test_member").whole()
     draw = Draw(torch.full((len(batch),), 400), torch.randn(batch.mean.shape))
     captions = [s.caption for s in loaded.split.cells["test_member"]]
-    frozen = Batch(batch.mean, batch.std, base.encode_captions(captions, 32), batch.digests)
+    sizes = {name: value for name, value in batch.conditioning.items() if name == TIME_IDS}
+    frozen = Batch(batch.mean, batch.std, {**base.encode_captions(captions, 32), **sizes}, batch.digests)
     with torch.no_grad():
         adapted = loaded.model.error_maps(batch, draw)
         with base_model(loaded.model):
@@ -133,7 +134,7 @@ def test_a_run_with_text_encoders_is_audited(image_folder: Path, tmp_path: Path)
 def test_dropout_is_off_where_nothing_is_trained(image_folder: Path, tmp_path: Path) -> None:
     train(short_config(image_folder, tmp_path / "run", lora_dropout=0.5), progress=False)
     loaded = load_subject(str(tmp_path / "run"), None, "cpu")
-    batch = loaded.encode("test_member", 2)
+    batch = loaded.encode("test_member", 2).whole()
     draw = Draw(torch.full((2,), 400), torch.randn(batch.mean.shape))
     with torch.no_grad():
         assert torch.equal(loaded.model.error_maps(batch, draw), loaded.model.error_maps(batch, draw))

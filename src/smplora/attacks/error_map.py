@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from smplora.contracts import Access, Attack, AttackInfo, Bools, Floats, GreyBoxView
-from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel, ascend
+from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel, ascend, at_size
 from smplora.streams import generator, stream_seed
 
 if TYPE_CHECKING:
@@ -86,8 +86,9 @@ class ErrorMapAttack(Attack):
         return cls(config.count("error_map_draws"))
 
     def signals(self, view: GreyBoxView) -> Floats:
-        """Error maps at random timesteps: [b, draws, c, h, w] in fp32."""
-        return torch.stack([view.error_maps(f"map{k}", None) for k in range(self.draws)], 1).numpy()
+        """Error maps at random timesteps: [b, draws, c, h, w] in fp32, averaged down where shapes differ."""
+        maps = (at_size(view.error_maps(f"map{k}", None), view.latent_size) for k in range(self.draws))
+        return torch.stack(list(maps), 1).numpy()
 
     def scorer(self, seed: int) -> ErrorMapScorer:
         """A fresh network."""

@@ -13,6 +13,7 @@ from smplora import ddim
 from smplora.attacks.loss import at_scale
 from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView
 from smplora.networks import ResNet
+from smplora.proxy import at_size
 from smplora.scorers import Mean
 
 STEP, LEVEL = 10, 140  # of 1000; SecMI's code for latent diffusion compares at 140, its paper at 100 for pixels
@@ -57,7 +58,8 @@ class SecMINetworkAttack(Attack):
 
     def signals(self, view: GreyBoxView) -> Floats:
         """|t-error|: [b, c, h, w]."""
-        return returned(view).abs().numpy()
+        errors: Floats = at_size(returned(view).abs(), view.latent_size).numpy()
+        return errors
 
     def scorer(self, seed: int) -> ResNet:
         """A fresh network."""

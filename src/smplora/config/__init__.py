@@ -11,6 +11,7 @@ from smplora.config.data import (
     CacheOptions,
     DataOptions,
     ModelOptions,
+    PreparationOptions,
     SplitConfig,
     SplitOptions,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "ExportConfig",
     "ModelOptions",
     "OptimizationOptions",
+    "PreparationOptions",
     "PushConfig",
     "QuickstartConfig",
     "ReportConfig",

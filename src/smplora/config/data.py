@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from smplora.config.checks import at_least, existing_folder, needed
+from smplora.config.checks import at_least, at_most, existing_folder, needed
 
 BUNDLED_MODEL = "tiny"
 TWO_SOURCES = "--train_data_dir and --dataset_name are both given; give one of them"
@@ -47,6 +47,41 @@ class DataOptions:
     """Key of the caption in metadata.jsonl or metadata.csv, or its column in --dataset_name."""
     default_caption: Optional[str] = None
     """Caption for images that have none; without it such images are an error. '{class}' stands for the name of the image's class: its folder, or the class label of the data set, as in 'a photo of a {class}'."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparationOptions:
+    center_crop: Optional[bool] = None
+    """Crop at the centre: the default. With 'false', as with --random_crop, training also sees other crops."""
+    random_crop: bool = False
+    """Train on several crops of each image. Audits and evaluations see the centre."""
+    num_crops: int = 4
+    """How many, the centre among them. Each is encoded once; a step takes one of them at random."""
+    random_flip: bool = False
+    """Train on mirrored images too, every other time."""
+    enable_bucket: bool = False
+    """Keep each image's aspect ratio, roughly: images are resized and cropped to the nearest of a few shapes with as many pixels as the square of --resolution. A batch has one shape."""
+    bucket_reso_steps: int = 64
+    """Heights and widths of these shapes are multiples of this."""
+    min_bucket_reso: Optional[int] = None
+    """Shortest side of a shape. Default: no limit."""
+    max_bucket_reso: Optional[int] = None
+    """Longest side of a shape. Default: no limit."""
+    bucket_no_upscale: bool = False
+    """Images with fewer pixels keep their own size, rounded down to --bucket_reso_steps, and are not enlarged."""
+    shuffle_caption: bool = False
+    """Train with the tags of a caption (what commas separate) in several orders. Audits see the caption as written."""
+    keep_tokens: int = 0
+    """So many tags at the beginning keep their places."""
+    num_caption_shuffles: int = 4
+    """How many orders, the one as written among them. Each is embedded once; a step takes one of them at random."""
+    caption_dropout_rate: float = 0.0
+    """How often training takes the empty caption in place of an image's own, between 0 and 1."""
+
+    @property
+    def crops_at_random(self) -> bool:
+        """Whether training sees more than the centre."""
+        return self.random_crop or self.center_crop is False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,4 +178,17 @@ def split_problems(config: SplitOptions) -> list[str]:
     return [
         *(given if config.split_protocol == "coin" else at_least(config, sizes, 2)),
         *at_least(config, ("reference_size", "split_seed"), 0),
+    ]
+
+
+def preparation_problems(config: PreparationOptions) -> list[str]:
+    """Problems of the options that say how images and captions are prepared."""
+    both = ["--center_crop and --random_crop exclude each other; give one of them"]
+    step = config.bucket_reso_steps
+    return [
+        *(both if config.center_crop and config.random_crop else []),
+        *at_least(config, ("num_crops", "num_caption_shuffles", "min_bucket_reso", "max_bucket_reso"), 1),
+        *at_least(config, ("keep_tokens", "caption_dropout_rate"), 0),
+        *at_most(config, ("caption_dropout_rate",), 1),
+        *([f"--bucket_reso_steps got {step}; allowed: multiples of 8"] if step < 8 or step % 8 else []),
     ]

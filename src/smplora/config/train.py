@@ -11,9 +11,11 @@ from smplora.config.data import (
     CacheOptions,
     DataOptions,
     ModelOptions,
+    PreparationOptions,
     SplitOptions,
     data_problems,
     model_problems,
+    preparation_problems,
     split_problems,
 )
 from smplora.config.monitor import MonitorOptions, monitor_problems
@@ -23,7 +25,9 @@ from smplora.registry import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions, OptimizationOptions, MonitorOptions):
+class TrainConfig(
+    ModelOptions, DataOptions, PreparationOptions, CacheOptions, SplitOptions, OptimizationOptions, MonitorOptions
+):
     """Adapt the base model to the members of a split. Run the same command again to resume."""
 
     output_dir: str = "runs/train"
@@ -100,6 +104,7 @@ class TrainConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions, Optimiz
         return [
             *model_problems(self),
             *data_problems(self),
+            *preparation_problems(self),
             *monitor_problems(self),
             *([] if self.split_manifest else split_problems(self)),
             *if_any(unknown(OBJECTIVES, self.objective, "objective")),

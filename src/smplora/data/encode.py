@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import count, groupby, islice
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from smplora.cache import Cache
-from smplora.contracts import Batch
+from smplora.cells import Cell, Group
 from smplora.data.pictures import Framing, frame
 from smplora.data.pool import Sample
+from smplora.data.prepare import Preparation, Size, size_numbers
 from smplora.data.source import ImageSource
 from smplora.diffusion import LatentDiffusion
 from smplora.progress import in_threads, progress
+from smplora.text import TIME_IDS
 
 PIXELS_AT_ONCE, MOST_IMAGES, CAPTIONS_AT_ONCE = 2**18, 16, 8
 Tensors = dict[str, Tensor]
@@ -73,6 +75,13 @@ class Encoder:
         kind = ("text", self.model.digest, dtype, self.model.device.type, str(text.clip_skip), str(text.chunks))
         return self._rows([(*kind, str(resolution), caption) for caption in captions], compute)
 
+    def empty(self, resolution: int) -> Tensors:
+        """The unconditional side, one row, in the form of ``texts``."""
+        if self.model.text_is_adapted:
+            return self.model.encode_captions([""], resolution)
+        with torch.no_grad():
+            return self.model.text.empty(1, resolution)
+
     def _rows(
         self,
         keys: Sequence[tuple[str, ...]],
@@ -95,22 +104,45 @@ def encode(
     model: LatentDiffusion,
     source: ImageSource,
     samples: Sequence[Sample],
-    resolution: int,
+    preparation: Preparation,
     cache: Cache | None = None,
-) -> Batch:
-    """Latents of every image and the embedding of its caption, computed once per distinct caption; on the model's
-    device. Length ``len(samples)``."""
+) -> Cell:
+    """Latents of every image's variants and the embeddings of every distinct wording, on the model's device."""
     encoder = Encoder(model, source, cache)
-    mean, std = encoder.latents([(sample, Framing(resolution, resolution)) for sample in samples])
-    distinct = list(dict.fromkeys(s.caption for s in samples))
-    texts = encoder.texts(distinct, resolution)
-    rows = torch.tensor([distinct.index(s.caption) for s in samples], device=model.device)
-    return Batch(
-        mean=mean,
-        std=std,
-        conditioning={name: table[rows] for name, table in texts.items()},
-        digests=tuple(s.digest for s in samples),
-    )
+    wordings = [preparation.reworded(s.caption) for s in samples]
+    distinct = {text: row for row, text in enumerate(dict.fromkeys(w for several in wordings for w in several))}
+    texts = encoder.texts(list(distinct), preparation.resolution)
+    sized = texts.pop(TIME_IDS, None) is not None
+    if preparation.dropout:
+        nothing = encoder.empty(preparation.resolution)
+        texts = {name: torch.cat([table, nothing[name]]) for name, table in texts.items()}
+    by_size: dict[Size, list[int]] = {}
+    for place, sample in enumerate(samples):
+        by_size.setdefault(preparation.size(sample), []).append(place)
+    groups = []
+    for _, places in sorted(by_size.items()):
+        framings = [preparation.framings(samples[place]) for place in places]
+        wanted = [(samples[place], f) for place, several in zip(places, framings, strict=True) for f in several]
+        mean, std = encoder.latents(wanted)
+        numbers = torch.tensor([size_numbers(*one) for one in wanted], device=model.device).float()
+        groups.append(
+            Group(
+                mean,
+                std,
+                told={TIME_IDS: numbers} if sized else {},
+                variants=_counted(framings),
+                wordings=tuple(tuple(distinct[w] for w in wordings[place]) for place in places),
+                digests=tuple(samples[place].digest for place in places),
+                places=tuple(places),
+            )
+        )
+    return Cell(tuple(groups), texts, empty=len(distinct), dropout=preparation.dropout)
+
+
+def _counted(several: Sequence[Sequence[object]]) -> tuple[tuple[int, ...], ...]:
+    """Consecutive numbers in place of the items."""
+    numbers = count()
+    return tuple(tuple(next(numbers) for _ in items) for items in several)
 
 
 def _parts(items: Iterator[tuple[int, Tensor]], size: int) -> Iterator[list[tuple[int, Tensor]]]:

@@ -20,6 +20,7 @@ class Sample:
     file: str  # its name in the source: a file relative to the folder, or "row-00012"
     caption: str
     digest: str  # of its pixels: the same picture in another container is the same image
+    size: tuple[int, int] = (1, 1)  # width and height in pixels
 
 
 def open_source(options: DataOptions) -> ImageSource:
@@ -41,26 +42,29 @@ def read_samples(source: ImageSource) -> list[Sample]:
     captions = source.captions(problems)
     names = list(captions)
 
-    def look(name: str) -> str | UnreadableImage:
+    def look(name: str) -> tuple[str, tuple[int, int]] | UnreadableImage:
         try:
-            return pixel_digest(source.read(name))
+            picture = source.read(name)
+            return pixel_digest(picture), picture.size
         except UnreadableImage as error:
             return error
 
     samples: list[Sample] = []
     first_with: dict[str, str] = {}
     uncaptioned = False
-    for name, digest in zip(names, in_threads(look, names, "read images", "image"), strict=True):
+    for name, seen in zip(names, in_threads(look, names, "read images", "image"), strict=True):
         caption = captions[name]
-        if isinstance(digest, UnreadableImage):
-            problems.append(f"{name}: {digest}")
-        elif digest in first_with:
+        if isinstance(seen, UnreadableImage):
+            problems.append(f"{name}: {seen}")
+            continue
+        digest, size = seen
+        if digest in first_with:
             problems.append(f"{name}: the same picture as {first_with[digest]}")
         elif not caption:
             problems.append(f"{name}: no caption")
             uncaptioned = True
         else:
-            samples.append(Sample(name, caption, digest))
+            samples.append(Sample(name, caption, digest, size))
             first_with[digest] = name
     if problems:
         advice = f"captions come from {source.where_captions_come_from}" if uncaptioned else "remove or mend them"

@@ -1,0 +1,115 @@
+"""How pictures and captions are prepared: shapes, crops, mirroring, wordings. Functions of the content alone, so that
+what was encoded once can be used again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from smplora.config import PreparationOptions
+from smplora.data.pictures import Framing
+from smplora.data.pool import Sample
+from smplora.errors import ConfigError
+from smplora.streams import generator
+
+Size = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is made of each image and caption."""
+
+    resolution: int
+    buckets: tuple[Size, ...] = ()  # none: a square
+    bucket_step: int = 64
+    upscales: bool = True
+    crops: int = 1
+    flips: bool = False
+    wordings: int = 1
+    keep_tokens: int = 0
+    dropout: float = 0.0
+
+    def plain(self) -> Preparation:
+        """The same shapes; centred, not mirrored, captions as written: what audits see."""
+        return replace(self, crops=1, flips=False, wordings=1, dropout=0.0)
+
+    def size(self, sample: Sample) -> Size:
+        """Height and width in pixels: a square, or the bucket whose aspect ratio is nearest."""
+        if not self.buckets:
+            return self.resolution, self.resolution
+        width, height = sample.size
+        if not self.upscales and width * height < self.resolution**2:
+            return tuple(max(self.bucket_step, n // self.bucket_step * self.bucket_step) for n in (height, width))  # type: ignore[return-value]
+        from diffusers.training_utils import find_nearest_bucket
+
+        return self.buckets[find_nearest_bucket(height, width, self.buckets)]
+
+    def framings(self, sample: Sample) -> list[Framing]:
+        """All variants of an image: crops times orientations; the first is centred and not mirrored. Where nothing is
+        too much, there is only one crop."""
+        height, width = self.size(sample)
+        places = [(0.5, 0.5)]
+        if sample.size[0] * height != sample.size[1] * width:
+            for k in range(1, self.crops):
+                x, y = torch.rand(2, generator=generator("crop", sample.digest, k), dtype=torch.float64).tolist()
+                places.append((round(x, 6), round(y, 6)))
+        return [Framing(height, width, x, y, f) for f in (False, True)[: 1 + self.flips] for x, y in places]
+
+    def reworded(self, caption: str) -> list[str]:
+        """The caption as written, then with its tags (what commas separate) in other orders, the first ``keep_tokens``
+        of them in place. No order twice."""
+        tags = [tag.strip() for tag in caption.split(",")]
+        kept, loose = tags[: self.keep_tokens], tags[self.keep_tokens :]
+        wordings = [caption]
+        for k in range(1, self.wordings):
+            order = torch.randperm(len(loose), generator=generator("shuffle", caption, k)).tolist()
+            wordings.append(", ".join(kept + [loose[i] for i in order]))
+        return list(dict.fromkeys(wordings))
+
+
+def size_numbers(sample: Sample, framing: Framing) -> list[int]:
+    """SDXL's six numbers (Podell et al. 2023, section 2.2): height and width of the original, top and left of the crop
+    in the resized (and mirrored) picture, height and width of what is seen."""
+    width, height = sample.size
+    scale = max(framing.height / height, framing.width / width)
+    top = round(framing.y * (height * scale - framing.height))
+    across = 1 - framing.x if framing.flipped else framing.x
+    left = round(across * (width * scale - framing.width))
+    return [height, width, top, left, framing.height, framing.width]
+
+
+def preparation(options: PreparationOptions, resolution: int) -> Preparation:
+    """The preparation that options ask for.
+
+    Raises:
+        ConfigError: no bucket lies between the given limits.
+    """
+    return Preparation(
+        resolution,
+        buckets=_buckets(options, resolution) if options.enable_bucket else (),
+        bucket_step=options.bucket_reso_steps,
+        upscales=not options.bucket_no_upscale,
+        crops=options.num_crops if options.crops_at_random else 1,
+        flips=options.random_flip,
+        wordings=options.num_caption_shuffles if options.shuffle_caption else 1,
+        keep_tokens=options.keep_tokens,
+        dropout=options.caption_dropout_rate,
+    )
+
+
+def _buckets(options: PreparationOptions, resolution: int) -> tuple[Size, ...]:
+    from diffusers.training_utils import generate_aspect_ratio_buckets
+
+    step = options.bucket_reso_steps
+    if step > resolution:
+        raise ConfigError(f"--bucket_reso_steps got {step}; allowed: at most --resolution, which is {resolution}")
+    low, high = options.min_bucket_reso or step, options.max_bucket_reso or 2**31
+    every = generate_aspect_ratio_buckets(resolution, divisibility=step)
+    buckets = tuple(size for size in every if low <= min(size) and max(size) <= high)
+    if not buckets:
+        raise ConfigError(
+            f"--min_bucket_reso {low} and --max_bucket_reso {high} leave no bucket; those of --resolution {resolution} "
+            f"are {', '.join(f'{w}x{h}' for h, w in every)}"
+        )
+    return buckets

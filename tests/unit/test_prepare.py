@@ -1,0 +1,121 @@
+"""Shapes, crops, mirroring, wordings: what is made of an image and its caption before it is encoded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from smplora.config import PreparationOptions
+from smplora.data import Preparation, Sample, preparation
+from smplora.data.pictures import Framing, frame
+from smplora.data.prepare import size_numbers
+from smplora.errors import ConfigError
+
+
+def sample(width: int, height: int, digest: str = "d") -> Sample:
+    return Sample("x.png", "a, b, c", digest, (width, height))
+
+
+def ramp(width: int, height: int) -> Image.Image:
+    """Red is the column, green the row."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    return Image.fromarray(np.stack([x, y, 0 * x], -1).astype(np.uint8))
+
+
+def test_default_is_the_centred_square_alone() -> None:
+    plain = preparation(PreparationOptions(), 64)
+    assert plain == plain.plain() == Preparation(64)
+    assert plain.framings(sample(50, 200)) == [Framing(64, 64)]
+    assert plain.reworded("a, b,c") == ["a, b,c"]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"),
+    [(512, 512, (512, 512)), (600, 590, (512, 512)), (1000, 500, (384, 704)), (500, 1000, (704, 384)),
+     (640, 480, (448, 576)), (9000, 100, (384, 704))],
+)  # fmt: skip
+def test_the_nearest_shape(width: int, height: int, size: tuple[int, int]) -> None:
+    bucketed = preparation(PreparationOptions(enable_bucket=True), 512)
+    assert bucketed.size(sample(width, height)) == size
+
+
+def test_shapes_have_about_the_pixels_of_the_square() -> None:
+    for resolution, step in ((512, 64), (1024, 64), (32, 8)):
+        buckets = preparation(PreparationOptions(enable_bucket=True, bucket_reso_steps=step), resolution).buckets
+        assert len(buckets) >= 5
+        assert (resolution, resolution) in buckets
+        assert all(h % step == w % step == 0 for h, w in buckets)
+        assert all(0.7 < h * w / resolution**2 < 1.35 for h, w in buckets)
+
+
+def test_limits_of_the_shapes() -> None:
+    limits = PreparationOptions(enable_bucket=True, min_bucket_reso=448, max_bucket_reso=576)
+    assert all(448 <= n <= 576 for size in preparation(limits, 512).buckets for n in size)
+    with pytest.raises(ConfigError, match=r"leave no bucket; those of --resolution 512 are 512x512, "):
+        preparation(PreparationOptions(enable_bucket=True, min_bucket_reso=520), 512)
+    with pytest.raises(ConfigError, match="--bucket_reso_steps got 64; allowed: at most --resolution, which is 32"):
+        preparation(PreparationOptions(enable_bucket=True), 32)
+
+
+def test_small_images_are_not_enlarged_on_request() -> None:
+    kept = preparation(PreparationOptions(enable_bucket=True, bucket_no_upscale=True), 512)
+    assert kept.size(sample(300, 200)) == (192, 256)
+    assert kept.size(sample(40, 40)) == (64, 64)
+    assert kept.size(sample(3000, 2000)) in kept.buckets
+
+
+def test_crops_and_mirrors() -> None:
+    rich = preparation(PreparationOptions(random_crop=True, num_crops=3, random_flip=True), 32)
+    framings = rich.framings(sample(60, 40))
+    assert framings[0] == Framing(32, 32)
+    assert len(set(framings)) == len(framings) == 6
+    assert sum(f.flipped for f in framings) == 3
+    assert rich.framings(sample(60, 40)) == framings
+    assert rich.framings(sample(60, 40, "other"))[1] != framings[1]
+    assert len(rich.framings(sample(64, 64))) == 2  # nothing to crop
+    assert rich.plain().framings(sample(60, 40)) == [Framing(32, 32)]
+    assert preparation(PreparationOptions(center_crop=False), 32).crops == 4
+    assert preparation(PreparationOptions(center_crop=True), 32).crops == 1
+
+
+def test_crops_lie_where_they_say() -> None:
+    """No resizing: a crop of 20 x 20 out of 20 x 60."""
+    picture = ramp(60, 20)
+    for x, left in ((0.0, 0), (0.5, 20), (1.0, 40)):
+        seen = (frame(picture, Framing(20, 20, x=x)) + 1) * 127.5
+        assert seen[0, 0].tolist() == pytest.approx(list(range(left, left + 20)))
+        flipped = (frame(picture, Framing(20, 20, x=x, flipped=True)) + 1) * 127.5
+        assert torch.equal(flipped, seen.flip(-1))
+
+
+def test_the_square_in_the_centre_is_pillows() -> None:
+    picture = ramp(70, 50)
+    theirs = np.asarray(ImageOps.fit(picture, (32, 32), Image.Resampling.BICUBIC))
+    assert np.array_equal(((frame(picture, Framing(32, 32)) + 1) * 127.5).permute(1, 2, 0).round().numpy(), theirs)
+
+
+def test_size_numbers() -> None:
+    """Height, width, top, left, height, width: left counts in the resized and mirrored picture."""
+    assert size_numbers(sample(32, 32), Framing(32, 32)) == [32, 32, 0, 0, 32, 32]
+    wide = sample(120, 40)  # resized to 60 x 20
+    assert size_numbers(wide, Framing(20, 20, x=0.5)) == [40, 120, 0, 20, 20, 20]
+    assert size_numbers(wide, Framing(20, 20, x=0.25)) == [40, 120, 0, 10, 20, 20]
+    assert size_numbers(wide, Framing(20, 20, x=0.25, flipped=True)) == [40, 120, 0, 30, 20, 20]
+    assert size_numbers(sample(40, 120), Framing(20, 20, y=1.0)) == [120, 40, 40, 0, 20, 20]
+
+
+def test_shuffled_tags() -> None:
+    shuffled = preparation(PreparationOptions(shuffle_caption=True, keep_tokens=1, num_caption_shuffles=6), 32)
+    wordings = shuffled.reworded("me,  red hair, b , c, d")
+    assert wordings[0] == "me,  red hair, b , c, d"
+    assert 3 < len(wordings) <= 6
+    assert len(set(wordings)) == len(wordings)
+    for wording in wordings[1:]:
+        tags = wording.split(", ")
+        assert tags[0] == "me"
+        assert sorted(tags[1:]) == ["b", "c", "d", "red hair"]
+    assert shuffled.reworded("me,  red hair, b , c, d") == wordings
+    assert shuffled.reworded("a photo of a cat") == ["a photo of a cat"]
+    assert shuffled.plain().reworded("a, b, c") == ["a, b, c"]
