@@ -23,7 +23,7 @@ from smplora.errors import TrainingError, is_out_of_memory
 from smplora.trainstate import Setup
 
 SMALLER = 0.75  # of the resolution, in the advice
-BF16_ACTIVATIONS = 0.56  # of those in fp32; SD 1.5, 512 pixels
+BF16_ACTIVATIONS = 0.59  # of those in fp32 (benchmarks/results/step_memory.json)
 
 
 class PeakMemory(TorchDispatchMode):
@@ -73,8 +73,8 @@ def advice(config: TrainConfig, setup: Setup) -> str:
     """What a step of this run takes, and the settings that would take less, with how much less.
 
     One image's activations are measured by ``step_bytes``, with and without gradient checkpointing; they grow with the
-    batch and with the area of the images. 16 bits halve the base weights, and leave 0.56 of the activations of SD 1.5
-    (docs/log.md): norms and losses stay in 32.
+    batch and with the area of the images. 16 bits halve the base weights, and leave 0.59 of the activations of SD 1.5
+    (benchmarks/step_memory.py): norms and losses stay in 32.
     """
     model, image, b = setup.model, setup.feed.train[:1].whole(), config.train_batch_size
     now = step_bytes(model, setup.parameters, image, setup.autocast())
