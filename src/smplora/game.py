@@ -26,6 +26,16 @@ from smplora.objectives import OBJECTIVES
 from smplora.proxy import WEIGHT_DECAY, GainStep, ProxyAttackModel, ascend, log_membership
 from smplora.registry import load
 
+OPTIONS = (
+    "objective",
+    "mi_lambda",
+    "smp_delta",
+    "smp_ratio",
+    "proxy_learning_rate",
+    "proxy_input",
+    "proxy_sees_timestep",
+)
+
 
 class SMPLoRAGame:
     """Proxy, gain and loss of MP-LoRA and SMP-LoRA (paper, Algorithms 1 and 2).
@@ -73,6 +83,7 @@ class SMPLoRAGame:
         self.objective = load(OBJECTIVES, objective, "objective").from_config(config)
         self.proxy = ProxyAttackModel(
             prod(latent_shape),
+            size=(latent_shape[1], latent_shape[2]),
             inputs=proxy_input,
             sees_timestep=proxy_sees_timestep,
             num_train_timesteps=num_train_timesteps,
@@ -80,6 +91,23 @@ class SMPLoRAGame:
         self.optimizer = torch.optim.Adam(
             self.proxy.parameters(), lr=proxy_learning_rate, weight_decay=WEIGHT_DECAY, fused=True
         )
+
+    @classmethod
+    def from_config(
+        cls, config: TrainConfig, latent_shape: Sequence[int], num_train_timesteps: int, device: torch.device
+    ) -> SMPLoRAGame:
+        """The game of a run."""
+        return cls(
+            latent_shape,
+            **{name: getattr(config, name) for name in OPTIONS},
+            num_train_timesteps=num_train_timesteps,
+            device=device,
+        )
+
+    @property
+    def uses_proxy(self) -> bool:
+        """Whether the objective has a proxy."""
+        return bool(self.objective.uses_proxy)
 
     def update(
         self,
@@ -98,12 +126,15 @@ class SMPLoRAGame:
         Returns:
             gain and accuracy on this batch; None for an objective without a proxy.
         """
-        if not self.objective.uses_proxy:
+        if not self.uses_proxy:
             return None
         pairs = ((member_errors, member_timesteps), (nonmember_errors, nonmember_timesteps))
         errors, timesteps = (torch.cat(parts) for parts in zip(*(self._with_timesteps(*p) for p in pairs), strict=True))
-        is_member = torch.arange(len(errors), device=errors.device) < len(member_errors)
-        return ascend(self.proxy, self.optimizer, errors, timesteps, is_member)
+        return self.ascend(errors, timesteps, torch.arange(len(errors), device=errors.device) < len(member_errors))
+
+    def ascend(self, error_maps: Tensor, timesteps: Tensor, is_member: Tensor) -> GainStep:
+        """``update`` for members and non-members in one batch: [b, c, h, w], [b], [b] bool."""
+        return ascend(self.proxy, self.optimizer, error_maps, timesteps, is_member)
 
     def loss(self, error_maps: Tensor, timesteps: Tensor | None = None, weights: Tensor | float = 1.0) -> Tensor:
         """What the adapter minimises: a scalar, differentiable with respect to ``error_maps``; the proxy's weights get

@@ -213,7 +213,7 @@ def make_gauge(config: TrainConfig, setup: Setup, split: Split) -> Gauge:
         encode(setup.model, source, reference, prepared, cache) if reference else None,
         seed=stream_seed(config.seed, "monitor"),
         batch_size=2 * config.train_batch_size,
-        proxy=setup.proxy if setup.objective.uses_proxy else None,
+        proxy=setup.game.proxy if setup.game.uses_proxy else None,
         autocast=setup.autocast,
     )
 

@@ -30,7 +30,7 @@ from smplora.monitor import Monitor, with_intervals
 from smplora.optimizers import check_installed, set_learning_rates
 from smplora.processes import average_gradients, gather, make_accelerator, mean
 from smplora.progress import bar
-from smplora.proxy import ascend, at_size, log_membership
+from smplora.proxy import at_size
 from smplora.run import RunFolder, check_place, check_settings, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.streams import stream_seed
@@ -134,21 +134,21 @@ def optimise(
 ) -> None:
     """The loop. Per step: the proxy climbs the gain on a fresh draw of aux members and non-members, then the adapter
     descends its objective on a fresh batch of the training set."""
-    model, objective, accelerator = setup.model, setup.objective, setup.accelerator
+    model, game, accelerator = setup.model, setup.game, setup.accelerator
     scaler, optimizer = setup.scaler, setup.optimizer
     log, began, process = MeanLog(scaler.is_enabled()), time.perf_counter(), accelerator.process_index
     setup.adaptation.train(model, True)
     with bar(setup.steps, f"{objective_title(config)}", initial=start, show=progress) as display:
         for step in range(start, setup.steps):
             # 1. the proxy: one step (or more) up the gain; no gradient reaches the adapter
-            for k in range(config.proxy_steps if objective.uses_proxy else 0):
+            for k in range(config.proxy_steps if game.uses_proxy else 0):
                 turn = step * config.proxy_steps + k
                 pair = setup.feed.proxy(turn)
                 with torch.no_grad(), setup.autocast():
-                    share = torch.cat([at_size(model.error_maps(*part), setup.proxy.size) for part in pair.parts])
+                    share = torch.cat([at_size(model.error_maps(*part), game.proxy.size) for part in pair.parts])
                 error_maps = members_first(gather(accelerator, share), accelerator.num_processes)
                 torch.manual_seed(stream_seed(config.seed, "dropout", turn))
-                seen = ascend(setup.proxy, setup.proxy_optimizer, error_maps, pair.timesteps, pair.is_member)
+                seen = game.ascend(error_maps, pair.timesteps, pair.is_member)
                 log.add(mi_gain=seen.mi_gain, proxy_accuracy=seen.accuracy)
 
             # 2. the adapter: one step down its objective
@@ -156,16 +156,10 @@ def optimise(
             for batch, draw in setup.feed.adapter(step):
                 with setup.autocast():
                     error_maps = model.error_maps(batch, draw)
-                losses = adaptation_loss(error_maps)
                 weights = model.loss_weights(draw.timesteps, config.snr_gamma)
-                log_member = (
-                    log_membership(setup.proxy, error_maps, draw.timesteps)
-                    if objective.uses_proxy
-                    else torch.zeros_like(losses)
-                )
-                loss = objective(losses * weights, log_member).mean()
+                loss = game.loss(error_maps, draw.timesteps, weights)
                 scaler.scale(loss / config.gradient_accumulation_steps).backward()
-                log.add(loss=loss, adaptation_loss=losses.mean())
+                log.add(loss=loss, adaptation_loss=adaptation_loss(error_maps.detach()).mean())
             average_gradients(accelerator, setup.parameters)
             scaler.unscale_(optimizer)
             grad_norm = nn.utils.clip_grad_norm_(setup.parameters, config.max_grad_norm)

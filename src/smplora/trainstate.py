@@ -16,18 +16,16 @@ from smplora.adapt import ADAPTATIONS
 from smplora.adapt.lora import LoRAAdaptation
 from smplora.cache import open_cache
 from smplora.config import TrainConfig
-from smplora.contracts import Objective
 from smplora.data import encode, open_source, preparation
 from smplora.diffusion import LatentDiffusion
 from smplora.ema import averaged, ema_tensors, load_ema_tensors
 from smplora.errors import CheckpointError
 from smplora.export import Facts, LoraSettings, adapter_bytes, kohya_bytes, public_name
 from smplora.feed import Feed
-from smplora.objectives import OBJECTIVES
+from smplora.game import SMPLoRAGame
 from smplora.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
 from smplora.precision import DTYPES, LossScaler
 from smplora.processes import shard
-from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel
 from smplora.registry import load
 from smplora.run import Checkpoint, RunFolder
 from smplora.split import Split
@@ -47,9 +45,7 @@ class Setup:
     scaler: LossScaler
     ema: EMAModel | None
     learning_rate_factor: Callable[[int], float]  # of the step, so that it needs no state
-    objective: Objective
-    proxy: ProxyAttackModel
-    proxy_optimizer: Any
+    game: SMPLoRAGame
     feed: Feed
     steps: int
     mixed_precision: str
@@ -82,9 +78,9 @@ class Setup:
             state["ema"] = ema_tensors(self.ema)
         if self.scaler.is_enabled():
             state["scaler"] = self.scaler.tensors()
-        if self.objective.uses_proxy:
-            proxy = {name: t.detach().cpu().contiguous() for name, t in self.proxy.state_dict().items()}
-            state |= {"proxy": proxy, "proxy_optimizer": optimizer_tensors(self.proxy_optimizer)}
+        if self.game.uses_proxy:
+            proxy = {name: t.detach().cpu().contiguous() for name, t in self.game.proxy.state_dict().items()}
+            state |= {"proxy": proxy, "proxy_optimizer": optimizer_tensors(self.game.optimizer)}
         return state
 
     def restore(self, tensors: dict[str, dict[str, Tensor]]) -> None:
@@ -98,9 +94,9 @@ class Setup:
             load_ema_tensors(self.ema, tensors["ema"])
         if self.scaler.is_enabled():
             self.scaler.load_tensors(tensors["scaler"])
-        if self.objective.uses_proxy:
-            self.proxy.load_state_dict(tensors["proxy"])
-            load_optimizer_tensors(self.proxy_optimizer, tensors["proxy_optimizer"])
+        if self.game.uses_proxy:
+            self.game.proxy.load_state_dict(tensors["proxy"])
+            load_optimizer_tensors(self.game.optimizer, tensors["proxy_optimizer"])
 
 
 def restore(setup: Setup, checkpoint: Checkpoint, folder: RunFolder) -> None:
@@ -147,16 +143,6 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
     members, aux_members = len(split.train), len(split.cells["aux_member"])
     channels, *shape = seen.groups[0].mean.shape[1:]
     size = tuple(shape) if len(seen.groups) == 1 else (prepared.resolution // model.downsampling,) * 2
-    proxy = ProxyAttackModel(
-        channels * size[0] * size[1],
-        size=(size[0], size[1]),
-        inputs=config.proxy_input,
-        sees_timestep=config.proxy_sees_timestep,
-        num_train_timesteps=model.num_train_timesteps,
-    ).to(model.device)
-    proxy_optimizer = torch.optim.Adam(
-        proxy.parameters(), lr=config.proxy_learning_rate, weight_decay=WEIGHT_DECAY, fused=True
-    )
     steps = config.max_train_steps or 0
     return Setup(
         accelerator=accelerator,
@@ -167,9 +153,7 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
         scaler=LossScaler(model.device, enabled=config.mixed_precision == "fp16"),
         ema=EMAModel(parameters, decay=config.ema_decay, foreach=True) if config.use_ema else None,
         learning_rate_factor=learning_rate_factor(config, steps),
-        objective=load(OBJECTIVES, config.objective, "objective").from_config(config),
-        proxy=proxy,
-        proxy_optimizer=proxy_optimizer,
+        game=SMPLoRAGame.from_config(config, (channels, *size), model.num_train_timesteps, model.device),
         feed=Feed(
             train=seen[:members],
             aux_member=seen[:aux_members],
