@@ -100,8 +100,8 @@ def _fixed(pool: int, options: SplitOptions) -> list[str]:
     if needed > pool:
         raise SplitError(
             f"cells are larger than the pool: 2 x --aux_size {aux} + --test_size {test} + as many non-members or "
-            f"--test_nonmember_size ({nonmembers}) + --reference_size {options.reference_size or 0} = {needed}, but there "
-            f"are {pool} images; add images or lower the sizes"
+            f"--test_nonmember_size ({nonmembers}) + --reference_size {options.reference_size or 0} = {needed}, but "
+            f"there are {pool} images; add images or lower the sizes"
         )
     reference = pool - needed if options.reference_size is None else options.reference_size
     names = (
