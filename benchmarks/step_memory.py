@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 
 import torch
-from step_time import RESULTS, sd15
 
 from smplora.adapt.lora import LoRAAdaptation
 from smplora.contracts import Batch
 from smplora.memory import step_bytes
+from step_time import RESULTS, sd15
 
 
 def main() -> None:
