@@ -63,6 +63,7 @@ VERBS = {
     "push": Verb(
         config.PushConfig, "smplora.publish:push", "smplora push --adapter runs/smp_lora --repo_id user/my-adapter"
     ),
+    "caption": Verb(config.CaptionConfig, "smplora.caption:caption", "smplora caption --train_data_dir my_images"),
     "cache": Verb(config.CacheConfig, "smplora.cache:cache", "smplora cache --clear"),
 }
 
@@ -138,7 +139,7 @@ def _without_offline(arguments: Sequence[str]) -> list[str]:
 def _check_network(name: str, options: Any) -> None:
     """Refuse what cannot work without a network where there is to be none."""
     asks = "'smplora push' uploads" if name == "push" and not options.dry_run else None
-    asks = "--allow_download fetches models" if getattr(options, "allow_download", False) else asks
+    asks = "--allow_download fetches from the hub" if getattr(options, "allow_download", False) else asks
     if asks and offline.wanted():
         raise ConfigError(f"--offline: {asks} and needs the network; leave one of them out")
 

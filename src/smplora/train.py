@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from smplora.card import write_card
 from smplora.config import TrainConfig
-from smplora.data import open_source, read_samples
+from smplora.data import open_source, preparation, read_samples
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.download import fetch_model
 from smplora.errors import SplitError, TrainingError
@@ -61,6 +61,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
         fetch_model(config)
     model = load_base(config, device)
     config = resolved(config, model, split, accelerator.num_processes)
+    preparation(config, config.resolution or model.resolution)  # says what is wrong before anything is written
     check_settings(folder.path, config)
     with folder.locked() if first else nullcontext():  # from here on files are written
         if first:

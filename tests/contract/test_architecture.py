@@ -77,6 +77,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "judgement",
     },
     {
+        "caption",
         "train",
         "trainstate",
         "monitor",

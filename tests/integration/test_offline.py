@@ -120,7 +120,7 @@ def test_the_surroundings_can_ask_for_it() -> None:
         (["push", "--adapter", "x", "--repo_id", "a/b", "--offline"], "--offline: 'smplora push' uploads and needs"),
         (
             ["--offline", "train", "--train_data_dir", ".", "--allow_download"],
-            "--offline: --allow_download fetches models and needs the network",
+            "--offline: --allow_download fetches from the hub and needs the network",
         ),
         (["--offline=maybe", "cache"], "--offline got 'maybe'; allowed: true, false"),
     ],

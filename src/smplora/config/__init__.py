@@ -5,6 +5,7 @@ its values, so that the user hears of all of it at once. Nothing here imports an
 """
 
 from smplora.config.audit import AuditConfig, EvaluateConfig, ReportConfig, SubjectOptions
+from smplora.config.caption import CaptionConfig
 from smplora.config.data import (
     BUNDLED_MODEL,
     CacheConfig,
@@ -25,6 +26,7 @@ __all__ = [
     "AuditConfig",
     "CacheConfig",
     "CacheOptions",
+    "CaptionConfig",
     "DataOptions",
     "EvaluateConfig",
     "ExportConfig",

@@ -24,7 +24,7 @@ class ModelOptions:
     revision: Optional[str] = None
     """Revision of a model id in the local hub cache: branch, tag or commit."""
     allow_download: bool = False
-    """Fetch a model id that is not in the local hub cache from the hub. Without it nothing is downloaded."""
+    """Fetch a model id (or a --dataset_name) that is not in the local hub cache from the hub. Without it nothing is downloaded."""
     resolution: Optional[int] = None
     """Edge length in pixels; images are resized (shorter side) and cropped at the centre. Default: the model's own."""
     device: str = "auto"
@@ -130,6 +130,8 @@ class SplitConfig(DataOptions, SplitOptions):
 
     output_dir: str = "runs/split"
     """Where split.json is written. It holds file names: keep it private."""
+    allow_download: bool = False
+    """Fetch a --dataset_name that is not in the local cache from the hub. Without it nothing is downloaded."""
     json: bool = False
     """Print the result as JSON on standard output."""
 

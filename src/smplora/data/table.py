@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -93,22 +93,23 @@ def _load(options: DataOptions) -> Any:
             return _parquet(path)
         if path.is_dir():
             return datasets.load_from_disk(str(path))
-        with _offline(), warnings.catch_warnings():
+        fetching = getattr(options, "allow_download", False)
+        with nullcontext() if fetching else _offline(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return datasets.load_dataset(name, options.dataset_config_name)
     except FileNotFoundError as error:
         text = "which is neither parquet nor a data set written by save_to_disk" if path.exists() else _NOT_THERE
-        raise DataError(f"--dataset_name got '{name}', {text.format(name=name)}") from error
+        raise DataError(f"--dataset_name got '{name}', {text}") from error
     except ConnectionError as error:
-        raise DataError(f"--dataset_name got '{name}', {_NOT_THERE.format(name=name)}") from error
+        raise DataError(f"--dataset_name got '{name}', {_NOT_THERE}") from error
     except (ValueError, OSError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"--dataset_name got '{name}', which cannot be read: {reason}") from error
 
 
 _NOT_THERE = (
-    "which is neither a file or folder here nor a data set in the local cache; where there is a network, "
-    "python -c \"import datasets; datasets.load_dataset('{name}')\" puts it there"
+    "which is neither a file or folder here nor a data set in the local cache; --allow_download fetches data sets of "
+    "the hub"
 )
 
 
