@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +15,12 @@ from peft.utils import get_peft_model_state_dict
 from test_families import FAMILIES, build, stock
 from torch import Tensor, nn
 
+from conftest import short_config
 from smplora.adapt.lora import ATTENTION, TARGETS, TEXT_TARGETS
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
 from smplora.layouts import read_adapter
+from smplora.subject import load_subject
+from smplora.train import train
 
 TEXT = TEXT_TARGETS["all"]
 RANK, ALPHA = 4, 10.0
@@ -144,3 +148,28 @@ def test_half_precision(precision: str, error: float, file: str, folders: dict[s
     pipeline.load_lora_weights(tmp_path, weight_name=file)
     assert 1e-6 < worst(ours, outputs(pipeline), base) < error
     assert [*read_adapter(tmp_path / file).alphas.values()] == pytest.approx([7.7] * (len(state) // 2), abs=1e-6)
+
+
+def test_a_trained_run_with_text_encoders(folders: dict[str, Path], image_folder: Path, tmp_path: Path) -> None:
+    """The command's own files, of SDXL with both text encoders: the stock pipeline computes what is audited."""
+    config = short_config(
+        image_folder,
+        tmp_path / "run",
+        pretrained_model_name_or_path=str(folders["sdxl"]),
+        max_train_steps=2,
+        learning_rate=1e-2,
+        lora_targets="all",
+        lora_alpha=8,
+        use_rslora=True,
+        train_text_encoder=True,
+        text_encoder_lr=1e-2,
+    )
+    run = train(config, progress=False)
+    audited = load_subject(str(run), None, "cpu").model
+    parts = {name: audited.component(name) for name in ("unet", "text_encoder", "text_encoder_2")}
+    ours = outputs(SimpleNamespace(**parts))
+    base = outputs(stock("sdxl", folders["sdxl"]))
+    for file in (ADAPTER_FILE, KOHYA_FILE):
+        pipeline = stock("sdxl", folders["sdxl"])
+        pipeline.load_lora_weights(run, weight_name=file)
+        assert worst(ours, outputs(pipeline), base) < 1e-5, file
