@@ -21,8 +21,10 @@ from smplora.cache import open_cache
 from smplora.card import write_card
 from smplora.config import AuditConfig
 from smplora.contracts import Attack, Floats, Pictures
+from smplora.errors import InvalidAudit
 from smplora.files import write_atomically, write_json
-from smplora.judgement import FORMAT, conclude, labels, score_arrays, try_attacks
+from smplora.gates import BASE, BaseLoss, base_check, blind_checks, failures, gates, look, notes, shuffled_check
+from smplora.judgement import FORMAT, conclude, labels, score_arrays, strongest_first, try_attacks
 from smplora.lowpass import load_attacks
 from smplora.progress import bar
 from smplora.run import environment, say
@@ -36,7 +38,7 @@ ATTACKED = CELLS[:4]
 
 
 def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
-    """``smplora audit``: write audit.json and scores.npz; returns the content of the first.
+    """Write audit.json and scores.npz; returns the content of the first, also where a gate makes it invalid.
 
     Raises:
         UserError: anything that the user can mend.
@@ -56,7 +58,14 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     attacks = load_attacks(config.chosen_attacks, config)
     sizes = loaded.split.sizes
     aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))
-    tried = try_attacks(attacks, collect_signals(loaded, attacks, config, progress), sizes, config.seed)
+    looked = look(loaded)
+    checks = blind_checks(looked, config.seed)
+    base = BaseLoss(config.num_timesteps, config.count("noise_pairs"))
+    signals = collect_signals(loaded, {**attacks, BASE: base}, config, progress)
+    checks.append(base_check(signals, looked.is_member, config.seed))
+    tried = try_attacks(attacks, signals, sizes, config.seed)
+    aux = {name: np.concatenate([signals[name, cell] for cell in ("aux_member", "aux_nonmember")]) for name in attacks}
+    checks.append(shuffled_check(attacks, strongest_first(tried, aux_member), aux, aux_member, config.seed))
     content: dict[str, Any] = {
         "format": FORMAT,
         "subject": loaded.subject.describe(loaded.adapter_sha256, loaded.model),
@@ -67,6 +76,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
             "latents": "posterior mode",
             "guidance": "off",
         },
+        "gates": gates(checks, notes(looked, sizes, config.seed)),
         **conclude(
             tried,
             aux_member,
@@ -74,6 +84,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
             seed=config.seed,
             coin=loaded.split.protocol == "coin",
             delta=config.target_delta,
+            failed_gates=failures(checks),
         ),
         "environment": environment(),
         "elapsed_s": round(time.perf_counter() - began, 1),
@@ -91,6 +102,18 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     if config.json:
         print(json.dumps(content))
     return content
+
+
+def command(config: AuditConfig) -> None:
+    """``smplora audit``.
+
+    Raises:
+        InvalidAudit: a gate failed; everything is written nevertheless.
+        UserError: anything that the user can mend.
+    """
+    verdict = audit(config)["verdict"]
+    if verdict["level"] == "invalid":
+        raise InvalidAudit(verdict["sentence"])
 
 
 def audit_settings(config: AuditConfig) -> dict[str, Any]:

@@ -48,7 +48,7 @@ VERBS = {
         "smplora.train:train",
         "smplora train --train_data_dir my_images --objective smp_lora --output_dir runs/smp_lora",
     ),
-    "audit": Verb(config.AuditConfig, "smplora.audit:audit", "smplora audit --adapter runs/smp_lora"),
+    "audit": Verb(config.AuditConfig, "smplora.audit:command", "smplora audit --adapter runs/smp_lora"),
     "evaluate": Verb(config.EvaluateConfig, "smplora.evaluate:evaluate", "smplora evaluate --adapter runs/smp_lora"),
     "report": Verb(
         config.ReportConfig,
@@ -69,7 +69,8 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``smplora VERB --option value ...``; returns the exit status: 0, or 2 with one message on standard error."""
+    """Run ``smplora VERB --option value ...``; returns the exit status: 0, or 2 (of an invalid audit: 3) with one
+    message on standard error."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         arguments = _without_offline(arguments)
@@ -94,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except UserError as error:
         print(f"smplora: {error}", file=sys.stderr)
+        return error.exit_status
     except OSError as error:
         if error.errno is None:  # not the operating system's
             raise

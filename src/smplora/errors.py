@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend. The command line prints them without a traceback and exits with code 2."""
+"""Errors that are the user's to mend. The command line prints them without a traceback and exits with their status."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ ALLOCATION_FAILURES = ("can't allocate memory", "not enough memory", "out of mem
 
 class UserError(Exception):
     """Says what was given, what is allowed and the way out."""
+
+    exit_status = 2
 
 
 class ConfigError(UserError):
@@ -30,6 +32,12 @@ class CheckpointError(UserError):
 
 class PushError(UserError):
     """An upload that did not happen."""
+
+
+class InvalidAudit(UserError):
+    """An audit whose numbers mean nothing, because a validity gate failed. Its files are written."""
+
+    exit_status = 3
 
 
 class TrainingError(UserError):

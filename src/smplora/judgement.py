@@ -14,7 +14,7 @@ import numpy as np
 
 from smplora import evidence
 from smplora.contracts import Attack, Bools, Floats
-from smplora.metrics import dataset_inference_p_value, summary
+from smplora.metrics import auc, dataset_inference_p_value, summary
 from smplora.scorers import Judged, judge
 from smplora.streams import stream_seed
 from smplora.verdict import verdict
@@ -69,6 +69,11 @@ def try_attacks(
         judged = judge(attack, aux, aux_member, test, seed)
         tried.append(Tried(about, judged, attack.paper_protocol(aux, aux_member, test, test_member, seed)))
     return tried
+
+
+def strongest_first(tried: Sequence[Tried], aux_member: Bools) -> list[str]:
+    """Names by how far the AUC on aux, out of fold, is from 0.5."""
+    return [one.name for one in sorted(tried, key=lambda t: -abs(auc(t.judged.aux.scores, aux_member) - 0.5))]
 
 
 def conclude(

@@ -21,6 +21,7 @@ from sklearn.model_selection import StratifiedKFold
 from smplora.contracts import Bools, Floats
 from smplora.errors import DataError, listing
 from smplora.files import write_atomically, write_json
+from smplora.gates import gates
 from smplora.judgement import FORMAT, Tried, conclude
 from smplora.metrics import auc, best_threshold, delong_interval
 from smplora.report import print_table, write_report
@@ -240,7 +241,11 @@ def _content(table: Table, is_aux: Bools, seed: int, coin: bool, delta: float) -
             "all_rows": {"n": len(scores), "auc": delong_interval(scores, member).as_dict()},
         }
         tried.append(Tried(about, judged))
-    return conclude(tried, member[is_aux], member[~is_aux], seed=seed, coin=coin, delta=delta)
+    unchecked = "only scores were given: nothing here checks that members and non-members come from one source"
+    return {
+        "gates": gates([], [unchecked]),
+        **conclude(tried, member[is_aux], member[~is_aux], seed=seed, coin=coin, delta=delta),
+    }
 
 
 def judge_column(aux: Floats, aux_member: Bools, test: Floats, seed: int) -> tuple[Judged, int]:

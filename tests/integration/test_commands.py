@@ -61,6 +61,7 @@ def test_audit_writes_what_the_docs_say(audited: Path) -> None:
         "split",
         "settings",
         "attacks",
+        "gates",
         "strongest",
         "epsilon",
         "dataset_inference",

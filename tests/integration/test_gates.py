@@ -1,0 +1,70 @@
+"""Validity gates through the real command: members from another source make an audit invalid, with exit status 3."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import short_config
+from smplora.cli import main
+from smplora.data import open_source, read_samples
+from smplora.split import Split, write_split
+from smplora.train import train
+
+
+def shifted_run(root: Path, brighter: int) -> Path:
+    """A run whose 30 members are images brighter by so much than the 30 non-members; 4 more for reference."""
+    folder, rng = root / "images", np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for k in range(64):
+        pixels = rng.integers(0, 150, (32, 32, 3)) + brighter * (k < 30)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{k:02d}.png")
+        (folder / f"{k:02d}.txt").write_text(f"picture {rng.integers(5)}")
+    config = short_config(folder, root / "run", objective="lora", max_train_steps=2, checkpointing_steps=2)
+    samples = sorted(read_samples(open_source(config)), key=lambda s: s.file)
+    parts = np.split(np.arange(64), [15, 30, 45, 60])
+    names = ("aux_member", "test_member", "aux_nonmember", "test_nonmember", "reference")
+    cells = {name: tuple(samples[i] for i in part) for name, part in zip(names, parts, strict=True)}
+    manifest = write_split(Split("fixed", 0, cells), root)
+    return train(
+        short_config(
+            folder, root / "run", objective="lora", max_train_steps=2, checkpointing_steps=2, aux_size=None,
+            split_manifest=str(manifest),
+        ),
+        progress=False,
+    )  # fmt: skip
+
+
+QUICK = ("--attacks", "[calibrated_loss]", "--num_timesteps", "2", "--noise_pairs", "1")
+
+
+def test_members_from_another_source_make_the_audit_invalid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = shifted_run(tmp_path, brighter=60)
+    assert main(["audit", "--adapter", str(run), *QUICK, "--json"]) == 3
+    out, err = capsys.readouterr()
+    content = json.loads(out)  # written and printed nevertheless
+    assert content == json.loads((run / "audit" / "audit.json").read_text())
+    assert content["verdict"]["level"] == "invalid"
+    assert content["gates"]["passed"] is False
+    failed = {check["name"] for check in content["gates"]["checks"] if check["passed"] is False}
+    assert "image_statistics" in failed
+    assert "captions" not in failed
+    assert "smplora: Invalid audit: image statistics alone can tell members from non-members: AUC" in err
+    assert any("members and non-members differ in red" in note for note in content["gates"]["notes"])
+    assert main(["report", "--runs", f"[{run}]", "--output", str(tmp_path / "page.html")]) == 0
+    assert "Invalid audit" in (tmp_path / "page.html").read_text()
+
+
+def test_one_source_passes(tmp_path: Path) -> None:
+    run = shifted_run(tmp_path, brighter=0)
+    assert main(["audit", "--adapter", str(run), *QUICK]) == 0
+    gates = json.loads((run / "audit" / "audit.json").read_text())["gates"]
+    assert gates["passed"] is True
+    assert [check["name"] for check in gates["checks"]] == [
+        "image_statistics", "image_features", "captions", "base_model", "shuffled_labels"
+    ]  # fmt: skip
+    assert any(note.startswith("small cells: with 15 test members") for note in gates["notes"])

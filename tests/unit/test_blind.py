@@ -1,0 +1,123 @@
+"""Validity gates, the pure part: shifts are found, honest splits pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from smplora import metrics
+from smplora.blind import (
+    STATISTICS,
+    blind_check,
+    guess_blindly,
+    near_duplicates,
+    odd_statistics,
+    permutation_check,
+    picture_statistics,
+)
+from smplora.contracts import Access, Attack, AttackInfo, Scorer
+from smplora.gates import failures, gates
+from smplora.scorers import Logistic
+
+MEMBER = np.arange(120) < 60
+LOOKS = 4
+
+
+class Vector(Attack):
+    info = AttackInfo("Vector", Access.GREY_BOX, "", "")
+
+    def scorer(self, seed: int) -> Scorer:
+        return Logistic()
+
+
+def test_honest_splits_rarely_fail() -> None:
+    failed = 0
+    for seed in range(60):
+        scores = guess_blindly(np.random.default_rng(seed).normal(size=(120, 12)), MEMBER, seed)
+        failed += not blind_check("x", "x", scores, MEMBER, LOOKS).passed
+    assert failed <= 2  # expected: 60 times ALARM / LOOKS = 0.3
+
+
+def test_a_shift_fails_and_is_said_with_its_numbers() -> None:
+    features = np.random.default_rng(0).normal(size=(120, 12)) + 0.8 * MEMBER[:, None] * (np.arange(12) == 3)
+    scores = guess_blindly(features, MEMBER, 0)
+    weak = blind_check("image_statistics", "image statistics", scores, MEMBER, LOOKS)
+    features[:, 3] += 1.5 * MEMBER
+    scores = guess_blindly(features, MEMBER, 0)
+    check = blind_check("image_statistics", "image statistics", scores, MEMBER, LOOKS)
+    assert check.passed is False
+    assert check.auc is not None
+    assert weak.auc is not None
+    assert check.auc["value"] == metrics.auc(scores, MEMBER) > weak.auc["value"]
+    assert check.sentence.startswith("image statistics alone can tell members from non-members: AUC 0.9")
+    assert gates([check], [])["passed"] is False
+    assert failures([check]) == [check.sentence]
+
+
+def test_worse_than_chance_out_of_fold_means_nothing() -> None:
+    assert blind_check("x", "x", -1.0 * MEMBER, MEMBER, LOOKS).passed is True
+
+
+def test_captions_that_differ_in_style_fail_and_captions_that_do_not_pass() -> None:
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(30)]
+    alike = [" ".join(rng.choice(words, 6)) for _ in MEMBER]
+    assert blind_check("c", "c", guess_blindly(alike, MEMBER, 0), MEMBER, LOOKS).passed
+    styled = [f"a photo of {text}" if member else text for text, member in zip(alike, MEMBER, strict=True)]
+    assert not blind_check("c", "c", guess_blindly(styled, MEMBER, 0), MEMBER, LOOKS).passed
+
+
+def test_shuffled_labels_find_nothing_even_where_members_leak() -> None:
+    signals = np.random.default_rng(0).normal(size=(120, 4)) + 2.0 * MEMBER[:, None]
+    check = permutation_check("shuffled_labels", Vector(), signals, MEMBER, 0)
+    assert check.passed
+    assert check.auc is not None
+    assert abs(check.auc["value"] - 0.5) < 0.06
+
+
+def test_a_scorer_that_knows_the_labels_beforehand_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted defect: out-of-fold scores that are the labels themselves."""
+    from smplora import blind
+    from smplora.scorers import OutOfFold
+
+    monkeypatch.setattr(blind, "out_of_fold", lambda a, s, member, seed: OutOfFold(1.0 * member, member))
+    check = permutation_check("shuffled_labels", Vector(), np.zeros((120, 2)), MEMBER, 0)
+    assert check.passed is False
+    assert "still finds members" in check.sentence
+
+
+def test_statistics_by_hand() -> None:
+    flat = np.zeros((3, 8, 8))
+    flat[0] = 0.5
+    values = dict(zip(STATISTICS, picture_statistics(flat, (200, 100)), strict=True))
+    assert (values["red"], values["green"], values["contrast"], values["sharpness"]) == (0.5, 0, 0, 0)
+    assert values["saturation"] == 0.5
+    assert values["aspect ratio"] == pytest.approx(np.log(2))
+    stripes = np.zeros((3, 8, 8))
+    stripes[:, :, ::2] = 1.0
+    values = dict(zip(STATISTICS, picture_statistics(stripes, (8, 8)), strict=True))
+    assert (values["sharpness"], values["red"], values["contrast"]) == (1.0, 0.5, 0.5)
+    assert values["fine texture"] == 0.5
+
+
+def test_what_differs_is_named() -> None:
+    rng = np.random.default_rng(0)
+    statistics = rng.normal(size=(120, len(STATISTICS)))
+    assert odd_statistics(statistics, MEMBER, np.random.default_rng(1)) == []
+    statistics[:, -1] += 3 * MEMBER
+    (sentence,) = odd_statistics(statistics, MEMBER, np.random.default_rng(1))
+    assert "members and non-members differ in original size" in sentence
+    assert "AUC 0.9" in sentence
+
+
+def test_near_duplicates_are_counted_between_cells() -> None:
+    rng = np.random.default_rng(0)
+    cells = {name: rng.random((20, 768)) for name in ("aux_member", "aux_nonmember", "test_member")}
+    assert near_duplicates(cells) == {}
+    cells["test_member"][3] = cells["aux_nonmember"][7] + 0.01
+    cells["aux_member"][1] = cells["aux_member"][0]  # within a cell: no matter
+    assert near_duplicates(cells) == {"aux_nonmember and test_member": 1}
+
+
+def test_nothing_checked_is_not_passed() -> None:
+    assert gates([], ["only scores"])["passed"] is None
