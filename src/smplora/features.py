@@ -41,9 +41,16 @@ class DigitFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of ``images`` [b, 3, h, w] in [0, 1], any size -> [b, 64]."""
+        return (self._grid(images).mean((2, 3)) - self.centre) / self.scale
+
+    def patches(self, images: Tensor) -> Tensor:
+        """Features of each of the 16 fields whose mean ``forward`` takes -> [b, 16, 64]."""
+        return (self._grid(images).flatten(2).mT - self.centre) / self.scale
+
+    def _grid(self, images: Tensor) -> Tensor:
         pixels = nn.functional.interpolate(images, size=(32, 32), mode="bilinear", antialias=True, align_corners=False)
-        features: Tensor = self.body(pixels * 2 - 1).mean((2, 3))
-        return (features - self.centre) / self.scale
+        grid: Tensor = self.body(pixels * 2 - 1)
+        return grid
 
     def classify(self, images: Tensor) -> Tensor:
         """Class logits, used in training only -> [b, classes]."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
 from smplora.contracts import Bools, Floats
@@ -13,6 +18,30 @@ from smplora.streams import generator, stream_seed
 
 EPOCHS, BATCH = 15, 8
 WIDTHS, DEPTHS = (64, 128, 256, 512), (2, 2, 2, 2)  # of ResNet-18
+
+
+PERCEPTRON = {"hidden_layer_sizes": (128, 64), "learning_rate_init": 1e-4, "max_iter": 200, "batch_size": 8}
+
+
+class Perceptron:
+    """Three layers on standardised signals, Adam: the log-odds of membership."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def fit(self, signals: Floats, is_member: Bools) -> Perceptron:
+        """``signals`` [n, k]."""
+        network = MLPClassifier(random_state=self.seed % 2**32, n_iter_no_change=10**6, **PERCEPTRON)
+        with warnings.catch_warnings():  # the epochs are those of the paper, converged or not
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.model: Any = make_pipeline(StandardScaler(), network).fit(signals, is_member)
+        return self
+
+    def score(self, signals: Floats) -> Floats:
+        """[n, k] -> [n]."""
+        logs = self.model.predict_log_proba(signals)
+        scores: Floats = logs[:, 1] - logs[:, 0]
+        return scores
 
 
 class ResNet:

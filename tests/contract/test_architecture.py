@@ -55,6 +55,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "precision",
         "ema",
         "ddim",
+        "encoders",
         "gradients",
         "lowpass",
         "networks",

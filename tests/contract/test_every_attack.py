@@ -22,7 +22,15 @@ from toys import toy_batch, toy_model, toy_pictures
 SIZE = 60
 MEMBER = np.arange(2 * SIZE) < SIZE
 NAMES = [*ATTACKS, "loss+low_pass", "secmi+low_pass", "pia+low_pass"]
-SLOW = ("error_map", "secmi_network", "pfami_network")  # to fit
+# to fit
+SLOW = (
+    "error_map",
+    "error_map_single",
+    "error_map_timestep",
+    "semantic_distance",
+    "secmi_network",
+    "pfami_network",
+)  # to fit
 # the first two ask with wrong captions, and the toy's leak hangs on captions; the third has a toy of its own
 APART = ("clid_fixed_caption", "clid_other_caption", "gradient_alignment")
 
@@ -40,6 +48,7 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "BATCH", 40)
     monkeypatch.setattr(networks, "WIDTHS", (4, 4))
     monkeypatch.setattr(networks, "DEPTHS", (1, 1))
+    monkeypatch.setattr(networks, "PERCEPTRON", {**networks.PERCEPTRON, "max_iter": 2})
     monkeypatch.setattr(gsa, "TREES", 5)
     monkeypatch.setattr(clid, "BOOSTING", {**clid.BOOSTING, "n_estimators": 5})
 
@@ -68,7 +77,8 @@ def test_a_model_that_memorises_is_found_out(name: str, monkeypatch: pytest.Monk
     model = toy_model(torch.cat([aux.mean[:SIZE], test.mean[:SIZE]]))
     attack = attack_named(name)
     aux_signals, test_signals = (attack.signals(view_of(attack, model, b, 10)) for b in (aux, test))
-    assert auc(attack.scorer(0).fit(aux_signals, MEMBER).score(test_signals), MEMBER) > 0.95
+    least = 0.85 if name == "error_map_single" else 0.95  # at a high timestep, a single draw tells little
+    assert auc(attack.scorer(0).fit(aux_signals, MEMBER).score(test_signals), MEMBER) > least
     if name not in SLOW:
         assert auc(out_of_fold(attack, aux_signals, MEMBER, 0).scores, MEMBER) > 0.95
 
@@ -161,7 +171,8 @@ def test_the_reader_is_told_what_it_is(name: str) -> None:
     assert "year=" in info.bibtex
 
 
-def test_the_papers_protocol_is_at_least_as_good_as_any_epoch() -> None:
+def test_the_papers_protocol_is_at_least_as_good_as_any_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(error_map, "EPOCHS", 20)
     attack, (aux, test) = attack_named("error_map"), cells(seed=5)
     model = toy_model(torch.cat([aux.mean[:SIZE], test.mean[:SIZE]]))
     aux_signals, test_signals = (attack.signals(view_of(attack, model, b, 0)) for b in (aux, test))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from torchmetrics.image import StructuralSimilarityIndexMeasure
 from smplora.config import AuditConfig
 from smplora.contracts import Batch
 from smplora.diffusion import LatentDiffusion
+from smplora.features import load_digit_features
 from smplora.lowpass import load_attacks, low_pass
-from smplora.streams import generator
+from smplora.streams import generator, stream_seed
 from smplora.views import VIEWS, GreyBox, base_model
 from toys import KNOWN, caption_of, toy_batch, toy_model, toy_pictures
 
@@ -113,6 +115,39 @@ def rediffuse(x: Tensor, i: int) -> list[float]:
     return [float(similarity(sum(recovered) / 3, MODEL.decode(x[None])))]
 
 
+def noise_probe(x: Tensor, i: int) -> list[float]:
+    z = x
+    with base_model(MODEL):
+        for t, to in pairwise(int(t) for t in np.linspace(0, 999, 101).round()):
+            z = moved(z, t, to, x)
+    for t, to in pairwise(int(t) for t in np.linspace(999, 0, 51).round()):
+        eps = 3.5 * told(z, t, x) - 2.5 * told(z, t, NOTHING)
+        z = noised((z - math.sqrt(1 - ABAR[t]) * eps) / math.sqrt(ABAR[t]), to, eps)
+    return [-float((MODEL.decode(z[None]) - MODEL.decode(x[None])).square().sum().sqrt())]
+
+
+def generated(i: int, k: int) -> Tensor:
+    """By diffusers' DDIM from the image's own seed."""
+    seed = stream_seed(SEED, BATCH.digests[i], f"image{k}", "generate")
+    caption = [caption_of(BATCH.digests[i])]
+    return MODEL.generate(caption, [seed], resolution=8, num_inference_steps=30, guidance_scale=7.5)
+
+
+def reconstruction(x: Tensor, i: int) -> list[float]:
+    extractor, similar = load_digit_features(), []
+    own = extractor.patches(MODEL.decode(x[None]))[0]
+    for k in range(3):
+        other = extractor.patches(generated(i, k))[0]
+        cosines = [float(a @ b / a.norm() / b.norm()) for a, b in zip(own, other, strict=True)]
+        similar.append(sum(cosines) / len(cosines))
+    return similar
+
+
+def semantic_distance(x: Tensor, i: int) -> list[float]:
+    extractor = load_digit_features()
+    return [-float(torch.dist(extractor(MODEL.decode(x[None])), extractor(generated(i, 0))))]
+
+
 @pytest.mark.parametrize(
     ("name", "twin"),
     [
@@ -124,6 +159,9 @@ def rediffuse(x: Tensor, i: int) -> list[float]:
         ("pfami", pfami),
         ("clid", clid),
         ("rediffuse", rediffuse),
+        ("noise_probe", noise_probe),
+        ("reconstruction", reconstruction),
+        ("semantic_distance", semantic_distance),
     ],
 )
 def test_signals_are_those_of_a_slow_twin(name: str, twin: Callable[[Tensor, int], Any]) -> None:

@@ -22,16 +22,26 @@ ATTACKS = {
     "gsa1_base": "smplora.attacks.gsa:GSA1BaseAttack",
     "gsa2_base": "smplora.attacks.gsa:GSA2BaseAttack",
     "gradient_alignment": "smplora.attacks.gradient_alignment:GradientAlignmentAttack",
+    "error_map_single": "smplora.attacks.error_map:SingleErrorMapAttack",
+    "error_map_timestep": "smplora.attacks.error_map:TimestepErrorMapAttack",
+    "noise_probe": "smplora.attacks.noise_probe:NoiseProbeAttack",
+    "reconstruction": "smplora.attacks.reconstruction:ReconstructionAttack",
+    "reconstruction_ratio": "smplora.attacks.reconstruction:ReconstructionRatioAttack",
+    "semantic_distance": "smplora.attacks.semantic_distance:SemanticDistanceAttack",
 }
 
 LOW_PASS = "+low_pass"  # behind a name: the same attack on low frequencies (lowpass.py)
-ERROR_BASED = ("error_map", "loss", "calibrated_loss", "loss_single", "secmi", "secmi_network", "pia", "pian", "pfami",
+ERROR_BASED = ("error_map", "error_map_single", "error_map_timestep", "loss", "calibrated_loss", "loss_single", "secmi", "secmi_network", "pia", "pian", "pfami",
                "pfami_network", "sima", "clid", "clid_vector", "clid_fixed_caption", "clid_other_caption")  # fmt: skip
 
 QUICK = ("error_map", "loss", "calibrated_loss")
 STANDARD = (*QUICK, "loss_single", "secmi", "pia", "pian", "pfami", "sima", "clid", "clid_vector",
             "clid_fixed_caption", "clid_other_caption", "rediffuse", "gsa1", "gsa2", "gradient_alignment")  # fmt: skip
-TIERS = {"quick": QUICK, "standard": STANDARD, "strong": tuple(ATTACKS)}
+# those with an encoder first: one that does not suit the images is said at once
+STRONG = ("reconstruction", "reconstruction_ratio", "semantic_distance", *STANDARD, "error_map_single",
+          "error_map_timestep", "secmi_network", "pfami_network", "gsa1_base", "gsa2_base", "noise_probe",
+          "calibrated_loss+low_pass", "secmi+low_pass", "pia+low_pass")  # fmt: skip
+TIERS = {"quick": QUICK, "standard": STANDARD, "strong": STRONG}
 
 # how often the attacks of a tier look, where it is not said by an option
 COUNTS = {

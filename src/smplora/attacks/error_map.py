@@ -3,13 +3,13 @@
 As published: one random timestep and noise per image and epoch, 100 epochs, Adam 1e-5, balanced batches. The draws
 repeat after ``--error_map_draws`` epochs, and an image's score is the mean over them, which finds much more than the
 paper's single draw. The paper's own number, single draw and best epoch on the test cells, is computed too, under its
-name.
+name. Two variants: judged by a single draw without a choice on the test cells, and told the timestep.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -26,23 +26,27 @@ EPOCHS, LEARNING_RATE, HALF_BATCH = 100, 1e-5, 10
 
 
 class ErrorMapScorer:
-    """Mean over draws of log h' - log(1 - h'), of the last epoch. Signals [n, draws, c, h, w]."""
+    """Mean over draws of log h' - log(1 - h'), of the last epoch. Signals [n, draws, c, h, w].
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    Args:
+        judged: how many of the draws are judged.
+        sees_timestep: the last channel holds t / T everywhere, which the network is told.
+    """
+
+    def __init__(self, seed: int, *, judged: int | None = None, sees_timestep: bool = False) -> None:
+        self.seed, self.judged, self.sees_timestep = seed, judged, sees_timestep
 
     def fit(
         self, signals: Floats, is_member: Bools, after_epoch: Callable[[int, ErrorMapScorer], None] | None = None
     ) -> ErrorMapScorer:
         """Train for ``EPOCHS``; each batch holds as many members as non-members, epoch e sees draw e modulo draws."""
-        maps = torch.from_numpy(signals).float()
+        maps, timesteps = self._parts(signals)
         members, others = (torch.from_numpy(np.flatnonzero(x)) for x in (is_member, ~is_member))
         half = min(HALF_BATCH, len(members), len(others))
         labels = torch.arange(2 * half) < half
-        unused_timesteps = torch.zeros(2 * half)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(self.seed, "error map attack"))
-            self.network = ProxyAttackModel(maps[0, 0].numel())
+            self.network = ProxyAttackModel(maps[0, 0].numel(), sees_timestep=self.sees_timestep, num_train_timesteps=1)
             optimizer = torch.optim.Adam(
                 self.network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
             )
@@ -51,7 +55,8 @@ class ErrorMapScorer:
                 order_m, order_o = (rows[torch.randperm(len(rows), generator=rng)] for rows in (members, others))
                 for start in range(0, min(len(members), len(others)) - half + 1, half):
                     rows = torch.cat([order_m[start : start + half], order_o[start : start + half]])
-                    ascend(self.network, optimizer, maps[rows, epoch % maps.shape[1]], unused_timesteps, labels)
+                    draw = epoch % maps.shape[1]
+                    ascend(self.network, optimizer, maps[rows, draw], timesteps[rows, draw], labels)
                 if after_epoch:
                     after_epoch(epoch, self)
         return self
@@ -59,10 +64,17 @@ class ErrorMapScorer:
     @torch.no_grad()
     def score(self, signals: Floats) -> Floats:
         """[n, draws, c, h, w] -> [n]; give a single draw to be judged as in the paper."""
-        n, draws = signals.shape[:2]
-        log_h = self.network.eval()(torch.from_numpy(signals).float().flatten(0, 1), torch.zeros(n * draws))
-        scores: Floats = (log_h[:, 1] - log_h[:, 0]).double().numpy().reshape(n, draws).mean(1)
+        maps, timesteps = self._parts(signals[:, : self.judged])
+        log_h = self.network.eval()(maps.flatten(0, 1), timesteps.flatten())
+        scores: Floats = (log_h[:, 1] - log_h[:, 0]).double().numpy().reshape(maps.shape[:2]).mean(1)
         return scores
+
+    def _parts(self, signals: Floats) -> tuple[torch.Tensor, torch.Tensor]:
+        """Error maps [n, draws, c, h, w] and t / T [n, draws], zeros if the network is not told."""
+        whole = torch.from_numpy(signals).float()
+        if self.sees_timestep:
+            return whole[:, :, :-1], whole[:, :, -1, 0, 0]
+        return whole, torch.zeros(whole.shape[:2])
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ class ErrorMapAttack(Attack):
 
     def paper_protocol(
         self, aux: Floats, aux_member: Bools, test: Floats, test_member: Bools, seed: int
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | None:
         """ASR at the epoch that does best on the test cells, a single draw per image, decided by h' > 1/2: what the
         paper reports. Optimistic for the attacker, since the test cells choose the epoch; weak, for the single draw."""
         one_draw = test[:, :1]
@@ -110,3 +122,40 @@ class ErrorMapAttack(Attack):
             "asr": rates[best],
             "epoch": best + 1,
         }
+
+
+@dataclass(frozen=True)
+class SingleErrorMapAttack(ErrorMapAttack):
+    """As published: an image is judged by a single draw."""
+
+    info = replace(ErrorMapAttack.info, title="Error-map network (the paper's), single draw")
+
+    def scorer(self, seed: int) -> ErrorMapScorer:
+        """A fresh network."""
+        return ErrorMapScorer(seed, judged=1)
+
+    def paper_protocol(self, aux: Floats, aux_member: Bools, test: Floats, test_member: Bools, seed: int) -> None:
+        """Stands with the averaged attack."""
+
+
+@dataclass(frozen=True)
+class TimestepErrorMapAttack(ErrorMapAttack):
+    """Averaged, and the network is told t."""
+
+    info = replace(ErrorMapAttack.info, title="Error-map network, averaged and told the timestep")
+
+    def signals(self, view: GreyBoxView) -> Floats:
+        """Error maps and a channel of t / T: [b, draws, c + 1, h, w]."""
+        maps = super().signals(view)
+        times = (
+            np.stack([view.timesteps_of(f"map{k}").numpy() for k in range(self.draws)], 1) / view.num_train_timesteps
+        )
+        channel = np.broadcast_to(times[:, :, None, None, None], (*maps.shape[:2], 1, *maps.shape[3:]))
+        return np.concatenate([maps, channel.astype(maps.dtype)], 2)
+
+    def scorer(self, seed: int) -> ErrorMapScorer:
+        """A fresh network."""
+        return ErrorMapScorer(seed, sees_timestep=True)
+
+    def paper_protocol(self, aux: Floats, aux_member: Bools, test: Floats, test_member: Bools, seed: int) -> None:
+        """The paper's network is not told."""

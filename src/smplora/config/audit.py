@@ -56,6 +56,8 @@ class AuditConfig(SubjectOptions):
     """Variations per image that ReDiffuse averages. Default: 10."""
     target_delta: float = 0.0
     """Delta of the (epsilon, delta) whose epsilon is bounded from below."""
+    attack_encoder: str = "tiny"
+    """Image encoder of attacks that compare generated images: a folder in transformers' format or an id in the local hub cache (BLIP for semantic_distance, DeiT for reconstruction, as in their papers; CLIP, DINO), or 'tiny', the small extractor that comes with smplora, for images up to 64 pixels."""
     batch_size: int = 64
     """Images per pass. The result does not depend on it."""
 
