@@ -20,6 +20,7 @@ from smplora.memory import PeakMemory, step_bytes
 from smplora.models import load_model
 
 CPU = torch.device("cpu")
+CELLS = ["--aux_size", "2", "--test_size", "2"]
 FULL_PRECISION = torch.autocast("cpu", enabled=False)
 
 
@@ -80,11 +81,11 @@ def test_what_counts_as_out_of_memory(kind: str) -> None:
 
 
 def test_training_out_of_memory(
-    tmp_path: Path, image_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, noise_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line that names the settings that would help, with figures; the given ones are not offered again."""
     error_maps = LatentDiffusion.error_maps
-    command = ["train", "--train_data_dir", str(image_folder), "--max_train_steps", "2", "--device", "cpu"]
+    command = ["train", "--train_data_dir", str(noise_folder), "--max_train_steps", "2", "--device", "cpu", *CELLS]
 
     def said(kind: str, *options: str) -> str:
         failures = [FAILURES[kind]]
@@ -99,7 +100,7 @@ def test_training_out_of_memory(
             assert main([*command, "--output_dir", str(tmp_path / kind), *options]) == 2
         return last_line(capsys)
 
-    line = said("gpu", "--train_batch_size", "4", "--resolution", "128")
+    line = said("gpu", "--train_batch_size", "4", "--resolution", "96")
     offered = re.findall(r"(--\w+) [^;]*? \(about ([\d.]+) MiB less\)", line)
     assert [name for name, _ in offered] == [
         "--gradient_checkpointing", "--train_batch_size", "--mixed_precision", "--resolution",
@@ -110,24 +111,24 @@ def test_training_out_of_memory(
     assert "(1 image of 32 pixels at once). What would help: a device with more memory" in fewer
 
 
-def test_other_errors_stay_what_they_are(tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_stay_what_they_are(tmp_path: Path, noise_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> Tensor:
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(LatentDiffusion, "error_maps", fail)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        main(["train", "--train_data_dir", str(image_folder), "--output_dir", str(tmp_path / "run")])
+        main(["train", "--train_data_dir", str(noise_folder), "--output_dir", str(tmp_path / "run"), *CELLS])
 
 
 def test_out_of_memory_elsewhere(
-    tmp_path: Path, image_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, noise_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a step to measure, and where the measurement fails: the options that the command has."""
 
     def fail(*_: Any, **__: Any) -> nn.Module:
         raise FAILURES["cpu"]
 
-    command = ["train", "--train_data_dir", str(image_folder), "--output_dir"]
+    command = ["train", "--train_data_dir", str(noise_folder), *CELLS, "--output_dir"]
     with monkeypatch.context() as patch:
         patch.setattr("smplora.train.load_base", fail)
         assert main([*command, str(tmp_path / "a")]) == 2
