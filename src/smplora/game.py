@@ -145,13 +145,18 @@ class SMPLoRAGame:
             timesteps: [b], for a proxy that sees them.
             weights: [b], of each sample's adaptation loss (such as min-SNR).
         """
+        objective: Tensor = self.objective(*self.terms(error_maps, timesteps, weights)).mean()
+        return objective
+
+    def terms(
+        self, error_maps: Tensor, timesteps: Tensor | None = None, weights: Tensor | float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """What the objective is made of, arguments as for ``loss``: each sample's adaptation loss, weighted, and its
+        gain log h, zero without a proxy; both [b]."""
         errors, timesteps = self._with_timesteps(error_maps, timesteps)
         losses = adaptation_loss(errors)
-        judged = (
-            log_membership(self.proxy, errors, timesteps) if self.objective.uses_proxy else torch.zeros_like(losses)
-        )
-        objective: Tensor = self.objective(losses * weights, judged).mean()
-        return objective
+        judged = log_membership(self.proxy, errors, timesteps) if self.uses_proxy else torch.zeros_like(losses)
+        return losses * weights, judged
 
     def _with_timesteps(self, errors: Tensor, timesteps: Tensor | None) -> tuple[Tensor, Tensor]:
         if timesteps is None:

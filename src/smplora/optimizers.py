@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
@@ -81,6 +81,18 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> float
         group["lr"] = group["initial_lr"] * factor
     first = optimizer.param_groups[0]
     return float(first["lr"] * first.get("d", 1.0))
+
+
+def limit_gradients(options: OptimizationOptions, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Follow ``--gradient_normalisation`` or ``--max_grad_norm``; returns the L2 norm of all gradients before, a scalar
+    on the device."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if options.gradient_normalisation:
+        torch._foreach_div_(gradients, norm.clamp(min=torch.finfo(norm.dtype).tiny))
+    elif options.max_grad_norm:
+        nn.utils.clip_grads_with_norm_(parameters, options.max_grad_norm, norm)
+    return norm
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -29,12 +29,16 @@ def make_accelerator(device: torch.device, **options: Any) -> Accelerator:
 
 def average_gradients(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> None:
     """The mean over processes of every gradient, in one transfer."""
+    average(accelerator, [p.grad for p in parameters if p.grad is not None])
+
+
+def average(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
+    """The mean over processes of each of the tensors, in place and in one transfer."""
     if accelerator.num_processes == 1:
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat: Any = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), reduction="mean")
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
+    flat: Any = accelerator.reduce(torch.cat([t.flatten() for t in tensors]), reduction="mean")
+    for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))
 
 
 def shard(accelerator: Accelerator, module: nn.Module, whole: Iterable[nn.Parameter]) -> None:

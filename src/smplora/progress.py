@@ -53,10 +53,14 @@ def _interval_s() -> float:
     return 0.1 if sys.stderr.isatty() else 10.0
 
 
-def bar(total: int, title: str, *, unit: str = "step", initial: int = 0, show: bool = True) -> Any:
-    """A bar of ``total`` units, used as a context manager."""
+def bar(
+    total: int | None, title: str, *, unit: str = "step", initial: int = 0, show: bool = True, leave: bool = True
+) -> Any:
+    """A bar of ``total`` units, or of nobody knows how many, used as a context manager; it stays unless ``leave`` is
+    False."""
     return tqdm(
         total=total,
+        leave=leave,
         desc=title,
         unit=unit,
         initial=initial,

@@ -32,12 +32,14 @@ from torch import Tensor
 from smplora import __version__
 from smplora.config import CacheOptions, TrainConfig
 from smplora.config.monitor import MonitorOptions
+from smplora.config.theory import TheoryOptions
 from smplora.errors import CheckpointError, ConfigError, listing
 from smplora.export import ADAPTER_FILE
 from smplora.files import UNFINISHED, read_json, write_atomically, write_json
 
 CONFIG, MODEL, ENVIRONMENT = "config.yaml", "model.json", "environment.json"
 METRICS, MONITOR, DONE, STATE = "metrics.jsonl", "monitor.jsonl", "DONE.json", "state.json"
+GRADIENTS, HESSIAN, THEORY = "gradients.jsonl", "hessian.jsonl", "theory.json"
 LOCK = f"{UNFINISHED}lock"
 PRINTED_LIBRARIES = (
     "torch",
@@ -60,7 +62,7 @@ FREE_OPTIONS = {
     "resume_from_checkpoint",
     "checkpoints_total_limit",
     "workers",
-} | {f.name for options in (CacheOptions, MonitorOptions) for f in fields(options)}
+} | {f.name for options in (CacheOptions, MonitorOptions, TheoryOptions) for f in fields(options)}
 
 Options = TypeVar("Options")
 
@@ -200,7 +202,7 @@ class RunFolder:
             (self.path / DONE).unlink(missing_ok=True)
             for later in (s for s in self.steps() if s > int(which.removeprefix("checkpoint-"))):
                 self._delete(later)
-        for file in (METRICS, MONITOR):
+        for file in (METRICS, MONITOR, GRADIENTS, HESSIAN):
             self._forget_after(max(self.steps(), default=0), self.path / file)
 
     def latest(self) -> Checkpoint | None:
@@ -227,9 +229,13 @@ class RunFolder:
             write_atomically(path, "".join(f"{line}\n" for line in lines))
 
     def log(self, row: dict[str, Any], file: str = METRICS) -> None:
-        """Append one line to metrics.jsonl or monitor.jsonl."""
+        """Append one line to metrics.jsonl or another file of lines."""
+        self.log_all([row], file)
+
+    def log_all(self, rows: list[dict[str, Any]], file: str) -> None:
+        """Append several lines."""
         with (self.path / file).open("a") as lines:
-            lines.write(json.dumps(row) + "\n")
+            lines.writelines(json.dumps(row) + "\n" for row in rows)
 
     def metrics(self, file: str = METRICS) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl or monitor.jsonl so far; a line cut short by a kill is left out."""

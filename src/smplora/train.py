@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from smplora.card import write_card
 from smplora.config import TrainConfig
@@ -27,7 +27,7 @@ from smplora.feed import members_first
 from smplora.memory import explaining
 from smplora.models import choose_device, load_base
 from smplora.monitor import Monitor, with_intervals
-from smplora.optimizers import check_installed, set_learning_rates
+from smplora.optimizers import check_installed, limit_gradients, set_learning_rates
 from smplora.processes import average_gradients, gather, make_accelerator, mean
 from smplora.progress import bar
 from smplora.proxy import at_size
@@ -35,6 +35,7 @@ from smplora.run import RunFolder, check_place, check_settings, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.streams import stream_seed
 from smplora.subject import Subject
+from smplora.theory import Theory
 from smplora.trackers import PROJECT, chosen_trackers, init_options, tracker_options
 from smplora.trainstate import Setup, packed_adapter, packed_for_kohya, prepare, restore
 
@@ -138,6 +139,7 @@ def optimise(
     model, game, accelerator = setup.model, setup.game, setup.accelerator
     scaler, optimizer = setup.scaler, setup.optimizer
     log, began, process = MeanLog(scaler.is_enabled()), time.perf_counter(), accelerator.process_index
+    theory = Theory(config, setup, folder, progress)
     setup.adaptation.train(model, True)
     with bar(setup.steps, f"{objective_title(config)}", initial=start, show=progress) as display:
         for step in range(start, setup.steps):
@@ -158,12 +160,15 @@ def optimise(
                 with setup.autocast():
                     error_maps = model.error_maps(batch, draw)
                 weights = model.loss_weights(draw.timesteps, config.snr_gamma)
-                loss = game.loss(error_maps, draw.timesteps, weights)
+                terms = game.terms(error_maps, draw.timesteps, weights)
+                theory.see_loss(step, *terms)
+                loss = game.objective(*terms).mean()
                 scaler.scale(loss / config.gradient_accumulation_steps).backward()
                 log.add(loss=loss, adaptation_loss=adaptation_loss(error_maps.detach()).mean())
             average_gradients(accelerator, setup.parameters)
             scaler.unscale_(optimizer)
-            grad_norm = nn.utils.clip_grad_norm_(setup.parameters, config.max_grad_norm)
+            theory.see_gradients(step)
+            grad_norm = limit_gradients(config, setup.parameters)
             learning_rate = set_learning_rates(optimizer, setup.learning_rate_factor(step))
             scaler.step(optimizer)
             scaler.update_after(grad_norm)
@@ -175,10 +180,12 @@ def optimise(
 
             # 3. the only places where the host waits for the device
             done = step + 1
+            theory.after_step(done)
             seen_aside = monitor.after_step(done)
             saving = done % config.checkpointing_steps == 0 or done == setup.steps
             if saving or done % config.logging_steps == 0:
                 row = log.row(done, learning_rate, time.perf_counter() - began, accelerator)
+                theory.write()
                 if scaler.is_enabled():
                     row["loss_scale"] = scaler.get_scale()
                 if blew_up(row, setup, saving):
@@ -196,6 +203,7 @@ def optimise(
             say(f"no {KOHYA_FILE}: {error}")
         sha256 = write_adapter(folder.path / ADAPTER_FILE, packed_adapter(config, setup))
         write_card(Subject(folder.path, folder.path, config, setup.steps, setup.steps))
+        theory.finish()
         folder.finish(setup.steps, sha256)
         monitor.finish()
     accelerator.wait_for_everyone()

@@ -51,7 +51,9 @@ class OptimizationOptions:
     prodigy_safeguard_warmup: bool = True
     """Keep Prodigy's estimate from growing too much during a warm-up."""
     max_grad_norm: float = 1.0
-    """The adapter's gradient is clipped to this L2 norm."""
+    """The adapter's gradient is clipped to this L2 norm; 0: not clipped. The paper clips, and does not say to what."""
+    gradient_normalisation: bool = False
+    """Divide the adapter's gradient by its L2 norm instead of clipping it (paper, Table 10)."""
     snr_gamma: Optional[float] = None
     """Weight the adaptation loss by min-SNR-gamma; 5 is the recommended value. Default: no weighting (paper)."""
     noise_offset: float = 0.0
@@ -66,8 +68,8 @@ def optimization_problems(options: OptimizationOptions) -> list[str]:
     """What is wrong, one line each."""
     found = [
         *at_least(options, ("train_batch_size", "gradient_accumulation_steps", "lr_num_cycles"), 1),
-        *positive(options, ("learning_rate", "max_grad_norm", "snr_gamma", "lr_power", "adam_epsilon")),
-        *at_least(options, ("adam_weight_decay", "lr_warmup_steps", "noise_offset"), 0),
+        *positive(options, ("learning_rate", "snr_gamma", "lr_power", "adam_epsilon")),
+        *at_least(options, ("adam_weight_decay", "lr_warmup_steps", "noise_offset", "max_grad_norm"), 0),
         *below(options, ("adam_beta1", "adam_beta2", "prodigy_beta3", "ema_decay"), 0, 1),
     ]
     rate = options.learning_rate

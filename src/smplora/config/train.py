@@ -20,13 +20,21 @@ from smplora.config.data import (
 )
 from smplora.config.monitor import MonitorOptions, monitor_problems
 from smplora.config.optimization import OptimizationOptions, optimization_problems
+from smplora.config.theory import TheoryOptions, theory_problems
 from smplora.objectives import OBJECTIVES
 from smplora.registry import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(
-    ModelOptions, DataOptions, PreparationOptions, CacheOptions, SplitOptions, OptimizationOptions, MonitorOptions
+    ModelOptions,
+    DataOptions,
+    PreparationOptions,
+    CacheOptions,
+    SplitOptions,
+    OptimizationOptions,
+    MonitorOptions,
+    TheoryOptions,
 ):
     """Adapt the base model to the members of a split. Run the same command again to resume."""
 
@@ -115,6 +123,7 @@ class TrainConfig(
             *at_least(self, ("mi_lambda", "lora_dropout", "seed"), 0),
             *at_most(self, ("lora_dropout",), 0.95),
             *optimization_problems(self),
+            *theory_problems(self),
             *self._one_rate(),
         ]
 

@@ -1,0 +1,201 @@
+"""The paper's measurements of gradients and curvature while training (App. C and D). None of them changes the run.
+
+Files: docs/formats.md. Which step sees what, and what it costs: docs/training.md.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from smplora.config import TrainConfig
+from smplora.curvature import Curvature, Product, lanczos, power_iteration
+from smplora.files import write_json
+from smplora.gauge import evaluating
+from smplora.processes import average, mean
+from smplora.progress import bar
+from smplora.run import GRADIENTS, HESSIAN, THEORY, RunFolder
+from smplora.smoothness import (
+    Estimate,
+    correlation,
+    gradient_norm,
+    gradient_scale,
+    rescaling_factors,
+    smoothness,
+)
+from smplora.streams import generator
+from smplora.trainstate import Setup
+
+ESTIMATES: dict[str, Any] = {"power": power_iteration, "lanczos": lanczos}
+GRADIENT_ROW = (
+    *("gradient_norm", "gradient_scale", "adaptation_scale", "gain_scale"),
+    *("adaptation_factor", "gain_factor"),
+)
+
+
+class Theory:
+    """Measures from the side of the training loop. All processes measure, the main one alone writes.
+
+    Per step, in order: ``see_loss`` for each of its batches before the backward pass, ``see_gradients`` before
+    clipping, ``after_step``; ``write`` where the host waits for the device anyway.
+    """
+
+    def __init__(self, config: TrainConfig, setup: Setup, folder: RunFolder, progress: bool) -> None:
+        self.config, self.setup, self.folder, self.progress = config, setup, folder, progress
+        self.writes = bool(setup.accelerator.is_main_process)
+        self.rows: list[tuple[int, Tensor]] = []  # on the device
+        self.factors: list[Tensor] = []  # of the step's batches
+        self.of_gain: list[Tensor] = []  # the gain term's gradient, summed over the step's batches
+
+    def see_loss(self, step: int, losses: Tensor, gains: Tensor) -> None:
+        """Rescaling factors and the gain term's gradient, mean k_i grad g_i (smoothness.py), of one batch: losses
+        (weighted) and gains [b]. Leaves the graph whole and the parameters' gradients as they are."""
+        if not self._due(self.config.gradient_steps, step + 1):
+            return
+        c, k, _ = rescaling_factors(self.setup.game.objective, losses, gains)
+        self.factors.append(torch.stack([c.mean(), k.mean()]))
+        if not gains.requires_grad:
+            return
+        term = (k * gains).mean() / self.config.gradient_accumulation_steps
+        part = torch.autograd.grad(
+            self.setup.scaler.scale(term), self.setup.parameters, retain_graph=True, materialize_grads=True
+        )
+        self.of_gain = [x + y for x, y in zip(self.of_gain, part, strict=True)] if self.of_gain else list(part)
+
+    def see_gradients(self, step: int) -> None:
+        """Norm and scales at the step's parameters, from the whole gradient, averaged and unscaled, not yet clipped."""
+        if not self._due(self.config.gradient_steps, step + 1):
+            return
+        whole = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.setup.parameters]
+        numbers = [gradient_norm(whole), gradient_scale(whole)]
+        if self.of_gain:
+            scale = self.setup.scaler.scale(torch.ones_like(numbers[0]))
+            torch._foreach_div_(self.of_gain, scale)
+            average(self.setup.accelerator, self.of_gain)
+            rest = [x - y for x, y in zip(whole, self.of_gain, strict=True)]
+            numbers += [gradient_scale(rest), gradient_scale(self.of_gain)]
+        else:
+            numbers += [numbers[1], torch.zeros_like(numbers[1])]
+        self.rows.append((step + 1, torch.cat([torch.stack(numbers), torch.stack(self.factors).mean(0)])))
+        self.factors, self.of_gain = [], []
+
+    def after_step(self, done: int) -> None:
+        """Measure the Hessian norm if it is due after ``done`` steps."""
+        if self._due(self.config.hessian_steps, done):
+            row = self._curvature(done)
+            if self.writes:
+                self.folder.log({"step": done, **row}, HESSIAN)
+
+    def write(self) -> None:
+        """Append the gradients' lines seen since the last time. The host waits."""
+        if not self.rows:
+            return
+        table = mean(self.setup.accelerator, torch.stack([row for _, row in self.rows])).tolist()
+        if self.writes:
+            lines = [
+                {
+                    "step": step,
+                    **{
+                        name: value if np.isfinite(value) else None
+                        for name, value in zip(GRADIENT_ROW, row, strict=True)
+                    },
+                }
+                for (step, _), row in zip(self.rows, table, strict=True)
+            ]
+            self.folder.log_all(lines, GRADIENTS)
+        self.rows = []
+
+    def finish(self) -> None:
+        """theory.json: the numbers of the paper's Fig. 1b, Fig. 2 and Table 3."""
+        if self.writes and (self.config.gradient_steps or self.config.hessian_steps):
+            lines = (self.folder.metrics(file) for file in (GRADIENTS, HESSIAN))
+            write_json(self.folder.path / THEORY, summary(self.config, *lines))
+
+    @staticmethod
+    def _due(steps: int, done: int) -> bool:
+        return steps > 0 and done % steps == 0
+
+    def _curvature(self, done: int) -> dict[str, Any]:
+        """A line of hessian.jsonl: at the parameters as they are, on one batch and draw, dropout off."""
+        config, setup = self.config, self.setup
+        model, accelerator = setup.model, setup.accelerator
+        methods = ["power", "lanczos"] if config.hessian_method == "both" else [config.hessian_method]
+        size = sum(p.numel() for p in setup.parameters)
+        start = torch.randn(size, generator=generator(config.seed, "hessian")).to(model.device)
+        batch, draw = next(setup.feed.adapter(0 if config.hessian_batch == "fixed" else done))
+        # the fused attention kernels have no second derivative
+        with evaluating(model), sdpa_kernel(SDPBackend.MATH):
+            with setup.autocast():
+                error_maps = model.error_maps(batch, draw)
+            weights = model.loss_weights(draw.timesteps, config.snr_gamma)
+            terms = setup.game.terms(error_maps, draw.timesteps, weights)
+            with bar(None, f"Hessian at step {done}", unit="product", show=self.progress, leave=False) as display:
+                return smoothness(
+                    setup.game.objective,
+                    *terms,
+                    setup.parameters,
+                    start,
+                    {name: _counted(ESTIMATES[name], display) for name in methods},
+                    partial(mean, accelerator),
+                ).row()
+
+
+def _counted(estimate: Estimate, display: Any) -> Estimate:
+    """``estimate``, whose products a progress bar counts."""
+
+    def counting(product: Product, start: Tensor) -> Curvature:
+        def counted(vector: Tensor) -> Tensor:
+            display.update()
+            return product(vector)
+
+        return estimate(counted, start)
+
+    return counting
+
+
+def summary(config: TrainConfig, gradients: list[dict[str, Any]], hessian: list[dict[str, Any]]) -> dict[str, Any]:
+    """The content of theory.json, from the lines of gradients.jsonl and hessian.jsonl."""
+
+    def column(lines: list[dict[str, Any]], name: str, factor: float = 1.0) -> list[float]:
+        return [line[name] * factor for line in lines if line[name] is not None]
+
+    both = [line for line in hessian if None not in (line["gradient_norm"], line["hessian_norm"])]
+    checked = [line for line in hessian if line["holds"] is not None]
+    per_gain = 1 / config.mi_lambda if config.mi_lambda and config.objective != "lora" else 0.0
+    return {
+        "format": "smplora.theory/1",
+        "objective": config.objective,
+        "mi_lambda": config.mi_lambda if config.objective != "lora" else None,
+        "figure_1b": {
+            "gradient_norm": spread(column(both, "gradient_norm")),
+            "hessian_norm": spread(column(both, "hessian_norm")),
+            "pearson": correlation(column(both, "gradient_norm"), column(both, "hessian_norm")),
+        },
+        "figure_2": {name: spread(column(gradients, name)) for name in GRADIENT_ROW[:4]},
+        "table_3": {
+            "1/D": spread(column(gradients, "adaptation_factor")),
+            "L_ada/D^2": spread(column(gradients, "gain_factor", per_gain)) if per_gain else None,
+            "lambda*L_ada/D^2": spread(column(gradients, "gain_factor")) if per_gain else None,
+        },
+        "propositions": {
+            "points": len(checked),
+            "holds": sum(line["holds"] for line in checked),
+            "l0": spread(column(checked, "l0")),
+            "l1": spread(column(checked, "l1")),
+        },
+    }
+
+
+def spread(values: list[float]) -> dict[str, Any] | None:
+    """Count, mean, standard deviation (of the sample), least and largest value; None without values."""
+    if not values:
+        return None
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {
+        "n": len(values), "mean": float(np.mean(values)), "std": deviation, "min": min(values), "max": max(values),
+    }  # fmt: skip
