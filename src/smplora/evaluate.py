@@ -17,7 +17,7 @@ from smplora.attacks.loss import loss_vector
 from smplora.cache import open_cache
 from smplora.card import write_card
 from smplora.config import EvaluateConfig
-from smplora.data import Sample
+from smplora.data import Sample, load_pixels
 from smplora.errors import DataError
 from smplora.features import load_digit_features
 from smplora.files import write_atomically, write_json
@@ -132,8 +132,8 @@ def generate(loaded: Loaded, captions: Sequence[str], config: EvaluateConfig, pr
 
 
 def real_images(loaded: Loaded, samples: Sequence[Sample]) -> Tensor:
-    """[n, 3, H, W] in [0, 1]."""
-    return loaded.pixels(samples) / 2 + 0.5
+    """Squares like the generated ones, whatever the shapes of training: [n, 3, H, W] in [0, 1]."""
+    return load_pixels((loaded.source.read(s.file) for s in samples), loaded.resolution) / 2 + 0.5
 
 
 def held_out_loss(loaded: Loaded, config: EvaluateConfig) -> dict[str, float]:

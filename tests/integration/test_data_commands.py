@@ -104,6 +104,8 @@ def test_images_of_several_shapes(shapes: Path, tmp_path: Path) -> None:
         scores.append(np.load(where / "scores.npz"))
     for name in ("loss/test", "error_map/test"):
         np.testing.assert_allclose(scores[0][name], scores[1][name], atol=1e-3)
+    few = ("--num_images", "20", "--num_inference_steps", "1", "--device", "cpu")
+    assert main(["evaluate", "--adapter", str(run), *few]) == 0
 
 
 def test_audits_keep_the_order_of_the_cells(shapes: Path, tmp_path: Path) -> None:
