@@ -12,6 +12,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smplora.adapt.lora import LoRAAdaptation
 from smplora.contracts import Batch, Pictures
 from smplora.diffusion import LatentDiffusion
 
@@ -94,7 +95,7 @@ class ToyVAE:
 def toy_model(memories: Tensor | None, strength: float = 0.8) -> LatentDiffusion:
     scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     denoiser = ToyDenoiser(scheduler.alphas_cumprod, memories, strength)
-    return LatentDiffusion(ToyVAE(), ToyText(), denoiser, scheduler, "toy", "digest")
+    return LatentDiffusion(ToyVAE(), ToyText(), denoiser, scheduler, "toy", "digest", adaptation=LoRAAdaptation())
 
 
 def toy_batch(count: int, seed: int) -> Batch:

@@ -11,12 +11,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from smplora import __version__
 from smplora.config import TrainConfig
+from smplora.config.train import LORA_OPTIONS
 from smplora.errors import CheckpointError
-from smplora.export import ADAPTER_FILE, KOHYA_FILE, OURS, file_sha256
+from smplora.export import KOHYA_FILE, OURS
 from smplora.files import read_json, write_atomically
 from smplora.kohya import SDXL
 from smplora.layouts import read_metadata
-from smplora.objectives import TITLES
 from smplora.report.collect import collect
 from smplora.report.gaps import not_measured
 from smplora.report.rows import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
@@ -42,7 +42,17 @@ HOW = {
 }
 # settings that may be told: none of them is a path, a caption or a count of images
 TOLD = (
-    *("objective", "mi_lambda", "rank", "lora_alpha", "lora_targets", "train_text_encoder", "use_rslora", "use_dora"),
+    *(
+        "adaptation",
+        "objective",
+        "mi_lambda",
+        "rank",
+        "lora_alpha",
+        "lora_targets",
+        "train_text_encoder",
+        "use_rslora",
+        "use_dora",
+    ),
     *("resolution", "learning_rate", "lr_scheduler", "train_batch_size", "gradient_accumulation_steps", "snr_gamma"),
     *("mixed_precision", "save_precision", "clip_skip", "max_token_length"),
 )
@@ -80,31 +90,33 @@ def render(subject: Subject, wishes: Wishes | None = None, *, kohya: bool | None
         CheckpointError: a damaged adapter or audit.
     """
     wishes = wishes or Wishes()
-    told = read_metadata(subject.folder / ADAPTER_FILE)
+    adaptation = subject.adaptation
+    told = read_metadata(adaptation.weights(subject.folder)[0])
     family = told.get(f"{OURS}family", "")
     base = wishes.base_model or told.get(f"{OURS}base_model", "")
-    kind = TITLES.get(subject.config.objective, subject.config.objective)
+    kind = f"{subject.title[:1].upper()}{subject.title[1:]} {adaptation.noun}".strip()
+    source = wishes.repo_id or "."
+    pipeline = "StableDiffusionXLPipeline" if family == SDXL else "StableDiffusionPipeline"
     audited, stale = _audit(subject)
     kohya = (subject.folder / KOHYA_FILE).exists() if kohya is None else kohya
     environment = Environment(
         loader=PackageLoader("smplora", ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("card.md.j2").render(
-        front_matter=_front_matter(base, family, wishes),
-        title=wishes.repo_id.rpartition("/")[2] if wishes.repo_id else f"{kind} adapter",
-        what=f"{kind} adapter of {FAMILIES.get(family, 'a latent diffusion model')}"
+        front_matter=_front_matter(subject, base, family, wishes),
+        title=wishes.repo_id.rpartition("/")[2] if wishes.repo_id else kind,
+        what=f"{kind} of {FAMILIES.get(family, 'a latent diffusion model')}"
         f"{f', trained on {base}' if base else ''}, from {subject.step} steps of training.",
         pictures=wishes.pictures,
         instance_prompt=_inline(wishes.instance_prompt or ""),
-        pipeline="StableDiffusionXLPipeline" if family == SDXL else "StableDiffusionPipeline",
-        base=base if "/" in base else "",
-        source=wishes.repo_id or ".",
-        adapter_file=ADAPTER_FILE,
+        pipeline=pipeline,
+        usage="\n".join(adaptation.usage(source, pipeline, base if "/" in base else "BASE_MODEL")),
+        exact=adaptation.weights(subject.folder)[0].name,
         kohya_file=KOHYA_FILE if kohya else "",
         clip_skip=subject.config.clip_skip - 1,
         dora=subject.config.use_dora,
         settings=_settings(subject.config),
-        objective=HOW.get(subject.config.objective, f"Trained with {kind}."),
+        objective=HOW.get(subject.config.objective, f"Trained with {subject.title}."),
         subject=audited,
         stale=stale,
         **(_numbers(audited) if audited else {}),
@@ -128,7 +140,7 @@ def _audit(subject: Subject) -> tuple[Audited | None, bool]:
     if not path.exists():
         return None, False
     try:
-        if read_json(path)["subject"]["adapter_sha256"] != file_sha256(subject.folder / ADAPTER_FILE):
+        if read_json(path)["subject"]["adapter_sha256"] != subject.adapter_sha256:
             return None, True
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); run 'smplora audit' again") from error
@@ -149,16 +161,17 @@ def _numbers(audited: Audited) -> dict[str, Any]:
     }
 
 
-def _front_matter(base: str, family: str, wishes: Wishes) -> str:
+def _front_matter(subject: Subject, base: str, family: str, wishes: Wishes) -> str:
     """The card's head, as the hub reads it."""
     line = "stable-diffusion-xl" if family == SDXL else "stable-diffusion"
+    relation = "adapter" if subject.adaptation.freezes_base else "finetune"
     fields: dict[str, Any] = {
-        **({"base_model": base, "base_model_relation": "adapter"} if "/" in base else {}),
+        **({"base_model": base, "base_model_relation": relation} if "/" in base else {}),
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
         **({"license": wishes.license} if wishes.license else {}),
         **({"instance_prompt": wishes.instance_prompt} if wishes.instance_prompt else {}),
-        "tags": ["text-to-image", "diffusers", "lora", line, "smplora"],
+        "tags": ["text-to-image", "diffusers", *subject.adaptation.tags, line, "smplora"],
     }
     if wishes.pictures:
         text = wishes.instance_prompt or "-"
@@ -170,7 +183,8 @@ def _settings(config: TrainConfig) -> Sequence[tuple[str, Any]]:
     plain = replace(TrainConfig(), objective=config.objective)
     shown = [name for name in TOLD if name != "mi_lambda" or config.objective != "lora"]
     always = ("objective", "mi_lambda", "rank", "lora_alpha", "lora_targets", "resolution", "learning_rate")
-    values = ((name, getattr(config, name)) for name in shown)
+    foreign = () if config.adaptation == "lora" else LORA_OPTIONS
+    values = ((name, getattr(config, name)) for name in shown if name not in foreign)
     return [(name, value) for name, value in values if name in always or value != getattr(plain, name)]
 
 

@@ -7,8 +7,10 @@ A score always means "higher = member".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from smplora.config import AuditConfig
     from smplora.diffusion import LatentDiffusion
+    from smplora.export import Facts
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
@@ -81,10 +84,30 @@ class Objective(Protocol):
 
 
 class Adaptation(Protocol):
-    """What is trained. One file each in ``adapt/``."""
+    """What is trained, and how it is handed out. One file each in ``adapt/``."""
+
+    @property
+    def freezes_base(self) -> bool:
+        """The base model's weights stay as they are, so that 16 bits will do for them."""
+        ...
+
+    @property
+    def noun(self) -> str:
+        """For model cards, behind the title: "adapter"."""
+        ...
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Likewise, of the hub."""
+        ...
 
     def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
-        """Freeze ``model``, add what is trained, note it in ``model.adapted``, return it by component (fp32)."""
+        """Freeze ``model``, add what is trained, note where in ``model.adapted`` and itself in ``model.adaptation``;
+        return what is trained by component (fp32). The model still computes what it did."""
+        ...
+
+    def base(self, model: LatentDiffusion) -> AbstractContextManager[None]:
+        """Inside, ``model`` is the base model, bit for bit."""
         ...
 
     def train(self, model: LatentDiffusion, active: bool) -> None:
@@ -96,7 +119,51 @@ class Adaptation(Protocol):
         ...
 
     def load_state_dict(self, model: LatentDiffusion, state: dict[str, Tensor]) -> None:
-        """Restore them exactly."""
+        """Restore them exactly.
+
+        Raises:
+            KeyError, RuntimeError: tensors that this model does not have, or lacks, or of other shapes.
+        """
+        ...
+
+    def publish(
+        self, model: LatentDiffusion, folder: Path, facts: Facts, *, precision: str, complete: bool
+    ) -> list[str]:
+        """Write what is handed out into ``folder``, in the format that other programs read; returns what could not be
+        written, one sentence each.
+
+        Args:
+            facts: what the file may tell of the training.
+            precision: of storage, a key of ``export.PRECISIONS``.
+            complete: everything that users expect; False: only what audits need, for a checkpoint.
+        """
+        ...
+
+    def weights(self, folder: Path) -> list[Path]:
+        """The files of ``publish`` that hold what was trained, whether they exist or not; the first one's header tells
+        the facts."""
+        ...
+
+    def published(self, folder: Path) -> list[str]:
+        """Names, relative to ``folder``, of the files that ``publish`` wrote there."""
+        ...
+
+    def read(self, folder: Path) -> dict[str, Tensor]:
+        """What ``publish`` wrote, as ``load_state_dict`` takes it; libraries' versions may differ in some names.
+
+        Raises:
+            CheckpointError: a file is missing or damaged.
+        """
+        ...
+
+    def usage(self, source: str, pipeline: str, base: str) -> list[str]:
+        """Lines of Python that load it in diffusers, for the model card.
+
+        Args:
+            source: where the files are: a folder, or the id of a repository.
+            pipeline: the class of diffusers' pipeline.
+            base: the base model's id.
+        """
         ...
 
 

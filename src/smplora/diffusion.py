@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from smplora.contracts import Batch, Draw
 from smplora.text import TOKENS, SdxlText, TextConditioning
+
+if TYPE_CHECKING:
+    from smplora.contracts import Adaptation
 
 
 def error_map(prediction: Tensor, target: Tensor) -> Tensor:
@@ -59,6 +62,7 @@ class LatentDiffusion:
     name: str  # shown to the user and written to results
     digest: str  # of all weights
     adapted: list[str] = field(default_factory=lambda: ["unet"])  # the components that carry the adapter
+    adaptation: Adaptation | None = None  # whose adapter it is; None: this is the base model
 
     def __post_init__(self) -> None:
         self.alphas_cumprod: Tensor = self.scheduler.alphas_cumprod.to(self.device, torch.float32)
@@ -154,6 +158,17 @@ class LatentDiffusion:
         extra = {"added_cond_kwargs": added} if added else {}
         return cast(Tensor, self.denoiser(noised, timesteps, **others, **extra).sample)
 
+    def sampler(self) -> Any:
+        """diffusers' DDIM scheduler with the model's own schedule."""
+        from diffusers import DDIMScheduler
+
+        stated = self.scheduler.config
+        return DDIMScheduler.from_config(
+            stated,  # maybe another scheduler's: what DDIM would assume of what it lacks is wrong for latents
+            clip_sample=False,
+            set_alpha_to_one=stated.get("set_alpha_to_one", False),
+        )
+
     @torch.no_grad()
     def generate(
         self,
@@ -199,15 +214,8 @@ class LatentDiffusion:
             conditioning: embedded captions, tensors [b, ...].
             empty: the embedded empty caption, tensors [1, ...], for classifier-free guidance; None: no guidance.
         """
-        from diffusers import DDIMScheduler
-
         channels, size = self.vae.config.latent_channels, resolution // self.downsampling
-        stated = self.scheduler.config
-        sampler = DDIMScheduler.from_config(
-            stated,  # maybe another scheduler's: what DDIM would assume of what it lacks is wrong for latents
-            clip_sample=False,
-            set_alpha_to_one=stated.get("set_alpha_to_one", False),
-        )
+        sampler = self.sampler()
         sampler.set_timesteps(num_inference_steps, device=self.device)
         rows = [torch.randn((channels, size, size), generator=torch.Generator().manual_seed(s)) for s in seeds]
         latents = torch.stack(rows).to(self.device) * sampler.init_noise_sigma

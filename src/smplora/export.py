@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from torch import Tensor
 
 from smplora import __version__
 from smplora.config import BUNDLED_MODEL
-from smplora.files import write_atomically
 from smplora.kohya import kohya_metadata, kohya_state, published_name
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers looks for
@@ -148,12 +147,29 @@ def _packed(tensors: Mapping[str, Tensor], metadata: dict[str, str], precision: 
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
-def write_adapter(path: Path, content: bytes) -> str:
-    """Write atomically; returns the SHA-256."""
-    write_atomically(path, content)
-    return hashlib.sha256(content).hexdigest()
+def stored(tensors: Mapping[str, Tensor], precision: str) -> dict[str, Tensor]:
+    """The tensors as numbers of ``precision``, on the CPU."""
+    return {name: t.detach().to("cpu", PRECISIONS[precision]).contiguous() for name, t in tensors.items()}
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str], precision: str) -> None:
+    """A safetensors file of any size, not atomically; its header is sorted in place (see ``_packed``)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(stored(tensors, precision), path, metadata)
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(length))
+
+
+def files_sha256(paths: Sequence[Path]) -> str:
+    """SHA-256 of the files' contents, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while part := file.read(2**24):
+                digest.update(part)
+    return digest.hexdigest()

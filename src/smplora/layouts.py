@@ -34,6 +34,7 @@ _DIFFUSERS = re.compile(r"(.+?)\.(?:lora|lora_linear_layer)\.(down|up)\.weight")
 _PEFT = re.compile(r"(.+?)\.lora_(A|B|magnitude_vector)(?:\.\w+)??(?:\.weight)?")
 _RESIDUAL = re.compile(r"_(resnets|(down|up)samplers|(in|out|emb)_layers|skip_connection|op|conv)(_|$)")
 _KOHYA = {"lora_down.weight": "A", "lora_up.weight": "B", "dora_scale": "dora_scale", "alpha": "alpha"}
+_TEXT_MODEL = re.compile(r"(?<=^text_encoder\.)text_model\.|(?<=^text_encoder_2\.)text_model\.")
 _SIDES = {"down": "A", "up": "B"}
 _CLIP = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
@@ -54,11 +55,12 @@ class AdapterFile:
         """By module."""
         return {n.removesuffix(".lora_A.weight"): len(t) for n, t in self.state.items() if n.endswith(".lora_A.weight")}
 
-    def named_as(self, known: Collection[str]) -> dict[str, Tensor]:
-        """``state`` under the names of ``known``: with or without ``text_model.``, which differs between versions of
-        transformers. Names that ``known`` has in neither form are kept."""
-        theirs = {published_name(name): name for name in known}
-        return {theirs.get(name, name): tensor for name, tensor in self.state.items()}
+
+def named_as(state: Mapping[str, Tensor], known: Collection[str]) -> dict[str, Tensor]:
+    """``state`` under the names of ``known``: with or without ``text_model.``, which differs between versions of
+    transformers. Names that ``known`` has in neither form are kept."""
+    theirs = {_TEXT_MODEL.sub("", name): name for name in known}
+    return {theirs.get(_TEXT_MODEL.sub("", name), name): tensor for name, tensor in state.items()}
 
 
 def read_adapter(path: Path, layers_per_block: int = 2) -> AdapterFile:
@@ -224,6 +226,21 @@ def _alphas(parts: Parts, settings: Mapping[str, Mapping[str, Any]], layout: str
 def _pattern(patterns: Mapping[str, float], module: str, otherwise: float) -> float:
     """peft's rule: the first pattern that matches the end of the module's name."""
     return next((float(v) for p, v in patterns.items() if re.fullmatch(rf"(.*\.)?({p})", module)), otherwise)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """What a safetensors file of an adaptation holds.
+
+    Raises:
+        CheckpointError: missing or damaged file.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise CheckpointError(f"--adapter: there is no {path}; train one with 'smplora train'") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"--adapter: {path} is damaged or no safetensors file ({error})") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:

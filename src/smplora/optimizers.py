@@ -12,7 +12,7 @@ import torch
 from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
-from smplora.config.optimization import OptimizationOptions
+from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions
 from smplora.errors import ConfigError
 
 NEEDS = {"adamw8bit": ("bitsandbytes", "bitsandbytes"), "prodigy": ("prodigyopt", "prodigy")}  # module, extra
@@ -35,7 +35,7 @@ def make_optimizer(
     """The optimizer of ``--optimizer`` over groups of parameters (fp32), each with its own learning rate."""
     grouped = [{"params": list(parameters), "lr": rate, "initial_lr": rate} for parameters, rate in groups]
     common: dict[str, Any] = {
-        "lr": options.learning_rate,
+        "lr": options.learning_rate or DEFAULT_RATE,
         "betas": (options.adam_beta1, options.adam_beta2),
         "eps": options.adam_epsilon,
         "weight_decay": options.adam_weight_decay,
@@ -62,7 +62,7 @@ def make_optimizer(
 
 def learning_rate_factor(options: OptimizationOptions, steps: int) -> Callable[[int], float]:
     """The schedule: what each group's own rate is multiplied by, a function of the step and so without state."""
-    stand_in = torch.optim.SGD([torch.zeros(1)], lr=options.learning_rate)
+    stand_in = torch.optim.SGD([torch.zeros(1)], lr=options.learning_rate or DEFAULT_RATE)
     schedule = get_scheduler(
         options.lr_scheduler,
         stand_in,

@@ -31,7 +31,8 @@ def export(config: ExportConfig) -> Path:
     """
     folder = Path(config.output_dir)
     subject, files = publishable(config, None)
-    foreign = [p.name for p in folder.iterdir() if p.name not in files] if folder.is_dir() else []
+    ours = {name.partition("/")[0] for name in files}
+    foreign = [p.name for p in folder.iterdir() if p.name not in ours] if folder.is_dir() else []
     if foreign:
         raise ConfigError(
             f"--output_dir got '{folder}', which holds other files ({sorted(foreign)[0]}); give a new or empty folder"
@@ -74,14 +75,13 @@ def publishable(config: PublishOptions, repo_id: str | None) -> tuple[Subject, d
         UserError: no such adapter, or a picture that cannot be read.
     """
     subject = find_subject(config.adapter or "")
-    path = subject.folder / ADAPTER_FILE
-    adapter = read_adapter(path)
-    files = {ADAPTER_FILE: path.read_bytes()}
-    kohya = subject.folder / KOHYA_FILE
-    try:
-        files[KOHYA_FILE] = kohya.read_bytes() if kohya.exists() else as_kohya(adapter)
-    except (ValueError, KeyError) as error:
-        say(f"no {KOHYA_FILE}: {error}")
+    subject.adaptation.read(subject.folder)  # damaged files are not handed on
+    files = {name: (subject.folder / name).read_bytes() for name in subject.adaptation.published(subject.folder)}
+    if ADAPTER_FILE in files and KOHYA_FILE not in files:
+        try:
+            files[KOHYA_FILE] = as_kohya(read_adapter(subject.folder / ADAPTER_FILE))
+        except (ValueError, KeyError) as error:
+            say(f"no {KOHYA_FILE}: {error}")
     pictures = {f"sample-{i}.png": _bare(Path(p)) for i, p in enumerate(config.sample_images, 1)}
     wishes = Wishes(config.base_model, config.license, config.instance_prompt, repo_id, tuple(pictures))
     own = subject.folder / CARD
@@ -152,8 +152,8 @@ def _bare(path: Path) -> bytes:
 
 
 def _write(files: dict[str, bytes], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / name, content)
 
 

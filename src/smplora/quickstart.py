@@ -26,7 +26,6 @@ from smplora.download import fetch_model
 from smplora.errors import TrainingError
 from smplora.evaluate import evaluate, evaluation_settings
 from smplora.examples import write_private_digits
-from smplora.export import ADAPTER_FILE, file_sha256
 from smplora.files import read_json
 from smplora.judgement import FORMAT
 from smplora.models import choose_device, load_base
@@ -34,6 +33,7 @@ from smplora.progress import bar
 from smplora.report import print_table, summary, write_report
 from smplora.run import RunFolder, check_place, check_settings, open_folder, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
+from smplora.subject import find_subject
 from smplora.train import train
 
 CHECKPOINT_EVERY = 100
@@ -216,7 +216,7 @@ def measure(folder: Path, config: QuickstartConfig) -> Measured:
     common = {"adapter": str(folder), "seed": config.seed, "device": config.device, **shared(config, CacheOptions)}
     auditing = AuditConfig(**common, noise_pairs=NOISE_PAIRS)
     evaluating = EvaluateConfig(**common, num_images=config.num_images)
-    sha256 = file_sha256(folder / ADAPTER_FILE)
+    sha256 = find_subject(str(folder)).adapter_sha256
     seal = read_json(Path(config.output_dir) / MANIFEST)["seal"]
     content = _read(folder / "audit" / "audit.json")
     settings = audit_settings(auditing)

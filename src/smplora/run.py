@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -34,12 +34,12 @@ from smplora.config import CacheOptions, TrainConfig
 from smplora.config.monitor import MonitorOptions
 from smplora.config.theory import TheoryOptions
 from smplora.errors import CheckpointError, ConfigError, listing
-from smplora.export import ADAPTER_FILE
 from smplora.files import UNFINISHED, read_json, write_atomically, write_json
 
 CONFIG, MODEL, ENVIRONMENT = "config.yaml", "model.json", "environment.json"
 METRICS, MONITOR, DONE, STATE = "metrics.jsonl", "monitor.jsonl", "DONE.json", "state.json"
 GRADIENTS, HESSIAN, THEORY = "gradients.jsonl", "hessian.jsonl", "theory.json"
+STATES = ("adapter_state", "optimizer", "ema", "scaler", "proxy", "proxy_optimizer")  # files of a checkpoint
 LOCK = f"{UNFINISHED}lock"
 PRINTED_LIBRARIES = (
     "torch",
@@ -65,6 +65,7 @@ FREE_OPTIONS = {
 } | {f.name for options in (CacheOptions, MonitorOptions, TheoryOptions) for f in fields(options)}
 
 Options = TypeVar("Options")
+Result = TypeVar("Result")
 
 
 def environment() -> dict[str, Any]:
@@ -138,13 +139,14 @@ class RunFolder:
         """The content of DONE.json, or None."""
         return read_json(self.path / DONE) if (self.path / DONE).exists() else None
 
-    def save(self, checkpoint: Checkpoint, adapter: bytes, keep: int | None) -> None:
-        """Write a checkpoint whole or not at all; then delete all but the ``keep`` newest."""
+    def save(self, checkpoint: Checkpoint, publish: Callable[[Path], object], keep: int | None) -> None:
+        """Write a checkpoint, with what ``publish`` writes into it, whole or not at all; then delete all but the
+        ``keep`` newest."""
         final = self.checkpoints / f"checkpoint-{checkpoint.step}"
         temporary = self.checkpoints / f"{UNFINISHED}{final.name}"
         temporary.mkdir()
         try:
-            write_atomically(temporary / ADAPTER_FILE, adapter)
+            publish(temporary)
             for name, tensors in checkpoint.tensors.items():
                 write_atomically(temporary / f"{name}.safetensors", safetensors.torch.save(tensors))
             names = ("step", "max_train_steps", "num_processes")
@@ -215,7 +217,7 @@ class RunFolder:
             return None
         folder = self.checkpoints / f"checkpoint-{self.steps()[-1]}"
         try:
-            names = [p.stem for p in folder.glob("*.safetensors") if p.name != ADAPTER_FILE]
+            names = [name for name in STATES if (folder / f"{name}.safetensors").exists()]
             tensors = {name: safetensors.torch.load_file(folder / f"{name}.safetensors") for name in names}
             state = read_json(folder / STATE)
             return Checkpoint(state["step"], state["max_train_steps"], state["num_processes"], tensors)
@@ -255,6 +257,19 @@ class RunFolder:
                 f"the base model '{before['name']}' has other weights than when '{self.path}' was started; "
                 "restore them or train anew"
             )
+
+    def publish(self, publish: Callable[[Path], Result]) -> Result:
+        """Let ``publish`` write into a temporary folder, then move what it wrote to its place; returns its answer."""
+        temporary = self.path / f"{UNFINISHED}published"
+        temporary.mkdir()
+        try:
+            result = publish(temporary)
+            for entry in temporary.iterdir():
+                shutil.rmtree(self.path / entry.name, ignore_errors=True)  # where it is a folder
+                os.replace(entry, self.path / entry.name)
+            return result
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def finish(self, step: int, adapter_sha256: str) -> None:
         """Say that the adapter is complete."""
@@ -318,7 +333,9 @@ def open_folder(folder: Path, config: Any) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for left_by_a_kill in folder.glob(f"{UNFINISHED}*"):
-        if left_by_a_kill.name != LOCK:
+        if left_by_a_kill.is_dir():
+            shutil.rmtree(left_by_a_kill)
+        elif left_by_a_kill.name != LOCK:
             left_by_a_kill.unlink()
     if not (folder / CONFIG).exists():
         write_atomically(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False))

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from smplora.adapt import ADAPTATIONS
+from smplora.adapt import TITLES as METHODS
 from smplora.cache import Cache
 from smplora.cells import Cell
 from smplora.config import TrainConfig
+from smplora.contracts import Adaptation
 from smplora.data import ImageSource, Preparation, Sample, encode, frame, open_source, preparation, read_samples
 from smplora.diffusion import LatentDiffusion
 from smplora.errors import CheckpointError, SplitError
-from smplora.export import ADAPTER_FILE
+from smplora.export import files_sha256
 from smplora.files import read_json
-from smplora.layouts import read_adapter
+from smplora.layouts import named_as
 from smplora.models import choose_device, load_base
 from smplora.objectives import TITLES
 from smplora.registry import load
@@ -41,14 +43,40 @@ class Subject:
     @property
     def label(self) -> str:
         """For people: "LoRA", "LoRA, stopped at step 500"."""
-        title = TITLES.get(self.config.objective, self.config.objective)
+        title = self.title[:1].upper() + self.title[1:]
         return title if self.folder == self.run else f"{title}, stopped at step {self.step}"
+
+    @property
+    def title(self) -> str:
+        """Objective and method, in the paper's words: "MP-LoRA", "full fine-tuning", "SMP full fine-tuning"."""
+        objective = TITLES.get(self.config.objective, self.config.objective)
+        method = METHODS.get(self.config.adaptation, self.config.adaptation)
+        if method == "LoRA":
+            return objective
+        prefix = objective.removesuffix("LoRA")
+        return f"{prefix.removesuffix('-') + ' ' if prefix and method[0].islower() else prefix}{method}"
+
+    @property
+    def adaptation(self) -> Adaptation:
+        """What was trained."""
+        adaptation: Adaptation = load(ADAPTATIONS, self.config.adaptation, "adaptation").from_config(self.config)
+        return adaptation
+
+    @property
+    def adapter_sha256(self) -> str:
+        """Of the files that hold what was trained.
+
+        Raises:
+            OSError: they are gone.
+        """
+        return files_sha256(self.adaptation.weights(self.folder))
 
     def describe(self, adapter_sha256: str, model: LatentDiffusion) -> dict[str, Any]:
         """The "subject" object of audit.json and quality.json."""
         return {
             "label": self.label,
             "objective": self.config.objective,
+            "adaptation": self.config.adaptation,
             "step": self.step,
             "max_train_steps": self.max_train_steps,
             "adapter_sha256": adapter_sha256,
@@ -131,7 +159,8 @@ def load_subject(
     config = subject.config
     if train_data_dir or dataset_name:
         config = replace(config, train_data_dir=train_data_dir, dataset_name=dataset_name)
-    file = read_adapter(subject.folder / ADAPTER_FILE)
+    adaptation = subject.adaptation
+    state = adaptation.read(subject.folder)
     source = open_source(config)
     samples = read_samples(source)
     split = read_split(subject.run / MANIFEST, samples)
@@ -139,16 +168,14 @@ def load_subject(
         split = _with_same_members(split, read_split(Path(split_manifest), samples), split_manifest)
     model = load_base(config, chosen)
     RunFolder(subject.run).check_model(model.digest)
-    adaptation = load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config)
     adaptation.attach(model)
     model.text = configured(model.text, config.clip_skip, config.max_token_length)
     try:
-        adaptation.load_state_dict(model, file.named_as(adaptation.state_dict(model)))
+        adaptation.load_state_dict(model, named_as(state, adaptation.state_dict(model)))
     except (KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"--adapter: {subject.folder / ADAPTER_FILE} does not fit {config.pretrained_model_name_or_path}: {error}"
-        ) from error
-    return Loaded(subject, model, split, source, config.resolution or model.resolution, file.sha256, cache)
+        file, base = adaptation.weights(subject.folder)[0], config.pretrained_model_name_or_path
+        raise CheckpointError(f"--adapter: {file} does not fit {base}: {error}") from error
+    return Loaded(subject, model, split, source, config.resolution or model.resolution, subject.adapter_sha256, cache)
 
 
 def _with_same_members(trained: Split, given: Split, name: str) -> Split:

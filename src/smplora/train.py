@@ -9,6 +9,7 @@ import json
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from smplora.data import open_source, preparation, read_samples
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.download import fetch_model
 from smplora.errors import SplitError, TrainingError
-from smplora.export import ADAPTER_FILE, KOHYA_FILE, write_adapter
 from smplora.feed import members_first
 from smplora.memory import explaining
 from smplora.models import choose_device, load_base
@@ -37,7 +37,7 @@ from smplora.streams import stream_seed
 from smplora.subject import Subject
 from smplora.theory import Theory
 from smplora.trackers import PROJECT, chosen_trackers, init_options, tracker_options
-from smplora.trainstate import Setup, packed_adapter, packed_for_kohya, prepare, restore
+from smplora.trainstate import Setup, prepare, publish, restore
 
 
 def train(config: TrainConfig, *, progress: bool = True) -> Path:
@@ -123,7 +123,8 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processe
         sizes = {option: split.sizes[cells[option]] if size is None else size for option, size in given.items()}
     config = replace(
         config,
-        lora_alpha=config.lora_alpha or float(config.rank),
+        lora_alpha=config.lora_alpha or (float(config.rank) if config.adaptation == "lora" else None),
+        learning_rate=config.rate,
         resolution=config.resolution or model.resolution,
         max_train_steps=config.max_train_steps or steps,
         **sizes,
@@ -195,16 +196,15 @@ def optimise(
                 if accelerator.is_main_process:
                     folder.log(row)
             if saving and accelerator.is_main_process:
-                folder.save(setup.checkpoint(done), packed_adapter(config, setup), config.checkpoints_total_limit)
+                write = partial(publish, config, setup, complete=False)
+                folder.save(setup.checkpoint(done), write, config.checkpoints_total_limit)
     if accelerator.is_main_process:
-        try:
-            write_adapter(folder.path / KOHYA_FILE, packed_for_kohya(config, setup))
-        except ValueError as error:
-            say(f"no {KOHYA_FILE}: {error}")
-        sha256 = write_adapter(folder.path / ADAPTER_FILE, packed_adapter(config, setup))
-        write_card(Subject(folder.path, folder.path, config, setup.steps, setup.steps))
+        for missing in folder.publish(partial(publish, config, setup, complete=True)):
+            say(missing)
+        subject = Subject(folder.path, folder.path, config, setup.steps, setup.steps)
+        write_card(subject)
         theory.finish()
-        folder.finish(setup.steps, sha256)
+        folder.finish(setup.steps, subject.adapter_sha256)
         monitor.finish()
     accelerator.wait_for_everyone()
     for tracker in accelerator.trackers:  # end_training would also leave the process group: nobody could train twice

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,14 +14,14 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from smplora.adapt import ADAPTATIONS
-from smplora.adapt.lora import LoRAAdaptation
 from smplora.cache import open_cache
 from smplora.config import TrainConfig
+from smplora.contracts import Adaptation
 from smplora.data import encode, open_source, preparation
 from smplora.diffusion import LatentDiffusion
 from smplora.ema import averaged, ema_tensors, load_ema_tensors
 from smplora.errors import CheckpointError
-from smplora.export import Facts, LoraSettings, adapter_bytes, kohya_bytes, public_name
+from smplora.export import Facts, public_name
 from smplora.feed import Feed
 from smplora.game import SMPLoRAGame
 from smplora.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
@@ -39,7 +40,7 @@ class Setup:
 
     accelerator: Accelerator
     model: LatentDiffusion
-    adaptation: LoRAAdaptation
+    adaptation: Adaptation
     parameters: list[nn.Parameter]
     optimizer: Any
     scaler: LossScaler
@@ -58,11 +59,6 @@ class Setup:
     def as_published(self) -> AbstractContextManager[None]:
         """Inside, the adapter is what is handed out: its moving average, if there is one."""
         return averaged(self.ema, self.parameters)
-
-    def published(self) -> dict[str, Tensor]:
-        """The tensors that are handed out."""
-        with self.as_published():
-            return {name: tensor.clone() for name, tensor in self.adaptation.state_dict(self.model).items()}
 
     def checkpoint(self, step: int) -> Checkpoint:
         """The state after ``step`` steps."""
@@ -121,7 +117,8 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
     """
     model.text = configured(model.text, config.clip_skip, config.max_token_length)
     torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
-    if config.mixed_precision in DTYPES:
+    adaptation = load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config)
+    if config.mixed_precision in DTYPES and adaptation.freezes_base:
         kind = DTYPES[config.mixed_precision]  # frozen weights only: the adapter, attached below, is fp32
         nn.Module.to(model.denoiser, kind)  # diffusers' own warns of modules to keep in fp32, of which there are none
         for encoder in model.text.encoders.values() if config.train_text_encoder else ():
@@ -130,12 +127,11 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
     if config.gradient_checkpointing:
         model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
     torch.manual_seed(stream_seed(config.seed, "initialisation"))
-    adaptation = load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config)
     trained = adaptation.attach(model)
     parameters = [p for of_component in trained.values() for p in of_component]
     if config.shard_base_model:
         shard(accelerator, model.denoiser, parameters)
-    rates = {name: config.learning_rate if name == "unet" else config.text_encoder_lr for name in trained}
+    rates = {name: config.rate if name == "unet" else config.text_encoder_lr for name in trained}
     prepared = preparation(config, config.resolution or model.resolution)
     source, cache = open_source(config), open_cache(config)
     with accelerator.main_process_first():
@@ -171,23 +167,10 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
     )
 
 
-def packed_adapter(config: TrainConfig, setup: Setup) -> bytes:
-    """The adapter file's content."""
-    return adapter_bytes(*_published(config, setup), precision=config.save_precision)
-
-
-def packed_for_kohya(config: TrainConfig, setup: Setup) -> bytes:
-    """The content of the file for ComfyUI, Forge and A1111."""
-    return kohya_bytes(*_published(config, setup), precision=config.save_precision)
-
-
-def _published(config: TrainConfig, setup: Setup) -> tuple[dict[str, Tensor], dict[str, LoraSettings], Facts]:
-    method, model = setup.adaptation, setup.model
+def publish(config: TrainConfig, setup: Setup, folder: Path, *, complete: bool) -> list[str]:
+    """Write what is handed out into ``folder``; see ``Adaptation.publish``."""
+    model = setup.model
     unet_config: Any = model.denoiser.config
-    components = {
-        name: LoraSettings(method.rank, method.alpha, method.target_modules(name), method.use_rslora, method.use_dora)
-        for name in model.adapted
-    }
     facts = Facts(
         config.objective,
         model.family,
@@ -195,4 +178,5 @@ def _published(config: TrainConfig, setup: Setup) -> tuple[dict[str, Tensor], di
         public_name(config.pretrained_model_name_or_path),
         unet_config.layers_per_block,
     )
-    return setup.published(), components, facts
+    with setup.as_published():
+        return setup.adaptation.publish(model, folder, facts, precision=config.save_precision, complete=complete)

@@ -5,8 +5,8 @@ The views of one batch share one memory: attacks that ask alike share the work, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from functools import partial
 from hashlib import blake2b
@@ -239,16 +239,6 @@ class WhiteBox(GreyBox):
 VIEWS = {Access.BLACK_BOX: BlackBox, Access.GREY_BOX: GreyBox, Access.WHITE_BOX: WhiteBox}
 
 
-@contextmanager
-def base_model(model: LatentDiffusion, when: bool = True) -> Iterator[None]:
+def base_model(model: LatentDiffusion, when: bool = True) -> AbstractContextManager[None]:
     """Inside, the adapter is switched off."""
-    if not when:
-        yield
-        return
-    for name in model.adapted:
-        model.component(name).disable_adapters()
-    try:
-        yield
-    finally:
-        for name in model.adapted:
-            model.component(name).enable_adapters()
+    return model.adaptation.base(model) if when and model.adaptation else nullcontext()

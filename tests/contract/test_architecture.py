@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import smplora
-from smplora.adapt import ADAPTATIONS
+from smplora.adapt import ADAPTATIONS, LEARNING_RATES
+from smplora.adapt import TITLES as METHODS
 from smplora.attacks import ATTACKS
 from smplora.objectives import OBJECTIVES, TITLES
 from smplora.registry import load
@@ -61,6 +62,8 @@ LAYERS = [  # a module may import from its own layer and from those above
         "smoothness",
         "lowpass",
         "networks",
+        "export",
+        "layouts",
     },
     {"attacks.*", "gauge"},
     {
@@ -73,8 +76,6 @@ LAYERS = [  # a module may import from its own layer and from those above
         "single_file",
         "models",
         "run",
-        "export",
-        "layouts",
         "examples",
         "progress",
         "subject",
@@ -153,6 +154,7 @@ def test_one_file_one_line(registry: dict[str, str], folder: str) -> None:
 
 def test_every_objective_has_a_title() -> None:
     assert TITLES.keys() == OBJECTIVES.keys()
+    assert METHODS.keys() == LEARNING_RATES.keys() == ADAPTATIONS.keys()
 
 
 def test_help_does_not_import_torch() -> None:

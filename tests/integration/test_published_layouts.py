@@ -12,13 +12,14 @@ import pytest
 import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from test_families import FAMILIES, build, stock
+from test_families import FAMILIES
 from torch import Tensor, nn
 
+from checkpoints import build, stock
 from conftest import short_config
 from smplora.adapt.lora import ATTENTION, TARGETS, TEXT_TARGETS
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
-from smplora.layouts import read_adapter
+from smplora.layouts import named_as, read_adapter
 from smplora.subject import load_subject
 from smplora.train import train
 
@@ -123,7 +124,7 @@ def test_the_stock_pipeline_computes_the_same(case: str, family: str, folders: d
             pipeline.load_lora_weights(tmp_path, weight_name=file)
             assert worst(ours, outputs(pipeline), base) < 1e-5, file
         back = read_adapter(tmp_path / file, layers_per_block=1)
-        found = back.named_as(state)
+        found = named_as(back.state, state)
         assert found.keys() == state.keys()
         assert all(torch.equal(found[name], state[name]) for name in state)
         for module, rank in back.ranks.items():

@@ -13,9 +13,10 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from single_files import clip, open_clip, single_file, unet, vae
-from test_families import FAMILIES, build
+from test_families import FAMILIES
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from checkpoints import build
 from conftest import short_config
 from smplora import single_file as reader
 from smplora.adapt.lora import LoRAAdaptation

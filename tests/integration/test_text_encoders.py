@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_families import CPU, FAMILIES, build
+from test_families import CPU, FAMILIES
 
+from checkpoints import build
 from conftest import short_config
 from smplora.cli import main
 from smplora.contracts import Batch, Draw

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from smplora.errors import CheckpointError
-from smplora.layouts import AdapterFile, read_adapter
+from smplora.layouts import AdapterFile, named_as, read_adapter
 
 BLOCK = "unet.down_blocks.1.attentions.0.transformer_blocks.0"
 CLIP = "text_encoder.text_model.encoder.layers.3"
@@ -126,8 +126,8 @@ def test_alpha_by_module(tmp_path: Path) -> None:
 def test_names_of_the_model_at_hand(tmp_path: Path) -> None:
     file = read_adapter(write(tmp_path / "a.safetensors", adapter()))
     flat = {name.replace("text_model.", "") for name in adapter()}
-    assert file.named_as(flat).keys() == flat
-    assert file.named_as(file.state) == file.state
+    assert named_as(file.state, flat).keys() == flat
+    assert named_as(file.state, file.state) == file.state
 
 
 PAIR = {"lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": torch.ones(4, 2, 1, 1)}

@@ -1,8 +1,16 @@
-"""What is trained. One file per adaptation method; to add one, add a file and a line here."""
+"""What is trained. One file per adaptation method; to add one, add a file and a line here, and its title."""
 
 import logging
 
 # peft imports bitsandbytes where it is installed; on some processors that prints a line on a kernel for 4-bit weights
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
-ADAPTATIONS = {"lora": "smplora.adapt.lora:LoRAAdaptation"}
+ADAPTATIONS = {
+    "lora": "smplora.adapt.lora:LoRAAdaptation",
+    "full": "smplora.adapt.full:FullAdaptation",
+}
+
+TITLES = {"lora": "LoRA", "full": "full fine-tuning"}
+
+TRAINS_WEIGHTS = ("full",)  # of the base model itself
+LEARNING_RATES = {"lora": 1e-4, "full": 5e-6}  # the paper's

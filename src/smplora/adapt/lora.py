@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
+
+from smplora.export import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
+from smplora.files import write_atomically
+from smplora.layouts import read_adapter
 
 if TYPE_CHECKING:
     from smplora.config import TrainConfig
@@ -28,6 +35,9 @@ class LoRAAdaptation:
     weight (Liu et al. 2024); ``dropout`` is that of the adapter's input, in training only.
     """
 
+    freezes_base: ClassVar[bool] = True
+    noun: ClassVar[str] = "adapter"
+    tags: ClassVar[tuple[str, ...]] = ("lora",)
     rank: int = 4
     alpha: float = 4
     targets: str = "attention"
@@ -57,6 +67,7 @@ class LoRAAdaptation:
     def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
         """Add adapters in fp32: A normal with deviation 1/r, B zero (drawn from torch's global generator)."""
         model.adapted = ["unet", *(model.text.encoders if self.text_encoder else ())]
+        model.adaptation = self
         trained = {}
         for name in model.adapted:
             component = model.component(name).requires_grad_(False)
@@ -85,6 +96,17 @@ class LoRAAdaptation:
                 if ".lora_dropout." in path:
                     module.train(active)
 
+    @contextmanager
+    def base(self, model: LatentDiffusion) -> Iterator[None]:
+        """Adapters switched off."""
+        for name in model.adapted:
+            model.component(name).disable_adapters()
+        try:
+            yield
+        finally:
+            for name in model.adapted:
+                model.component(name).enable_adapters()
+
     def state_dict(self, model: LatentDiffusion) -> dict[str, Tensor]:
         """The adapter's tensors under peft's names, as "unet.<module>.lora_A.weight"."""
         return {
@@ -107,6 +129,42 @@ class LoRAAdaptation:
             prefix = f"{component}."
             part = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
             set_peft_model_state_dict(model.component(component), part)
+
+    def publish(
+        self, model: LatentDiffusion, folder: Path, facts: Facts, *, precision: str, complete: bool
+    ) -> list[str]:
+        """One file in diffusers' layout; where it is to be complete, another one in kohya's."""
+        state = self.state_dict(model)
+        components = {
+            name: LoraSettings(self.rank, self.alpha, self.target_modules(name), self.use_rslora, self.use_dora)
+            for name in model.adapted
+        }
+        write_atomically(folder / ADAPTER_FILE, adapter_bytes(state, components, facts, precision=precision))
+        if complete:
+            try:
+                write_atomically(folder / KOHYA_FILE, kohya_bytes(state, components, facts, precision=precision))
+            except ValueError as error:
+                return [f"no {KOHYA_FILE}: {error}"]
+        return []
+
+    def weights(self, folder: Path) -> list[Path]:
+        """The one in diffusers' layout."""
+        return [folder / ADAPTER_FILE]
+
+    def published(self, folder: Path) -> list[str]:
+        """Both layouts, where both are there."""
+        return [name for name in (ADAPTER_FILE, KOHYA_FILE) if (folder / name).exists()]
+
+    def read(self, folder: Path) -> dict[str, Tensor]:
+        """That in diffusers' layout."""
+        return read_adapter(folder / ADAPTER_FILE).state
+
+    def usage(self, source: str, pipeline: str, base: str) -> list[str]:
+        """``load_lora_weights``."""
+        return [
+            f'pipeline = {pipeline}.from_pretrained("{base}")',
+            f'pipeline.load_lora_weights("{source}", weight_name="{ADAPTER_FILE}")',
+        ]
 
 
 def _peft_state(model: LatentDiffusion, component: str) -> dict[str, Tensor]:

@@ -7,6 +7,8 @@ from typing import Literal, Optional
 
 from smplora.config.checks import at_least, below, positive
 
+DEFAULT_RATE = 1e-4  # of a LoRA; those of other adaptations: adapt/__init__.py
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationOptions:
@@ -24,8 +26,8 @@ class OptimizationOptions:
     """Let fp32 matrix products on NVIDIA GPUs since Ampere round their factors to TF32: faster, three decimal digits."""
     optimizer: Literal["adamw", "adamw8bit", "prodigy"] = "adamw"
     """'adamw', 'adamw8bit' (pip install smplora[bitsandbytes]; the paper's code), 'prodigy' (pip install smplora[prodigy]; finds the learning rate: --learning_rate 1)."""
-    learning_rate: float = 1e-4
-    """Learning rate of the adapter (paper: 1e-4)."""
+    learning_rate: Optional[float] = None
+    """Learning rate of what is trained. Default (paper): 1e-4 for LoRA, 5e-6 for full fine-tuning."""
     lr_scheduler: Literal[
         "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
     ] = "constant"
@@ -72,7 +74,7 @@ def optimization_problems(options: OptimizationOptions) -> list[str]:
         *at_least(options, ("adam_weight_decay", "lr_warmup_steps", "noise_offset", "max_grad_norm"), 0),
         *below(options, ("adam_beta1", "adam_beta2", "prodigy_beta3", "ema_decay"), 0, 1),
     ]
-    rate = options.learning_rate
+    rate = options.learning_rate or DEFAULT_RATE
     if options.optimizer == "prodigy" and 0 < rate < 0.1:
         found.append(
             f"--learning_rate got {rate:g}; --optimizer prodigy finds the rate itself and multiplies it by this one: give "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from smplora.adapt import ADAPTATIONS
+from smplora.adapt import ADAPTATIONS, LEARNING_RATES, TRAINS_WEIGHTS
 from smplora.config.checks import at_least, at_most, if_any, positive
 from smplora.config.data import (
     CacheOptions,
@@ -19,10 +19,12 @@ from smplora.config.data import (
     split_problems,
 )
 from smplora.config.monitor import MonitorOptions, monitor_problems
-from smplora.config.optimization import OptimizationOptions, optimization_problems
+from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions, optimization_problems
 from smplora.config.theory import TheoryOptions, theory_problems
 from smplora.objectives import OBJECTIVES
 from smplora.registry import unknown
+
+LORA_OPTIONS = ("rank", "lora_alpha", "lora_targets", "lora_dropout", "use_rslora", "use_dora")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class TrainConfig(
     split_manifest: Optional[str] = None
     """A split.json written by 'smplora split'; the split options are then not used."""
     adaptation: str = "lora"
-    """What is trained: 'lora' (low-rank adapters)."""
+    """What is trained: 'lora' (low-rank adapters), 'full' (every weight of the U-Net)."""
     objective: str = "lora"
     """What is minimised: 'lora' (adaptation loss), 'mp_lora' (plus lambda times the MI gain), 'smp_lora' (divided by 1 - lambda times the MI gain + delta)."""
     mi_lambda: float = 0.05
@@ -73,9 +75,9 @@ class TrainConfig(
     use_dora: bool = False
     """DoRA: also learn the norms of the adapted weights' rows."""
     train_text_encoder: bool = False
-    """Adapt the text encoder(s) too, as the paper's released code does."""
+    """Train the text encoder(s) too, as the paper's released code does."""
     text_encoder_lr: float = 1e-5
-    """Learning rate of the text encoders' adapters (paper's code: 1e-5)."""
+    """Learning rate of the text encoders (paper's code: 1e-5)."""
     clip_skip: int = 1
     """Layer of the text encoder that is read, counted from the end: 1 is the last, 2 the one before, as kohya's scripts and A1111 count (paper's code: 2). Not for SDXL."""
     max_token_length: Literal[75, 150, 225] = 75
@@ -125,13 +127,31 @@ class TrainConfig(
             *optimization_problems(self),
             *theory_problems(self),
             *self._one_rate(),
+            *self._of_other_methods(),
+        ]
+
+    @property
+    def rate(self) -> float:
+        """``--learning_rate``, or what is usual for ``--adaptation``."""
+        return self.learning_rate or LEARNING_RATES.get(self.adaptation, DEFAULT_RATE)
+
+    def _of_other_methods(self) -> list[str]:
+        """Options that ``--adaptation`` has no use for."""
+        if self.adaptation == "lora":
+            return []
+        given = [f"--{name}" for name in LORA_OPTIONS if getattr(self, name) != getattr(TrainConfig, name)]
+        foreign = f"{', '.join(given)}: of --adaptation lora; leave out with --adaptation {self.adaptation}"
+        sharded = f"--shard_base_model splits frozen weights; leave it out with --adaptation {self.adaptation}"
+        return [
+            *([foreign] if given else []),
+            *([sharded] if self.shard_base_model and self.adaptation in TRAINS_WEIGHTS else []),
         ]
 
     def _one_rate(self) -> list[str]:
-        same = self.text_encoder_lr == self.learning_rate
+        same = self.text_encoder_lr == self.rate
         if self.optimizer != "prodigy" or not self.train_text_encoder or same:
             return []
         return [
             f"--text_encoder_lr got {self.text_encoder_lr:g}; --optimizer prodigy has one rate for everything: give "
-            f"--text_encoder_lr {self.learning_rate:g}, as --learning_rate"
+            f"--text_encoder_lr {self.rate:g}, as --learning_rate"
         ]

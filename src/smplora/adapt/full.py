@@ -1,0 +1,184 @@
+"""Full fine-tuning: every weight of the U-Net (and of the text encoders), published as a folder in diffusers format.
+
+Memory beyond a LoRA's: weights, gradients and two moments in fp32 are 16 bytes a weight (14 GB for SD 1.5), and the
+untouched weights, 4 bytes more: on the device while a model is audited, in the host's memory while it is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from smplora.errors import CheckpointError
+from smplora.export import Facts, stored, write_tensors
+from smplora.files import read_json, write_json
+from smplora.layouts import read_tensors
+
+if TYPE_CHECKING:
+    from smplora.config import TrainConfig
+    from smplora.diffusion import LatentDiffusion
+
+INDEX = "model_index.json"
+PARTS = (INDEX, "unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+FILES = {"unet": "diffusion_pytorch_model.safetensors"}  # diffusers' name; transformers' is:
+TEXT_FILE = "model.safetensors"
+WHERE_FROM = ("_name_or_path", "name_or_path")  # what libraries note of the folder that a part was loaded from
+
+
+@dataclass
+class FullAdaptation:
+    """``text_encoder``: train the text encoder(s) too."""
+
+    freezes_base: ClassVar[bool] = False
+    noun: ClassVar[str] = ""
+    tags: ClassVar[tuple[str, ...]] = ("full-finetuning",)
+    text_encoder: bool = False
+    untouched: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # the base model's weights
+
+    @classmethod
+    def from_config(cls, config: TrainConfig) -> FullAdaptation:
+        """``--train_text_encoder``."""
+        return cls(text_encoder=config.train_text_encoder)
+
+    def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
+        """Let every weight learn, in fp32, and keep a copy of all of them."""
+        model.denoiser.requires_grad_(False)
+        model.adapted = ["unet", *(model.text.encoders if self.text_encoder else ())]
+        model.adaptation = self
+        for name in model.adapted:
+            model.component(name).float().requires_grad_(True)
+        self.untouched = {name: p.detach().clone() for name, p in _parameters(model).items()}
+        return {name: list(model.component(name).parameters()) for name in model.adapted}
+
+    def train(self, model: LatentDiffusion, active: bool) -> None:
+        """While training the copy rests in the host's memory. No part of Stable Diffusion has dropout."""
+        where = torch.device("cpu") if active else model.device
+        self.untouched = {name: tensor.to(where) for name, tensor in self.untouched.items()}
+
+    @contextmanager
+    def base(self, model: LatentDiffusion) -> Iterator[None]:
+        """The copy takes the place of the weights; nothing is copied where both are on one device."""
+        parameters = _parameters(model)
+        trained = {name: p.data for name, p in parameters.items()}
+        for name, p in parameters.items():
+            p.data = self.untouched[name].to(p.device)
+        try:
+            yield
+        finally:
+            for name, p in parameters.items():
+                p.data = trained[name]
+
+    def state_dict(self, model: LatentDiffusion) -> dict[str, Tensor]:
+        """All weights, as "unet.conv_in.weight"."""
+        return {name: p.detach().cpu().contiguous() for name, p in _parameters(model).items()}
+
+    @torch.no_grad()
+    def load_state_dict(self, model: LatentDiffusion, state: dict[str, Tensor]) -> None:
+        """Put them back.
+
+        Raises:
+            KeyError: names that this model does not have, or lacks.
+        """
+        parameters = _parameters(model)
+        if parameters.keys() != state.keys():
+            raise KeyError(f"weights that do not match: {sorted(parameters.keys() ^ state.keys())[:3]}")
+        for name, p in parameters.items():
+            p.copy_(state[name])
+
+    def publish(
+        self, model: LatentDiffusion, folder: Path, facts: Facts, *, precision: str, complete: bool
+    ) -> list[str]:
+        """The trained parts as diffusers and transformers save them; where it is to be complete, all the others, so
+        that ``from_pretrained`` of a pipeline reads the folder."""
+        state = self.state_dict(model)
+        for name in model.adapted:
+            own = {n.removeprefix(f"{name}."): t for n, t in state.items() if n.startswith(f"{name}.")}
+            part = model.component(name)
+            if name == "unet":
+                part.save_config(folder / name)
+                write_tensors(folder / name / FILES[name], own, facts.metadata(), precision)
+            else:
+                part.save_pretrained(folder / name, state_dict=stored(own, precision))
+        if complete:
+            parts = _parts(model)
+            for name, part in parts.items():
+                if name not in model.adapted:
+                    part.save_pretrained(folder / name)
+            write_json(folder / INDEX, _index(model, parts))
+        for path in folder.rglob("*.json"):
+            content = read_json(path)
+            if isinstance(content, dict):
+                write_json(path, {name: value for name, value in content.items() if name not in WHERE_FROM})
+        return []
+
+    def weights(self, folder: Path) -> list[Path]:
+        """The U-Net's, and those of the text encoders that are trained."""
+        trained = [f for f in sorted(folder.glob("text_encoder*")) if f.is_dir()] if self.text_encoder else []
+        return [folder / "unet" / FILES["unet"], *(f / TEXT_FILE for f in trained)]
+
+    def published(self, folder: Path) -> list[str]:
+        """The folder in diffusers format, whatever there is of it."""
+        files = (path for part in PARTS for path in sorted([folder / part, *(folder / part).rglob("*")]))
+        return [str(path.relative_to(folder).as_posix()) for path in files if path.is_file()]
+
+    def read(self, folder: Path) -> dict[str, Tensor]:
+        """Of the trained parts."""
+        state: dict[str, Tensor] = {}
+        for path in self.weights(folder):
+            tensors = read_tensors(path)
+            broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+            if broken:
+                raise CheckpointError(
+                    f"--adapter: {path} holds values that are not numbers, in {broken[0]} among others; train again"
+                )
+            state |= {f"{path.parent.name}.{name}": tensor.float() for name, tensor in tensors.items()}
+        return state
+
+    def usage(self, source: str, pipeline: str, base: str) -> list[str]:
+        """The folder is a whole pipeline."""
+        return [f'pipeline = {pipeline}.from_pretrained("{source}")']
+
+
+def _parameters(model: LatentDiffusion) -> dict[str, nn.Parameter]:
+    return {
+        f"{component}.{name}": p
+        for component in model.adapted
+        for name, p in model.component(component).named_parameters()
+    }
+
+
+def _parts(model: LatentDiffusion) -> dict[str, Any]:
+    """All parts of a pipeline, by diffusers' names."""
+    text: Any = model.text
+    tokenizers = [text.tokenizer] if len(text.encoders) == 1 else list(text.tokenizers)
+    return {
+        "vae": model.vae,
+        "unet": model.denoiser,
+        **text.encoders,
+        **dict(zip(("tokenizer", "tokenizer_2"), tokenizers, strict=False)),
+        "scheduler": model.sampler(),
+    }
+
+
+def _index(model: LatentDiffusion, parts: dict[str, Any]) -> dict[str, Any]:
+    """The content of model_index.json."""
+    import diffusers
+
+    libraries = {name: type(part).__module__.partition(".")[0] for name, part in parts.items()}
+    xl = "text_encoder_2" in parts
+    more: dict[str, Any] = {"safety_checker": [None, None], "feature_extractor": [None, None]}
+    text: Any = model.text
+    return {
+        "_class_name": "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline",
+        "_diffusers_version": diffusers.__version__,
+        **{name: [libraries[name], type(part).__name__] for name, part in parts.items()},
+        **(
+            {"force_zeros_for_empty_prompt": text.zeros_for_empty} if xl else {**more, "requires_safety_checker": False}
+        ),
+    }
