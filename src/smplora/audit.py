@@ -22,6 +22,7 @@ from smplora.card import write_card
 from smplora.config import AuditConfig
 from smplora.contracts import Attack, Floats, Pictures
 from smplora.errors import InvalidAudit
+from smplora.exposed import write_exposed
 from smplora.files import write_atomically, write_json
 from smplora.gates import BASE, BaseLoss, base_check, blind_checks, failures, gates, look, notes, shuffled_check
 from smplora.judgement import FORMAT, conclude, labels, score_arrays, strongest_first, try_attacks
@@ -89,11 +90,13 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
         "environment": environment(),
         "elapsed_s": round(time.perf_counter() - began, 1),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     buffer = io.BytesIO()
     arrays = score_arrays(tried, aux_member, test_member)
     np.savez_compressed(buffer, seal=loaded.split.seal, adapter_sha256=loaded.adapter_sha256, **arrays)
     write_atomically(folder / "scores.npz", buffer.getvalue())
+    best = content["strongest"]["test"]
+    write_exposed(folder, loaded, next(t for t in tried if t.name == best["attack"]), best["sign"])
     write_json(folder / "audit.json", content)
     if config.output_dir is None:
         write_card(loaded.subject)

@@ -93,6 +93,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "audit",
         "signals",
         "gates",
+        "exposed",
         "evaluate",
         "report",
         "report.*",

@@ -49,7 +49,7 @@ def _write(folder: Path, name: str) -> None:
             "aux_member": 50, "aux_nonmember": 50, "test_member": 50, "test_nonmember": 50, "reference": 696}},
         "settings": {"timesteps": [50, 150, 300, 450], "noise_pairs": 2, "seed": 0},
         "attacks": [_attack(*attack, test, aux, asr) for attack in ATTACKS],
-        "strongest": {group: {"attack": "calibrated_loss"} for group in ("test", "aux_members")},
+        **_evidence(test, aux),
         "verdict": {"level": level, "attack": "calibrated_loss", "group": "test",
                     "sentence": f"{verdict}: calibrated loss reaches AUC {test:.2f} on images the proxy never saw."},
         "environment": {"python": "3.11.4", "torch": "2.13.0", "processor": "x86_64", "threads": 1},
@@ -61,6 +61,32 @@ def _write(folder: Path, name: str) -> None:
         _write_quality(folder / "quality", about, kid, fid)
     if folder.parent.name != "checkpoints":
         _write_run(folder, objective, digest, step)
+
+
+def _evidence(test: float, aux: float) -> dict[str, Any]:
+    bound = {"attack": "calibrated_loss", "value": 1.2, "ceiling": 2.57, "true_positives": 30, "false_positives": 2}
+    aucs = {"test": test, "aux_members": aux}
+    check = {"name": "captions", "passed": True, "sentence": f"captions alone cannot tell {HOSTILE}", "auc": None}
+    return {
+        "gates": {"passed": True, "tolerance": 0.02, "checks": [check], "notes": ["2 near-duplicate pairs"]},
+        "strongest": {
+            group: {"attack": "calibrated_loss", "sign": 1, "attacks": 3, "chosen_on": "aux", "p_corrected": 0.0004,
+                    "smallest_p_corrected": 0.0004, "low_fpr": None,
+                    "auc": {**_estimate(auc, 0.14 * (1.1 - auc)), "method": "DeLong", "level": 0.9875},
+                    "auc_deviation": _estimate(abs(auc - 0.5) * 2, 0.1)}
+            for group, auc in aucs.items()
+        },
+        "epsilon": {"delta": 0.0, "level": 0.95, "clopper_pearson": bound, "one_run": None},
+        "dataset_inference": {"attack": "calibrated_loss", "p": 1e-9},
+        "power": {
+            group: {"n_members": 50, "n_nonmembers": 50, "level": 0.9875, "power": 0.8, "auc": 0.69} for group in aucs
+        },
+        "exposure": {
+            group: {"attack": "calibrated_loss", "edges": [-1.0, 0.0, 1.0, 2.0],
+                    "members": [5, 20, 25], "nonmembers": [30, 15, 5]}
+            for group in aucs
+        },
+    }  # fmt: skip
 
 
 def _attack(name: str, title: str, access: str, reference: str, bibtex: str, power: float,
@@ -87,10 +113,21 @@ def _numbers(auc: float, asr: float) -> dict[str, Any]:
         "n_members": 50,
         "n_nonmembers": 50,
         "auc": {**_estimate(auc, 0.12 * (1.1 - auc)), "method": "DeLong"},
+        "auc_bootstrap": _estimate(auc, 0.13 * (1.1 - auc)),
+        "p_value": {"p": 0.0001, "corrected": 0.0003},
         "auc_deviation": _estimate(abs(auc - 0.5) * 2, 0.1),
         "asr": _estimate(asr, 0.08),
         "tpr_at_fpr": rates,
-        "roc": {"fpr": fpr.tolist(), "tpr": tpr.tolist()},
+        "roc": {
+            "fpr": fpr.tolist(),
+            "tpr": tpr.tolist(),
+            "band": {
+                "fpr_low": (0.8 * fpr).tolist(),
+                "fpr_high": (1 - 0.8 * (1 - fpr)).tolist(),
+                "tpr_low": (0.8 * tpr).tolist(),
+                "tpr_high": (1 - 0.8 * (1 - tpr)).tolist(),
+            },
+        },
     }
 
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from smplora.errors import CheckpointError
@@ -150,7 +151,9 @@ def test_ids_are_unique_and_references_resolve(written: tuple[list[Path], str]) 
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', written[1]))
     assert used
     assert used <= set(ids)
-    assert sum(attrs.get("role") == "img" for _, attrs in tags) == 7  # KID, FID, groups, ROC and three of training
+    assert (
+        sum(attrs.get("role") == "img" for _, attrs in tags) == 13
+    )  # KID, FID, groups, two ROC, three of training, five of exposure
 
 
 def test_same_input_gives_the_same_bytes_and_leaves_nothing_else(subjects: list[Path], tmp_path: Path) -> None:
@@ -225,7 +228,9 @@ def test_command_makes_the_folder_and_says_where_the_page_is(
     subjects: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "new" / "folder" / "page.html"
-    report(SimpleNamespace(runs=[str(subject) for subject in subjects], output=str(output), json=False))  # type: ignore[arg-type]
+    report(
+        SimpleNamespace(runs=[str(subject) for subject in subjects], output=str(output), shareable=False, json=False)
+    )  # type: ignore[arg-type]
     assert output.read_text(encoding="utf-8").startswith("<!doctype html>")
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -239,3 +244,49 @@ def test_terminal_table_shows_the_same_row(subjects: list[Path]) -> None:
     shown = " ".join(output.getvalue().replace("\N{NO-BREAK SPACE}", " ").split())
     for expected in ("SMP-LoRA", "No leak found", "0.91", "[0.89, 0.93]", "84 %", "0.0123", "not measured"):
         assert expected in shown
+
+
+def test_the_shareable_page_shows_and_names_nothing(subjects: list[Path], tmp_path: Path) -> None:
+    secret = "secret-folder"
+    for folder in subjects[:1]:
+        config = folder / "config.yaml"
+        config.write_text(f"{config.read_text()}train_data_dir: /home/{secret}\nvalidation_prompt: {secret}\n")
+        strip = Image.new("RGB", (64, 32))
+        strip.save(folder / "audit" / "exposed.png")
+        images = [{"cell": "test_member", "beats": 1.0, "file": f"{secret}.png", "caption": secret}] * 2
+        (folder / "audit" / "exposed.json").write_text(json.dumps({"attack": "loss", "images": images}))
+    private, shared = tmp_path / "private.html", tmp_path / "shared.html"
+    write_report(subjects, private)
+    write_report(subjects, shared, shareable=True)
+    page = Page(shared.read_text(encoding="utf-8"))
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+    assert secret not in page.text
+    assert "/home" not in page.text
+    assert not any(caption in page.text for caption in EXAMPLE["CAPTIONS"] if caption != HOSTILE)
+    assert "Adapter 1 (LoRA)" in page.text
+    assert "Adapter 4 (MP-LoRA)" in page.text  # its label was anybody's text
+    assert "learning_rate" in page.text  # settings that are numbers stay
+    whole = Page(private.read_text(encoding="utf-8"))
+    assert "Most exposed images of LoRA" in whole.text
+    assert len([a for t, a in whole.tags if t == "img" and a["alt"].startswith("Exposed training image")]) == 2
+
+
+def test_gates_evidence_and_power_are_on_the_page(written: tuple[list[Path], str]) -> None:
+    text = Page(written[1]).text
+    assert "captions alone cannot tell" in text
+    assert "2 near-duplicate pairs" in text
+    assert "AUC 0.91 [0.89, 0.94] Loss calibrated by the base model; corrected p < 0.001" in text
+    assert "1.20 of at most 2.57 with these cells" in text
+    assert "LoRA: with these cells an AUC below 0.69 would have gone unseen in more than 20" in text
+
+
+def test_an_invalid_audit_is_said_first(subjects: list[Path], tmp_path: Path) -> None:
+    def spoil(audit: Any) -> None:
+        audit["gates"]["checks"][0]["passed"] = False
+        audit["verdict"] |= {"level": "invalid", "sentence": "Invalid audit: captions alone can tell."}
+
+    edit(subjects[3] / "audit" / "audit.json", spoil)
+    write_report(subjects, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'class="verdict invalid"' in page
+    assert "Invalid audit: captions alone can tell." in Page(page).text

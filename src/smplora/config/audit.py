@@ -116,6 +116,8 @@ class ReportConfig:
     """Audited run folders or checkpoints."""
     output: str = "report.html"
     """The page."""
+    shareable: bool = False
+    """A page to show to others: without images, captions and names of files, folders and models."""
     json: bool = False
     """Print the path and the verdicts as JSON on standard output."""
 

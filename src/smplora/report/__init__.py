@@ -27,18 +27,19 @@ __all__ = ["print_table", "report", "summary", "write_report"]
 COLOURS = {"invalid": "bold magenta", "red": "bold red", "amber": "bold yellow", "green": "bold green"}
 
 
-def write_report(subjects: Sequence[Path], output: Path) -> None:
+def write_report(subjects: Sequence[Path], output: Path, shareable: bool = False) -> None:
     """Write one page about ``subjects`` to ``output``, atomically and readable by its owner only.
 
     Args:
         subjects: run folders or checkpoint folders with an audit (docs/formats.md); a folder given twice counts once.
         output: the HTML file; its folder must exist. The page needs no network and no script.
+        shareable: without images, captions and names.
 
     Raises:
         CheckpointError: a subject without audit, or with damaged or foreign files.
         OSError: ``output`` cannot be written.
     """
-    write_atomically(output, render(collect(subjects)))
+    write_atomically(output, render(collect(subjects), shareable))
 
 
 def report(config: ReportConfig) -> None:
@@ -50,7 +51,7 @@ def report(config: ReportConfig) -> None:
     """
     subjects, output = [Path(run) for run in config.runs], Path(config.output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_report(subjects, output)
+    write_report(subjects, output, config.shareable)
     print_table(subjects)
     print(f"report: {output.resolve()}", file=sys.stderr)
     if config.json:

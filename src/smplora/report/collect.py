@@ -15,6 +15,7 @@ from PIL import Image
 
 from smplora.errors import CheckpointError, listing
 from smplora.files import read_json
+from smplora.report.evidence import points, read_evidence
 from smplora.report.parse import estimate, flat, load, number, one_of, plain, read_curves, whole
 from smplora.report.subject import GROUPS, LEVELS, Attack, Numbers, Quality, Rate, Run, Subject, Verdict
 
@@ -80,6 +81,7 @@ def _subject(folder: Path, runs: dict[Path, Run]) -> Subject:
             environment=flat(data.get("environment") or {}),
             attacks=attacks,
             chosen={g: one_of(data["strongest"][g]["attack"], [attack.name for attack in attacks]) for g in GROUPS},
+            evidence=read_evidence(data, path.parent),
             verdict=Verdict(
                 level=one_of(verdict["level"], LEVELS),
                 sentence=plain(verdict["sentence"]),
@@ -131,9 +133,13 @@ def _numbers(data: Any) -> Numbers:
         n_nonmembers=int(data["n_nonmembers"]),
         auc=estimate(data["auc"]),
         auc_method=plain(data["auc"].get("method") or ""),
+        bootstrap=estimate(data.get("auc_bootstrap")),
+        p_corrected=number((data.get("p_value") or {}).get("corrected")),
         asr=estimate(data["asr"]),
         rates=tuple(sorted(rates, key=lambda rate: rate.fpr)),
-        roc=tuple((float(f), float(t)) for f, t in zip(data["roc"]["fpr"], data["roc"]["tpr"], strict=True)),
+        roc=points(data["roc"], "fpr", "tpr"),
+        above=points(data["roc"].get("band"), "fpr_low", "tpr_high"),
+        below=points(data["roc"].get("band"), "fpr_high", "tpr_low"),
     )
 
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from matplotlib.transforms import IdentityTransform
 
 from smplora.report.placing import Box, place
-from smplora.report.subject import Estimate, Group, Run, Subject
+from smplora.report.subject import Estimate, Group, Numbers, Run, Subject
 from smplora.report.svg import CARD, FONT_SIZE, GRID, INK, MUTED, Style, blank, inline, short, thinned
 from smplora.report.wording import NOT_MEASURED, decimal, percent
 
@@ -24,6 +24,7 @@ Array = npt.NDArray[np.float64]
 Looks = Mapping[Subject, Style]
 WIDTH = 400  # pixels: text of 11 pixels stays readable when a phone shows the figure at 330
 CHANCE_GAIN = -float(np.log(2))  # the MI gain of a proxy that always says one half
+BAND = 0.13  # opacity
 GUIDE: dict[str, Any] = {"color": MUTED, "linewidth": 1.2, "linestyle": (0, (4, 3)), "zorder": 1}
 
 
@@ -70,9 +71,7 @@ def scatter(subjects: Sequence[Subject], looks: Looks, measure: Literal["kid", "
     axes.margins(0.14, 0.06)
     axes.set_ylim(min(0.44, axes.get_ylim()[0]), max(1.02, axes.get_ylim()[1]))
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    _name_axes(
-        axes, f"held-out {measure.upper()}  (left: better images)", "AUC of the strongest attack  (low: private)"
-    )
+    name_axes(axes, f"held-out {measure.upper()}  (left: better images)", "AUC of the strongest attack  (low: private)")
     _label_points(axes, drawn, looks, curves)
     said = "; ".join(
         f"{s.label}: {measure.upper()} {x.value:.3g}, AUC {decimal(y.value, 2)}" for s, (x, y) in drawn.items()
@@ -152,6 +151,7 @@ def roc(subjects: Sequence[Subject], looks: Looks) -> Markup | None:
     for subject, numbers in curves.items():
         fpr, tpr = np.maximum(_densely(numbers.roc).T, floor)
         look = looks[subject]
+        band(axes, numbers, look.colour, floor)
         axes.plot(fpr, tpr, color=look.colour, linestyle=look.line, linewidth=2, zorder=3, solid_capstyle="butt")
     axes.axvline(smallest, color=MUTED, linewidth=1.2, zorder=2)
     axes.text(
@@ -168,9 +168,19 @@ def roc(subjects: Sequence[Subject], looks: Looks) -> Markup | None:
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda x, _: percent(x)))
         limit(floor, 1)
-    _name_axes(axes, "FPR: unseen images accused wrongly", "TPR: members found")
+    name_axes(axes, "FPR: unseen images accused wrongly", "TPR: members found")
     said = "; ".join(f"{s.label}: area {decimal(n.auc.value or 0, 2)}" for s, n in curves.items())
     return inline(figure, "roc", f"ROC curves on logarithmic axes. {said}. The dashed diagonal is chance.")
+
+
+def band(axes: Axes, numbers: Numbers, colour: str, floor: float = 0.0) -> None:
+    """Shade what lies between the two curves of the pointwise band."""
+    if not numbers.above:
+        return
+    above, below = (np.maximum(np.array(curve), floor) for curve in (numbers.above, numbers.below))
+    x = np.unique(np.concatenate([above[:, 0], below[:, 0]]))
+    upper, lower = (np.interp(x, *curve.T) for curve in (above, below))
+    axes.fill_between(x, lower, upper, color=colour, alpha=BAND, linewidth=0, zorder=2)
 
 
 def _densely(roc: Sequence[tuple[float, float]]) -> Array:
@@ -228,7 +238,7 @@ def over_steps(
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    _name_axes(axes, "step", title)
+    name_axes(axes, "step", title)
     ends = "; ".join(f"{line.label}: from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in drawn)
     return inline(figure, f"training-{name.replace('_', '-')}", f"{title} over training. {ends}.")
 
@@ -260,7 +270,7 @@ def members_compared(subjects: Sequence[Subject], looks: Looks) -> Markup:
     axes.yaxis.set_major_locator(NullLocator())
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    _name_axes(axes, "AUC of the strongest attack  (0.5: chance)", "")
+    name_axes(axes, "AUC of the strongest attack  (0.5: chance)", "")
     said = []
     for subject in subjects:
         pair = (_auc(subject, "test"), _auc(subject, "aux_members"))
@@ -269,6 +279,7 @@ def members_compared(subjects: Sequence[Subject], looks: Looks) -> Markup:
     return inline(figure, "groups", f"AUC on test members against aux members. {'; '.join(said)}.")
 
 
-def _name_axes(axes: Axes, x: str, y: str) -> None:
+def name_axes(axes: Axes, x: str, y: str) -> None:
+    """Write what the axes show."""
     axes.set_xlabel(x, fontsize=FONT_SIZE, color=INK)
     axes.set_ylabel(y, fontsize=FONT_SIZE, color=INK)

@@ -11,8 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 import smplora
-from smplora.report import figures, rows, wording
+from smplora.report import evidence, evidence_figures, figures, rows, wording
 from smplora.report.gaps import cautions, not_measured
+from smplora.report.shareable import anonymous
 from smplora.report.subject import Quality, Run, Subject
 from smplora.report.svg import Style, mark, style
 
@@ -42,8 +43,14 @@ class Gallery:
     strips: tuple[Strip, ...]
 
 
-def render(subjects: Sequence[Subject]) -> str:
-    """The page about ``subjects`` as HTML; the same input gives the same bytes."""
+def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
+    """The page about ``subjects`` as HTML; the same input gives the same bytes.
+
+    Args:
+        shareable: leave out all images, captions and names of files, folders and models (``shareable.py``).
+    """
+    if shareable:
+        subjects = anonymous(subjects)
     looks = {subject: style(i) for i, subject in enumerate(subjects)}
     runs = _runs(subjects, looks)
     first = next(iter(wording.most_exposed_first(subjects)))
@@ -60,7 +67,16 @@ def render(subjects: Sequence[Subject]) -> str:
         scatters=[f for f in (figures.scatter(subjects, looks, "kid"), figures.scatter(subjects, looks, "fid")) if f],
         members=figures.members_compared(subjects, looks),
         unplaced=[subject.label for subject in subjects if subject.quality is None],
+        shareable=shareable,
         galleries=_galleries(subjects, looks),
+        evidence_headers=evidence.HEADERS,
+        evidence_rows=evidence.evidence_rows(subjects),
+        powers=[evidence.power_sentence(subject) for subject in subjects],
+        exposures=[(subject, evidence_figures.exposure(subject, i)) for i, subject in enumerate(subjects)],
+        exposed=[
+            (s, e, list(zip(uris(e.pictures), e.notes, strict=True))) for s in subjects if (e := s.evidence.exposed)
+        ],
+        linear_roc=evidence_figures.linear_roc(subjects, looks),
         qualities=[(s, s.quality, rows.quality_cells(s.quality)) for s in subjects if s.quality],
         quality_headers=rows.QUALITY_HEADERS,
         attack_headers=rows.attack_headers,

@@ -15,6 +15,7 @@ from smplora.report.wording import (
     percent,
     unresolvable,
 )
+from smplora.verdict import p_text
 
 HEADLINE_FPR = 0.05
 SUMMARY_HEADERS = (
@@ -69,7 +70,14 @@ def summary_rows(subjects: Sequence[Subject]) -> list[SummaryRow]:
 def attack_headers(subject: Subject) -> list[str]:
     """Headers of ``attack_rows``: the rates are those that any attack of the subject has."""
     rates = [f"TPR at {percent(fpr)} FPR" for fpr in _rates(subject)]
-    return ["AUC, test members", "Accuracy (ASR)", *rates, "AUC, aux members", "Paper's protocol (optimistic)"]
+    return [
+        "AUC, test members",
+        "Corrected p",
+        "Accuracy (ASR)",
+        *rates,
+        "AUC, aux members",
+        "Paper's protocol (optimistic)",
+    ]
 
 
 def attack_rows(subject: Subject) -> list[AttackRow]:
@@ -79,10 +87,11 @@ def attack_rows(subject: Subject) -> list[AttackRow]:
             attack,
             attack is subject.strongest("test"),
             (
-                auc_cell(attack.test),
+                auc_cell(attack.test, bootstrap_note(attack.test)),
+                Cell("\N{EN DASH}" if attack.test.p_corrected is None else p_text(attack.test.p_corrected)),
                 fraction_cell(attack.test.asr),
                 *(rate_cell(attack.test, fpr) for fpr in _rates(subject)),
-                auc_cell(attack.aux_members),
+                auc_cell(attack.aux_members, bootstrap_note(attack.aux_members)),
                 Cell(f"ASR {percent(attack.paper_asr)}", note=attack.paper_label)
                 if attack.paper_asr is not None
                 else Cell("\N{EN DASH}"),
@@ -107,6 +116,12 @@ def auc_cell(numbers: Numbers | None, note: str = "") -> Cell:
     if numbers is None or numbers.auc.value is None:
         return Cell("", note=NOT_MEASURED)
     return Cell(decimal(numbers.auc.value, 2), interval(numbers.auc), note)
+
+
+def bootstrap_note(numbers: Numbers | None) -> str:
+    """The bootstrap's interval of the AUC, to stand below DeLong's."""
+    shown = interval(numbers.bootstrap) if numbers else ""
+    return f"bootstrap {shown}" if shown else ""
 
 
 def fraction_cell(estimate: Estimate) -> Cell:

@@ -41,9 +41,13 @@ class Numbers:
     n_nonmembers: int
     auc: Estimate
     auc_method: str
+    bootstrap: Estimate
+    p_corrected: float | None  # for all attacks on this group
     asr: Estimate
     rates: tuple[Rate, ...]  # by rising FPR
     roc: tuple[tuple[float, float], ...]  # (fpr, tpr), rising
+    above: tuple[tuple[float, float], ...]  # the band around it, pointwise
+    below: tuple[tuple[float, float], ...]
 
     @property
     def exposure(self) -> float:
@@ -92,6 +96,68 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """What must hold for the audit to mean anything; None: it could not be checked."""
+
+    passed: bool | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The strongest attack on one group, corrected for everything that was looked at."""
+
+    title: str
+    auc: Estimate
+    level: float
+    p: float
+    attacks: int
+
+
+@dataclass(frozen=True)
+class Epsilon:
+    """A lower bound on epsilon, and the largest that cells of this size could prove."""
+
+    value: float
+    ceiling: float
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How the strongest attack's scores lie."""
+
+    edges: tuple[float, ...]
+    members: tuple[int, ...]
+    nonmembers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """The members that the strongest attack is surest of; never in a shareable report."""
+
+    attack: str
+    pictures: tuple[bytes, ...]
+    notes: tuple[str, ...]  # one per picture
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What all attacks together prove."""
+
+    gates: tuple[Gate, ...]
+    notes: tuple[str, ...]
+    findings: Mapping[Group, Finding]
+    epsilon: Epsilon
+    one_run: Epsilon | None
+    delta: float
+    dataset_p: float
+    detectable: Mapping[Group, float]
+    power: float
+    histograms: Mapping[Group, Histogram]
+    exposed: Exposed | None
+
+
+@dataclass(frozen=True)
 class Quality:
     """How good generated images are; samples and real images as PNG files, one per caption."""
 
@@ -134,6 +200,7 @@ class Subject:
     environment: Mapping[str, str]  # of the audit
     attacks: tuple[Attack, ...]
     chosen: Mapping[Group, str]  # the attack that aux calls strongest
+    evidence: Evidence
     verdict: Verdict
     quality: Quality | None
     run: Run

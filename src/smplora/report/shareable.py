@@ -1,0 +1,47 @@
+"""What a report may show to others: numbers and verdicts; no images, captions, names of files, folders, models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from smplora.objectives import TITLES
+from smplora.report.subject import Run, Subject
+
+NUMBER = re.compile(r"-?[\d.]+(e-?\d+)?|true|false|null|None", re.IGNORECASE)
+HARMLESS = ("objective", "adaptation", "optimizer", "lr_scheduler", "mixed_precision", "lora_targets", "split_protocol",
+            "prediction_type", "tier", "attacks", "timesteps", "latents", "guidance", "signals")  # fmt: skip
+
+
+def anonymous(subjects: Sequence[Subject]) -> tuple[Subject, ...]:
+    """The subjects without anything that could name or show an image: what is not known to be harmless is left out."""
+    runs = {
+        subject.run: Run(
+            Path(f"run-{number}"), _harmless(subject.run.config), subject.run.environment, subject.run.curves
+        )
+        for number, subject in enumerate({s.run: s for s in subjects}.values(), 1)
+    }
+    return tuple(_anonymous(subject, number, runs[subject.run]) for number, subject in enumerate(subjects, 1))
+
+
+def _anonymous(subject: Subject, number: int, run: Run) -> Subject:
+    title = TITLES.get(subject.objective, "")
+    step = "" if subject.folder == subject.run.folder or subject.step is None else f", stopped at step {subject.step}"
+    label = f"Adapter {number}" + (f" ({title}{step})" if title else "")
+    quality = subject.quality and replace(subject.quality, captions=(), samples=(), real=())
+    return replace(
+        subject,
+        folder=run.folder if subject.folder == subject.run.folder else Path(f"subject-{number}"),
+        label=label,
+        model="a base model",
+        settings=_harmless(subject.settings),
+        quality=quality,
+        run=run,
+        evidence=replace(subject.evidence, exposed=None),
+    )
+
+
+def _harmless(settings: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in settings.items() if NUMBER.fullmatch(value) or key.split(".")[-1] in HARMLESS}
