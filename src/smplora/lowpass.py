@@ -86,11 +86,12 @@ def load_attacks(names: Sequence[str], config: AuditConfig) -> dict[str, Attack]
     """The attacks of these names, those that end in "+low_pass" on low frequencies.
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: unknown name, or a library that is not installed.
     """
     loaded: dict[str, Attack] = {}
     for name in names:
         plain = name.removesuffix(LOW_PASS)
         attack: Attack = load(ATTACKS, plain, "attacks").from_config(config)
+        attack.scorer(config.seed)  # what is not installed is said now
         loaded[name] = attack if plain == name else LowPassed(attack)
     return loaded

@@ -82,15 +82,14 @@ class Boosted:
     """Gradient-boosted trees (XGBoost): the log-odds of membership. ``settings`` are those of XGBClassifier."""
 
     def __init__(self, seed: int, **settings: Any) -> None:
-        self.settings = {"random_state": seed % 2**31, "n_jobs": 1, **settings}
+        """Raises:
+        ConfigError: XGBoost is not installed.
+        """
+        self.model: Any = _xgboost().XGBClassifier(random_state=seed % 2**31, n_jobs=1, **settings)
 
     def fit(self, signals: Floats, is_member: Bools) -> Boosted:
-        """``signals`` [n, k].
-
-        Raises:
-            ConfigError: XGBoost is not installed.
-        """
-        self.model: Any = _xgboost().XGBClassifier(**self.settings).fit(signals, is_member)
+        """``signals`` [n, k]."""
+        self.model.fit(signals, is_member)
         return self
 
     def score(self, signals: Floats) -> Floats:

@@ -1,0 +1,85 @@
+"""Attacks through the real audit on the bundled model: captions, pixels, gradients, tiers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, TIERS
+from smplora.audit import captions_of_others, collect_signals
+from smplora.cli import main, parse
+from smplora.config import AuditConfig
+from smplora.config.audit import unknown_attack
+from smplora.contracts import Access
+from smplora.lowpass import load_attacks
+from smplora.subject import load_subject
+
+SOME = ["pia", "pfami", "clid_other_caption", "gsa2", "rediffuse"]
+
+
+def test_signals_do_not_depend_on_the_batch_size(trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With everything that the command adds: captions, captions of others, pixels."""
+    monkeypatch.setattr("smplora.audit.ATTACKED", ("test_member",))
+    loaded = load_subject(str(trained_run), None, "cpu")
+    found = []
+    for batch_size in (4, 64):
+        config = AuditConfig(attacks=SOME, variations=2, batch_size=batch_size)
+        attacks = load_attacks(config.chosen_attacks, config)
+        found.append(collect_signals(loaded, attacks, config, False))
+    assert found[0].keys() == found[1].keys()
+    for key, signals in found[0].items():
+        np.testing.assert_allclose(signals, found[1][key], rtol=2e-3, atol=1e-3 * np.abs(signals).max())
+
+
+def test_an_audit_with_names_of_attacks(trained_run: Path, tmp_path: Path) -> None:
+    names = ["clid_vector", "gsa1", "pia+low_pass"]
+    command = ["audit", "--adapter", str(trained_run), "--output_dir", str(tmp_path / "audit"), "--device", "cpu"]
+    assert main([*command, "--attacks", f"[{', '.join(names)}]", "--tier", "strong"]) == 0
+    content = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert [a["name"] for a in content["attacks"]] == names == content["settings"]["attacks"]
+    assert content["settings"]["tier"] is None  # the attacks were chosen by hand
+    assert content["settings"]["noise_pairs"] == COUNTS["strong"]["noise_pairs"]
+    assert [a["access"] for a in content["attacks"]] == ["grey box", "white box", "grey box"]
+    assert "low frequencies" in content["attacks"][2]["title"]
+
+
+def test_an_unfinished_installation_is_said(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    command = ["audit", "--adapter", str(trained_run), "--output_dir", str(tmp_path / "audit"), "--device", "cpu"]
+    assert main([*command, "--attacks", "[gsa1]"]) == 2
+    assert "pip install smplora[xgboost]" in capsys.readouterr().err
+
+
+def test_tiers() -> None:
+    """Every tier holds the one before; strong holds every attack; options win over tiers."""
+    quick, standard, strong = (set(TIERS[t]) for t in ("quick", "standard", "strong"))
+    assert quick < standard < strong
+    assert {name.removesuffix(LOW_PASS) for name in strong} == set(ATTACKS)
+    assert not [name for tier in TIERS.values() for name in tier if unknown_attack(name)]
+    assert parse("audit", ["--adapter", "x"]).chosen_attacks == ["error_map", "loss", "calibrated_loss"]
+    config = parse("audit", ["--adapter", "x", "--tier", "strong", "--noise_pairs", "3"])
+    assert config.chosen_attacks == list(TIERS["strong"])
+    assert (config.count("noise_pairs"), config.count("error_map_draws")) == (3, 20)
+    assert all(COUNTS[tier].keys() == COUNTS["quick"].keys() for tier in TIERS)
+
+
+def test_the_low_pass_filter_is_offered_for_attacks_that_see_errors() -> None:
+    plain = load_attacks(list(ATTACKS), AuditConfig())
+    assert set(ERROR_BASED) <= plain.keys()
+    assert all(plain[name].info.access is Access.GREY_BOX for name in ERROR_BASED)
+    filtered = load_attacks([f"{name}{LOW_PASS}" for name in ERROR_BASED], AuditConfig())
+    assert all("Lian et al." in attack.info.reference for attack in filtered.values())
+
+
+def test_captions_of_others() -> None:
+    captions = [str(i) for i in range(9)]
+    others = captions_of_others(captions, 0)
+    assert sorted(others) == captions
+    assert not [1 for a, b in zip(captions, others, strict=True) if a == b]
+    assert others == captions_of_others(captions, 0) != captions_of_others(captions, 1)
