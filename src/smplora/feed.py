@@ -38,12 +38,22 @@ class Feed:
     process: int = 0
     processes: int = 1
     noise_offset: float = 0.0
+    prior: Cell | None = None  # images of the class, for prior preservation
 
     def adapter(self, step: int) -> Iterator[tuple[Batch, Draw]]:
         """The step's ``accumulated`` batches of the training set."""
+        return self._batches(self.train, step, "train", "adapter")
+
+    def class_images(self, step: int) -> Iterator[tuple[Batch, Draw] | None]:
+        """As many of images of the class; None for each where there are none."""
+        if self.prior is None:
+            return iter([None] * self.accumulated)
+        return self._batches(self.prior, step, "class images", "class images")
+
+    def _batches(self, cell: Cell, step: int, walk: str, stream: str) -> Iterator[tuple[Batch, Draw]]:
         size = self.batch_size * self.processes
-        whole = take(self.train, size * self.accumulated, step, self.seed, "train")
-        draw = self._draw(whole, "adapter", step)
+        whole = take(cell, size * self.accumulated, step, self.seed, walk)
+        draw = self._draw(whole, stream, step)
         for k in range(self.accumulated):
             start = k * size + self.process * self.batch_size
             rows = slice(start, start + self.batch_size)

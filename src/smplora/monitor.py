@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from smplora.cache import open_cache
-from smplora.config import BUNDLED_MODEL, TrainConfig
+from smplora.config import TrainConfig
+from smplora.config.data import usual_guidance
 from smplora.data import encode, open_source, preparation
 from smplora.evaluate import strip
 from smplora.files import write_atomically
@@ -27,7 +28,6 @@ from smplora.streams import stream_seed
 from smplora.trainstate import Setup
 
 VALIDATION, PROMPTS = "validation", "prompts.json"
-GUIDANCE = 7.5  # what pipelines for Stable Diffusion use; the bundled model was made for none
 SHOWN_CAPTIONS = 4
 BACKWARD = 2  # a step's backward pass, in forward passes
 DECODER = 5  # of the VAE, likewise; a guess that errs on the side of fewer images
@@ -44,7 +44,7 @@ def with_intervals(config: TrainConfig, split: Split) -> TrainConfig:
     )
     guidance = config.validation_guidance_scale
     if guidance is None:
-        guidance = 1.0 if config.pretrained_model_name_or_path == BUNDLED_MODEL else GUIDANCE
+        guidance = usual_guidance(config.pretrained_model_name_or_path)
     drawn = (len(config.validation_prompts) or SHOWN_CAPTIONS) * config.num_validation_images
     per_image = config.validation_inference_steps * (2 if guidance != 1 else 1) + DECODER
     available = (config.max_train_steps or 0) * per_step

@@ -10,13 +10,14 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from smplora.config import SplitConfig, SplitOptions
+from smplora.config.dreambooth import CAPTION
 from smplora.data import Sample, open_source, read_samples
 from smplora.errors import SplitError
 from smplora.files import read_json, write_json
@@ -36,6 +37,16 @@ class Split:
     protocol: str
     seed: int
     cells: dict[str, tuple[Sample, ...]]
+    sealed: str | None = None  # the seal of the split that this one was made of
+
+    def worded(self, wording: str) -> Split:
+        """The same images, with ``wording`` for captions, in which {caption} stands for each one's own. It keeps its
+        seal: images and captions on disk are what they were."""
+        cells = {
+            cell: tuple(replace(s, caption=wording.replace(CAPTION, s.caption)) for s in samples)
+            for cell, samples in self.cells.items()
+        }
+        return replace(self, cells=cells, sealed=self.seal)
 
     @property
     def train(self) -> tuple[Sample, ...]:
@@ -58,7 +69,7 @@ class Split:
     @property
     def seal(self) -> str:
         """SHA-256 that names this division of these images and captions; files may be renamed or moved."""
-        return _seal(
+        return self.sealed or _seal(
             self.protocol,
             self.seed,
             {cell: [(s.digest, _digest(s.caption)) for s in self.cells[cell]] for cell in CELLS},

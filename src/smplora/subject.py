@@ -175,6 +175,7 @@ def load_subject(
     except (KeyError, RuntimeError) as error:
         file, base = adaptation.weights(subject.folder)[0], config.pretrained_model_name_or_path
         raise CheckpointError(f"--adapter: {file} does not fit {base}: {error}") from error
+    split = split.worded(config.wording)
     return Loaded(subject, model, split, source, config.resolution or model.resolution, subject.adapter_sha256, cache)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from smplora.card import write_card
 from smplora.config import TrainConfig
+from smplora.config.dreambooth import CAPTION
 from smplora.data import open_source, preparation, read_samples
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.download import fetch_model
@@ -48,6 +49,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
         OSError: the run folder cannot be written.
     """
     check_installed(config.optimizer)
+    if CAPTION not in config.wording and not config.default_caption:  # no image needs a caption of its own
+        config = replace(config, default_caption=config.wording)
     folder = RunFolder(Path(config.output_dir))
     check_place(folder.path)
     folder.check_resume(config.resume_from_checkpoint)
@@ -70,11 +73,12 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
             write_split(split, folder.path)
             folder.rewind(config.resume_from_checkpoint)
         accelerator.wait_for_everyone()
+        split = split.worded(config.wording)
         if folder.done is None:
             checkpoint = folder.latest()
             if tracked and first:
                 accelerator.init_trackers(PROJECT, init_kwargs=init_options(tracked, folder.path))
-            setup = prepare(config, model, split, accelerator)
+            setup = prepare(config, model, split, accelerator, progress)
             cut = model.text.cut([s.caption for s in split.train])
             if cut and progress:
                 say(f"{cut} of {len(split.train)} captions are longer than --max_token_length; their ends are cut off")
@@ -157,13 +161,18 @@ def optimise(
 
             # 2. the adapter: one step down its objective
             torch.manual_seed(stream_seed(config.seed, "adapter dropout", step, process))
-            for batch, draw in setup.feed.adapter(step):
+            batches = zip(setup.feed.adapter(step), setup.feed.class_images(step), strict=True)
+            for (batch, draw), of_class in batches:
                 with setup.autocast():
                     error_maps = model.error_maps(batch, draw)
                 weights = model.loss_weights(draw.timesteps, config.snr_gamma)
                 terms = game.terms(error_maps, draw.timesteps, weights)
                 theory.see_loss(step, *terms)
                 loss = game.objective(*terms).mean()
+                if of_class:  # prior preservation: these images are nobody's, so the plain loss
+                    with setup.autocast():
+                        prior = adaptation_loss(model.error_maps(*of_class)).mean()
+                    loss = loss + config.prior_loss_weight * prior
                 scaler.scale(loss / config.gradient_accumulation_steps).backward()
                 log.add(loss=loss, adaptation_loss=adaptation_loss(error_maps.detach()).mean())
             average_gradients(accelerator, setup.parameters)

@@ -26,6 +26,7 @@ from smplora.feed import Feed
 from smplora.game import SMPLoRAGame
 from smplora.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
 from smplora.precision import DTYPES, LossScaler
+from smplora.prior import prior_cell
 from smplora.processes import shard
 from smplora.registry import load
 from smplora.run import Checkpoint, RunFolder
@@ -109,8 +110,10 @@ def restore(setup: Setup, checkpoint: Checkpoint, folder: RunFolder) -> None:
         raise CheckpointError(f"{name} is damaged ({reason}); delete it to resume from the one before") from error
 
 
-def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerator: Accelerator) -> Setup:
-    """Attach the adapter, compute latents and embeddings, make the proxy.
+def prepare(
+    config: TrainConfig, model: LatentDiffusion, split: Split, accelerator: Accelerator, progress: bool = False
+) -> Setup:
+    """Attach the adapter, compute latents and embeddings, make the proxy; draw images of the class if need be.
 
     Raises:
         ConfigError: text settings that the model does not have.
@@ -131,11 +134,12 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
     parameters = [p for of_component in trained.values() for p in of_component]
     if config.shard_base_model:
         shard(accelerator, model.denoiser, parameters)
-    rates = {name: config.rate if name == "unet" else config.text_encoder_lr for name in trained}
+    rates = {name: config.rate_of(name) for name in trained}
     prepared = preparation(config, config.resolution or model.resolution)
     source, cache = open_source(config), open_cache(config)
     with accelerator.main_process_first():
         seen = encode(model, source, split.train + split.cells["aux_nonmember"], prepared, cache)
+        prior = prior_cell(config, model, prepared, cache, progress) if config.preserves_prior else None
     members, aux_members = len(split.train), len(split.cells["aux_member"])
     channels, *shape = seen.groups[0].mean.shape[1:]
     size = tuple(shape) if len(seen.groups) == 1 else (prepared.resolution // model.downsampling,) * 2
@@ -154,6 +158,7 @@ def prepare(config: TrainConfig, model: LatentDiffusion, split: Split, accelerat
             train=seen[:members],
             aux_member=seen[:aux_members],
             aux_nonmember=seen[members:],
+            prior=prior,
             batch_size=config.train_batch_size,
             accumulated=config.gradient_accumulation_steps,
             seed=config.seed,

@@ -85,6 +85,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "caption",
         "train",
         "trainstate",
+        "prior",
         "monitor",
         "theory",
         "trackers",

@@ -19,7 +19,7 @@ from conftest import short_config
 from smplora.adapt import ADAPTATIONS
 from smplora.cli import main
 from smplora.config import TrainConfig
-from smplora.contracts import Adaptation, Draw
+from smplora.contracts import Adaptation
 from smplora.diffusion import LatentDiffusion
 from smplora.export import ADAPTER_FILE
 from smplora.models import BUNDLED_FOLDER, load_model
@@ -31,8 +31,12 @@ from smplora.views import base_model
 CPU = torch.device("cpu")
 MODELS = ("bundled", "sd1")
 CAPTION = "a handwritten six"
-MORE: dict[str, dict[str, Any]] = {"lora": {"lora_targets": "all"}, "full": {}}  # options of each method
-TEXT = {"full": {"train_text_encoder": True, "text_encoder_lr": 1e-3}, "lora": {"train_text_encoder": True}}
+MORE: dict[str, dict[str, Any]] = {  # options of each method
+    "lora": {"lora_targets": "all"},
+    "full": {},
+    "dreambooth": {"class_prompt": "a handwritten digit", "num_class_images": 2},
+}
+TEXT = {name: {"train_text_encoder": True, "text_encoder_lr": 1e-3} for name in ("lora", "full", "dreambooth")}
 
 
 def into_lora(pipeline: StableDiffusionPipeline, run: Path) -> StableDiffusionPipeline:
@@ -47,6 +51,7 @@ def into_full(pipeline: StableDiffusionPipeline, run: Path) -> StableDiffusionPi
 STOCK: dict[str, Callable[[StableDiffusionPipeline, Path], StableDiffusionPipeline]] = {
     "lora": into_lora,
     "full": into_full,
+    "dreambooth": into_full,
 }
 
 
@@ -84,10 +89,9 @@ def attached(name: str, folder: Path, **changes: Any) -> tuple[LatentDiffusion, 
 
 
 def answer(model: LatentDiffusion, caption: str) -> Tensor:
-    draw = Draw(torch.tensor([100, 600]), torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(1)))
+    noise = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        told = model.encode_captions([caption] * 2, 32)
-        return model.predict(draw.noise, draw.timesteps, told)
+        return model.predict(noise, torch.tensor([100, 600]), model.encode_captions([caption] * 2, 32))
 
 
 def worded(run: Path) -> tuple[str, str]:

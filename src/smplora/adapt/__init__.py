@@ -8,9 +8,10 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 ADAPTATIONS = {
     "lora": "smplora.adapt.lora:LoRAAdaptation",
     "full": "smplora.adapt.full:FullAdaptation",
+    "dreambooth": "smplora.adapt.dreambooth:DreamBoothAdaptation",
 }
 
-TITLES = {"lora": "LoRA", "full": "full fine-tuning"}
+TITLES = {"lora": "LoRA", "full": "full fine-tuning", "dreambooth": "DreamBooth"}
 
-TRAINS_WEIGHTS = ("full",)  # of the base model itself
-LEARNING_RATES = {"lora": 1e-4, "full": 5e-6}  # the paper's
+TRAINS_WEIGHTS = ("full", "dreambooth")  # of the base model itself
+LEARNING_RATES = {"lora": 1e-4, "full": 5e-6, "dreambooth": 5e-6}  # the paper's

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class FullAdaptation:
     untouched: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # the base model's weights
 
     @classmethod
-    def from_config(cls, config: TrainConfig) -> FullAdaptation:
+    def from_config(cls, config: TrainConfig) -> Self:
         """``--train_text_encoder``."""
         return cls(text_encoder=config.train_text_encoder)
 

@@ -8,6 +8,7 @@ from typing import Literal, Optional
 from smplora.config.checks import at_least, at_most, existing_folder, needed
 
 BUNDLED_MODEL = "tiny"
+GUIDANCE = 7.5  # classifier-free guidance that pipelines for Stable Diffusion use
 TWO_SOURCES = "--train_data_dir and --dataset_name are both given; give one of them"
 
 
@@ -29,6 +30,11 @@ class ModelOptions:
     """Edge length in pixels; images are resized (shorter side) and cropped at the centre. Default: the model's own."""
     device: str = "auto"
     """Where to compute: 'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1', 'mps'."""
+
+
+def usual_guidance(model: str) -> float:
+    """What images are drawn with where nobody says; the bundled model was made for none."""
+    return 1.0 if model == BUNDLED_MODEL else GUIDANCE
 
 
 @dataclass(frozen=True, kw_only=True)

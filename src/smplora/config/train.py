@@ -18,6 +18,7 @@ from smplora.config.data import (
     preparation_problems,
     split_problems,
 )
+from smplora.config.dreambooth import CAPTION, DreamBoothOptions, dreambooth_problems
 from smplora.config.monitor import MonitorOptions, monitor_problems
 from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions, optimization_problems
 from smplora.config.theory import TheoryOptions, theory_problems
@@ -25,6 +26,7 @@ from smplora.objectives import OBJECTIVES
 from smplora.registry import unknown
 
 LORA_OPTIONS = ("rank", "lora_alpha", "lora_targets", "lora_dropout", "use_rslora", "use_dora")
+WORDINGS = {"dreambooth": f"sks {CAPTION}"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class TrainConfig(
     OptimizationOptions,
     MonitorOptions,
     TheoryOptions,
+    DreamBoothOptions,
 ):
     """Adapt the base model to the members of a split. Run the same command again to resume."""
 
@@ -45,7 +48,7 @@ class TrainConfig(
     split_manifest: Optional[str] = None
     """A split.json written by 'smplora split'; the split options are then not used."""
     adaptation: str = "lora"
-    """What is trained: 'lora' (low-rank adapters), 'full' (every weight of the U-Net)."""
+    """What is trained: 'lora' (low-rank adapters), 'full' (every weight of the U-Net), 'dreambooth' (the same, on captions with a rare token, and on images of the class that the base model draws first)."""
     objective: str = "lora"
     """What is minimised: 'lora' (adaptation loss), 'mp_lora' (plus lambda times the MI gain), 'smp_lora' (divided by 1 - lambda times the MI gain + delta)."""
     mi_lambda: float = 0.05
@@ -128,12 +131,28 @@ class TrainConfig(
             *theory_problems(self),
             *self._one_rate(),
             *self._of_other_methods(),
+            *dreambooth_problems(self, self.preserves_prior),
         ]
 
     @property
     def rate(self) -> float:
         """``--learning_rate``, or what is usual for ``--adaptation``."""
         return self.learning_rate or LEARNING_RATES.get(self.adaptation, DEFAULT_RATE)
+
+    def rate_of(self, component: str) -> float:
+        """The learning rate of a component's parameters."""
+        return self.text_encoder_lr if self.train_text_encoder and component != "unet" else self.rate
+
+    @property
+    def wording(self) -> str:
+        """What the model is told of an image, with {caption} for its own caption."""
+        return self.instance_prompt or WORDINGS.get(self.adaptation, CAPTION)
+
+    @property
+    def preserves_prior(self) -> bool:
+        """``--with_prior_preservation``, or what is usual for ``--adaptation``."""
+        given = self.with_prior_preservation
+        return self.adaptation == "dreambooth" if given is None else given
 
     def _of_other_methods(self) -> list[str]:
         """Options that ``--adaptation`` has no use for."""

@@ -1,0 +1,61 @@
+"""Prior preservation (Ruiz et al. 2023, section 3.3): images of the class, drawn by the base model before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from smplora.cache import Cache
+from smplora.cells import Cell
+from smplora.config import DataOptions, TrainConfig
+from smplora.config.data import usual_guidance
+from smplora.data import Preparation, encode, open_source, read_samples
+from smplora.data.folder import SUFFIXES
+from smplora.diffusion import LatentDiffusion
+from smplora.evaluate import strip
+from smplora.files import UNFINISHED, write_atomically
+from smplora.progress import bar
+from smplora.streams import stream_seed
+from smplora.views import base_model
+
+FOLDER = "class_images"  # in the run folder
+STEPS = 25  # of DDIM
+
+
+def prior_cell(
+    config: TrainConfig, model: LatentDiffusion, prepared: Preparation, cache: Cache | None, progress: bool
+) -> Cell:
+    """``--num_class_images`` images of ``--class_prompt``, encoded; the first by name where there are more.
+
+    Raises:
+        DataError: images that cannot be read.
+    """
+    folder = Path(config.class_data_dir or Path(config.output_dir) / FOLDER)
+    draw_missing(config, model, folder, progress)
+    source = open_source(DataOptions(train_data_dir=str(folder), default_caption=config.class_prompt))
+    samples = sorted(read_samples(source), key=lambda s: s.file)[: config.num_class_images]
+    return encode(model, source, samples, prepared.plain(), cache)
+
+
+def draw_missing(config: TrainConfig, model: LatentDiffusion, folder: Path, progress: bool) -> None:
+    """Image k of the class, k counting the images in ``folder``, starts from noise that is a function of (seed, k); a
+    run that was killed goes on where it stopped."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    have = sum(p.suffix.lower() in SUFFIXES and not p.name.startswith(UNFINISHED) for p in folder.iterdir())
+    guidance = usual_guidance(config.pretrained_model_name_or_path)
+    numbers = range(have, config.num_class_images)
+    if not numbers:
+        return
+    total = config.num_class_images
+    with base_model(model), bar(total, "draw class images", unit="image", initial=have, show=progress) as display:
+        for start in numbers[:: config.sample_batch_size]:
+            part = range(start, min(start + config.sample_batch_size, total))
+            pictures = model.generate(
+                [config.class_prompt or ""] * len(part),
+                [stream_seed(config.seed, "class image", k) for k in part],
+                resolution=config.resolution or model.resolution,
+                num_inference_steps=STEPS,
+                guidance_scale=guidance,
+            )
+            for k, picture in zip(part, pictures, strict=True):
+                write_atomically(folder / f"class-{k:05d}.png", strip(picture[None]))
+            display.update(len(part))
