@@ -26,7 +26,7 @@ from smplora.errors import ConfigError
 from smplora.files import write_atomically
 
 FORMAT = "smplora.cache/1"
-FOLDER = "encoded"  # inside the cache folder: all that is written, and all that 'smplora cache clear' removes
+FOLDER = "encoded"  # inside the cache folder: all that is written, and all that 'smplora cache --clear' removes
 KEPT_S = 30 * 24 * 3600.0
 
 
@@ -42,6 +42,9 @@ class Cache:
         self.folder = folder / FOLDER
         self.written = 0
         try:
+            if not folder.exists():
+                note = "readable by you alone; 'smplora cache --clear' removes them"
+                print(f"latents and text embeddings are kept in {folder}, {note}", file=sys.stderr)
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.folder.mkdir(exist_ok=True, mode=0o700)
             if hasattr(os, "getuid") and self.folder.stat().st_uid != os.getuid():

@@ -138,6 +138,20 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path, image_folder: Path, capsys
     assert err.count("\n") == 1
 
 
+def test_never_among_the_images(tmp_path: Path, image_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inside = str(image_folder / "sub" / "cache")
+    for verb, adapter in (("train", ()), ("audit", ("--adapter", str(tmp_path)))):
+        assert main([verb, "--train_data_dir", str(image_folder), *adapter, "--cache_dir", inside]) == 2
+        assert "which is inside of the images' folder" in capsys.readouterr().err
+    assert not Path(inside).exists()
+
+
+def test_the_user_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        Cache(tmp_path / "c")
+    assert capsys.readouterr().err.count(f"are kept in {tmp_path / 'c'}, readable by you alone") == 1
+
+
 class Counting:
     """A source that counts what is read."""
 

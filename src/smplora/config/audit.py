@@ -8,7 +8,7 @@ from typing import Literal, Optional
 
 from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, TIERS
 from smplora.config.checks import at_least, at_most, existing_folder, if_any, needed
-from smplora.config.data import TWO_SOURCES, CacheOptions
+from smplora.config.data import TWO_SOURCES, CacheOptions, cache_problems
 from smplora.registry import unknown
 
 
@@ -144,6 +144,7 @@ def subject_problems(config: SubjectOptions) -> list[str]:
         *needed(config.adapter, "adapter", "a run folder of 'smplora train' or one of its checkpoints"),
         *([TWO_SOURCES] if config.train_data_dir and config.dataset_name else []),
         *existing_folder(config.train_data_dir, "train_data_dir"),
+        *cache_problems(config, config.train_data_dir),
         *at_least(config, ("seed",), 0),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Optional
 
 from smplora.config.checks import at_least, at_most, existing_folder, needed
@@ -144,6 +145,17 @@ class SplitConfig(DataOptions, SplitOptions):
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return data_problems(self) + split_problems(self)
+
+
+def cache_problems(config: CacheOptions, images: str | None) -> list[str]:
+    """Latents can be decoded into images, and folders of images are copied and shared: the two stay apart."""
+    if (
+        not config.cache_dir
+        or not images
+        or not Path(config.cache_dir).resolve().is_relative_to(Path(images).resolve())
+    ):
+        return []
+    return [f"--cache_dir got '{config.cache_dir}', which is inside of the images' folder; give a folder elsewhere"]
 
 
 def model_problems(config: ModelOptions) -> list[str]:

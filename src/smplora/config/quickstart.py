@@ -11,6 +11,7 @@ from smplora.config.data import (
     DataOptions,
     ModelOptions,
     SplitOptions,
+    cache_problems,
     data_problems,
     model_problems,
     split_problems,
@@ -61,6 +62,7 @@ class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
         ]
         return [
             *model_problems(self),
+            *cache_problems(self, self.train_data_dir),
             *(data_problems(self) if self.train_data_dir or self.dataset_name else []),
             *split_problems(self),
             *stops,

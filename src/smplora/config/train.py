@@ -13,6 +13,7 @@ from smplora.config.data import (
     ModelOptions,
     PreparationOptions,
     SplitOptions,
+    cache_problems,
     data_problems,
     model_problems,
     preparation_problems,
@@ -117,6 +118,7 @@ class TrainConfig(
         return [
             *model_problems(self),
             *data_problems(self),
+            *cache_problems(self, self.train_data_dir),
             *preparation_problems(self),
             *monitor_problems(self),
             *([] if self.split_manifest else split_problems(self)),
