@@ -136,3 +136,34 @@ def test_curves_of_json_lines(tmp_path: Path) -> None:
     path.write_text('{"step"\n{"step": 1}\n')
     with pytest.raises(ValueError, match="line 1"):
         read_curves(path, ["a"])
+
+
+def test_gradients_and_curvature(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    plain = render_run(run, "now")
+    assert "Gradients and curvature" not in plain
+    gradients = [
+        {"step": k, "gradient_norm": 0.1 * k, "gradient_scale": 3.0, "adaptation_scale": 2.0, "gain_scale": 1.5}
+        for k in range(1, 9)
+    ]
+    hessian = [{"step": 4 * k, "gradient_norm": 0.1 * k, "hessian_norm": 2.0 * k, "bound": 3.0 * k} for k in (1, 2)]
+    (run / "gradients.jsonl").write_text("".join(json.dumps(row) + "\n" for row in gradients))
+    (run / "hessian.jsonl").write_text("".join(json.dumps(row) + "\n" for row in hessian))
+    page = render_run(run, "now")
+    assert page.count("<figure>") == plain.count("<figure>") + 4
+    assert "MI gain term" in page
+    assert "largest</th>" not in page  # the table comes with the end of the run
+    spread = {"n": 8, "mean": 0.5, "std": 0.125, "min": 0.25, "max": 0.75}
+    told = {
+        "figure_1b": {"hessian_norm": spread, "pearson": {"n": 8, "p_value": 0.0001, "r": auc(0.761, 0.5, 0.9)}},
+        "figure_2": dict.fromkeys(("gradient_norm", "gradient_scale", "adaptation_scale", "gain_scale"), spread),
+        "table_3": {"1/D": spread, "L_ada/D^2": None, "lambda*L_ada/D^2": None},
+        "propositions": {"points": 8, "holds": 7, "l0": spread, "l1": spread},
+    }
+    (run / "theory.json").write_text(json.dumps(told))
+    page = render_run(run, "now")
+    assert "8 points: 0.761 [0.50, 0.90], p below 0.001" in page
+    assert "held at 7 of 8 points" in page
+    cells = r"<td>0.5</td><td>0.125</td><td>0.25</td><td>0.75</td>"
+    assert page.count(cells) == 6
+    assert "λ L_ada/D²</th>" not in page

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
-from markupsafe import Markup
 from PIL import Image
 
 import smplora
@@ -22,7 +20,8 @@ from smplora.report.figures import Line, over_steps
 from smplora.report.page import template, uris
 from smplora.report.parse import flat, plain, read_curves
 from smplora.report.subject import Estimate, Level
-from smplora.report.svg import mark, style
+from smplora.report.svg import Drawing, drawing, style
+from smplora.report.theory import theory_section
 from smplora.verdict import LEAK, NO_LEAK
 
 PAGE = "index.html"
@@ -67,6 +66,7 @@ def render_run(folder: Path, written: str) -> str:
         sentence=sentence,
         notes=remarks(monitor),
         curves=_figures(metrics, monitor),
+        theory=theory_section(folder),
         captions=captions,
         rounds=rounds,
         settings=flat(config),
@@ -134,14 +134,6 @@ def _last_step(metrics: Mapping[str, Points]) -> int:
     return max((points[-1][0] for points in metrics.values() if points), default=0)
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure with its legend."""
-
-    svg: Markup
-    legend: list[tuple[Markup, str]]
-
-
 def _figures(metrics: Mapping[str, Points], monitor: Mapping[str, Points]) -> list[Drawing]:
     first, second = style(0), style(1)
     band = (monitor["auc.low"], monitor["auc.high"])
@@ -166,13 +158,7 @@ def _figures(metrics: Mapping[str, Points], monitor: Mapping[str, Points]) -> li
         single("learning_rate", "learning rate"),
     ]
     drawn = ((lines, over_steps(lines, name, title, **options)) for lines, name, title, options in wanted)
-    return [
-        Drawing(
-            svg, [(mark(line.look), line.label) for line in lines if len(line.points) > 1] if len(lines) > 1 else []
-        )
-        for lines, svg in drawn
-        if svg
-    ]
+    return [drawing(svg, lines) for lines, svg in drawn if svg]
 
 
 def _rounds(folder: Path) -> tuple[list[str], list[tuple[str, tuple[str, ...]]]]:

@@ -108,6 +108,20 @@ def _tidy(tag: str, name: str, linked: set[str]) -> str:
     return re.sub("|".join(VARIABLES), lambda m: f"var({VARIABLES[m.group()]}, {m.group()})", tag)
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its legend."""
+
+    svg: Markup
+    legend: list[tuple[Markup, str]]
+
+
+def drawing(svg: Markup, lines: Sequence[Any]) -> Drawing:
+    """A figure of curves (figures.Line) with a legend, unless there is only one to name."""
+    shown = [(mark(line.look), line.label) for line in lines if len(line.points) > 1]
+    return Drawing(svg, shown if len(lines) > 1 else [])
+
+
 def mark(look: Style) -> Markup:
     """A line with a marker for legends and tables, 30 x 12 pixels."""
     shapes = {

@@ -1,0 +1,107 @@
+"""The section of a run's page on gradients and curvature: the paper's Fig. 1b, Fig. 2 and Table 3, of this run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator
+
+from smplora.files import read_json
+from smplora.report.figures import WIDTH, Line, name_axes, over_steps
+from smplora.report.parse import read_curves
+from smplora.report.svg import CARD, Drawing, blank, drawing, inline, style
+from smplora.report.wording import decimal
+
+SCALES = {"gradient_scale": "whole gradient", "adaptation_scale": "adaptation term", "gain_scale": "MI gain term"}
+FACTORS = {"1/D": "1/D", "L_ada/D^2": "L_ada/D²", "lambda*L_ada/D^2": "λ L_ada/D²"}
+Points = Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class TheorySection:
+    """What the page shows."""
+
+    figures: list[Drawing]
+    sentences: list[str]
+    table: list[tuple[str, list[str]]]  # quantity; mean, standard deviation, least, largest
+
+
+def theory_section(folder: Path) -> TheorySection | None:
+    """From gradients.jsonl, hessian.jsonl and, once it is there, theory.json; None where nothing was measured."""
+    gradients = read_curves(folder / "gradients.jsonl", ("gradient_norm", *SCALES))
+    hessian = read_curves(folder / "hessian.jsonl", ("gradient_norm", "hessian_norm", "bound"))
+    looks = [style(k) for k in range(3)]
+    has_gain = any(value for _, value in gradients["gain_scale"])
+    scales = [Line(title, gradients[name], look) for (name, title), look in zip(SCALES.items(), looks, strict=True)]
+    norms = [
+        Line("Hessian norm", hessian["hessian_norm"], looks[0]),
+        Line("L0 + L1 · gradient norm", hessian["bound"], looks[1]),
+    ]
+    steps = [Line("gradient norm", gradients["gradient_norm"], looks[0])]
+    found = [
+        (steps, over_steps(steps, "gradient_norm", "gradient norm, every step")),
+        (
+            scales if has_gain else scales[:1],
+            over_steps(scales if has_gain else scales[:1], "scales", "gradient scale"),
+        ),
+        (norms, over_steps(norms, "hessian_norm", "curvature")),
+        ([], against(hessian["gradient_norm"], hessian["hessian_norm"])),
+    ]
+    figures = [drawing(svg, lines) for lines, svg in found if svg]
+    told = read_json(folder / "theory.json") if (folder / "theory.json").exists() else None
+    if not figures and not told:
+        return None
+    return TheorySection(figures, sentences(told) if told else [], table(told) if told else [])
+
+
+def against(gradient: Points, hessian: Points) -> Markup | None:
+    """Fig. 1b: each measured point's Hessian norm against its gradient norm; None for fewer than two."""
+    at = dict(gradient)
+    pairs = [(at[step], value) for step, value in hessian if step in at]
+    if len(pairs) < 2:
+        return None
+    figure, axes = blank(WIDTH - 40, 280)
+    axes.plot(*zip(*pairs, strict=True), "o", color=style(0).colour, markersize=6, markeredgecolor=CARD, zorder=3)
+    axes.margins(0.06, 0.08)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+    name_axes(axes, "gradient norm", "Hessian norm")
+    return inline(figure, "gradient-against-hessian", f"Hessian norm against gradient norm at {len(pairs)} points.")
+
+
+def sentences(told: dict[str, Any]) -> list[str]:
+    """The correlation and the propositions in words."""
+    said = []
+    pearson, checked = told["figure_1b"]["pearson"], told["propositions"]
+    if pearson:
+        r = pearson["r"]
+        p = "below 0.001" if pearson["p_value"] < 0.001 else decimal(pearson["p_value"], 3)
+        said.append(
+            f"Pearson's r of gradient norm and Hessian norm at {pearson['n']} points: {decimal(r['value'], 3)} "
+            f"[{decimal(r['low'], 2)}, {decimal(r['high'], 2)}], p {p} (neighbouring points are not quite independent)."
+        )
+    if checked["points"]:
+        said.append(
+            f"Hessian norm ≤ L0 + L1 · gradient norm held at {checked['holds']} of {checked['points']} points; "
+            f"L0 {decimal(checked['l0']['mean'], 3)}, L1 {decimal(checked['l1']['mean'], 3)} on average."
+        )
+    return said
+
+
+def table(told: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Means and spreads: Fig. 1b's norms, Fig. 2's scales, Table 3's factors."""
+    wanted = {
+        "gradient norm": told["figure_2"]["gradient_norm"],
+        "Hessian norm": told["figure_1b"]["hessian_norm"],
+        **{f"gradient scale, {title}": told["figure_2"][name] for name, title in SCALES.items()},
+        **{title: told["table_3"][name] for name, title in FACTORS.items()},
+    }
+    return [
+        (title, ["" if spread[k] is None else f"{spread[k]:.3g}" for k in ("mean", "std", "min", "max")])
+        for title, spread in wanted.items()
+        if spread
+    ]
