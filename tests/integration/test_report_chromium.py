@@ -76,7 +76,7 @@ def test_page_fits_the_window_and_loads_nothing(page: str, tmp_path: Path, width
     assert seen["scripts"] == 1  # the probe itself: the hostile label and caption ran nowhere
     assert [name for name in seen["loaded"] if not name.startswith("data:")] == []
     assert seen["pictures"] == 5 * len(EXAMPLE["CAPTIONS"])
-    assert len(seen["figures"]) == 7
+    assert len(seen["figures"]) == 13
     assert min(seen["figures"]) > 150
     assert seen["smallest"] >= 8.5  # pixels of the smallest text in a figure
     assert (seen["boxes"] > 0) == (width == PHONE)  # wide tables scroll inside their own box, on a phone only
