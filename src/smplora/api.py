@@ -21,6 +21,7 @@ from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any, TypeVar
 
+from smplora import offline
 from smplora.cli import VERBS, checked
 from smplora.errors import CheckpointError
 
@@ -172,6 +173,9 @@ def quickstart(**options: Any) -> Page:
 
 def _call(verb: str, options: dict[str, Any]) -> Any:
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
+    if offline.wanted():
+        offline.block()
     config = checked(verb, plain)
     module, _, function = VERBS[verb].run.partition(":")
-    return getattr(import_module(module), function)(config)
+    with offline.named():
+        return getattr(import_module(module), function)(config)

@@ -5,13 +5,16 @@ Only numbers go there, and validation images where ``--log_images`` asks for it:
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from smplora import offline
 from smplora.errors import ConfigError
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
+KEPT_HERE = ("offline", "dryrun", "disabled")  # values of WANDB_MODE
 PROJECT = "smplora"
 
 
@@ -19,7 +22,8 @@ def chosen_trackers(report_to: str | None) -> list[str]:
     """The trackers that ``--report_to`` means.
 
     Raises:
-        ConfigError: the one that is asked for is not installed, or none is.
+        ConfigError: the one that is asked for is not installed, or none is, or there is to be no network and it uses
+            one: W&B's does so below Python, where ``--offline`` does not reach.
     """
     if report_to in (None, "none"):
         return []
@@ -27,10 +31,19 @@ def chosen_trackers(report_to: str | None) -> list[str]:
     if report_to == "all":
         if not installed:
             raise ConfigError(f"--report_to got 'all', and none is installed: pip install smplora[{TRACKERS[0]}]")
-        return installed
-    if report_to not in installed:
+        chosen = installed
+    elif report_to in installed:
+        chosen = [str(report_to)]
+    else:
         raise ConfigError(f"--report_to got '{report_to}', which is not installed: pip install smplora[{report_to}]")
-    return [str(report_to)]
+    stays_here = {"tensorboard": True, "wandb": os.environ.get("WANDB_MODE") in KEPT_HERE, "trackio": False}
+    outside = [name for name in chosen if not stays_here[name]]
+    if outside and offline.wanted():
+        raise ConfigError(
+            f"--offline: --report_to got '{report_to}', and {' and '.join(outside)} may use the network; take tensorboard"
+            f"{', or set WANDB_MODE=offline' * ('wandb' in outside)}"
+        )
+    return chosen
 
 
 def tracker_options(names: list[str], folder: Path) -> dict[str, Any]:
@@ -45,10 +58,11 @@ def init_options(names: list[str], folder: Path) -> dict[str, Any]:
     printed: all of it is switched off. The name that it shows for a run is its own invention.
     """
     options: dict[str, Any] = {name: {} for name in names}
+    if names:  # whatever mode their files get, nobody else can come near: --log_images puts pictures there
+        (folder / "logs").mkdir(mode=0o700, exist_ok=True)
     if "wandb" in names:
         import wandb
 
-        (folder / "logs").mkdir(mode=0o700, exist_ok=True)
         settings = wandb.Settings(
             console="off",
             disable_code=True,

@@ -49,6 +49,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
         OSError: the run folder cannot be written.
     """
     check_installed(config.optimizer)
+    tracked = chosen_trackers(config.report_to)
     if CAPTION not in config.wording and not config.default_caption:  # no image needs a caption of its own
         config = replace(config, default_caption=config.wording)
     folder = RunFolder(Path(config.output_dir))
@@ -56,7 +57,6 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     folder.check_resume(config.resume_from_checkpoint)
     device = choose_device(config.device)
     split = load_split(config, folder.path / MANIFEST)
-    tracked = chosen_trackers(config.report_to)
     accelerator = make_accelerator(device, **tracker_options(tracked, folder.path))
     first = accelerator.is_main_process
     progress = progress and first

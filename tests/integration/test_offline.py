@@ -114,6 +114,20 @@ def test_the_surroundings_can_ask_for_it() -> None:
     assert "wanted the network (example.org)" in done.stdout
 
 
+def test_python_obeys_too() -> None:
+    """The functions of smplora.api are the same commands."""
+    program = """
+import socket
+from smplora import api, cli
+def go_out(options):
+    socket.getaddrinfo('example.org', 443)
+cli.VERBS["report"] = cli.Verb(cli.config.ReportConfig, "__main__:go_out", "")
+api.report(["run"])"""
+    done = python(program, SMPLORA_OFFLINE="1")
+    assert "OfflineError: --offline: " in done.stderr
+    assert "wanted the network (example.org)" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -11,6 +11,7 @@ import pytest
 from accelerate.utils import LoggerType
 
 from conftest import short_config
+from smplora.cli import main
 from smplora.errors import ConfigError
 from smplora.run import MONITOR, RunFolder
 from smplora.trackers import chosen_trackers, init_options
@@ -107,4 +108,29 @@ def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr("smplora.trackers.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"none is installed: pip install smplora\[tensorboard\]"):
         chosen_trackers("all")
+
+
+def test_offline_refuses_what_goes_out(
+    monkeypatch: pytest.MonkeyPatch, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """W&B and Trackio, unless W&B is told to stay here; before anything is written."""
+    monkeypatch.setattr("smplora.trackers.find_spec", lambda name: object())
+    monkeypatch.setenv("SMPLORA_OFFLINE", "1")
+    monkeypatch.setattr("smplora.offline.block", lambda: None)  # it would hold for the rest of this process
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    run = ["train", "--train_data_dir", str(image_folder), "--output_dir", str(tmp_path / "run"), "--offline"]
+    for name, outside in (("wandb", "wandb"), ("trackio", "trackio"), ("all", "wandb and trackio")):
+        assert main([*run, "--report_to", name]) == 2
+        said = capsys.readouterr().err
+        assert f"--offline: --report_to got '{name}', and {outside} may use the network; take tensorboard" in said
+        assert ("WANDB_MODE=offline" in said) == (name != "trackio")
+        assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert chosen_trackers("wandb") == ["wandb"]
+    assert chosen_trackers("tensorboard") == ["tensorboard"]
+
+
+def test_logs_are_private(tmp_path: Path) -> None:
     assert init_options(["tensorboard"], tmp_path) == {"tensorboard": {}}
+    assert (tmp_path / "logs").stat().st_mode & 0o777 == 0o700
