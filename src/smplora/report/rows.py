@@ -72,7 +72,6 @@ def attack_headers(subject: Subject) -> list[str]:
     rates = [f"TPR at {percent(fpr)} FPR" for fpr in _rates(subject)]
     return [
         "AUC, test members",
-        "Corrected p",
         "Accuracy (ASR)",
         *rates,
         "AUC, aux members",
@@ -88,7 +87,6 @@ def attack_rows(subject: Subject) -> list[AttackRow]:
             attack is subject.strongest("test"),
             (
                 auc_cell(attack.test, bootstrap_note(attack.test)),
-                Cell("\N{EN DASH}" if attack.test.p_corrected is None else p_text(attack.test.p_corrected)),
                 fraction_cell(attack.test.asr),
                 *(rate_cell(attack.test, fpr) for fpr in _rates(subject)),
                 auc_cell(attack.aux_members, bootstrap_note(attack.aux_members)),
@@ -119,9 +117,11 @@ def auc_cell(numbers: Numbers | None, note: str = "") -> Cell:
 
 
 def bootstrap_note(numbers: Numbers | None) -> str:
-    """The bootstrap's interval of the AUC, to stand below DeLong's."""
-    shown = interval(numbers.bootstrap) if numbers else ""
-    return f"bootstrap {shown}" if shown else ""
+    """The bootstrap's interval of the AUC, to stand below DeLong's, and the p corrected for all attacks."""
+    if numbers is None:
+        return ""
+    shown, p = interval(numbers.bootstrap), numbers.p_corrected
+    return "; ".join([f"bootstrap {shown}"] * bool(shown) + ([] if p is None else [f"corrected p {p_text(p)}"]))
 
 
 def fraction_cell(estimate: Estimate) -> Cell:
