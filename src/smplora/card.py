@@ -108,7 +108,7 @@ def render(subject: Subject, wishes: Wishes | None = None, *, kohya: bool | None
         what=f"{kind} of {FAMILIES.get(family, 'a latent diffusion model')}"
         f"{f', trained on {base}' if base else ''}, from {subject.step} steps of training.",
         pictures=wishes.pictures,
-        instance_prompt=_inline(wishes.instance_prompt or ""),
+        instance_prompt=_inline(wishes.instance_prompt or subject.config.trigger),
         pipeline=pipeline,
         usage="\n".join(adaptation.usage(source, pipeline, base if "/" in base else "BASE_MODEL")),
         exact=adaptation.weights(subject.folder)[0].name,

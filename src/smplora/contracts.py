@@ -106,6 +106,14 @@ class Adaptation(Protocol):
         return what is trained by component (fp32). The model still computes what it did."""
         ...
 
+    def check(self, model: LatentDiffusion) -> None:
+        """See, before anything is written, whether the options fit ``model``.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        ...
+
     def base(self, model: LatentDiffusion) -> AbstractContextManager[None]:
         """Inside, ``model`` is the base model, bit for bit."""
         ...

@@ -92,11 +92,7 @@ def read_adapter(path: Path, layers_per_block: int = 2) -> AdapterFile:
         alphas = _alphas(parts, _loader_settings(path, metadata), layout)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"--adapter: {path} cannot be used: {error}") from error
-    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
-    if broken:
-        raise CheckpointError(
-            f"--adapter: {path} holds values that are not numbers, in {broken[0]} among others; train again"
-        )
+    check_finite(path, state)
     return AdapterFile(state, alphas, layout, metadata, hashlib.sha256(content).hexdigest())
 
 
@@ -232,15 +228,30 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """What a safetensors file of an adaptation holds.
 
     Raises:
-        CheckpointError: missing or damaged file.
+        CheckpointError: missing or damaged file, or values that are not numbers.
     """
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise CheckpointError(f"--adapter: there is no {path}; train one with 'smplora train'") from error
     except SafetensorError as error:
         raise CheckpointError(f"--adapter: {path} is damaged or no safetensors file ({error})") from error
+    check_finite(path, tensors)
+    return tensors
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse an adapter that computes nothing.
+
+    Raises:
+        CheckpointError: some values are not numbers.
+    """
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"--adapter: {path} holds values that are not numbers, in {broken[0]} among others; train again"
+        )
 
 
 def read_metadata(path: Path) -> dict[str, str]:

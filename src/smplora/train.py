@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from smplora.adapt import ADAPTATIONS
 from smplora.card import write_card
 from smplora.config import TrainConfig
 from smplora.config.dreambooth import CAPTION
@@ -32,6 +33,7 @@ from smplora.optimizers import check_installed, limit_gradients, set_learning_ra
 from smplora.processes import average_gradients, gather, make_accelerator, mean
 from smplora.progress import bar
 from smplora.proxy import at_size
+from smplora.registry import load
 from smplora.run import RunFolder, check_place, check_settings, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.streams import stream_seed
@@ -65,6 +67,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
         fetch_model(config)
     model = load_base(config, device)
     config = resolved(config, model, split, accelerator.num_processes)
+    load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config).check(model)
     preparation(config, config.resolution or model.resolution)  # says what is wrong before anything is written
     check_settings(folder.path, config)
     with folder.locked() if first else nullcontext():  # from here on files are written

@@ -35,6 +35,7 @@ MORE: dict[str, dict[str, Any]] = {  # options of each method
     "lora": {"lora_targets": "all"},
     "full": {},
     "dreambooth": {"class_prompt": "a handwritten digit", "num_class_images": 2},
+    "textual_inversion": {"initializer_token": "handwritten", "num_vectors": 2},
 }
 TEXT = {name: {"train_text_encoder": True, "text_encoder_lr": 1e-3} for name in ("lora", "full", "dreambooth")}
 
@@ -48,10 +49,16 @@ def into_full(pipeline: StableDiffusionPipeline, run: Path) -> StableDiffusionPi
     return stock("sd1", run)
 
 
+def into_inversion(pipeline: StableDiffusionPipeline, run: Path) -> StableDiffusionPipeline:
+    pipeline.load_textual_inversion(run, weight_name="learned_embeds.safetensors")
+    return pipeline
+
+
 STOCK: dict[str, Callable[[StableDiffusionPipeline, Path], StableDiffusionPipeline]] = {
     "lora": into_lora,
     "full": into_full,
     "dreambooth": into_full,
+    "textual_inversion": into_inversion,
 }
 
 
@@ -94,8 +101,10 @@ def answer(model: LatentDiffusion, caption: str) -> Tensor:
         return model.predict(noise, torch.tensor([100, 600]), model.encode_captions([caption] * 2, 32))
 
 
-def worded(run: Path) -> tuple[str, str]:
-    """The caption as a run tells it, and what the base model is told in its place."""
+def words(name: str) -> tuple[str, str]:
+    """A caption for the adapted model, and what means the same to the base model."""
+    if name == "textual_inversion":
+        return "a <smplora> six", "a handwritten handwritten six"
     return CAPTION, CAPTION
 
 
@@ -122,9 +131,10 @@ def test_every_method_is_here() -> None:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", ADAPTATIONS)
 def test_starts_as_the_base_model_and_keeps_its_state(name: str, model: str, folders: dict[str, Path]) -> None:
-    base = answer(load_model(str(folders[model]), CPU), CAPTION)
+    caption, plain = words(name)
+    base = answer(load_model(str(folders[model]), CPU), plain)
     adapted, adaptation = attached(name, folders[model])
-    assert torch.equal(answer(adapted, CAPTION), base)
+    assert torch.equal(answer(adapted, caption), base)
     for component, parameters in adaptation.attach(load_model(str(folders[model]), CPU)).items():
         assert parameters, component
         assert all(p.requires_grad and p.dtype == torch.float32 for p in parameters)
@@ -135,7 +145,7 @@ def test_starts_as_the_base_model_and_keeps_its_state(name: str, model: str, fol
     with pytest.raises(KeyError):
         adaptation.load_state_dict(adapted, dict(list(changed.items())[1:]))
     with base_model(adapted):
-        assert torch.equal(answer(adapted, CAPTION), base)
+        assert torch.equal(answer(adapted, caption), base)
     again = adaptation.state_dict(adapted)
     assert all(torch.equal(again[key], tensor) for key, tensor in changed.items())
 
@@ -176,7 +186,7 @@ def test_stock_diffusers_reads_what_is_published(
     name: str, model: str, runs: Callable[[str, str], Path], folders: dict[str, Path]
 ) -> None:
     run = runs(name, model)
-    caption, plain = worded(run)
+    caption, plain = words(name)
     adapted = load_subject(str(run), None, "cpu").model
     base, ours = answer(load_model(str(folders[model]), CPU), plain), answer(adapted, caption)
     with base_model(adapted):

@@ -9,9 +9,20 @@ ADAPTATIONS = {
     "lora": "smplora.adapt.lora:LoRAAdaptation",
     "full": "smplora.adapt.full:FullAdaptation",
     "dreambooth": "smplora.adapt.dreambooth:DreamBoothAdaptation",
+    "textual_inversion": "smplora.adapt.textual_inversion:TextualInversionAdaptation",
 }
 
-TITLES = {"lora": "LoRA", "full": "full fine-tuning", "dreambooth": "DreamBooth"}
+TITLES = {
+    "lora": "LoRA",
+    "full": "full fine-tuning",
+    "dreambooth": "DreamBooth",
+    "textual_inversion": "textual inversion",
+}
 
 TRAINS_WEIGHTS = ("full", "dreambooth")  # of the base model itself
-LEARNING_RATES = {"lora": 1e-4, "full": 5e-6, "dreambooth": 5e-6}  # the paper's
+LEARNING_RATES = {
+    "lora": 1e-4,
+    "full": 5e-6,
+    "dreambooth": 5e-6,
+    "textual_inversion": 5e-4,
+}  # the paper's; diffusers' script's

@@ -64,6 +64,9 @@ class LoRAAdaptation:
         """Endings of the names of a component's adapted layers."""
         return (TARGETS if component == "unet" else TEXT_TARGETS)[self.targets]
 
+    def check(self, model: LatentDiffusion) -> None:
+        """Fits every model."""
+
     def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
         """Add adapters in fp32: A normal with deviation 1/r, B zero (drawn from torch's global generator)."""
         model.adapted = ["unet", *(model.text.encoders if self.text_encoder else ())]

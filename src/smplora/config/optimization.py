@@ -27,7 +27,7 @@ class OptimizationOptions:
     optimizer: Literal["adamw", "adamw8bit", "prodigy"] = "adamw"
     """'adamw', 'adamw8bit' (pip install smplora[bitsandbytes]; the paper's code), 'prodigy' (pip install smplora[prodigy]; finds the learning rate: --learning_rate 1)."""
     learning_rate: Optional[float] = None
-    """Learning rate of what is trained. Default (paper): 1e-4 for LoRA, 5e-6 for full fine-tuning and DreamBooth."""
+    """Learning rate of what is trained. Default (paper): 1e-4 for LoRA, 5e-6 for full fine-tuning and DreamBooth; 5e-4 for textual inversion (diffusers)."""
     lr_scheduler: Literal[
         "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
     ] = "constant"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Optional
 
 from smplora.adapt import ADAPTATIONS, LEARNING_RATES, TRAINS_WEIGHTS
-from smplora.config.checks import at_least, at_most, if_any, positive
+from smplora.config.checks import at_least, at_most, if_any, needed, positive
 from smplora.config.data import (
     CacheOptions,
     DataOptions,
@@ -27,7 +27,8 @@ from smplora.objectives import OBJECTIVES
 from smplora.registry import unknown
 
 LORA_OPTIONS = ("rank", "lora_alpha", "lora_targets", "lora_dropout", "use_rslora", "use_dora")
-WORDINGS = {"dreambooth": f"sks {CAPTION}"}
+TOKEN_OPTIONS = ("placeholder_token", "initializer_token", "num_vectors")
+OPTIONS_OF = {"lora": LORA_OPTIONS, "textual_inversion": TOKEN_OPTIONS}  # and of no other adaptation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class TrainConfig(
     split_manifest: Optional[str] = None
     """A split.json written by 'smplora split'; the split options are then not used."""
     adaptation: str = "lora"
-    """What is trained: 'lora' (low-rank adapters), 'full' (every weight of the U-Net), 'dreambooth' (the same, on captions with a rare token, and on images of the class that the base model draws first)."""
+    """What is trained: 'lora' (low-rank adapters), 'full' (every weight of the U-Net), 'dreambooth' (the same, on captions with a rare token, and on images of the class that the base model draws first), 'textual_inversion' (embeddings of new tokens)."""
     objective: str = "lora"
     """What is minimised: 'lora' (adaptation loss), 'mp_lora' (plus lambda times the MI gain), 'smp_lora' (divided by 1 - lambda times the MI gain + delta)."""
     mi_lambda: float = 0.05
@@ -78,6 +79,12 @@ class TrainConfig(
     """Rank-stabilised LoRA: scale by alpha / sqrt(rank)."""
     use_dora: bool = False
     """DoRA: also learn the norms of the adapted weights' rows."""
+    placeholder_token: str = "<smplora>"
+    """With textual inversion: the new word, which is put before every caption unless --instance_prompt says where."""
+    initializer_token: Optional[str] = None
+    """With textual inversion: the word for what the images show, such as 'dog', that the new one begins as."""
+    num_vectors: int = 1
+    """With textual inversion: tokens that the new word is made of."""
     train_text_encoder: bool = False
     """Train the text encoder(s) too, as the paper's released code does."""
     text_encoder_lr: float = 1e-5
@@ -114,6 +121,7 @@ class TrainConfig(
             "max_train_steps",
             "logging_steps",
             "clip_skip",
+            "num_vectors",
         )
         return [
             *model_problems(self),
@@ -148,7 +156,13 @@ class TrainConfig(
     @property
     def wording(self) -> str:
         """What the model is told of an image, with {caption} for its own caption."""
-        return self.instance_prompt or WORDINGS.get(self.adaptation, CAPTION)
+        usual = {"dreambooth": f"sks {CAPTION}", "textual_inversion": f"{self.placeholder_token} {CAPTION}"}
+        return self.instance_prompt or usual.get(self.adaptation, CAPTION)
+
+    @property
+    def trigger(self) -> str:
+        """The word that calls up what was learned, where the published files tell it anyway."""
+        return self.placeholder_token if self.adaptation == "textual_inversion" else ""
 
     @property
     def preserves_prior(self) -> bool:
@@ -157,15 +171,31 @@ class TrainConfig(
         return self.adaptation == "dreambooth" if given is None else given
 
     def _of_other_methods(self) -> list[str]:
-        """Options that ``--adaptation`` has no use for."""
-        if self.adaptation == "lora":
-            return []
-        given = [f"--{name}" for name in LORA_OPTIONS if getattr(self, name) != getattr(TrainConfig, name)]
-        foreign = f"{', '.join(given)}: of --adaptation lora; leave out with --adaptation {self.adaptation}"
-        sharded = f"--shard_base_model splits frozen weights; leave it out with --adaptation {self.adaptation}"
+        """Options that ``--adaptation`` has no use for, and what it cannot do without."""
+        method = f"--adaptation {self.adaptation}"
+        found = []
+        for owner, names in OPTIONS_OF.items():
+            given = [f"--{name}" for name in names if getattr(self, name) != getattr(TrainConfig, name)]
+            if given and self.adaptation != owner:
+                found.append(f"{', '.join(given)}: of --adaptation {owner}; leave out with {method}")
+        if self.shard_base_model and self.adaptation in TRAINS_WEIGHTS:
+            found.append(f"--shard_base_model splits frozen weights; leave it out with {method}")
+        return found + (self._inversion_problems() if self.adaptation == "textual_inversion" else [])
+
+    def _inversion_problems(self) -> list[str]:
+        method, token = "--adaptation textual_inversion", self.placeholder_token
+        foreign = [f"--{n}" for n in ("train_text_encoder", "with_prior_preservation") if getattr(self, n)]
         return [
-            *([foreign] if given else []),
-            *([sharded] if self.shard_base_model and self.adaptation in TRAINS_WEIGHTS else []),
+            *needed(self.initializer_token, "initializer_token", "a word for what the images show, such as 'dog'"),
+            *([f"{', '.join(foreign)}: nothing that {method} trains; leave out"] if foreign else []),
+            *([] if token.split() == [token] else [f"--placeholder_token got '{token}'; allowed: one word"]),
+            *(
+                [
+                    f"--instance_prompt got '{self.wording}', without --placeholder_token {token}: nothing would be learned"
+                ]
+                if token not in self.wording
+                else []
+            ),
         ]
 
     def _one_rate(self) -> list[str]:
