@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smplora.adapt.lora import LoRAAdaptation
+from smplora.cells import Cell, Group
 from smplora.contracts import Batch, Pictures
 from smplora.diffusion import LatentDiffusion
 
@@ -96,6 +97,13 @@ def toy_model(memories: Tensor | None, strength: float = 0.8) -> LatentDiffusion
     scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     denoiser = ToyDenoiser(scheduler.alphas_cumprod, memories, strength)
     return LatentDiffusion(ToyVAE(), ToyText(), denoiser, scheduler, "toy", "digest", adaptation=LoRAAdaptation())
+
+
+def toy_cell(batch: Batch) -> Cell:
+    """The batch's images, one variant and one wording each."""
+    own = tuple((i,) for i in range(len(batch)))
+    group = Group(batch.mean, batch.std, {}, own, own, batch.digests, tuple(range(len(batch))))
+    return Cell((group,), batch.conditioning)
 
 
 def toy_batch(count: int, seed: int) -> Batch:

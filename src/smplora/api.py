@@ -136,8 +136,9 @@ def train(**options: Any) -> Run:
 
 @command("audit", ["run"])
 def audit(run: str | os.PathLike[str], **options: Any) -> Result:
-    """Attack an adapter; returns the content of audit.json. See ``smplora audit --help``."""
-    content = _call("audit", {"adapter": run, **options})
+    """Attack an adapter; returns the content of audit.json, also where a gate makes the audit invalid: then the
+    verdict's level says so. See ``smplora audit --help``."""
+    content = _call("audit", {"adapter": run, **options}, "smplora.audit:audit")
     return Result(content, f"{content['subject']['label']}: {content['verdict']['sentence']}")
 
 
@@ -171,11 +172,11 @@ def quickstart(**options: Any) -> Page:
     return Page(_call("quickstart", options))
 
 
-def _call(verb: str, options: dict[str, Any]) -> Any:
+def _call(verb: str, options: dict[str, Any], run: str | None = None) -> Any:
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
     if offline.wanted():
         offline.block()
     config = checked(verb, plain)
-    module, _, function = VERBS[verb].run.partition(":")
+    module, _, function = (run or VERBS[verb].run).partition(":")
     with offline.named():
         return getattr(import_module(module), function)(config)

@@ -25,7 +25,7 @@ from smplora.precision import LossScaler
 from smplora.run import RunFolder
 from smplora.streams import generator
 from smplora.train import load_split, resolved, train
-from toys import toy_batch
+from toys import toy_batch, toy_cell
 
 CPU = torch.device("cpu")
 Tensors = dict[str, torch.Tensor]
@@ -87,8 +87,9 @@ def test_the_vae_encodes_in_fp32(image_folder: Path, tmp_path: Path) -> None:
         cached.append(setup.feed.train)
     assert model.vae.dtype == torch.float32
     assert next(p for p in model.denoiser.parameters() if not p.requires_grad).dtype == torch.float16
-    assert torch.equal(cached[0].mean, cached[1].mean)
-    assert all(torch.equal(v, cached[1].conditioning[n]) for n, v in cached[0].conditioning.items())
+    plain, half = (cell.whole() for cell in cached)
+    assert torch.equal(plain.mean, half.mean)
+    assert all(torch.equal(v, half.conditioning[n]) for n, v in plain.conditioning.items())
 
 
 def test_overflowing_steps_are_skipped_and_resumed(
@@ -192,8 +193,9 @@ def test_noise_offset_is_the_formula() -> None:
     assert shifted.posterior is not None
     assert plain.posterior is not None
     assert torch.equal(shifted.posterior, plain.posterior)
-    feeds = [Feed(batch, batch, batch, 2, 1, 0, 1000, noise_offset=o) for o in (0.0, 0.1)]
-    for draws in ([f.proxy(0).draw for f in feeds], [next(f.adapter(0))[1] for f in feeds]):
+    cell = toy_cell(batch)
+    feeds = [Feed(cell, cell, cell, 2, 1, 0, 1000, noise_offset=o) for o in (0.0, 0.1)]
+    for draws in ([f.proxy(0).parts[0][1] for f in feeds], [next(f.adapter(0))[1] for f in feeds]):
         gap = draws[1].noise - draws[0].noise
         assert gap.abs().max() > 0
         assert torch.allclose(gap, gap[..., :1, :1], atol=1e-6), "one shift per image and channel"

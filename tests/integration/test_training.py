@@ -127,13 +127,14 @@ def test_changed_settings_are_refused_with_the_differences(image_folder: Path, t
 def test_run_folder_is_complete(trained_run: Path, image_folder: Path) -> None:
     assert {p.name for p in trained_run.iterdir()} == {
         "config.yaml", "environment.json", "split.json", "metrics.jsonl", "model.json", "checkpoints", "DONE.json",
-        LOCK, ADAPTER_FILE, KOHYA_FILE,
+        LOCK, ADAPTER_FILE, KOHYA_FILE, "README.md",
     }  # fmt: skip
     asked = short_config(image_folder, trained_run)
     filled_in = {
         "lora_alpha": 4.0,
         "resolution": 32,
         "test_size": 10,
+        "test_nonmember_size": 10,
         "reference_size": 20,
         "validation_guidance_scale": 1.0,
     }
