@@ -67,8 +67,19 @@ class Looked:
     is_member: Bools
 
 
+_looked: dict[tuple[str, int], Looked] = {}  # of the last split: several adapters of one split are audited in a row
+
+
 def look(loaded: Loaded) -> Looked:
-    """Read every audited image once."""
+    """Read every audited image once; what is seen depends on the split's images alone, which its seal names."""
+    key = (loaded.split.seal, loaded.resolution)
+    if key not in _looked:
+        _looked.clear()
+        _looked[key] = _look(loaded)
+    return _looked[key]
+
+
+def _look(loaded: Loaded) -> Looked:
     extractor = load_digit_features()
     statistics, features, thumbnails, captions = [], [], {}, []
     for cell in ATTACKED:
