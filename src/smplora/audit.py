@@ -20,7 +20,7 @@ from smplora.attacks.loss import timestep_grid
 from smplora.cache import open_cache
 from smplora.card import write_card
 from smplora.config import AuditConfig
-from smplora.contracts import Attack, Floats, Pictures
+from smplora.contracts import Access, Attack, Floats, Pictures
 from smplora.errors import InvalidAudit
 from smplora.exposed import write_exposed
 from smplora.files import write_atomically, write_json
@@ -57,6 +57,11 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
         open_cache(config),
     )
     attacks = load_attacks(config.chosen_attacks, config)
+    if config.attacks is None and not loaded.subject.adaptation.layers(loaded.model).updates:
+        blind = [name for name, attack in attacks.items() if attack.info.access is Access.WHITE_BOX]
+        attacks = {name: attack for name, attack in attacks.items() if name not in blind}
+        if blind and progress:
+            say(f"left out, since no layer was trained: {', '.join(blind)}")
     sizes = loaded.split.sizes
     aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))
     looked = look(loaded)
@@ -73,6 +78,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
         "split": {"protocol": loaded.split.protocol, "seal": loaded.split.seal, "cells": loaded.split.sizes},
         "settings": {
             **audit_settings(config),
+            "attacks": list(attacks),
             "timesteps": timestep_grid(config.num_timesteps, loaded.model.num_train_timesteps),
             "latents": "posterior mode",
             "guidance": "off",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from smplora.config import AuditConfig
     from smplora.diffusion import LatentDiffusion
     from smplora.export import Facts
+    from smplora.gradients import Watched
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
@@ -132,6 +133,10 @@ class Adaptation(Protocol):
         Raises:
             KeyError, RuntimeError: tensors that this model does not have, or lacks, or of other shapes.
         """
+        ...
+
+    def layers(self, model: LatentDiffusion) -> Watched:
+        """What white-box attacks look at."""
         ...
 
     def publish(
@@ -290,7 +295,8 @@ class WhiteBoxView(GreyBoxView, Protocol):
         """Of the adaptation loss at ``noise(draws[k])``, ``timesteps[k]``.
 
         Args:
-            of: "adapter" (the low-rank tensors) or "base" (the weights of the adapted layers, adapter on).
+            of: "adapter" (the low-rank tensors; the weights themselves where all are trained) or "base" (the weights of
+                the adapted layers, adapter on).
         """
         ...
 

@@ -7,7 +7,7 @@ For a linear layer y = W a the gradient of sample i is G_i = sum over tokens t o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -107,23 +107,37 @@ def adapted_layers(*networks: nn.Module) -> tuple[list[nn.Module], list[nn.Modul
     return down, up, base
 
 
+@dataclass(frozen=True)
+class Watched:
+    """The layers (linear or convolutional) whose weights' gradients attacks may see; none where none was trained."""
+
+    adapter: Sequence[nn.Module]  # of what was trained
+    base: Sequence[nn.Module]  # the base model's under it
+    updates: dict[nn.Module, Callable[[], Tensor] | None]  # layer -> dW [O, I ...]; None: its output is what dW adds
+
+
 def sample_gradients(
-    losses: Callable[[int], Tensor], samples: int, draws: int, layers: Sequence[nn.Module], up: Sequence[nn.Module]
+    losses: Callable[[int], Tensor],
+    samples: int,
+    draws: int,
+    layers: Sequence[nn.Module],
+    updates: Mapping[nn.Module, Callable[[], Tensor] | None],
 ) -> Gradients:
     """Gradients with respect to the weights of ``layers`` (contracts.Gradients).
 
     The inner product with a layer's update needs no gradient of its own: with y = W a + s B A a, sum over tokens of
-    <gradient at s B A a, B A a> is <G_i, s B A>, and peft's factor s is in the gradient at B's output already.
+    <gradient at s B A a, B A a> is <G_i, s B A>, and peft's factor s is in the gradient at B's output already. Of a
+    whole weight that was trained it is the sum over tokens of <gradient at y, dW a>.
 
     Args:
-        losses: k -> the samples' losses [b] at draw k, differentiable through ``layers`` and ``up``.
-        up: the adapters' second matrices B.
+        losses: k -> the samples' losses [b] at draw k, differentiable through ``layers`` and ``updates``.
+        updates: see ``Watched``; of low-rank adapters their second matrices B.
     """
     each: list[Tensor] = []
     along: list[Tensor] = []
     sums: list[Tensor] = []
     for k in range(draws):
-        with torch.enable_grad(), recorded(list(dict.fromkeys([*layers, *up])), samples) as records:
+        with torch.enable_grad(), recorded(list(dict.fromkeys([*layers, *updates])), samples) as records:
             losses(k).sum().backward()
         parts = [_reached(records[layer]) for layer in layers]
         if draws == 1:
@@ -132,9 +146,16 @@ def sample_gradients(
             made = [sample_weights(a, d) for a, d in parts]
             each.append(torch.stack([matrix_norms(g) for g in made], 1))
             sums = made if not sums else [total.add_(one) for total, one in zip(sums, made, strict=True)]
-        along.append(torch.stack([(_reached(records[u])[1] * records[u].outputs).sum((1, 2)) for u in up], 1))
+        along.append(torch.stack([_along(records[layer], update) for layer, update in updates.items()], 1))
     mean = torch.stack([matrix_norms(total) / draws for total in sums], 1) if sums else each[0]
     return Gradients(torch.stack(each, 1).cpu(), mean.cpu(), torch.stack(along, 1).cpu())
+
+
+def _along(record: Record, update: Callable[[], Tensor] | None) -> Tensor:
+    """<G_i, dW> [b]."""
+    inputs, slopes = _reached(record)
+    added = record.outputs if update is None else inputs @ update().flatten(1).float().T
+    return (slopes * added).sum((1, 2))
 
 
 def _reached(record: Record) -> tuple[Tensor, Tensor]:

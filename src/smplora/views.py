@@ -5,8 +5,8 @@ The views of one batch share one memory: attacks that ask alike share the work, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from functools import partial
 from hashlib import blake2b
@@ -19,7 +19,7 @@ from smplora import ddim
 from smplora.contracts import Access, Batch, Draw, Gradients, Pictures
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.errors import ConfigError
-from smplora.gradients import adapted_layers, sample_gradients
+from smplora.gradients import Watched, sample_gradients
 from smplora.streams import generator, stream_seed
 from smplora.text import TIME_IDS
 
@@ -209,23 +209,23 @@ class WhiteBox(GreyBox):
         """See contracts.WhiteBoxView.
 
         Raises:
-            ConfigError: the adapter has no low-rank layers.
+            ConfigError: no layer was trained.
         """
         key = ("gradients", tuple(draws), tuple(timesteps), of)
         if key not in self._memory:
-            down, up, base = adapted_layers(*(self._model.component(name) for name in self._model.adapted))
-            if not up:
-                raise ConfigError(
-                    "--attacks got one that looks at gradients; the adapter has no low-rank layers for it: leave it out"
-                )
-            layers = base if of == "base" else [*down, *up]
+            adaptation = self._model.adaptation
+            watched = adaptation.layers(self._model) if adaptation else Watched([], [], {})
+            if not watched.updates:
+                raise ConfigError("--attacks got one that looks at gradients; no layer was trained: leave it out")
+            layers = watched.base if of == "base" else watched.adapter
             weights = sum(layer.weight.numel() for layer in layers)  # type: ignore[operator, misc]
             rows = max(1, min(len(self.batch), GRADIENT_NUMBERS // weights))
             parts = []
             for start in range(0, len(self.batch), rows):
                 part = slice(start, min(start + rows, len(self.batch)))
                 losses = partial(self._losses, part, draws, timesteps)
-                parts.append(sample_gradients(losses, part.stop - start, len(draws), layers, up))
+                with without_gradients(self._model):  # of the weights: those of the samples are gathered on the way
+                    parts.append(sample_gradients(losses, part.stop - start, len(draws), layers, watched.updates))
             self._memory[key] = Gradients(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Gradients)))
         answer: Gradients = self._memory[key]
         return answer
@@ -237,6 +237,19 @@ class WhiteBox(GreyBox):
 
 
 VIEWS = {Access.BLACK_BOX: BlackBox, Access.GREY_BOX: GreyBox, Access.WHITE_BOX: WhiteBox}
+
+
+@contextmanager
+def without_gradients(model: LatentDiffusion) -> Iterator[None]:
+    """Inside, a backward pass leaves no gradient with the weights."""
+    trained = [p for name in model.adapted for p in model.component(name).parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def base_model(model: LatentDiffusion, when: bool = True) -> AbstractContextManager[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from smplora.export import Facts, stored, write_tensors
 from smplora.files import read_json, write_json
+from smplora.gradients import Watched
 from smplora.layouts import read_tensors
 
 if TYPE_CHECKING:
@@ -92,6 +94,22 @@ class FullAdaptation:
             raise KeyError(f"weights that do not match: {sorted(parameters.keys() ^ state.keys())[:3]}")
         for name, p in parameters.items():
             p.copy_(state[name])
+
+    def layers(self, model: LatentDiffusion) -> Watched:
+        """Every linear layer and convolution; norms, biases and embeddings are left out."""
+        found = {
+            f"{component}.{name}.weight": module
+            for component in model.adapted
+            for name, module in model.component(component).named_modules()
+            if isinstance(module, (nn.Linear, nn.Conv2d))
+        }
+        every = list(found.values())
+        return Watched(every, every, {module: partial(self._update, name, module) for name, module in found.items()})
+
+    def _update(self, name: str, layer: nn.Module) -> Tensor:
+        weight: Any = layer.weight
+        update: Tensor = (weight - self.untouched[name].to(weight.device)).detach()
+        return update
 
     def publish(
         self, model: LatentDiffusion, folder: Path, facts: Facts, *, precision: str, complete: bool

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
 from smplora.files import write_atomically
+from smplora.gradients import Watched, adapted_layers
 from smplora.layouts import read_adapter
 
 if TYPE_CHECKING:
@@ -132,6 +133,11 @@ class LoRAAdaptation:
             prefix = f"{component}."
             part = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
             set_peft_model_state_dict(model.component(component), part)
+
+    def layers(self, model: LatentDiffusion) -> Watched:
+        """A and B; dW is what B adds."""
+        down, up, base = adapted_layers(*(model.component(name) for name in model.adapted))
+        return Watched([*down, *up], base, dict.fromkeys(up))
 
     def publish(
         self, model: LatentDiffusion, folder: Path, facts: Facts, *, precision: str, complete: bool

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from smplora.errors import ConfigError
 from smplora.export import Facts, write_tensors
+from smplora.gradients import Watched
 from smplora.layouts import read_tensors
 
 if TYPE_CHECKING:
@@ -146,6 +147,10 @@ class TextualInversionAdaptation:
             raise KeyError(f"embeddings that do not match: {given}, and the model takes {shapes}")
         for name, p in learned.items():
             p.copy_(state[name])
+
+    def layers(self, model: LatentDiffusion) -> Watched:
+        """No layer is trained."""
+        return Watched([], [], {})
 
     def publish(
         self, model: LatentDiffusion, folder: Path, facts: Facts, *, precision: str, complete: bool
