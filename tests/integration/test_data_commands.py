@@ -69,6 +69,7 @@ def test_bad_input_of_sources(
 
 VARIED = (
     *("--enable_bucket", "--bucket_reso_steps", "8", "--random_crop", "--num_crops", "2", "--random_flip"),
+    *("--augmentation", "randaugment", "--num_augmentations", "2"),
     *("--shuffle_caption", "--keep_tokens", "1", "--caption_dropout_rate", "0.2"),
 )
 
@@ -149,6 +150,7 @@ def test_bad_input_of_preparation(image_folder: Path, tmp_path: Path, capsys: py
     for arguments, message in (
         (("--center_crop", "--random_crop"), "--center_crop and --random_crop exclude each other"),
         (("--num_crops", "0"), "--num_crops got 0; allowed: 1 or more"),
+        (("--num_augmentations", "0"), "--num_augmentations got 0; allowed: 1 or more"),
         (("--caption_dropout_rate", "1.5"), "--caption_dropout_rate got 1.5; allowed: 1 or less"),
         (("--bucket_reso_steps", "30"), "--bucket_reso_steps got 30; allowed: multiples of 8"),
         (("--enable_bucket",), "--bucket_reso_steps got 64; allowed: at most --resolution, which is 32"),

@@ -8,10 +8,12 @@ import torch
 from PIL import Image, ImageOps
 
 from smplora.config import PreparationOptions
-from smplora.data import Preparation, Sample, preparation
+from smplora.data import Preparation, Sample, augment, preparation
 from smplora.data.pictures import Framing, frame
 from smplora.data.prepare import size_numbers
 from smplora.errors import ConfigError
+
+SOLARIZE = 4  # place among RandAugment's changes; inverts what is lighter than a threshold
 
 
 def sample(width: int, height: int, digest: str = "d") -> Sample:
@@ -119,3 +121,61 @@ def test_shuffled_tags() -> None:
     assert shuffled.reworded("me,  red hair, b , c, d") == wordings
     assert shuffled.reworded("a photo of a cat") == ["a photo of a cat"]
     assert shuffled.plain().reworded("a, b, c") == ["a, b, c"]
+
+
+def test_augmentations_are_further_variants() -> None:
+    options = PreparationOptions(random_flip=True, augmentation="cutout", num_augmentations=3)
+    framings = preparation(options, 32).framings(sample(64, 64))
+    assert framings[0] == Framing(32, 32)
+    assert len(set(framings)) == len(framings) == 2 * 3
+    assert len({f.seed for f in framings[2:]}) == 4
+    assert preparation(options, 32).framings(sample(64, 64)) == framings
+    assert preparation(options, 32).framings(sample(64, 64, "other"))[2] != framings[2]
+    assert preparation(options, 32).plain().framings(sample(64, 64)) == [Framing(32, 32)]
+
+
+def test_cutout_covers_a_square_with_grey_and_nothing_else() -> None:
+    picture = ramp(80, 80)
+    plain = frame(picture, Framing(80, 80))
+    covered = []
+    for seed in range(30):
+        seen = frame(picture, Framing(80, 80, augmentation="cutout", seed=seed))
+        changed = (seen != plain).any(0)
+        rows, columns = changed.any(1).nonzero(), changed.any(0).nonzero()
+        height, width = (int(x.max() - x.min()) + 1 for x in (rows, columns))
+        assert max(height, width) <= 40
+        assert int(changed.sum()) >= height * width - 1  # a square, but for a pixel that is grey anyway
+        assert seen[:, changed].abs().max() < 0.005
+        covered.append(float(changed.float().mean()))
+    assert max(covered) == pytest.approx(0.25, abs=0.01)
+    assert min(covered) < 0.2  # some lie over the edge
+    assert torch.equal(seen, frame(picture, Framing(80, 80, augmentation="cutout", seed=29)))
+
+
+def test_every_change_of_randaugment() -> None:
+    """Each changes the picture, keeps its size, is the same twice; by nothing, the continuous ones do nothing."""
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(40, 200, (20, 30, 3), dtype=np.uint8))
+    for number, change in enumerate(augment.CHANGES):
+        for m in (0.3, -0.3):
+            seen = change(picture, m)
+            assert (seen.size, seen.mode) == (picture.size, "RGB")
+            differs = seen.tobytes() != picture.tobytes()
+            assert differs or number == SOLARIZE, number
+            assert seen.tobytes() == change(picture, m).tobytes()
+        if number >= 2:
+            assert change(picture, 0.0).tobytes() == picture.tobytes(), number
+    assert augment.CHANGES[SOLARIZE](picture, 1.0).tobytes() == ImageOps.invert(picture).tobytes()
+
+
+def test_a_shift_of_randaugment_is_one() -> None:
+    picture = ramp(60, 30)
+    seen = np.asarray(augment.CHANGES[-2](picture, 0.3))  # 6 columns to the left
+    assert np.array_equal(seen[:, :50], np.asarray(picture)[:, 6:56])
+    assert (seen[:, 56:] == 127).all()
+
+
+def test_randaugment_draws() -> None:
+    picture = ramp(60, 60)
+    seen = {augment.augmented(picture, "randaugment", seed).tobytes() for seed in range(40)}
+    assert len(seen) > 30

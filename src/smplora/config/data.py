@@ -66,6 +66,10 @@ class PreparationOptions:
     """How many, the centre among them. Each is encoded once; a step takes one of them at random."""
     random_flip: bool = False
     """Train on mirrored images too, every other time."""
+    augmentation: Literal["none", "cutout", "randaugment"] = "none"
+    """Train on changed pictures too: 'cutout' covers a random square with grey, 'randaugment' takes two random changes of colour or place. The adapter learns to draw what it sees, grey squares too."""
+    num_augmentations: int = 4
+    """How many variants of each picture (of each of its crops), the unchanged one among them. Each is encoded once; a step takes one of them at random."""
     enable_bucket: bool = False
     """Keep each image's aspect ratio, roughly: images are resized and cropped to the nearest of a few shapes with as many pixels as the square of --resolution. A batch has one shape."""
     bucket_reso_steps: int = 64
@@ -207,7 +211,9 @@ def preparation_problems(config: PreparationOptions) -> list[str]:
     step = config.bucket_reso_steps
     return [
         *(both if config.center_crop and config.random_crop else []),
-        *at_least(config, ("num_crops", "num_caption_shuffles", "min_bucket_reso", "max_bucket_reso"), 1),
+        *at_least(
+            config, ("num_crops", "num_augmentations", "num_caption_shuffles", "min_bucket_reso", "max_bucket_reso"), 1
+        ),
         *at_least(config, ("keep_tokens", "caption_dropout_rate"), 0),
         *at_most(config, ("caption_dropout_rate",), 1),
         *([f"--bucket_reso_steps got {step}; allowed: multiples of 8"] if step < 8 or step % 8 else []),

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from smplora.data.augment import augmented
 from smplora.errors import DataError
 
 
@@ -55,14 +56,16 @@ def pixel_digest(picture: Image.Image) -> str:
 @dataclass(frozen=True)
 class Framing:
     """How a picture becomes the model's input: resized until it covers ``height`` x ``width`` pixels, cropped, perhaps
-    mirrored. ``x`` and ``y`` say where the crop lies in what is too much: 0 left or top, 0.5 the centre, 1 right or
-    bottom."""
+    mirrored, perhaps changed by an augmentation (augment.py) that is drawn with ``seed``. ``x`` and ``y`` say where the
+    crop lies in what is too much: 0 left or top, 0.5 the centre, 1 right or bottom."""
 
     height: int
     width: int
     x: float = 0.5
     y: float = 0.5
     flipped: bool = False
+    augmentation: str = ""
+    seed: int = 0
 
 
 def frame(picture: Image.Image, framing: Framing) -> Tensor:
@@ -70,6 +73,8 @@ def frame(picture: Image.Image, framing: Framing) -> Tensor:
     size = (framing.width, framing.height)
     cropped = ImageOps.fit(picture, size, Image.Resampling.BICUBIC, centering=(framing.x, framing.y))
     shown = ImageOps.mirror(cropped) if framing.flipped else cropped
+    if framing.augmentation:
+        shown = augmented(shown, framing.augmentation, framing.seed)
     return torch.from_numpy(np.asarray(shown).copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 

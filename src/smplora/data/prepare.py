@@ -11,7 +11,7 @@ from smplora.config import PreparationOptions
 from smplora.data.pictures import Framing
 from smplora.data.pool import Sample
 from smplora.errors import ConfigError
-from smplora.streams import generator
+from smplora.streams import generator, stream_seed
 
 Size = tuple[int, int]  # height, width
 
@@ -26,13 +26,15 @@ class Preparation:
     upscales: bool = True
     crops: int = 1
     flips: bool = False
+    augmentation: str = ""
+    augmentations: int = 1
     wordings: int = 1
     keep_tokens: int = 0
     dropout: float = 0.0
 
     def plain(self) -> Preparation:
-        """The same shapes; centred, not mirrored, captions as written: what audits see."""
-        return replace(self, crops=1, flips=False, wordings=1, dropout=0.0)
+        """The same shapes; centred, not mirrored or changed, captions as written: what audits see."""
+        return replace(self, crops=1, flips=False, augmentation="", augmentations=1, wordings=1, dropout=0.0)
 
     def size(self, sample: Sample) -> Size:
         """Height and width in pixels: a square, or the bucket whose aspect ratio is nearest."""
@@ -46,15 +48,21 @@ class Preparation:
         return self.buckets[find_nearest_bucket(height, width, self.buckets)]
 
     def framings(self, sample: Sample) -> list[Framing]:
-        """All variants of an image: crops times orientations; the first is centred and not mirrored. Where nothing is
-        too much, there is only one crop."""
+        """All variants of an image: crops times orientations times augmentations; the first is centred, not mirrored
+        and not changed. Where nothing is too much, there is only one crop."""
         height, width = self.size(sample)
         places = [(0.5, 0.5)]
         if sample.size[0] * height != sample.size[1] * width:
             for k in range(1, self.crops):
                 x, y = torch.rand(2, generator=generator("crop", sample.digest, k), dtype=torch.float64).tolist()
                 places.append((round(x, 6), round(y, 6)))
-        return [Framing(height, width, x, y, f) for f in (False, True)[: 1 + self.flips] for x, y in places]
+        framings = [Framing(height, width, x, y, f) for f in (False, True)[: 1 + self.flips] for x, y in places]
+        changed = [
+            replace(framing, augmentation=self.augmentation, seed=stream_seed("augmentation", sample.digest, k, i))
+            for k in range(1, self.augmentations)
+            for i, framing in enumerate(framings)
+        ]
+        return framings + changed
 
     def reworded(self, caption: str) -> list[str]:
         """The caption as written, then with its tags (what commas separate) in other orders, the first ``keep_tokens``
@@ -92,6 +100,8 @@ def preparation(options: PreparationOptions, resolution: int) -> Preparation:
         upscales=not options.bucket_no_upscale,
         crops=options.num_crops if options.crops_at_random else 1,
         flips=options.random_flip,
+        augmentation="" if options.augmentation == "none" else options.augmentation,
+        augmentations=1 if options.augmentation == "none" else options.num_augmentations,
         wordings=options.num_caption_shuffles if options.shuffle_caption else 1,
         keep_tokens=options.keep_tokens,
         dropout=options.caption_dropout_rate,
