@@ -9,16 +9,18 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from smplora import __version__, config, offline
+from smplora.config.elsewhere import ELSEWHERE
 from smplora.errors import ConfigError, UserError, is_out_of_memory, listing, nearest
 
 COMMAND_LINE, THE_CALL = "the command line", "the call"
 SMALLER = ("train_batch_size", "batch_size", "resolution", "workers")  # what takes less memory when it is lower
+NO_VALUE: Any = object()  # of an option that is given without one
 SWITCH = {"true": True, "false": False}
 FAILED = 2  # exit status for everything that the user can mend
 
@@ -230,7 +232,11 @@ def _diagnose(
     problems: list[str] = []
     for key, value, source in given:
         if key not in known:
-            problems.append(f"{source} has no option '{key}'{nearest(key, known)}; see smplora {name} --help")
+            hint = f" ({ELSEWHERE[key]})" if name == "train" and key in ELSEWHERE else nearest(key, known)
+            problems.append(f"{source} has no option '{key}'{hint}; see smplora {name} --help")
+            continue
+        if value is NO_VALUE:
+            problems.append(f"--{key} got no value")
             continue
         try:
             if source == COMMAND_LINE:
@@ -238,8 +244,9 @@ def _diagnose(
             else:
                 parsed = parser.parse_object({key: value})
             values[key] = getattr(parsed, key)
-        except (ArgumentError, TypeError, ValueError) as error:
-            problems.append(f"--{key} got {value!r}; {_reason(error)}")
+        except (ArgumentError, TypeError, ValueError):
+            kind = get_type_hints(VERBS[name].options)[key]
+            problems.append(f"--{key} got {value!r}; allowed: {_allowed(kind)}")
     return values, problems + VERBS[name].options(**values).problems()
 
 
@@ -255,10 +262,7 @@ def _given(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, Any
             continue
         key, equals, text = word[2:].partition("=")
         if not equals:
-            if not words or words[0].startswith("--"):
-                problems.append(f"--{key} got no value")
-                continue
-            text = words.pop(0)
+            text = NO_VALUE if not words or words[0].startswith("--") else words.pop(0)
         if key == "config":
             from_files += _yaml_items(text, problems)
         else:
@@ -278,9 +282,15 @@ def _yaml_items(path: str, problems: list[str]) -> list[tuple[str, Any, str]]:
     return [(str(key), value, path) for key, value in content.items()]
 
 
-def _reason(error: Exception) -> str:
-    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
-    return lines[-1].removeprefix("error: ") if lines else type(error).__name__
+def _allowed(kind: Any) -> str:
+    """What an option of a type takes, for people."""
+    kinds = [k for k in (get_args(kind) if get_origin(kind) is Union else (kind,)) if k is not type(None)]
+    choices = [str(choice) for k in kinds if get_origin(k) is Literal for choice in get_args(k)]
+    if choices:
+        return ", ".join(choices)
+    if get_origin(kinds[0]) is list:
+        return "a list, as in '[100, 200]'" if int in get_args(kinds[0]) else "a list, as in '[one, two]'"
+    return {bool: ", ".join(SWITCH), int: "a whole number", float: "a number"}.get(kinds[0], "text")
 
 
 def entry_point() -> None:

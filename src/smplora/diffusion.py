@@ -81,6 +81,21 @@ class LatentDiffusion:
         """A component under its name in diffusers' pipelines: "unet", "text_encoder" or "text_encoder_2"."""
         return self.denoiser if name == "unet" else self.text.encoders[name]
 
+    def checkpoint_activations(self, active: bool) -> None:
+        """Compute the activations of the U-Net, and of text encoders that carry the adapter, again in the backward
+        pass, or keep them."""
+        denoiser: Any = self.denoiser
+        (denoiser.enable_gradient_checkpointing if active else denoiser.disable_gradient_checkpointing)()
+        for name in (n for n in self.adapted if n != "unet"):
+            part = self.component(name)
+            if active:
+                part.gradient_checkpointing_enable({"use_reentrant": False})
+            else:
+                part.gradient_checkpointing_disable()
+            for module in part.modules():  # transformers looks whether the layer, alone, is in training mode
+                if hasattr(module, "gradient_checkpointing"):
+                    module.training = active
+
     @property
     def text_is_adapted(self) -> bool:
         """Whether the adapter changes text embeddings, so that they cannot be computed once for all."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 ALLOCATION_FAILURES = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+MOST_LISTED = 100  # a wrong column would be said of every image
 
 
 class UserError(Exception):
@@ -62,7 +63,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def listing(title: str, problems: list[str]) -> str:
-    """One message out of many problems: a single line for one, else one per line."""
+    """One message out of many problems: a single line for one, else one per line, the first ``MOST_LISTED``."""
     if len(problems) == 1:
         return f"{title}: {problems[0]}"
-    return "\n".join([f"{title}: {len(problems)} problems", *(f"  - {p}" for p in problems)])
+    more = [f"  - and {len(problems) - MOST_LISTED} more"] if len(problems) > MOST_LISTED else []
+    return "\n".join([f"{title}: {len(problems)} problems", *(f"  - {p}" for p in problems[:MOST_LISTED]), *more])

@@ -58,6 +58,8 @@ def recorded(layers: Sequence[nn.Module], samples: int) -> Iterator[dict[nn.Modu
     records: dict[nn.Module, Record] = {}
 
     def forward(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if len(arguments[0]) % samples:  # DoRA sends a unit matrix through A and B first, for the norms of their rows
+            return output
         if not output.requires_grad:
             output = output.detach().requires_grad_()
         record = Record(_patches(layer, arguments[0].detach(), samples), _tokens(layer, output.detach(), samples))

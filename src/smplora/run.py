@@ -41,6 +41,7 @@ METRICS, MONITOR, DONE, STATE = "metrics.jsonl", "monitor.jsonl", "DONE.json", "
 GRADIENTS, HESSIAN, THEORY = "gradients.jsonl", "hessian.jsonl", "theory.json"
 STATES = ("adapter_state", "optimizer", "ema", "scaler", "proxy", "proxy_optimizer")  # files of a checkpoint
 LOCK = f"{UNFINISHED}lock"
+PRIVATE = 0o700  # of folders that we make: only some of what libraries write into them is readable by its owner alone
 PRINTED_LIBRARIES = (
     "torch",
     "diffusers",
@@ -125,7 +126,7 @@ class RunFolder:
         if fcntl is None:
             yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         with (self.path / LOCK).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -331,7 +332,7 @@ def open_folder(folder: Path, config: Any) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     for left_by_a_kill in folder.glob(f"{UNFINISHED}*"):
         if left_by_a_kill.is_dir():
             shutil.rmtree(left_by_a_kill)

@@ -63,10 +63,13 @@ def configured(text: TextConditioning, clip_skip: int, max_token_length: int) ->
         max_token_length: 75, 150 or 225 tokens.
 
     Raises:
-        ConfigError: SDXL, which is defined by its last but one layers, with a clip skip.
+        ConfigError: SDXL, which is defined by its last but one layers, with a clip skip; more skipped than there is.
     """
     if clip_skip != 1 and isinstance(text, SdxlText):
         raise ConfigError(f"--clip_skip got {clip_skip}; SDXL always reads the last but one layer: leave it at 1")
+    layers = text.encoders["text_encoder"].config.num_hidden_layers
+    if clip_skip > layers:
+        raise ConfigError(f"--clip_skip got {clip_skip}; allowed: 1 to {layers}, the layers of this text encoder")
     settings: Any = text
     changed: TextConditioning = replace(settings, clip_skip=clip_skip, chunks=max_token_length // TOKENS_PER_CHUNK)
     return changed

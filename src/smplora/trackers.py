@@ -40,8 +40,8 @@ def chosen_trackers(report_to: str | None) -> list[str]:
     outside = [name for name in chosen if not stays_here[name]]
     if outside and offline.wanted():
         raise ConfigError(
-            f"--offline: --report_to got '{report_to}', and {' and '.join(outside)} may use the network; take tensorboard"
-            f"{', or set WANDB_MODE=offline' * ('wandb' in outside)}"
+            f"--offline: --report_to got '{report_to}', and {' and '.join(outside)} may use the network; "
+            f"take tensorboard{', or set WANDB_MODE=offline' * ('wandb' in outside)}"
         )
     return chosen
 

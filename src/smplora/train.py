@@ -38,6 +38,7 @@ from smplora.run import RunFolder, check_place, check_settings, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.streams import stream_seed
 from smplora.subject import Subject
+from smplora.text import configured
 from smplora.theory import Theory
 from smplora.trackers import PROJECT, chosen_trackers, init_options, tracker_options
 from smplora.trainstate import Setup, prepare, publish, restore
@@ -67,8 +68,10 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
         fetch_model(config)
     model = load_base(config, device)
     config = resolved(config, model, split, accelerator.num_processes)
+    # what follows says what is wrong before anything is written
     load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config).check(model)
-    preparation(config, config.resolution or model.resolution)  # says what is wrong before anything is written
+    preparation(config, config.resolution or model.resolution)
+    configured(model.text, config.clip_skip, config.max_token_length)
     check_settings(folder.path, config)
     with folder.locked() if first else nullcontext():  # from here on files are written
         if first:

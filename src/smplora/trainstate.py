@@ -127,10 +127,10 @@ def prepare(
         for encoder in model.text.encoders.values() if config.train_text_encoder else ():
             encoder.to(kind)
         # the VAE stays fp32: it encodes each image once, and SDXL's overflows in fp16
-    if config.gradient_checkpointing:
-        model.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
     torch.manual_seed(stream_seed(config.seed, "initialisation"))
     trained = adaptation.attach(model)
+    if config.gradient_checkpointing:
+        model.checkpoint_activations(True)
     parameters = [p for of_component in trained.values() for p in of_component]
     if config.shard_base_model:
         shard(accelerator, model.denoiser, parameters)

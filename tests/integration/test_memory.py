@@ -18,6 +18,7 @@ from smplora.diffusion import LatentDiffusion
 from smplora.errors import is_out_of_memory
 from smplora.memory import PeakMemory, step_bytes
 from smplora.models import load_model
+from smplora.text import configured
 
 CPU = torch.device("cpu")
 CELLS = ["--aux_size", "2", "--test_size", "2"]
@@ -57,6 +58,26 @@ def test_a_step_without_memory_takes_what_a_step_with_memory_takes() -> None:
         model.predict(told.mean, torch.zeros(4, dtype=torch.int64), told.conditioning)
     saved = sum(size for pointer, size in seen.items() if pointer not in weights)
     assert 0.9 * saved < four < 1.5 * saved  # what the backward pass needs, and what is in work beside it
+
+
+def test_checkpointing_reaches_the_text_encoder() -> None:
+    model = load_model("tiny", CPU)
+    trained = LoRAAdaptation(text_encoder=True).attach(model)
+    model.text = configured(model.text, 1, 225)
+    mean = torch.zeros(4, model.vae.config.latent_channels, 8, 8)
+    batch = Batch(mean, mean, model.encode_captions(["a"] * 4, 32), ("a",) * 4)
+
+    def needed() -> int:
+        return step_bytes(model, [p for several in trained.values() for p in several], batch, FULL_PRECISION)
+
+    whole = needed()
+    unet: Any = model.denoiser
+    unet.enable_gradient_checkpointing()
+    unet_alone = needed()
+    model.checkpoint_activations(True)
+    assert needed() < unet_alone < whole
+    model.checkpoint_activations(False)
+    assert needed() == whole
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,15 @@ def test_dropout_is_off_where_nothing_is_trained(image_folder: Path, tmp_path: P
     draw = Draw(torch.full((2,), 400), torch.randn(batch.mean.shape))
     with torch.no_grad():
         assert torch.equal(loaded.model.error_maps(batch, draw), loaded.model.error_maps(batch, draw))
+
+
+def test_more_skipped_than_there_is(noise_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said before anything is written, so that the same command with another value starts."""
+    run = tmp_path / "run"
+    cells = ["--aux_size", "2", "--device", "cpu", "--output_dir", str(run)]
+    assert main(["train", "--train_data_dir", str(noise_folder), *cells, "--clip_skip", "50"]) == 2
+    assert re.search(r"--clip_skip got 50; allowed: 1 to \d+, the layers", capsys.readouterr().err)
+    assert not run.exists()
 
 
 def test_bad_options_are_named(image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,6 +124,10 @@ def test_changed_settings_are_refused_with_the_differences(image_folder: Path, t
     assert before == {p: p.stat().st_mtime_ns for p in trained_run.rglob("*")}
 
 
+def test_only_the_user_can_enter_the_run_folder(trained_run: Path) -> None:
+    assert trained_run.stat().st_mode & 0o777 == 0o700
+
+
 def test_run_folder_is_complete(trained_run: Path, image_folder: Path) -> None:
     assert {p.name for p in trained_run.iterdir()} == {
         "config.yaml", "environment.json", "split.json", "metrics.jsonl", "model.json", "checkpoints", "DONE.json",

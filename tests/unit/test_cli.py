@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 import yaml
 
 from smplora.cli import VERBS, main, overview, parse, parser_of
-from smplora.errors import ConfigError
+from smplora.config import TrainConfig
+from smplora.config.elsewhere import ELSEWHERE
+from smplora.errors import ConfigError, listing
 
 
 def problems(*arguments: str, verb: str = "train") -> str:
@@ -75,6 +78,14 @@ def test_all_problems_at_once(folder: str, tmp_path: Path) -> None:
         (["--train_data_dir", "/nowhere"], "--train_data_dir got '/nowhere', which is not a folder"),
         (["--config", "/nowhere.yaml"], "--config got '/nowhere.yaml', which cannot be read"),
         (["--rank"], "--rank got no value"),
+        (["--optimizer", "adam"], "--optimizer got 'adam'; allowed: adamw, adamw8bit, prodigy"),
+        (["--max_token_length", "80"], "--max_token_length got '80'; allowed: 75, 150, 225"),
+        (["--lora_alpha", "abc"], "--lora_alpha got 'abc'; allowed: a number"),
+        (["--rank", "1.5"], "--rank got '1.5'; allowed: a whole number"),
+        (["--random_flip", "maybe"], "--random_flip got 'maybe'; allowed: true, false"),
+        (["--validation_prompts", "a cat"], "--validation_prompts got 'a cat'; allowed: a list, as in '[one, two]'"),
+        (["--network_dim", "8"], "no option 'network_dim' (here it is --rank); see smplora train --help"),
+        (["--use_8bit_adam"], "no option 'use_8bit_adam' (here it is --optimizer adamw8bit)"),
         (["rank", "3"], "'rank' where an option was expected"),
         (["--rank", "x", "--default_caption", "a: b: c"], "--rank got 'x'"),
         (["--mi_lambda", "-1"], "--mi_lambda got -1.0; allowed: 0 or more"),
@@ -85,6 +96,19 @@ def test_all_problems_at_once(folder: str, tmp_path: Path) -> None:
 )
 def test_messages(arguments: list[str], message: str) -> None:
     assert message in problems(*arguments)
+
+
+def test_names_from_elsewhere_lead_to_options() -> None:
+    known = {f.name for f in fields(TrainConfig)}
+    assert not known & ELSEWHERE.keys()
+    for hint in ELSEWHERE.values():
+        assert set(re.findall(r"--(\w+)", hint)) <= known | {"repo_id"}, hint
+
+
+def test_long_listings_end() -> None:
+    lines = listing("x", [str(k) for k in range(250)]).splitlines()
+    assert lines[0] == "x: 250 problems"
+    assert lines[-2:] == ["  - 99", "  - and 150 more"]
 
 
 def test_only_the_wrong_option_is_blamed(folder: str) -> None:

@@ -90,6 +90,26 @@ def test_bundled_model(text_encoder: bool) -> None:
     compare(model, Batch(mean, torch.zeros_like(mean), told, ("a", "b", "c")))
 
 
+def test_dora() -> None:
+    """Beside the samples its layers see unit matrices, of 64 and more rows, which are no samples."""
+    model = load_model("tiny", torch.device("cpu"))
+    torch.manual_seed(0)
+    LoRAAdaptation(rank=3, targets="all", use_dora=True).attach(model)
+    model.denoiser.requires_grad_(False)
+    down, up, _ = adapted_layers(model.denoiser)
+    for layer in (*down, *up):
+        layer.weight.data.normal_(std=0.05)
+    mean = torch.randn((7, model.vae.config.latent_channels, 8, 8))
+    batch = Batch(mean, torch.zeros_like(mean), model.encode_captions(["seven"] * 7, 32), tuple("abcdefg"))
+    found = WhiteBox(model, batch, 0).gradients(DRAWS[:1], STEPS[:1], "adapter").norms[:, 0]
+    weights = [layer.weight.requires_grad_() for layer in (*down, *up)]
+    for i in (0, 6):
+        noise = torch.randn(mean.shape[1:], generator=generator(0, batch.digests[i], DRAWS[0], "noise"))[None]
+        loss = adaptation_loss(model.error_maps(batch[i : i + 1], Draw(torch.tensor(STEPS[:1]), noise))).sum()
+        slow = torch.stack([g.norm() for g in torch.autograd.grad(loss, weights)])
+        torch.testing.assert_close(found[i], slow, rtol=1e-4, atol=1e-5 * float(slow.max()))
+
+
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 1, 0), (3, 1, 1), (3, 2, 1)])
 def test_convolutions(kernel: int, stride: int, padding: int) -> None:
     torch.manual_seed(0)

@@ -1,0 +1,45 @@
+"""What options are called in diffusers' and kohya's scripts, where they are called otherwise here."""
+
+from __future__ import annotations
+
+SAME = "here it is --{}"
+ALWAYS = "here that is always so; leave it out"
+ELSEWHERE = {
+    "batch_size": SAME.format("train_batch_size"),
+    "cache_latents": f"{ALWAYS} (--cache_latents_to_disk keeps them for the next command)",
+    "cache_text_encoder_outputs": ALWAYS,
+    "dataloader_num_workers": "here images are encoded once, by threads; leave it out",
+    "enable_xformers_memory_efficient_attention": "here attention is PyTorch's own, which is as fast; leave it out",
+    "flip_aug": SAME.format("random_flip"),
+    "hub_model_id": "here 'smplora push --repo_id' uploads",
+    "instance_data_dir": SAME.format("train_data_dir"),
+    "logging_dir": "here logs are in the run folder; leave it out",
+    "lr": SAME.format("learning_rate"),
+    "lr_scheduler_num_cycles": SAME.format("lr_num_cycles"),
+    "lr_scheduler_power": SAME.format("lr_power"),
+    "max_data_loader_n_workers": "here images are encoded once, by threads; leave it out",
+    "max_train_epochs": SAME.format("num_train_epochs"),
+    "min_snr_gamma": SAME.format("snr_gamma"),
+    "network_alpha": SAME.format("lora_alpha"),
+    "network_dim": SAME.format("rank"),
+    "network_dropout": SAME.format("lora_dropout"),
+    "network_module": "here it is --adaptation, 'lora' by default",
+    "network_train_unet_only": "here that is the default (--train_text_encoder); leave it out",
+    "optimizer_type": SAME.format("optimizer"),
+    "output_name": "here files have fixed names in --output_dir; leave it out",
+    "prodigy_decouple": ALWAYS,
+    "push_to_hub": "here 'smplora push' uploads, after an audit",
+    "resume": SAME.format("resume_from_checkpoint"),
+    "sample_every_n_steps": SAME.format("validation_steps"),
+    "sample_prompts": "here it is --validation_prompts '[one, two]'",
+    "save_every_n_steps": SAME.format("checkpointing_steps"),
+    "save_last_n_steps": SAME.format("checkpoints_total_limit"),
+    "scale_lr": "here --learning_rate is taken as it is; leave it out",
+    "sdpa": ALWAYS,
+    "unet_lr": SAME.format("learning_rate"),
+    "use_8bit_adam": "here it is --optimizer adamw8bit",
+    "v_parameterization": "here it is --prediction_type v_prediction",
+    "validation_epochs": SAME.format("validation_steps"),
+    "validation_prompt": "here it is --validation_prompts '[one, two]'",
+    "xformers": "here attention is PyTorch's own, which is as fast; leave it out",
+}
