@@ -88,10 +88,8 @@ class LatentDiffusion:
         (denoiser.enable_gradient_checkpointing if active else denoiser.disable_gradient_checkpointing)()
         for name in (n for n in self.adapted if n != "unet"):
             part = self.component(name)
-            if active:
-                part.gradient_checkpointing_enable({"use_reentrant": False})
-            else:
-                part.gradient_checkpointing_disable()
+            word = "activation" if hasattr(part, "activation_checkpointing_enable") else "gradient"  # by version
+            getattr(part, f"{word}_checkpointing_{'enable' if active else 'disable'}")()
             for module in part.modules():  # transformers looks whether the layer, alone, is in training mode
                 if hasattr(module, "gradient_checkpointing"):
                     module.training = active

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")  # of diffusers' U-Nets
@@ -23,6 +24,8 @@ def make_accelerator(device: torch.device, **options: Any) -> Accelerator:
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if several and not PartialState._shared_state:
         atexit.register(lambda: PartialState().destroy_process_group())
+    if not AcceleratorState._shared_state:  # accelerate's own setting would be of no effect here, or an error on a CPU
+        options["mixed_precision"] = "no"
     # accelerate fixes device and precision once per process; a notebook trains twice, so both are handled here
     return Accelerator(device_placement=False, cpu=several and device.type == "cpu", **options)
 

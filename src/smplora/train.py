@@ -6,6 +6,7 @@ Every random number is a function of (seed, name, step): a killed and resumed ru
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -63,6 +64,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     accelerator = make_accelerator(device, **tracker_options(tracked, folder.path))
     first = accelerator.is_main_process
     progress = progress and first
+    say_whose_precision(config.mixed_precision, progress)
     folder.check_processes(accelerator.num_processes)
     with accelerator.main_process_first():
         fetch_model(config)
@@ -252,6 +254,13 @@ class MeanLog:
             name: means[name] if name in means and abs(means[name]) < float("inf") else None for name in self.NAMES
         }
         return {"step": step, **finite, "learning_rate": learning_rate, "elapsed_s": round(elapsed_s, 2)}
+
+
+def say_whose_precision(own: str, progress: bool) -> None:
+    """``accelerate config`` and ``accelerate launch`` ask for a precision too, which diffusers' scripts would take."""
+    theirs = os.environ.get("ACCELERATE_MIXED_PRECISION", own)
+    if theirs != own and progress:
+        say(f"accelerate is set to {theirs}, which is not used: --mixed_precision is '{own}'")
 
 
 def objective_title(config: TrainConfig) -> str:

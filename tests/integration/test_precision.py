@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -75,6 +78,16 @@ def test_only_fp16_logs_a_scale(precise_runs: dict[str, Path]) -> None:
     rows = {kind: RunFolder(run).metrics() for kind, run in precise_runs.items()}
     assert all(r["loss_scale"] == 2.0**16 for r in rows["fp16"])
     assert not any("loss_scale" in r for kind in ("no", "bf16") for r in rows[kind])
+
+
+def test_accelerates_precision_is_not_taken_and_that_is_said(image_folder: Path, tmp_path: Path) -> None:
+    """What ``accelerate launch --mixed_precision fp16`` or ``accelerate config`` leaves in the environment."""
+    quick = ["--max_train_steps", "1", "--aux_size", "10", "--device", "cpu", "--output_dir", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "smplora", "train", "--train_data_dir", str(image_folder), *quick]
+    environment = os.environ | {"ACCELERATE_MIXED_PRECISION": "fp16"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "accelerate is set to fp16, which is not used: --mixed_precision is 'no'" in done.stderr
 
 
 def test_the_vae_encodes_in_fp32(image_folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import short_config
@@ -17,10 +19,28 @@ from smplora.feed import members_first
 from smplora.train import train
 
 
-def test_two_processes_are_one_with_the_doubled_batch(image_folder: Path, tmp_path: Path) -> None:
+def write_shapes(folder: Path) -> Path:
+    """24 pictures of three shapes, so that batches of aux members and non-members differ in theirs; with tags."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(24):
+        size = ((32, 32), (24, 40), (48, 24))[k % 3]
+        Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / f"{k:02d}.png")
+        (folder / f"{k:02d}.txt").write_text(f"noise, number {k}, grey")
+    return folder
+
+
+def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path) -> None:
     config = short_config(
-        image_folder,
+        write_shapes(tmp_path / "shapes"),
         tmp_path / "one",
+        aux_size=4,
+        enable_bucket=True,
+        bucket_reso_steps=8,
+        random_flip=True,
+        shuffle_caption=True,
+        caption_dropout_rate=0.2,
+        use_ema=True,
         train_batch_size=4,
         gradient_accumulation_steps=2,
         train_text_encoder=True,
@@ -38,7 +58,7 @@ def test_two_processes_are_one_with_the_doubled_batch(image_folder: Path, tmp_pa
     assert finished.returncode == 0, finished.stderr
 
     last = "checkpoints/checkpoint-6"
-    for name in ("adapter_state", "proxy"):
+    for name in ("adapter_state", "proxy", "ema"):
         one, *others = (load_file(tmp_path / run / last / f"{name}.safetensors") for run in ("one", "two", "sharded"))
         for other in others:
             assert one.keys() == other.keys()
