@@ -264,8 +264,11 @@ def say_whose_precision(own: str, progress: bool) -> None:
 
 
 def objective_title(config: TrainConfig) -> str:
-    """ "smp_lora, lambda 0.05"."""
-    return config.objective if config.objective == "lora" else f"{config.objective}, lambda {config.mi_lambda:g}"
+    """ "smp_lora, lambda 0.05", "full, smp_lora, lambda 0.05"."""
+    title = config.objective if config.objective == "lora" else f"{config.objective}, lambda {config.mi_lambda:g}"
+    if config.adaptation == "lora":
+        return title
+    return config.adaptation if config.objective == "lora" else f"{config.adaptation}, {title}"
 
 
 def postfix(row: dict[str, Any]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from checkpoints import stock
+from checkpoints import build, stock
 from conftest import short_config
 from smplora.adapt.full import FullAdaptation
 from smplora.cli import main
@@ -90,6 +90,28 @@ def test_weights_stay_exact_in_mixed_precision(image_folder: Path, tmp_path: Pat
     assert all(tensor.dtype == torch.float32 for tensor in after.values())
     assert 0 < max(moved) < 1e-5
     assert sum(m > 0 for m in moved) > 0.9 * len(moved)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_trained_text_encoders_are_in_the_pipeline(family: str, noise_folder: Path, tmp_path: Path) -> None:
+    folder = build(family, tmp_path / "model")
+    config = short_config(
+        noise_folder, tmp_path / "run", pretrained_model_name_or_path=str(folder), adaptation="full", aux_size=2,
+        train_batch_size=2, max_train_steps=2, train_text_encoder=True, text_encoder_lr=1e-3,
+    )  # fmt: skip
+    run = train(config, progress=False)
+    text = load_subject(str(run), None, "cpu").model.text
+    told = {}
+    for name, source in (("published", run), ("base", folder)):
+        pipeline = stock(family, source)
+        with torch.no_grad():
+            told[name] = pipeline.encode_prompt(
+                "a handwritten six", device=CPU, num_images_per_prompt=1, do_classifier_free_guidance=False
+            )[0]
+    with torch.no_grad():
+        ours = text.embed(text.tokens(["a handwritten six"], 32))["encoder_hidden_states"]
+    torch.testing.assert_close(ours, told["published"])
+    assert (ours - told["base"]).norm() > 1e-3 * ours.norm()
 
 
 def test_samples_are_the_published_pipelines(image_folder: Path, tmp_path: Path) -> None:

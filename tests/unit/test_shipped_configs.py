@@ -45,5 +45,17 @@ def test_the_papers_cells(name: str, tmp_path: Path) -> None:
     assert (config.rank, config.lora_alpha, config.learning_rate, config.num_train_epochs) == (64, 32, 1e-4, 400)
 
 
+@pytest.mark.parametrize("name", ["full", "dreambooth"])
+def test_table_9_differs_from_its_dataset_by_the_method(name: str, tmp_path: Path) -> None:
+    config = parsed(CONFIGS / "paper" / "table_9" / f"{name}.yaml", tmp_path)
+    lora = parsed(CONFIGS / "paper" / "pokemon.yaml", tmp_path)
+    assert (config.adaptation, config.learning_rate) == (name, 5e-6)
+    differing = {k for k, v in vars(config).items() if v != getattr(lora, k)}
+    assert differing <= {
+        *("adaptation", "learning_rate", "text_encoder_lr", "rank", "lora_alpha", "lora_targets"),
+        *("instance_prompt", "with_prior_preservation", "class_prompt", "num_class_images"),
+    }
+
+
 def test_the_papers_datasets_are_all_there() -> None:
     assert {p.stem for p in (CONFIGS / "paper").glob("*.yaml")} == CELLS.keys()
