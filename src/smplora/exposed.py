@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from smplora.files import write_atomically, write_json
 from smplora.judgement import Tried
@@ -42,10 +42,11 @@ def write_exposed(folder: Path, loaded: Loaded, tried: Tried, sign: int) -> None
     ranked = ranked_members(tried, sign, loaded.split.sizes)
     samples = [loaded.split.cells[entry["cell"]][entry["index"]] for entry in ranked]
     strip = Image.new("RGB", (TILE * len(samples), TILE))
-    for number, pixels in enumerate(loaded.pixels(samples)):
+    for number, sample in enumerate(samples):  # one by one: their shapes may differ
+        pixels = loaded.pixels([sample])[0]
         picture = ((pixels.permute(1, 2, 0).numpy() + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
         scaling = Image.Resampling.NEAREST if picture.shape[0] < TILE else Image.Resampling.LANCZOS
-        strip.paste(Image.fromarray(picture).resize((TILE, TILE), scaling), (TILE * number, 0))
+        strip.paste(ImageOps.fit(Image.fromarray(picture), (TILE, TILE), scaling), (TILE * number, 0))
     buffer = BytesIO()
     strip.save(buffer, format="PNG")
     write_atomically(folder / FILES[0], buffer.getvalue())

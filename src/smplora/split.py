@@ -42,10 +42,7 @@ class Split:
     def worded(self, wording: str) -> Split:
         """The same images, with ``wording`` for captions, in which {caption} stands for each one's own. It keeps its
         seal: images and captions on disk are what they were."""
-        cells = {
-            cell: tuple(replace(s, caption=wording.replace(CAPTION, s.caption)) for s in samples)
-            for cell, samples in self.cells.items()
-        }
+        cells = {cell: tuple(_worded(s, wording) for s in samples) for cell, samples in self.cells.items()}
         return replace(self, cells=cells, sealed=self.seal)
 
     @property
@@ -61,7 +58,7 @@ class Split:
     def manifest(self) -> dict[str, Any]:
         """The JSON object of split.json."""
         cells = {
-            cell: [{"file": s.file, "digest": s.digest, "caption_digest": _digest(s.caption)} for s in self.cells[cell]]
+            cell: [{"file": s.file, "digest": s.digest, "caption_digest": _digest(s.words)} for s in self.cells[cell]]
             for cell in CELLS
         }
         return {"format": FORMAT, "protocol": self.protocol, "seed": self.seed, "seal": self.seal, "cells": cells}
@@ -72,8 +69,13 @@ class Split:
         return self.sealed or _seal(
             self.protocol,
             self.seed,
-            {cell: [(s.digest, _digest(s.caption)) for s in self.cells[cell]] for cell in CELLS},
+            {cell: [(s.digest, _digest(s.words)) for s in self.cells[cell]] for cell in CELLS},
         )
+
+
+def _worded(sample: Sample, wording: str) -> Sample:
+    first, *more = (wording.replace(CAPTION, text) for text in (sample.caption, *sample.more_captions))
+    return replace(sample, caption=first, more_captions=tuple(more))
 
 
 def _digest(text: str) -> str:
@@ -174,7 +176,7 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
             f"{len(lost)} images of '{path}' are gone or changed, {lost[0]} among them; restore them or split anew"
         )
     recaptioned = [
-        f for entries in rows.values() for f, d, caption in entries if _digest(by_digest[d].caption) != caption
+        f for entries in rows.values() for f, d, caption in entries if _digest(by_digest[d].words) != caption
     ]
     if recaptioned:
         raise SplitError(

@@ -158,6 +158,7 @@ class Counting:
     def __init__(self, folder: Path) -> None:
         self.inner = open_source(DataOptions(train_data_dir=str(folder), default_caption="x"))
         self.title, self.where_captions_come_from, self.read_names = self.inner.title, "", list[str]()
+        self.more_captions = self.inner.more_captions
 
     def captions(self, problems: list[str]) -> dict[str, str | None]:
         return self.inner.captions(problems)

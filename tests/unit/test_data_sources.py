@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -156,6 +157,20 @@ def test_lists_of_captions_and_gaps(tmp_path: Path) -> None:
     dataset(text=[["one", "other"], ["two"], [], None]).save_to_disk(tmp_path / "set")
     samples = samples_of(dataset_name=str(tmp_path / "set"), default_caption="none")
     assert [s.caption for s in samples] == ["one", "two", "none", "none"]
+    assert [s.more_captions for s in samples] == [("other",), (), (), ()]
+
+
+def test_lists_of_captions_in_a_table(folder: Path) -> None:
+    row = {"file_name": "tabby_cat/0.png", "text": ["one", "", "other ", "one", 3]}
+    (folder / "metadata.jsonl").write_text(json.dumps(row))
+    samples = {s.file: s for s in samples_of(train_data_dir=str(folder), default_caption="none")}
+    assert [s.file for s in samples.values() if s.more_captions] == ["tabby_cat/0.png"]
+    assert (samples["tabby_cat/0.png"].caption, samples["tabby_cat/0.png"].more_captions) == ("one", ("other",))
+
+
+def test_further_captions_are_sealed_with_the_split(folder: Path) -> None:
+    sample = samples_of(train_data_dir=str(folder), default_caption="none")[0]
+    assert replace(sample, more_captions=("b",)).words != sample.words == "none"
 
 
 def test_unreadable_rows_are_named(tmp_path: Path) -> None:

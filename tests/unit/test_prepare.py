@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,8 @@ def ramp(width: int, height: int) -> Image.Image:
 
 def test_default_is_the_centred_square_alone() -> None:
     plain = preparation(PreparationOptions(), 64)
-    assert plain == plain.plain() == Preparation(64)
+    assert plain == Preparation(64)
+    assert plain.plain() == Preparation(64, every_caption=False)
     assert plain.framings(sample(50, 200)) == [Framing(64, 64)]
     assert plain.reworded("a, b,c") == ["a, b,c"]
 
@@ -106,6 +109,15 @@ def test_size_numbers() -> None:
     assert size_numbers(wide, Framing(20, 20, x=0.25)) == [40, 120, 0, 10, 20, 20]
     assert size_numbers(wide, Framing(20, 20, x=0.25, flipped=True)) == [40, 120, 0, 30, 20, 20]
     assert size_numbers(sample(40, 120), Framing(20, 20, y=1.0)) == [120, 40, 40, 0, 20, 20]
+
+
+def test_one_of_several_captions() -> None:
+    several = replace(sample(9, 9), caption="a, b", more_captions=("c, d", "e"))
+    plain = preparation(PreparationOptions(), 32)
+    assert plain.words(several) == ["a, b", "c, d", "e"]
+    assert plain.plain().words(several) == ["a, b"]
+    shuffled = preparation(PreparationOptions(shuffle_caption=True, num_caption_shuffles=20), 32)
+    assert shuffled.words(several) == ["a, b", "c, d", "e", "b, a", "d, c"]
 
 
 def test_shuffled_tags() -> None:

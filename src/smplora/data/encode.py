@@ -109,7 +109,7 @@ def encode(
 ) -> Cell:
     """Latents of every image's variants and the embeddings of every distinct wording, on the model's device."""
     encoder = Encoder(model, source, cache)
-    wordings = [preparation.reworded(s.caption) for s in samples]
+    wordings = [preparation.words(s) for s in samples]
     distinct = {text: row for row, text in enumerate(dict.fromkeys(w for several in wordings for w in several))}
     texts = encoder.texts(list(distinct), preparation.resolution)
     sized = texts.pop(TIME_IDS, None) is not None

@@ -13,7 +13,7 @@ from PIL import Image
 
 from smplora.config import DataOptions
 from smplora.data.pictures import read_image
-from smplora.data.source import default_caption
+from smplora.data.source import default_caption, one_and_more
 from smplora.errors import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
@@ -31,6 +31,7 @@ class ImageFolder:
             DataError: no such folder, or no images in it.
         """
         self.folder, self.options = Path(options.train_data_dir or ""), options
+        self.more_captions: dict[str, tuple[str, ...]] = {}
         self.title = f"--train_data_dir '{self.folder}'"
         self.where_captions_come_from = (
             f"'{options.caption_column}' in {' or '.join(METADATA)}, .txt files of the same name, or --default_caption"
@@ -87,11 +88,13 @@ class ImageFolder:
                     problems.append(f"{where}: not {'an object' if rows is _json_rows else 'a row'} with a file_name")
                     continue
                 seen |= {str(key) for key in row}
-                name, caption = (table.parent / row["file_name"]).as_posix(), row.get(column)
+                name = (table.parent / row["file_name"]).as_posix()
+                caption, more = one_and_more(row.get(column))
                 if name not in names:
                     problems.append(f"{where}: no image '{row['file_name']}'")
-                elif isinstance(caption, str) and caption.strip():
-                    captions[name] = caption.strip()
+                elif caption:
+                    captions[name] = caption
+                    self.more_captions |= {name: more} if more else {}
         if seen and column not in seen:
             have = ", ".join(sorted(seen - {"file_name"})) or "file_name only"
             self.where_captions_come_from += f" (--caption_column got '{column}'; the tables have {have})"

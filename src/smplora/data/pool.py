@@ -21,6 +21,12 @@ class Sample:
     caption: str
     digest: str  # of its pixels: the same picture in another container is the same image
     size: tuple[int, int] = (1, 1)  # width and height in pixels
+    more_captions: tuple[str, ...] = ()  # training takes one of all, everything else the first
+
+    @property
+    def words(self) -> str:
+        """All captions, for digests."""
+        return "\x1f".join((self.caption, *self.more_captions))
 
 
 def open_source(options: DataOptions) -> ImageSource:
@@ -64,7 +70,7 @@ def read_samples(source: ImageSource) -> list[Sample]:
             problems.append(f"{name}: no caption")
             uncaptioned = True
         else:
-            samples.append(Sample(name, caption, digest, size))
+            samples.append(Sample(name, caption, digest, size, source.more_captions.get(name, ())))
             first_with[digest] = name
     if problems:
         advice = f"captions come from {source.where_captions_come_from}" if uncaptioned else "remove or mend them"

@@ -31,10 +31,13 @@ class Preparation:
     wordings: int = 1
     keep_tokens: int = 0
     dropout: float = 0.0
+    every_caption: bool = True
 
     def plain(self) -> Preparation:
         """The same shapes; centred, not mirrored or changed, captions as written: what audits see."""
-        return replace(self, crops=1, flips=False, augmentation="", augmentations=1, wordings=1, dropout=0.0)
+        return replace(
+            self, crops=1, flips=False, augmentation="", augmentations=1, wordings=1, dropout=0.0, every_caption=False
+        )
 
     def size(self, sample: Sample) -> Size:
         """Height and width in pixels: a square, or the bucket whose aspect ratio is nearest."""
@@ -63,6 +66,12 @@ class Preparation:
             for i, framing in enumerate(framings)
         ]
         return framings + changed
+
+    def words(self, sample: Sample) -> list[str]:
+        """All wordings of an image's caption, or captions; the first is the first caption as written."""
+        captions = (sample.caption, *sample.more_captions) if self.every_caption else (sample.caption,)
+        first = [*captions, *(wording for caption in captions for wording in self.reworded(caption))]
+        return list(dict.fromkeys(first))
 
     def reworded(self, caption: str) -> list[str]:
         """The caption as written, then with its tags (what commas separate) in other orders, the first ``keep_tokens``

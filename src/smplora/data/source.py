@@ -15,6 +15,7 @@ class ImageSource(Protocol):
 
     title: str  # for messages: "--train_data_dir 'pictures'"
     where_captions_come_from: str  # likewise, the end of "no caption" messages
+    more_captions: dict[str, tuple[str, ...]]  # further captions of images that have a list of them, after ``captions``
 
     def captions(self, problems: list[str]) -> dict[str, str | None]:
         """The caption, or None, of every image, by the image's name and in a fixed order; what is wrong with the
@@ -28,6 +29,14 @@ class ImageSource(Protocol):
             UnreadableImage: it cannot be used.
         """
         ...
+
+
+def one_and_more(given: object) -> tuple[str | None, tuple[str, ...]]:
+    """A caption and further ones out of a table's value: a text, or a list of texts."""
+    listed = given if isinstance(given, list | tuple) else [given]
+    texts = dict.fromkeys(text.strip() for text in listed if isinstance(text, str) and text.strip())
+    first, *others = texts or [None]
+    return first, tuple(text for text in others if text)
 
 
 def default_caption(template: str | None, class_name: str | None) -> str | None:

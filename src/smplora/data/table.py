@@ -14,7 +14,7 @@ from PIL import Image
 
 from smplora.config import DataOptions
 from smplora.data.pictures import UnreadableImage, read_image
-from smplora.data.source import default_caption
+from smplora.data.source import default_caption, one_and_more
 from smplora.errors import ConfigError, DataError
 
 TRAIN = "train"  # the split that is used unless another one is asked for
@@ -36,6 +36,7 @@ class ImageTable:
         import datasets
 
         self.options = options
+        self.more_captions: dict[str, tuple[str, ...]] = {}
         self.title = f"--dataset_name '{options.dataset_name}'"
         self.rows = _one_split(_load(options), options)
         columns = ", ".join(self.rows.column_names)
@@ -52,13 +53,15 @@ class ImageTable:
             raise DataError(f"{self.title} has no rows")
 
     def captions(self, problems: list[str]) -> dict[str, str | None]:
-        """See ImageSource. Of a list of captions, the first one counts."""
+        """See ImageSource."""
         column = self.options.caption_column
-        given = self._words(column) if column in self.rows.column_names else [None] * len(self.rows)
-        classes = self._words(name) if (name := self._class_column()) else [None] * len(self.rows)
+        given = self._words(column) if column in self.rows.column_names else [(None, ())] * len(self.rows)
+        classes = self._words(name) if (name := self._class_column()) else [(None, ())] * len(self.rows)
+        names = [f"row-{i:05d}" for i in range(len(self.rows))]
+        self.more_captions = {name: more for name, (_, more) in zip(names, given, strict=True) if more}
         return {
-            f"row-{i:05d}": (caption or "").strip() or default_caption(self.options.default_caption, class_name)
-            for i, (caption, class_name) in enumerate(zip(given, classes, strict=True))
+            name: caption or default_caption(self.options.default_caption, class_name)
+            for name, (caption, _), (class_name, _) in zip(names, given, classes, strict=True)
         }
 
     def read(self, name: str) -> Image.Image:
@@ -68,13 +71,12 @@ class ImageTable:
             raise UnreadableImage("no image")
         return read_image(value["bytes"] if value["bytes"] is not None else Path(value["path"]))
 
-    def _words(self, column: str) -> list[str | None]:
-        """A column as text: names of classes, first ones of lists."""
+    def _words(self, column: str) -> list[tuple[str | None, tuple[str, ...]]]:
+        """A column as text, names of classes for their numbers; and what follows the first of a list."""
         feature, values = self.rows.features[column], self.rows[column]
         if hasattr(feature, "int2str"):
-            return [feature.int2str(v) if v is not None and v >= 0 else None for v in values]
-        firsts = (next(iter(v), None) if isinstance(v, list | tuple) else v for v in values)
-        return [v if isinstance(v, str) else None for v in firsts]
+            return [(feature.int2str(v) if v is not None and v >= 0 else None, ()) for v in values]
+        return [one_and_more(value) for value in values]
 
     def _class_column(self) -> str | None:
         """The column of class names: "label", or the only one of its kind."""
