@@ -29,7 +29,7 @@ INDEX = "model_index.json"
 PARTS = (INDEX, "unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 FILES = {"unet": "diffusion_pytorch_model.safetensors"}  # diffusers' name; transformers' is:
 TEXT_FILE = "model.safetensors"
-WHERE_FROM = ("_name_or_path", "name_or_path")  # what libraries note of the folder that a part was loaded from
+WHERE_FROM = ("_name_or_path", "name_or_path", "is_local", "local_files_only")  # libraries' notes of what was loaded
 
 
 @dataclass
