@@ -25,7 +25,7 @@ from smplora.config.dreambooth import CAPTION
 from smplora.data import open_source, preparation, read_samples
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.download import fetch_model
-from smplora.errors import SplitError, TrainingError
+from smplora.errors import ConfigError, SplitError, TrainingError
 from smplora.feed import members_first
 from smplora.memory import explaining
 from smplora.models import choose_device, load_base
@@ -123,7 +123,17 @@ def load_split(config: TrainConfig, sealed: Path) -> Split:
 
 
 def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processes: int = 1) -> TrainConfig:
-    """``config`` with every default that depends on model or data filled in, as the run folder records it."""
+    """``config`` with every default that depends on model or data filled in, as the run folder records it.
+
+    Raises:
+        ConfigError: a resolution that the VAE cannot halve down to whole latents.
+    """
+    if config.resolution and config.resolution % model.downsampling:
+        below = max(1, config.resolution // model.downsampling) * model.downsampling
+        raise ConfigError(
+            f"--resolution got {config.resolution}; allowed: multiples of {model.downsampling} with this base model, "
+            f"such as {below}"
+        )
     batch = config.train_batch_size * config.gradient_accumulation_steps * processes
     steps = -(-config.num_train_epochs * len(split.train) // batch)
     sizes: dict[str, Any] = {}

@@ -202,6 +202,7 @@ def test_bad_input_of_options(capsys: pytest.CaptureFixture[str], image_folder: 
     assert "did you mean 'learning_rate'?" in refused(capsys, "train", *common, "--config", str(tmp_path / "c.yaml"))
     assert "neither 'tiny'" in refused(capsys, "train", *common, "--pretrained_model_name_or_path", str(tmp_path))
     assert "cannot be used here" in refused(capsys, "train", *common, "--device", "cuda:7")
+    assert "multiples of 4 with this base model, such as 28" in refused(capsys, "train", *common, "--resolution", "30")
     assert not (tmp_path / "run").exists()
 
 

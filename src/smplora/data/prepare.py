@@ -127,8 +127,9 @@ def _buckets(options: PreparationOptions, resolution: int) -> tuple[Size, ...]:
     every = generate_aspect_ratio_buckets(resolution, divisibility=step)
     buckets = tuple(size for size in every if low <= min(size) and max(size) <= high)
     if not buckets:
+        most = f" and --max_bucket_reso {options.max_bucket_reso}" if options.max_bucket_reso else ""
+        there = ", ".join(f"{w}x{h}" for h, w in every)
         raise ConfigError(
-            f"--min_bucket_reso {low} and --max_bucket_reso {high} leave no bucket; those of --resolution {resolution} "
-            f"are {', '.join(f'{w}x{h}' for h, w in every)}"
+            f"--min_bucket_reso {low}{most} leave no bucket; those of --resolution {resolution} are {there}"
         )
     return buckets
