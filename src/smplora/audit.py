@@ -24,15 +24,17 @@ from smplora.contracts import Access, Attack, Floats, Pictures
 from smplora.errors import InvalidAudit
 from smplora.exposed import write_exposed
 from smplora.files import write_atomically, write_json
+from smplora.foreign import load_any
 from smplora.gates import BASE, BaseLoss, base_check, blind_checks, failures, gates, look, notes, shuffled_check
 from smplora.judgement import FORMAT, conclude, labels, score_arrays, strongest_first, try_attacks
 from smplora.lowpass import load_attacks
 from smplora.progress import bar
+from smplora.report import write_report
 from smplora.run import environment, say
 from smplora.signals import audit_signals
-from smplora.split import CELLS
+from smplora.split import CELLS, POOLS, write_split
 from smplora.streams import generator
-from smplora.subject import Loaded, load_subject, result_folder
+from smplora.subject import Foreign, Loaded, result_folder
 from smplora.views import VIEWS, Memory
 
 ATTACKED = CELLS[:4]
@@ -48,16 +50,10 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
         return audit_signals(config, progress=progress)
     began = time.perf_counter()
     folder = result_folder(config.adapter, config.output_dir, "audit")
-    loaded = load_subject(
-        config.adapter or "",
-        config.train_data_dir,
-        config.device,
-        config.split_manifest,
-        config.dataset_name,
-        open_cache(config),
-    )
+    loaded = load_any(config, open_cache(config))
     attacks = load_attacks(config.chosen_attacks, config)
-    if config.attacks is None and not loaded.subject.adaptation.layers(loaded.model).updates:
+    adaptation = loaded.model.adaptation
+    if config.attacks is None and adaptation and not adaptation.layers(loaded.model).updates:
         blind = [name for name, attack in attacks.items() if attack.info.access is Access.WHITE_BOX]
         attacks = {name: attack for name, attack in attacks.items() if name not in blind}
         if blind and progress:
@@ -104,8 +100,12 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     best = content["strongest"]["test"]
     write_exposed(folder, loaded, next(t for t in tried if t.name == best["attack"]), best["sign"])
     write_json(folder / "audit.json", content)
-    if config.output_dir is None:
+    if isinstance(loaded.subject, Foreign):  # no run has a page of it
+        write_report([folder], folder / "report.html")
+    elif config.output_dir is None:
         write_card(loaded.subject)
+    if loaded.split.protocol == POOLS:  # which image is in which cell, and so behind which score
+        write_split(loaded.split, folder)
     if progress:
         say(f"{loaded.subject.label}: {content['verdict']['sentence']}")
     if config.json:

@@ -21,10 +21,11 @@ from smplora.data import Sample, load_pixels
 from smplora.errors import DataError
 from smplora.features import load_digit_features
 from smplora.files import write_atomically, write_json
+from smplora.foreign import load_any
 from smplora.progress import bar
 from smplora.quality import compare
 from smplora.run import say
-from smplora.subject import Loaded, load_subject, result_folder
+from smplora.subject import Loaded, Subject, result_folder
 from smplora.views import GreyBox
 
 FORMAT = "smplora.quality/1"
@@ -40,15 +41,8 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
     """
     began = time.perf_counter()
     folder = result_folder(config.adapter, config.output_dir, "quality")
-    loaded = load_subject(
-        config.adapter or "",
-        config.train_data_dir,
-        config.device,
-        config.split_manifest,
-        config.dataset_name,
-        open_cache(config),
-    )
-    reference = loaded.split.cells["reference"]
+    loaded = load_any(config, open_cache(config))
+    reference = loaded.split.cells[loaded.split.held_out]
     if not reference:
         raise DataError(
             "the split has no held-out reference images to measure quality; split anew with --reference_size above 0"
@@ -80,7 +74,7 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
     write_atomically(folder / "samples.png", strip(generated[: len(shown)]))
     write_atomically(folder / "real.png", strip(real_images(loaded, shown)))
     write_json(folder / "quality.json", content)
-    if config.output_dir is None:
+    if config.output_dir is None and isinstance(loaded.subject, Subject):
         write_card(loaded.subject)
     kid = content["against"]["held_out"]["kid"]["value"]
     if progress:
@@ -139,7 +133,7 @@ def real_images(loaded: Loaded, samples: Sequence[Sample]) -> Tensor:
 def held_out_loss(loaded: Loaded, config: EvaluateConfig) -> dict[str, float]:
     """Mean adaptation loss on (up to 200 of) the reference images over timesteps and a noise pair, with the normal
     95 % interval over images: quality without sampling noise."""
-    batches = loaded.encode("reference", LOSS_IMAGES).split(config.batch_size)
+    batches = loaded.encode(loaded.split.held_out, LOSS_IMAGES).split(config.batch_size)
     losses = [loss_vector(GreyBox(loaded.model, b, config.seed), LOSS_TIMESTEPS, LOSS_PAIRS).mean(1) for b in batches]
     values = torch.cat(losses).double()
     half = 1.96 * float(values.std(correction=min(1, len(values) - 1))) / len(values) ** 0.5

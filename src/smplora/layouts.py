@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -35,6 +35,7 @@ _PEFT = re.compile(r"(.+?)\.lora_(A|B|magnitude_vector)(?:\.\w+)??(?:\.weight)?"
 _RESIDUAL = re.compile(r"_(resnets|(down|up)samplers|(in|out|emb)_layers|skip_connection|op|conv)(_|$)")
 _KOHYA = {"lora_down.weight": "A", "lora_up.weight": "B", "dora_scale": "dora_scale", "alpha": "alpha"}
 _TEXT_MODEL = re.compile(r"(?<=^text_encoder\.)text_model\.|(?<=^text_encoder_2\.)text_model\.")
+Value = TypeVar("Value")
 _SIDES = {"down": "A", "up": "B"}
 _CLIP = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
@@ -56,11 +57,11 @@ class AdapterFile:
         return {n.removesuffix(".lora_A.weight"): len(t) for n, t in self.state.items() if n.endswith(".lora_A.weight")}
 
 
-def named_as(state: Mapping[str, Tensor], known: Collection[str]) -> dict[str, Tensor]:
+def named_as(state: Mapping[str, Value], known: Collection[str]) -> dict[str, Value]:
     """``state`` under the names of ``known``: with or without ``text_model.``, which differs between versions of
     transformers. Names that ``known`` has in neither form are kept."""
     theirs = {_TEXT_MODEL.sub("", name): name for name in known}
-    return {theirs.get(_TEXT_MODEL.sub("", name), name): tensor for name, tensor in state.items()}
+    return {theirs.get(_TEXT_MODEL.sub("", name), name): value for name, value in state.items()}
 
 
 def read_adapter(path: Path, layers_per_block: int = 2) -> AdapterFile:

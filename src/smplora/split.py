@@ -28,6 +28,7 @@ FORMAT = "smplora.split/1"
 MANIFEST = "split.json"
 LARGEST_DEFAULT_CELL = 100
 SMALLEST_CELL = 2
+POOLS = "pools"  # the protocol of ``split_pools``
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ class Split:
     def train(self) -> tuple[Sample, ...]:
         """D_tr = aux members + test members."""
         return self.cells["aux_member"] + self.cells["test_member"]
+
+    @property
+    def held_out(self) -> str:
+        """The cell that quality is measured on: images that nothing has learned from, and no attack either where
+        there are such."""
+        return "test_nonmember" if self.protocol == POOLS else "reference"
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -103,6 +110,34 @@ def make_split(samples: Sequence[Sample], options: SplitOptions) -> Split:
             f"the pool of {len(samples)} images leaves fewer than {SMALLEST_CELL} for {', '.join(small)}; add images"
         )
     return Split(options.split_protocol, options.split_seed, cells)
+
+
+def split_pools(members: Sequence[Sample], nonmembers: Sequence[Sample], seed: int) -> Split:
+    """Divide each of two pools at random into an aux and a test half, a function of (seed, the images' digests).
+
+    Raises:
+        SplitError: pools that overlap, or of fewer than four images.
+    """
+    digests = {s.digest: s for s in members}
+    both = [s for s in nonmembers if s.digest in digests]
+    if both:
+        raise SplitError(
+            f"--members and --nonmembers share {len(both)} pictures, {both[0].file} and {digests[both[0].digest].file} "
+            "among them; a picture is either trained on or not"
+        )
+    cells: dict[str, tuple[Sample, ...]] = {"reference": ()}
+    for name, pool in (("member", members), ("nonmember", nonmembers)):
+        if len(pool) < 2 * SMALLEST_CELL:
+            raise SplitError(
+                f"--{name}s has {len(pool)} image{'s' * (len(pool) != 1)}; allowed: {2 * SMALLEST_CELL} or more (half "
+                "are aux, half are test), and 200 or more for an audit that can say much"
+            )
+        ordered = sorted(pool, key=lambda s: s.digest)
+        order = np.random.default_rng(stream_seed(seed, POOLS, name)).permutation(len(pool))
+        aux = len(pool) // 2
+        cells[f"aux_{name}"] = tuple(ordered[i] for i in order[:aux])
+        cells[f"test_{name}"] = tuple(ordered[i] for i in order[aux:])
+    return Split(POOLS, seed, cells)
 
 
 def _fixed(pool: int, options: SplitOptions) -> list[str]:

@@ -29,6 +29,9 @@ from smplora.run import CONFIG, STATE, RunFolder, check_writable, read_config
 from smplora.split import MANIFEST, Split, read_split
 from smplora.text import configured
 
+# what an audit takes for granted of the training of an adapter made elsewhere
+TOLD = ("resolution", "clip_skip", "max_token_length", "enable_bucket", "bucket_no_upscale")
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -110,10 +113,38 @@ def find_subject(adapter: str) -> Subject:
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """An adapter that another program made."""
+
+    path: Path
+    config: TrainConfig  # what is known of its training
+    adaptation: str
+
+    @property
+    def label(self) -> str:
+        """For people: the file's name."""
+        return self.path.name
+
+    def describe(self, adapter_sha256: str, model: LatentDiffusion) -> dict[str, Any]:
+        """The "subject" object of audit.json and quality.json."""
+        return {
+            "label": self.label,
+            "objective": "unknown",
+            "adaptation": self.adaptation,
+            "step": None,
+            "max_train_steps": None,
+            "adapter_sha256": adapter_sha256,
+            "model": model.name,
+            "model_digest": model.digest,
+            "trained_with": {name: getattr(self.config, name) for name in TOLD},
+        }
+
+
+@dataclass(frozen=True)
 class Loaded:
     """A subject with everything loaded: adapted model, split, where the images are."""
 
-    subject: Subject
+    subject: Subject | Foreign
     model: LatentDiffusion
     split: Split
     source: ImageSource

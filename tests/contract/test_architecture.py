@@ -79,6 +79,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "examples",
         "progress",
         "subject",
+        "foreign",
         "judgement",
     },
     {

@@ -65,27 +65,32 @@ class LoRAAdaptation:
         """Endings of the names of a component's adapted layers."""
         return (TARGETS if component == "unet" else TEXT_TARGETS)[self.targets]
 
+    def components(self, model: LatentDiffusion) -> list[str]:
+        """What is adapted."""
+        return ["unet", *(model.text.encoders if self.text_encoder else ())]
+
+    def peft_config(self, component: str) -> LoraConfig:
+        """How peft is to adapt it."""
+        options: dict[str, Any] = {"lora_dropout": self.dropout, "init_lora_weights": "gaussian"}
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=list(self.target_modules(component)),
+            use_rslora=self.use_rslora,
+            use_dora=self.use_dora,
+            **options,
+        )
+
     def check(self, model: LatentDiffusion) -> None:
         """Fits every model."""
 
     def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
         """Add adapters in fp32: A normal with deviation 1/r, B zero (drawn from torch's global generator)."""
-        model.adapted = ["unet", *(model.text.encoders if self.text_encoder else ())]
-        model.adaptation = self
+        model.adapted, model.adaptation = self.components(model), self
         trained = {}
         for name in model.adapted:
             component = model.component(name).requires_grad_(False)
-            options: dict[str, Any] = {"lora_dropout": self.dropout, "init_lora_weights": "gaussian"}
-            component.add_adapter(
-                LoraConfig(
-                    r=self.rank,
-                    lora_alpha=self.alpha,
-                    target_modules=list(self.target_modules(name)),
-                    use_rslora=self.use_rslora,
-                    use_dora=self.use_dora,
-                    **options,
-                )
-            )
+            component.add_adapter(self.peft_config(name))
             component.eval()  # the adapter's dropout too, until ``train``
             trained[name] = [p for p in component.parameters() if p.requires_grad]
             # peft gives them the base model's dtype, and bf16 weights would not move (peers.md, 7.1)

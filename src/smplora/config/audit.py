@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Literal, Optional
 
 from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, TIERS
+from smplora.config.adapter_file import FileOptions, file_problems
 from smplora.config.checks import at_least, at_most, existing_folder, if_any, needed
 from smplora.config.data import TWO_SOURCES, CacheOptions, cache_problems
 from smplora.registry import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubjectOptions(CacheOptions):
+class SubjectOptions(FileOptions, CacheOptions):
     adapter: Optional[str] = None
-    """A run folder of 'smplora train', or one of its checkpoints (RUN/checkpoints/checkpoint-500)."""
+    """A run folder of 'smplora train', one of its checkpoints (RUN/checkpoints/checkpoint-500), or a LoRA file of any trainer (.safetensors; needs its base model and images, see --members)."""
     train_data_dir: Optional[str] = None
-    """The images, if they moved since training."""
+    """The images, if they moved since training; of an adapter made elsewhere those of --split_manifest."""
     dataset_name: Optional[str] = None
     """The data set, if it moved since training."""
     split_manifest: Optional[str] = None
-    """A split.json with the same members as the run's, such as one with other non-members. Default: the run's."""
+    """A split.json with the same members as the run's, such as one with other non-members. Default: the run's. Of an adapter made elsewhere: who is who, in place of --members and --nonmembers."""
     seed: int = 0
     """Seed of noise and classifiers; generated image i starts from the noise of seed + i, for every adapter."""
     device: str = "auto"
@@ -35,7 +36,7 @@ class AuditConfig(SubjectOptions):
     """Attack an adapter and say, with intervals, what it gives away. Everything is fitted on the aux cells and read once on the test cells."""
 
     output_dir: Optional[str] = None
-    """Where audit.json and scores.npz go. Default: audit/ beside the adapter."""
+    """Where audit.json and scores.npz go. Default: audit/ beside the adapter; of an adapter made elsewhere it must be given, and the page is written too."""
     signals: Optional[str] = None
     """Instead of an adapter: a CSV file of ready scores. Columns: member (0 or 1), one or more scores (higher: member), optionally cell (aux or test); without it a random half is aux."""
     coin_flip: bool = False
@@ -64,7 +65,7 @@ class AuditConfig(SubjectOptions):
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return [
-            *(_signals_problems(self) if self.signals else subject_problems(self)),
+            *(_signals_problems(self) if self.signals else subject_problems(self, self.output_dir)),
             *(p for name in self.chosen_attacks for p in if_any(unknown_attack(name))),
             *([] if self.chosen_attacks else [f"--attacks got none; allowed: {', '.join(ATTACKS)}"]),
             *at_least(self, ("num_timesteps", *COUNTS["quick"], "batch_size"), 1),
@@ -101,7 +102,7 @@ class EvaluateConfig(SubjectOptions):
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return [
-            *subject_problems(self),
+            *subject_problems(self, self.output_dir),
             *at_least(self, ("num_images",), 20),
             *at_least(self, ("num_inference_steps", "batch_size", "guidance_scale"), 1),
             *at_most(self, ("num_inference_steps",), 1000),
@@ -138,10 +139,11 @@ def unknown_attack(name: str) -> str | None:
     return unknown(ATTACKS, plain, "attacks")
 
 
-def subject_problems(config: SubjectOptions) -> list[str]:
+def subject_problems(config: SubjectOptions, output_dir: str | None) -> list[str]:
     """Problems of the options that name an adapter."""
     return [
-        *needed(config.adapter, "adapter", "a run folder of 'smplora train' or one of its checkpoints"),
+        *needed(config.adapter, "adapter", "a run folder of 'smplora train', one of its checkpoints, or a LoRA file"),
+        *file_problems(config, output_dir),
         *([TWO_SOURCES] if config.train_data_dir and config.dataset_name else []),
         *existing_folder(config.train_data_dir, "train_data_dir"),
         *cache_problems(config, config.train_data_dir),

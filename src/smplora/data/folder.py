@@ -24,24 +24,24 @@ SIDECARS = (".txt", ".caption")
 class ImageFolder:
     """All images below a folder, in the order of their names."""
 
-    def __init__(self, options: DataOptions) -> None:
-        """``options.train_data_dir`` names the folder.
+    def __init__(self, options: DataOptions, option: str = "train_data_dir") -> None:
+        """``options.train_data_dir`` names the folder; messages call it ``--option``.
 
         Raises:
             DataError: no such folder, or no images in it.
         """
         self.folder, self.options = Path(options.train_data_dir or ""), options
         self.more_captions: dict[str, tuple[str, ...]] = {}
-        self.title = f"--train_data_dir '{self.folder}'"
+        self.title = f"--{option} '{self.folder}'"
         self.where_captions_come_from = (
             f"'{options.caption_column}' in {' or '.join(METADATA)}, .txt files of the same name, or --default_caption"
         )
         if not self.folder.is_dir():
-            raise DataError(f"--train_data_dir got '{self.folder}', which is not a folder")
+            raise DataError(f"--{option} got '{self.folder}', which is not a folder")
         self.files = sorted(p for p in self._visible() if p.suffix.lower() in SUFFIXES)
         if not self.files:
             known = ", ".join(sorted(SUFFIXES))
-            raise DataError(f"--train_data_dir got '{self.folder}', which holds no images; known types: {known}")
+            raise DataError(f"--{option} got '{self.folder}', which holds no images; known types: {known}")
 
     def _visible(self) -> Iterator[Path]:
         """Files, relative to the folder."""

@@ -1,0 +1,141 @@
+"""Audits of adapters without their run: the same scores as with it, and one line for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from conftest import short_config
+from smplora.cli import main
+from smplora.export import ADAPTER_FILE, KOHYA_FILE
+from smplora.split import MANIFEST
+from smplora.train import train
+
+QUICK = ("--attacks", "[loss, calibrated_loss]", "--num_timesteps", "2", "--noise_pairs", "1")
+
+
+@pytest.fixture(scope="module")
+def run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both components adapted, every kind of layer, alpha not the rank, hardly any steps."""
+    changes: dict[str, Any] = {"train_text_encoder": True, "text_encoder_lr": 1e-3, "lora_targets": "all", "rank": 3,
+                               "use_rslora": True}  # fmt: skip
+    output = tmp_path_factory.mktemp("foreign") / "run"
+    return train(
+        short_config(
+            image_folder, output, objective="lora", lora_alpha=5, use_rslora=True, max_train_steps=4, **changes
+        ),
+        progress=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folders(run: Path, image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The run's members and non-members, each in a folder."""
+    cells = json.loads((run / MANIFEST).read_text())["cells"]
+    rows = [json.loads(line) for line in (image_folder / "metadata.jsonl").read_text().splitlines()]
+    captions = {row["file_name"]: row["text"] for row in rows}
+    root = tmp_path_factory.mktemp("pools")
+    for name in ("member", "nonmember"):
+        folder = root / f"{name}s"
+        folder.mkdir()
+        for entry in cells[f"aux_{name}"] + cells[f"test_{name}"]:
+            shutil.copy(image_folder / entry["file"], folder / entry["file"])
+            (folder / entry["file"]).with_suffix(".txt").write_text(captions[entry["file"]])
+    return {"members": root / "members", "nonmembers": root / "nonmembers"}
+
+
+def pools(folders: dict[str, Path]) -> list[str]:
+    return [word for name, folder in folders.items() for word in (f"--{name}", str(folder))]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main([str(word) for word in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1), err
+    return err
+
+
+def test_a_file_scores_as_its_run(run: Path, image_folder: Path, tmp_path: Path) -> None:
+    assert main(["audit", "--adapter", str(run), "--output_dir", str(tmp_path / "run"), *QUICK]) == 0
+    expected = np.load(tmp_path / "run" / "scores.npz")
+    for file in (ADAPTER_FILE, KOHYA_FILE):
+        output = tmp_path / file
+        options = ["--split_manifest", str(run / MANIFEST), "--train_data_dir", str(image_folder)]
+        adapter = ["--adapter", str(run / file), "--pretrained_model_name_or_path", "tiny"]
+        assert main(["audit", *adapter, *options, "--output_dir", str(output), *QUICK]) == 0
+        found = np.load(output / "scores.npz")
+        assert found.files == expected.files
+        for name in expected.files:
+            if expected[name].dtype.kind == "f":
+                np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=f"{file}: {name}")
+        about = json.loads((output / "audit.json").read_text())["subject"]
+        assert (about["label"], about["objective"], about["trained_with"]["resolution"]) == (file, "unknown", 32)
+        assert file in (output / "report.html").read_text()
+
+
+def test_folders_are_divided_and_the_division_is_kept(run: Path, folders: dict[str, Path], tmp_path: Path) -> None:
+    adapter = ["--adapter", str(run / KOHYA_FILE), "--pretrained_model_name_or_path", "tiny", *pools(folders)]
+    assert main(["audit", *adapter, "--output_dir", str(tmp_path / "audit"), *QUICK]) == 0
+    cells = json.loads((tmp_path / "audit" / MANIFEST).read_text())["cells"]
+    for name in ("member", "nonmember"):
+        files = [{row["file"] for row in cells[f"{kind}_{name}"]} for kind in ("aux", "test")]
+        assert [len(part) for part in files] == [10, 10]
+        assert files[0] | files[1] == {f"{name}s/{p.name}" for p in folders[f"{name}s"].glob("*.png")}
+    assert cells["reference"] == []
+    quality = ["--num_images", "20", "--num_inference_steps", "2", "--output_dir", str(tmp_path / "quality")]
+    assert main(["evaluate", *adapter, *quality]) == 0
+    assert json.loads((tmp_path / "quality" / "quality.json").read_text())["against"]["held_out"]["n"] == 10
+
+
+def test_what_cannot_be_audited_is_said_in_a_line(
+    run: Path, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ("--pretrained_model_name_or_path", "tiny")
+    output = ("--output_dir", tmp_path / "audit", *QUICK)
+    file = tmp_path / "lora.safetensors"
+    shutil.copy(run / ADAPTER_FILE, file)
+    tensors = load_file(file)
+
+    def said(adapter: object, *options: object) -> str:
+        return refused(capsys, "audit", "--adapter", adapter, *(options or pools(folders)), *base, *output)
+
+    def changed(**changes: torch.Tensor) -> str:
+        save_file({name: t.contiguous() for name, t in changes.items()}, tmp_path / "changed.safetensors")
+        return said(tmp_path / "changed.safetensors")
+
+    needs = refused(capsys, "audit", "--adapter", file)
+    assert all(f"--{n}" in needs for n in ("pretrained_model_name_or_path", "members", "nonmembers", "output_dir"))
+    assert "give --train_data_dir" in said(file, "--split_manifest", run / MANIFEST)
+    assert "two ways" in said(file, *pools(folders), "--split_manifest", run / MANIFEST)
+    assert "is a run, which knows its own" in said(run)
+    assert "does not exist" in said(tmp_path / "nothing.safetensors")
+    assert "no file" in refused(capsys, "audit", "--adapter", tmp_path / "nothing.safetensors")
+    assert "0 .safetensors files" in said(folders["members"])
+    (tmp_path / "pickle.ckpt").write_bytes(b"")
+    assert "a pickle" in said(tmp_path / "pickle.ckpt")
+    (tmp_path / "broken.safetensors").write_bytes(b"no")
+    assert "damaged" in said(tmp_path / "broken.safetensors")
+    first = next(name for name in tensors if name.endswith("lora_B.weight"))
+    assert "not numbers" in changed(**{**tensors, first: tensors[first] * float("nan")})
+    assert "changes nothing" in changed(**{n: t * 0 if "lora_B" in n else t for n, t in tensors.items()})
+    assert "maps" in changed(**{**tensors, first: torch.cat([tensors[first]] * 2)})
+    assert "it has no layer unet.up_blocks.9" in changed(
+        **{n.replace("up_blocks.1", "up_blocks.9").replace("up_blocks.0", "up_blocks.9"): t for n, t in tensors.items()}
+    )
+    one = tmp_path / "one"
+    one.mkdir()
+    picture = next(folders["members"].glob("*.png"))
+    for part in (picture, picture.with_suffix(".txt")):
+        shutil.copy(part, one / part.name)
+    assert "--members has 1 image;" in said(file, *pools({**folders, "members": one}))
+    assert "share 1 pictures" in said(file, *pools({**folders, "nonmembers": one}))
+    (one / picture.with_suffix(".txt").name).unlink()
+    assert "no caption" in said(file, *pools({**folders, "members": one}))
+    assert "not a folder" in said(file, *pools({**folders, "members": tmp_path / "gone"}))
