@@ -300,14 +300,12 @@ class Pools:
     folders: Mapping[str, ImageFolder]
     title: str = "--members and --nonmembers"
     where_captions_come_from: str = "each folder"
-
-    @property
-    def more_captions(self) -> dict[str, tuple[str, ...]]:
-        """See ImageSource."""
-        return {f"{n}/{k}": more for n, folder in self.folders.items() for k, more in folder.more_captions.items()}
+    more_captions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def captions(self, problems: list[str]) -> dict[str, str | None]:
         """See ImageSource."""
+        for n, folder in self.folders.items():
+            self.more_captions |= {f"{n}/{k}": more for k, more in folder.more_captions.items()}
         return {f"{n}/{k}": c for n, folder in self.folders.items() for k, c in folder.captions(problems).items()}
 
     def read(self, name: str) -> Image.Image:
