@@ -97,6 +97,11 @@ def find_subject(adapter: str) -> Subject:
     folder = Path(adapter).resolve()
     folder = folder.parent if folder.is_file() else folder
     run = folder.parent.parent if folder.name.startswith("checkpoint-") else folder
+    if not (run / CONFIG).exists():
+        raise CheckpointError(
+            f"--adapter got '{adapter}', which is not a run folder: it has no {CONFIG}; 'smplora train' makes runs, and "
+            "adapters made elsewhere are audited as .safetensors files"
+        )
     config = read_config(run, TrainConfig)
     if folder == run:
         done = RunFolder(run).done

@@ -116,7 +116,7 @@ def test_what_cannot_be_audited_is_said_in_a_line(
     assert "two ways" in said(file, *pools(folders), "--split_manifest", run / MANIFEST)
     assert "is a run, which knows its own" in said(run)
     assert "does not exist" in said(tmp_path / "nothing.safetensors")
-    assert "no file" in refused(capsys, "audit", "--adapter", tmp_path / "nothing.safetensors")
+    assert "is not a run folder" in refused(capsys, "audit", "--adapter", tmp_path / "nothing.safetensors")
     assert "0 .safetensors files" in said(folders["members"])
     (tmp_path / "pickle.ckpt").write_bytes(b"")
     assert "a pickle" in said(tmp_path / "pickle.ckpt")

@@ -88,18 +88,13 @@ def as_training(config: SubjectOptions, told: Mapping[str, Any]) -> TrainConfig:
 
 
 def file_problems(config: SubjectOptions, output_dir: str | None) -> list[str]:
-    """Problems of an adapter that is to be read without a run, or that is no adapter at all."""
+    """Problems of an adapter that is to be read without a run."""
     adapter = config.adapter or ""
     given = [f"--{name}" for name in given_options(config)]
     if given and Path(adapter).is_dir() and in_a_run(adapter):
         return [f"{', '.join(given)}: '{adapter}' is a run, which knows its own; leave out, or give one of its files"]
     if not is_foreign(config):
-        if not adapter or in_a_run(adapter):
-            return []
-        return [
-            f"--adapter got '{adapter}', which is not a run folder (it has no {RUN}) and no file; 'smplora train' makes "
-            "runs, and adapters made elsewhere are .safetensors files"
-        ]
+        return []
     options = as_training(config, {})
     return [
         *([] if not adapter or Path(adapter).exists() else [f"--adapter got '{adapter}', which does not exist"]),
