@@ -99,8 +99,8 @@ def find_subject(adapter: str) -> Subject:
     run = folder.parent.parent if folder.name.startswith("checkpoint-") else folder
     if not (run / CONFIG).exists():
         raise CheckpointError(
-            f"--adapter got '{adapter}', which is not a run folder: it has no {CONFIG}; 'smplora train' makes runs, and "
-            "adapters made elsewhere are audited as .safetensors files"
+            f"--adapter got '{adapter}', which is not a run folder: it has no {CONFIG}; 'smplora train' makes runs, "
+            "and adapters made elsewhere are audited as .safetensors files"
         )
     config = read_config(run, TrainConfig)
     if folder == run:

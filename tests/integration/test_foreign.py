@@ -28,9 +28,7 @@ def run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                                "use_rslora": True}  # fmt: skip
     output = tmp_path_factory.mktemp("foreign") / "run"
     return train(
-        short_config(
-            image_folder, output, objective="lora", lora_alpha=5, use_rslora=True, max_train_steps=4, **changes
-        ),
+        short_config(image_folder, output, objective="lora", lora_alpha=5, max_train_steps=4, **changes),
         progress=False,
     )
 
