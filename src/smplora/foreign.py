@@ -22,7 +22,6 @@ from smplora.adapt.lora import LoRAAdaptation
 from smplora.cache import Cache
 from smplora.config import SubjectOptions, TrainConfig
 from smplora.config.adapter_file import POOLS, as_training, is_foreign
-from smplora.contracts import Adaptation
 from smplora.data import ImageSource, open_source, read_samples
 from smplora.data.folder import ImageFolder
 from smplora.diffusion import LatentDiffusion
@@ -71,16 +70,15 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
     fetch_model(options)
     model = load_base(options, choose_device(config.device))
     if _is_whole_model(given):
-        adaptation: Adaptation = _fine_tuned(given, model, options)
+        _fine_tuned(given, model, options)
         kind, told, sha256 = "full", dict[str, Any](), files_sha256(_weights(given))
     else:
         layers: Any = model.denoiser.config
         file = read_adapter(_file_in(given), layers.layers_per_block)
-        adaptation = _low_rank(given, file, model, options)
+        put_on(file, given, model, options.pretrained_model_name_or_path)
         kind, told, sha256 = "lora", _told(file.metadata, model), file.sha256
     options = as_training(config, told)
     options = replace(options, resolution=options.resolution or model.resolution)
-    model.adaptation = adaptation
     model.text = configured(model.text, options.clip_skip, options.max_token_length)
     source, split = _images(config, options)
     return Loaded(
@@ -126,15 +124,18 @@ def _grouped(values: Mapping[str, Any]) -> dict[Any, list[str]]:
     return groups
 
 
-def _low_rank(path: Path, file: AdapterFile, model: LatentDiffusion, options: TrainConfig) -> FileAdaptation:
-    """The adapter on the model.
+def put_on(file: AdapterFile, path: Path, model: LatentDiffusion, base: str) -> None:
+    """The adapter onto the model.
+
+    Args:
+        path, base: what messages call them.
 
     Raises:
         CheckpointError: it does not fit, or changes nothing.
     """
     modules = _layers(model)
     names = named_as({module: module for module in file.ranks}, modules)  # the model's -> the file's
-    misfit = f"--adapter: {path} does not fit {options.pretrained_model_name_or_path}: "
+    misfit = f"--adapter: {path} does not fit {base}: "
     lost = [name for name in names if name not in modules]
     if lost:
         raise CheckpointError(f"{misfit}it has no layer {lost[0]} ({len(lost)} of the file's {len(names)} are missing)")
@@ -171,7 +172,6 @@ def _low_rank(path: Path, file: AdapterFile, model: LatentDiffusion, options: Tr
             f"--adapter: {path} changes nothing: every product of its halves is zero; was it saved before training?"
         )
     adaptation.load_state_dict(model, state)
-    return adaptation
 
 
 def _layers(model: LatentDiffusion) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def _weights(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(p for p in path.rglob("*.safetensors") if p.parent.name != "vae")
 
 
-def _fine_tuned(path: Path, model: LatentDiffusion, options: TrainConfig) -> FullAdaptation:
+def _fine_tuned(path: Path, model: LatentDiffusion, options: TrainConfig) -> None:
     """The weights of a whole model in place of the base model's, which are kept to compare with. Its VAE is not used.
 
     Raises:
@@ -258,7 +258,6 @@ def _fine_tuned(path: Path, model: LatentDiffusion, options: TrainConfig) -> Ful
     adaptation.attach(model)
     state = {f"{c}.{n}": p.detach() for c in model.adapted for n, p in other.component(c).named_parameters()}
     adaptation.load_state_dict(model, state)
-    return adaptation
 
 
 def _told(metadata: Mapping[str, str], model: LatentDiffusion) -> dict[str, Any]:

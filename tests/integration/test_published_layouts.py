@@ -19,7 +19,9 @@ from checkpoints import build, stock
 from conftest import short_config
 from smplora.adapt.lora import ATTENTION, TARGETS, TEXT_TARGETS
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
+from smplora.foreign import put_on
 from smplora.layouts import named_as, read_adapter
+from smplora.models import load_model
 from smplora.subject import load_subject
 from smplora.train import train
 
@@ -124,6 +126,9 @@ def test_the_stock_pipeline_computes_the_same(case: str, family: str, folders: d
             pipeline.load_lora_weights(tmp_path, weight_name=file)
             assert worst(ours, outputs(pipeline), base) < 1e-5, file
         back = read_adapter(tmp_path / file, layers_per_block=1)
+        audited = load_model(str(folders[family]), torch.device("cpu"))
+        put_on(back, tmp_path / file, audited, family)
+        assert worst(ours, outputs(SimpleNamespace(unet=audited.denoiser, **audited.text.encoders)), base) < 1e-5
         found = named_as(back.state, state)
         assert found.keys() == state.keys()
         assert all(torch.equal(found[name], state[name]) for name in state)
