@@ -13,24 +13,26 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import short_config
-from smplora.cli import main
+from smplora.cli import main, parse
 from smplora.export import ADAPTER_FILE, KOHYA_FILE
+from smplora.foreign import load_any
+from smplora.models import BUNDLED_FOLDER
 from smplora.split import MANIFEST
 from smplora.train import train
+from smplora.views import base_model
 
-QUICK = ("--attacks", "[loss, calibrated_loss]", "--num_timesteps", "2", "--noise_pairs", "1")
+QUICK = ("--attacks", "[calibrated_loss]", "--num_timesteps", "4", "--noise_pairs", "1")
 
 
 @pytest.fixture(scope="module")
 def run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both components adapted, every kind of layer, alpha not the rank, hardly any steps."""
-    changes: dict[str, Any] = {"train_text_encoder": True, "text_encoder_lr": 1e-3, "lora_targets": "all", "rank": 3,
-                               "use_rslora": True}  # fmt: skip
-    output = tmp_path_factory.mktemp("foreign") / "run"
-    return train(
-        short_config(image_folder, output, objective="lora", lora_alpha=5, max_train_steps=4, **changes),
-        progress=False,
-    )
+    """12 members learned by heart; both components adapted, every kind of layer, alpha not the rank."""
+    changes: dict[str, Any] = {
+        **{"objective": "lora", "lora_targets": "all", "rank": 16, "lora_alpha": 4, "use_rslora": True},
+        **{"train_text_encoder": True, "text_encoder_lr": 1e-3, "learning_rate": 1e-2},
+        **{"train_batch_size": 8, "max_train_steps": 100, "checkpointing_steps": 100, "aux_size": 6},
+    }
+    return train(short_config(image_folder, tmp_path_factory.mktemp("foreign") / "run", **changes), progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +80,57 @@ def test_a_file_scores_as_its_run(run: Path, image_folder: Path, tmp_path: Path)
         assert file in (output / "report.html").read_text()
 
 
-def test_folders_are_divided_and_the_division_is_kept(run: Path, folders: dict[str, Path], tmp_path: Path) -> None:
+def test_folders_are_divided_and_a_leak_is_found(run: Path, folders: dict[str, Path], tmp_path: Path) -> None:
     adapter = ["--adapter", str(run / KOHYA_FILE), "--pretrained_model_name_or_path", "tiny", *pools(folders)]
     assert main(["audit", *adapter, "--output_dir", str(tmp_path / "audit"), *QUICK]) == 0
+    content = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert content["split"]["protocol"] == "pools"
+    assert content["attacks"][0]["test"]["auc"]["value"] > 0.8
     cells = json.loads((tmp_path / "audit" / MANIFEST).read_text())["cells"]
     for name in ("member", "nonmember"):
         files = [{row["file"] for row in cells[f"{kind}_{name}"]} for kind in ("aux", "test")]
-        assert [len(part) for part in files] == [10, 10]
+        assert [len(part) for part in files] == [6, 6]
         assert files[0] | files[1] == {f"{name}s/{p.name}" for p in folders[f"{name}s"].glob("*.png")}
     assert cells["reference"] == []
     quality = ["--num_images", "20", "--num_inference_steps", "2", "--output_dir", str(tmp_path / "quality")]
     assert main(["evaluate", *adapter, *quality]) == 0
-    assert json.loads((tmp_path / "quality" / "quality.json").read_text())["against"]["held_out"]["n"] == 10
+    assert json.loads((tmp_path / "quality" / "quality.json").read_text())["against"]["held_out"]["n"] == 6
+
+
+def test_a_fine_tuned_model_is_an_adapter_too(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned = tmp_path / "tuned"
+    shutil.copytree(BUNDLED_FOLDER, tuned)
+    command = ["audit", "--adapter", str(tuned), "--pretrained_model_name_or_path", "tiny", *pools(folders), *QUICK]
+    command += ["--output_dir", str(tmp_path / "audit")]
+    assert "changes nothing" in refused(capsys, *command)
+    weights = tuned / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    save_file({name: tensor * 1.01 for name, tensor in state.items()}, weights)
+    loaded = load_any(parse("audit", command[1:]), None)
+    assert loaded.model.adapted == ["unet"]
+    now = dict(loaded.model.denoiser.named_parameters())
+    assert all(torch.equal(now[name], tensor * 1.01) for name, tensor in state.items())
+    with base_model(loaded.model):
+        assert all(torch.equal(now[name], tensor) for name, tensor in state.items())
+    config = tuned / "unet" / "config.json"
+    config.write_text(config.read_text().replace('"cross_attention_dim": 64', '"cross_attention_dim": 32'))
+    halved = {n: t[:, : t.shape[1] // 2] if "attn2.to_k" in n or "attn2.to_v" in n else t for n, t in state.items()}
+    save_file({name: tensor.contiguous() for name, tensor in halved.items()}, weights)
+    assert "they differ in unet." in refused(capsys, *command)
+
+
+def test_what_the_header_says_is_used_unless_an_option_is_given(
+    run: Path, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    told = {"ss_clip_skip": "2", "ss_max_token_length": "None", "ss_resolution": "(16, 16)", "ss_enable_bucket": "True"}
+    save_file(load_file(run / KOHYA_FILE), tmp_path / "lora.safetensors", told)
+    command = ["--adapter", str(tmp_path / "lora.safetensors"), "--pretrained_model_name_or_path", "tiny"]
+    command += [*pools(folders), "--output_dir", str(tmp_path), "--enable_bucket", "false"]
+    loaded = load_any(parse("audit", command), None)
+    assert (loaded.resolution, loaded.model.text.clip_skip, loaded.model.text.chunks) == (16, 2, 1)
+    assert loaded.latent_size is None
 
 
 def test_what_cannot_be_audited_is_said_in_a_line(
