@@ -58,7 +58,9 @@ def recorded(layers: Sequence[nn.Module], samples: int) -> Iterator[dict[nn.Modu
     records: dict[nn.Module, Record] = {}
 
     def forward(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if len(arguments[0]) % samples:  # DoRA sends a unit matrix through A and B first, for the norms of their rows
+        # DoRA sends a unit matrix through A and B first, for the norms of their rows; where its rows could be those of
+        # the samples, the samples' own pass takes the place of its record
+        if len(arguments[0]) % samples:
             return output
         if not output.requires_grad:
             output = output.detach().requires_grad_()

@@ -90,8 +90,10 @@ def test_bundled_model(text_encoder: bool) -> None:
     compare(model, Batch(mean, torch.zeros_like(mean), told, ("a", "b", "c")))
 
 
-def test_dora() -> None:
-    """Beside the samples its layers see unit matrices, of 64 and more rows, which are no samples."""
+@pytest.mark.parametrize("count", [7, 8])
+def test_dora(count: int) -> None:
+    """Before the samples its layers see unit matrices, of 64 and more rows, which are no samples, even where their rows
+    could be those of 8."""
     model = load_model("tiny", torch.device("cpu"))
     torch.manual_seed(0)
     LoRAAdaptation(rank=3, targets="all", use_dora=True).attach(model)
@@ -99,8 +101,8 @@ def test_dora() -> None:
     down, up, _ = adapted_layers(model.denoiser)
     for layer in (*down, *up):
         layer.weight.data.normal_(std=0.05)
-    mean = torch.randn((7, model.vae.config.latent_channels, 8, 8))
-    batch = Batch(mean, torch.zeros_like(mean), model.encode_captions(["seven"] * 7, 32), tuple("abcdefg"))
+    mean = torch.randn((count, model.vae.config.latent_channels, 8, 8))
+    batch = Batch(mean, torch.zeros_like(mean), model.encode_captions(["seven"] * count, 32), tuple("abcdefgh"[:count]))
     found = WhiteBox(model, batch, 0).gradients(DRAWS[:1], STEPS[:1], "adapter").norms[:, 0]
     weights = [layer.weight.requires_grad_() for layer in (*down, *up)]
     for i in (0, 6):
