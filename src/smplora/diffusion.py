@@ -119,7 +119,7 @@ class LatentDiffusion:
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled posterior of ``pixels`` [b, 3, H, W] in [-1, 1]: (mean, std), both [b, c, h, w] fp32.
 
-        z0 = E(x) * s, s the VAE's scaling factor (method.md, notation).
+        z0 = E(x) * s, s the VAE's scaling factor (paper, section 2).
         """
         posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
         scale = self.vae.config.scaling_factor
@@ -158,7 +158,7 @@ class LatentDiffusion:
         return min_snr_weights(self.alphas_cumprod[timesteps], gamma, self.scheduler.config.prediction_type)
 
     def error_maps(self, batch: Batch, draw: Draw) -> Tensor:
-        """e(x, y; t, eps) = (target - f(z_t, t, tau(y)))^2 (method.md, notation) -> [b, c, h, w] fp32."""
+        """e(x, y; t, eps) = (target - f(z_t, t, tau(y)))^2, the summands of the paper's Eq. 1 -> [b, c, h, w] fp32."""
         latents = batch.mean if draw.posterior is None else batch.mean + batch.std * draw.posterior
         prediction = self.predict(self.add_noise(latents, draw), draw.timesteps, batch.conditioning)
         return error_map(prediction, self.target(latents, draw))

@@ -93,7 +93,7 @@ class LoRAAdaptation:
             component.add_adapter(self.peft_config(name))
             component.eval()  # the adapter's dropout too, until ``train``
             trained[name] = [p for p in component.parameters() if p.requires_grad]
-            # peft gives them the base model's dtype, and bf16 weights would not move (peers.md, 7.1)
+            # peft gives them the base model's dtype, and bf16 weights would hardly move (decision 004)
             for parameter in trained[name]:
                 parameter.data = parameter.data.float()
         return trained
