@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ class Verb:
     run: str
     example: str
     slow: bool = False  # says so before the heavy imports, also where nobody watches
+    positional: str | None = None  # the option whose value (a list: whose values) may stand without its flag
 
 
 VERBS = {
@@ -50,12 +52,15 @@ VERBS = {
         "smplora.train:train",
         "smplora train --train_data_dir my_images --objective smp_lora --output_dir runs/smp_lora",
     ),
-    "audit": Verb(config.AuditConfig, "smplora.audit:command", "smplora audit --adapter runs/smp_lora"),
-    "evaluate": Verb(config.EvaluateConfig, "smplora.evaluate:evaluate", "smplora evaluate --adapter runs/smp_lora"),
+    "audit": Verb(config.AuditConfig, "smplora.audit:command", "smplora audit runs/smp_lora", positional="adapter"),
+    "evaluate": Verb(
+        config.EvaluateConfig, "smplora.evaluate:evaluate", "smplora evaluate runs/smp_lora", positional="adapter"
+    ),
     "report": Verb(
         config.ReportConfig,
         "smplora.report:report",
-        "smplora report --runs '[runs/lora, runs/smp_lora]' --output report.html",
+        "smplora report runs/lora runs/smp_lora --output report.html",
+        positional="runs",
     ),
     "export": Verb(
         config.ExportConfig,
@@ -65,7 +70,9 @@ VERBS = {
     "push": Verb(
         config.PushConfig, "smplora.publish:push", "smplora push --adapter runs/smp_lora --repo_id user/my-adapter"
     ),
-    "caption": Verb(config.CaptionConfig, "smplora.caption:caption", "smplora caption --train_data_dir my_images"),
+    "caption": Verb(
+        config.CaptionConfig, "smplora.caption:caption", "smplora caption my_images", positional="train_data_dir"
+    ),
     "cache": Verb(config.CacheConfig, "smplora.cache:cache", "smplora cache --clear"),
 }
 
@@ -170,10 +177,11 @@ def parser_of(name: str) -> ArgumentParser:
     """The parser of one verb."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     verb = VERBS[name]
+    bare = f"; --{verb.positional} may be left out before its value" if verb.positional else ""
     parser = ArgumentParser(
         prog=f"smplora {name}",
         description=verb.options.__doc__,
-        epilog=f"example: {verb.example}",
+        epilog=f"example: {verb.example}{bare}",
         exit_on_error=False,
         default_env=False,
     )
@@ -189,7 +197,7 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
         ConfigError: with every problem of flags and YAML in one message.
     """
     parser = parser_of(name)
-    arguments = _with_switches(name, arguments)
+    arguments = _with_switches(name, _with_positional(name, arguments))
     try:
         namespace = parser.parse_args(arguments)
         values = {f.name: namespace[f.name] for f in fields(VERBS[name].options)}
@@ -216,9 +224,37 @@ def checked(name: str, options: Mapping[str, Any]) -> Any:
     return VERBS[name].options(**values)
 
 
+def _with_positional(name: str, arguments: Sequence[str]) -> list[str]:
+    """Words that belong to no flag become values of the verb's positional option; others stay, to be complained of."""
+    option, words = VERBS[name].positional, list(arguments)
+    if option is None:
+        return words
+    switches = _switches(name)
+    kept: list[str] = []
+    values: list[str] = []
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            values.append(word)
+            continue
+        kept.append(word)
+        takes_value = words and "=" not in word and not words[0].startswith("--")
+        if takes_value and (word not in switches or words[0].lower() in SWITCH):
+            kept.append(words.pop(0))
+    if not values or any(word.partition("=")[0] == f"--{option}" for word in kept):
+        return [*values, *kept]
+    if get_origin(get_type_hints(VERBS[name].options)[option]) is list:
+        return [f"--{option}={json.dumps(values)}", *kept]
+    return [f"--{option}={values[0]}", *values[1:], *kept]
+
+
+def _switches(name: str) -> set[str]:
+    return {f"--{f.name}" for f in fields(VERBS[name].options) if f.type in ("bool", "Optional[bool]")}
+
+
 def _with_switches(name: str, arguments: Sequence[str]) -> list[str]:
     """``--json`` alone means ``--json true``: what people expect of a switch."""
-    switches = {f"--{f.name}" for f in fields(VERBS[name].options) if f.type in ("bool", "Optional[bool]")}
+    switches = _switches(name)
     words = [*arguments, "--"]
     return [f"{word}=true" if word in switches and after.startswith("--") else word for word, after in pairwise(words)]
 

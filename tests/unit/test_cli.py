@@ -54,6 +54,21 @@ def test_lists(tmp_path: Path) -> None:
     assert parse("audit", ["--adapter", "x", "--attacks", "[loss]"]).attacks == ["loss"]
 
 
+def test_values_without_a_flag() -> None:
+    assert parse("audit", ["runs/a", "--tier", "strong", "--json"]).adapter == "runs/a"
+    assert parse("audit", ["--json", "runs/a"]).adapter == "runs/a"
+    assert not parse("audit", ["--json", "false", "--seed", "3", "runs/a"]).json
+    assert parse("report", ["runs/a", "--output", "x.html", "runs/b, c"]).runs == ["runs/a", "runs/b, c"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [("audit", ["runs/a", "runs/b"]), ("report", ["--runs", "runs/a", "runs/b"]), ("train", ["runs/b"])],
+)
+def test_values_that_nothing_takes(verb: str, arguments: list[str]) -> None:
+    assert "'runs/b' where an option was expected" in problems(*arguments, verb=verb)
+
+
 def test_all_problems_at_once(folder: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("learnin_rate: 1\nsplit_protocol: coins\nrank: 0\n")
     message = problems(

@@ -127,7 +127,7 @@ class ReportConfig:
         return (
             []
             if self.runs
-            else ["--runs is missing: give audited run folders, as in --runs '[runs/lora, runs/smp_lora]'"]
+            else ["--runs is missing: give audited run folders, as in smplora report runs/lora runs/smp_lora"]
         )
 
 
