@@ -101,6 +101,8 @@ LAYERS = [  # a module may import from its own layer and from those above
         "report.*",
         "card",
         "publish",
+        "once",
+        "tasks",
         "quickstart",
     },
     {"cli", "__main__", "api"},

@@ -1,0 +1,100 @@
+"""Train, audit and evaluate only what was not done yet, for this very adapter, split and settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from smplora.audit import audit, audit_settings
+from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
+from smplora.errors import UserError
+from smplora.evaluate import FORMAT as QUALITY_FORMAT
+from smplora.evaluate import evaluate, evaluation_settings
+from smplora.files import read_json
+from smplora.judgement import FORMAT as AUDIT_FORMAT
+from smplora.run import FREE_OPTIONS, RunFolder, read_config
+from smplora.split import MANIFEST
+from smplora.subject import find_subject
+from smplora.train import train
+
+
+def train_once(config: TrainConfig) -> str | None:
+    """Train, or resume; says nothing. A finished run is left alone."""
+    train(config, progress=False)
+    return None
+
+
+def audit_once(config: AuditConfig) -> str:
+    """Audit, unless that was done; returns the verdict for people."""
+    content = kept_audit(config) or audit(config, progress=False)
+    return f"{content['subject']['label']}: {content['verdict']['sentence']}"
+
+
+def evaluate_once(config: EvaluateConfig) -> str | None:
+    """Evaluate, unless that was done. Says nothing: the numbers stand beside those of the audit."""
+    if kept_quality(config) is None:
+        evaluate(config, progress=False)
+    return None
+
+
+def train_done(config: TrainConfig) -> bool:
+    """Whether the run is complete, and was made with every option given here (None: the default, whatever it was)."""
+    folder = RunFolder(Path(config.output_dir))
+    if folder.done is None:
+        return False
+    before = read_config(folder.path, TrainConfig)
+    given = {n: v for n, v in asdict(config).items() if v is not None and n not in FREE_OPTIONS}
+    return all(getattr(before, name) == value for name, value in given.items())
+
+
+def audit_done(config: AuditConfig) -> bool:
+    """Whether this audit is there to be read."""
+    return kept_audit(config) is not None
+
+
+def evaluate_done(config: EvaluateConfig) -> bool:
+    """Whether this evaluation is there to be read."""
+    return kept_quality(config) is not None
+
+
+def kept_audit(config: AuditConfig) -> dict[str, Any] | None:
+    """The audit.json that ``audit`` would write anew, if an earlier one still holds."""
+    content = _kept(config, "audit")
+    if content is None or content.get("format") != AUDIT_FORMAT:
+        return None
+    same = content.get("split", {}).get("seal") == _seal(config)
+    return content if same and _holds(content.get("settings", {}), audit_settings(config)) else None
+
+
+def kept_quality(config: EvaluateConfig) -> dict[str, Any] | None:
+    """The quality.json that ``evaluate`` would write anew, if an earlier one still holds."""
+    content = _kept(config, "quality")
+    if content is None or content.get("format") != QUALITY_FORMAT:
+        return None
+    same = content.get("seal") == _seal(config)
+    return content if same and _holds(content, evaluation_settings(config)) else None
+
+
+def _kept(config: AuditConfig | EvaluateConfig, name: str) -> dict[str, Any] | None:
+    """What was written of this adapter, whatever the settings; None for adapters that are not runs."""
+    try:
+        subject = find_subject(config.adapter or "")
+        folder = Path(config.output_dir) if config.output_dir else subject.folder / name
+        content = dict(read_json(folder / f"{name}.json"))
+        same = content.get("subject", {}).get("adapter_sha256") == subject.adapter_sha256
+    except (OSError, ValueError, UserError):
+        return None
+    return content if same else None
+
+
+def _seal(config: AuditConfig | EvaluateConfig) -> str | None:
+    manifest = Path(config.split_manifest or find_subject(config.adapter or "").run / MANIFEST)
+    try:
+        return str(read_json(manifest)["seal"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _holds(content: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return all(content.get(name) == value for name, value in wanted.items())

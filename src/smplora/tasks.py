@@ -1,0 +1,238 @@
+"""Trainings, audits and evaluations over worker processes: what the quickstart, sweeps, reproductions and shadow
+adapters are made of. Whatever was done before is not done again, and a killed call goes on where it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing import active_children, get_context, parent_process
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from smplora import offline
+from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
+from smplora.errors import TrainingError, UserError
+from smplora.models import choose_device
+from smplora.progress import bar
+from smplora.run import CONFIG, RunFolder, read_config
+
+Options: TypeAlias = TrainConfig | AuditConfig | EvaluateConfig
+
+MOST_WORKERS = 3
+MEASURING = 200  # an audit or an evaluation, in training steps: what the progress bar counts
+UNKNOWN_STEPS = 1000  # of a run whose epochs are not yet steps
+ATTEMPTS = 3  # of a task whose worker was killed, or another one of the same pool
+KIND = {TrainConfig: "train", AuditConfig: "audit", EvaluateConfig: "evaluate"}  # functions of once.py
+KILLED = "a worker process was killed, perhaps for lack of memory; run the same command with --workers 1"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One command for a worker. ``name`` is what messages call it; ``after`` names the task that must succeed first."""
+
+    name: str
+    options: Options
+    after: str | None = None
+
+
+def run_tasks(
+    tasks: Sequence[Task], title: str, *, workers: int | None = None, device: str = "auto", strict: bool = False
+) -> dict[str, str | None]:
+    """Do every task, those that wait for nothing first and in the order given.
+
+    Args:
+        tasks: with distinct names; a task stands behind the one that it waits for.
+        title: of the progress bar, which counts training steps.
+        workers: processes side by side. Default: one per processor core, at most 3; 1 on a GPU.
+        device: that of the tasks, to choose ``workers``.
+        strict: the first task that fails ends all, with its error.
+
+    Returns:
+        {name: None where it was done, else what went wrong in one line}. One failure does not stop the others, but
+        those that wait for it. A worker that is killed is replaced, and what it did is tried once more.
+
+    Raises:
+        UserError: with ``strict``, the first one.
+        ValueError: names that are not distinct, or a task that stands before the one that it waits for.
+    """
+    known: set[str] = set()
+    for task in tasks:
+        if task.name in known or (task.after and task.after not in known):
+            raise ValueError(
+                f"task {task.name!r}: named twice, or waits for {task.after!r}, which does not stand before"
+            )
+        known.add(task.name)
+    desk = Desk([t for t in tasks if not done_already(t.options)], strict)
+    desk.outcome |= {t.name: None for t in tasks if t not in desk.waiting}
+    if not desk.waiting:
+        return desk.outcome
+    with bar(sum(desk.units.values()), title, unit="step") as display:
+        while desk.waiting:
+            with pool(workers, device) as submit:
+                pending: dict[Future[str | None], Task] = {}
+                broken = False
+                while not broken and (desk.waiting or pending):
+                    pending |= {submit(perform, task.options): task for task in desk.ready()}
+                    finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        broken |= desk.receive(pending.pop(future), future, display)
+                    desk.show(pending.values(), display)
+                desk.waiting[:0] = pending.values()  # a pool that breaks takes all its tasks with it
+    return desk.outcome
+
+
+class Desk:
+    """What is to do, what was done, and what went wrong."""
+
+    def __init__(self, waiting: list[Task], strict: bool) -> None:
+        self.waiting, self.strict = waiting, strict
+        self.outcome: dict[str, str | None] = {}
+        self.attempts = dict.fromkeys((t.name for t in waiting), 0)
+        self.units = {t.name: length(t.options) for t in waiting}
+
+    def ready(self) -> list[Task]:
+        """Take the tasks that wait for nothing more; those that wait for a failed one have failed."""
+        found = [t for t in self.waiting if t.after is None or t.after in self.outcome]
+        self.waiting = [t for t in self.waiting if t not in found]
+        for task in found:
+            if task.after and self.outcome[task.after] is not None:
+                self.outcome[task.name] = f"{task.after} failed"
+        return [t for t in found if t.name not in self.outcome]
+
+    def receive(self, task: Task, future: Future[str | None], display: Any) -> bool:
+        """Note how a task ended; returns whether its worker was killed."""
+        error = future.exception()
+        killed = isinstance(error, BrokenProcessPool)
+        if killed:
+            self.attempts[task.name] += 1
+            if self.attempts[task.name] < ATTEMPTS and not self.strict:
+                self.waiting.insert(0, task)
+                return True
+            error = TrainingError(KILLED)
+        if error is not None and (self.strict or not isinstance(error, Exception)):
+            raise error
+        self.outcome[task.name] = problem(error)
+        sentence = f"{task.name}: {self.outcome[task.name]}" if error else future.result()
+        if sentence:
+            display.write(sentence, file=display.fp)
+        if error and not isinstance(error, UserError):
+            display.write("".join(traceback.format_exception(error)), file=display.fp)
+        return killed
+
+    def show(self, running: Iterable[Task], display: Any) -> None:
+        """Bring the bar up to date."""
+        steps = {t.name: latest_step(t.options) for t in running}
+        self.units |= {t.name: length(t.options) for t in running}
+        display.total = sum(self.units.values())
+        display.set_postfix({n: f"{s}/{self.units[n]}" for n, s in steps.items() if s}, refresh=False)
+        display.update(
+            max(0, sum(n for t, n in self.units.items() if t in self.outcome) + sum(steps.values()) - display.n)
+        )
+
+
+def perform(options: Options) -> str | None:
+    """One task, in a worker; returns what to tell people."""
+    return once(options, "once")(options)  # type: ignore[no-any-return]
+
+
+def done_already(options: Options) -> bool:
+    """Whether a task would find everything done."""
+    return bool(once(options, "done")(options))
+
+
+def once(options: Options, what: str) -> Callable[[Options], Any]:
+    """The function of once.py for these options; by name, because audits that train shadow adapters run tasks too."""
+    function: Callable[[Options], Any] = getattr(import_module("smplora.once"), f"{KIND[type(options)]}_{what}")
+    return function
+
+
+def problem(error: BaseException | None) -> str | None:
+    """What went wrong, in one line."""
+    if error is None:
+        return None
+    text = (str(error).splitlines() or [""])[0]
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+
+
+def length(options: Options) -> int:
+    """How long a task is, in training steps."""
+    if not isinstance(options, TrainConfig):
+        return MEASURING
+    if options.max_train_steps:
+        return options.max_train_steps
+    folder = Path(options.output_dir)
+    if not (folder / CONFIG).exists():
+        return UNKNOWN_STEPS
+    return read_config(folder, TrainConfig).max_train_steps or UNKNOWN_STEPS
+
+
+def latest_step(options: Options) -> int:
+    """How far a run is, read from its metrics."""
+    if not isinstance(options, TrainConfig):
+        return 0
+    rows = RunFolder(Path(options.output_dir)).metrics()
+    return int(rows[-1]["step"]) if rows else 0
+
+
+@contextmanager
+def pool(workers: int | None, device: str) -> Iterator[Callable[..., Future[str | None]]]:
+    """Worker processes that share the processor's cores; yields the function that gives them work. Leaving it by an
+    error ends them: what they do can be resumed."""
+    workers, cores = number_of_workers(workers, device), available_cores()
+    threads = max(1, cores // workers)
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "TQDM_DISABLE")}
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}  # inherited by the workers
+    executor = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(threads,)
+    )
+    try:
+        with executor:
+            try:
+                yield executor.submit
+            except BaseException:
+                for worker in active_children():
+                    worker.terminate()
+                raise
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def number_of_workers(workers: int | None, device: str) -> int:
+    """``--workers``, or what the machine is good for."""
+    return workers or (1 if choose_device(device).type != "cpu" else min(available_cores(), MOST_WORKERS))
+
+
+def start_worker(threads: int) -> None:
+    """Set the threads of a worker process, and end it when its parent is killed: it would train on, unseen."""
+    if offline.wanted():
+        offline.block()
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends us
+    parent = parent_process()
+
+    def watch() -> None:
+        while parent is not None and os.getppid() == parent.pid:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

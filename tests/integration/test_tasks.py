@@ -1,0 +1,62 @@
+"""Tasks over processes: in order, failures kept apart, killed workers replaced, nothing done twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from multiprocessing import active_children
+from pathlib import Path
+
+import pytest
+
+from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
+from smplora.run import RunFolder
+from smplora.tasks import Task, done_already, run_tasks
+
+
+def training(images: Path, folder: Path, **options: object) -> TrainConfig:
+    small = {"aux_size": 8, "rank": 2, "max_train_steps": 6, "logging_steps": 2, "checkpointing_steps": 2}
+    return TrainConfig(train_data_dir=str(images), output_dir=str(folder), **{**small, **options})  # type: ignore[arg-type]
+
+
+def kill_a_worker_in(folder: Path) -> None:
+    """Once its run has a checkpoint."""
+    while not RunFolder(folder).steps():
+        time.sleep(0.02)
+    os.kill(active_children()[0].pid or 0, signal.SIGKILL)
+
+
+def test_a_killed_worker_and_a_failure_stop_nobody_else(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    audit = AuditConfig(adapter=str(good), noise_pairs=1, num_timesteps=2, attacks=["loss"])
+    quality = EvaluateConfig(adapter=str(bad))
+    tasks = [
+        Task("good", training(image_folder, good, max_train_steps=20)),
+        Task("bad", training(image_folder / "absent", bad)),
+        Task("audit", audit, after="good"),
+        Task("quality", quality, after="bad"),
+    ]
+    killer = threading.Thread(target=kill_a_worker_in, args=(good,))
+    killer.start()
+    outcome = run_tasks(tasks, "test", workers=1)
+    killer.join()
+    assert [name for name, problem in outcome.items() if problem is None] == ["good", "audit"]
+    assert "absent" in str(outcome["bad"])
+    assert outcome["quality"] == "bad failed"
+    assert [done_already(task.options) for task in tasks] == [True, False, True, False]
+    other = AuditConfig(adapter=str(good), noise_pairs=2, num_timesteps=2, attacks=["loss"])
+    assert not done_already(other), "other settings are another audit"
+
+    assert run_tasks([tasks[0], tasks[2]], "again", workers=1) == {"good": None, "audit": None}
+    assert not done_already(training(image_folder, good, max_train_steps=50))
+
+
+def test_names_are_distinct_and_in_order(image_folder: Path, tmp_path: Path) -> None:
+    one = Task("one", training(image_folder, tmp_path))
+    for tasks in ([one, one], [Task("two", one.options, after="one"), one]):
+        with pytest.raises(ValueError, match="task"):
+            run_tasks(tasks, "test")
