@@ -73,6 +73,12 @@ VERBS = {
     "caption": Verb(
         config.CaptionConfig, "smplora.caption:caption", "smplora caption my_images", positional="train_data_dir"
     ),
+    "dataset": Verb(
+        config.DatasetConfig,
+        "smplora.dataset:dataset",
+        "smplora dataset celeba_small --source originals/celeba",
+        positional="name",
+    ),
     "cache": Verb(config.CacheConfig, "smplora.cache:cache", "smplora cache --clear"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -21,7 +22,7 @@ def load(registry: dict[str, str], name: str, kind: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def unknown(registry: dict[str, str], name: str, option: str) -> str | None:
+def unknown(registry: Mapping[str, object], name: str, option: str) -> str | None:
     """What is wrong with ``name``, or None."""
     if name in registry:
         return None

@@ -28,6 +28,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "objectives",
         "attacks",
         "adapt",
+        "subsets",
         "config",
         "config.*",
         "contracts",
@@ -70,6 +71,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "cache",
         "data",
         "data.*",
+        "subsets.*",
         "split",
         "components",
         "download",
@@ -84,6 +86,7 @@ LAYERS = [  # a module may import from its own layer and from those above
     },
     {
         "caption",
+        "dataset",
         "train",
         "trainstate",
         "prior",

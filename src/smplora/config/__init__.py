@@ -16,6 +16,7 @@ from smplora.config.data import (
     SplitConfig,
     SplitOptions,
 )
+from smplora.config.dataset import DatasetConfig
 from smplora.config.optimization import OptimizationOptions
 from smplora.config.publish import ExportConfig, PushConfig
 from smplora.config.quickstart import QuickstartConfig
@@ -28,6 +29,7 @@ __all__ = [
     "CacheOptions",
     "CaptionConfig",
     "DataOptions",
+    "DatasetConfig",
     "EvaluateConfig",
     "ExportConfig",
     "ModelOptions",

@@ -1,0 +1,40 @@
+"""Options of building the paper's data sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Optional
+
+from smplora.config.checks import at_least, if_any
+from smplora.registry import unknown
+from smplora.subsets import SUBSETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig:
+    """Build one of the paper's data sets from a local copy of the originals, as downloaded. Nothing is fetched; where something is missing, the message says where to get it. Run the same command again to check what was built."""
+
+    name: Optional[str] = None
+    """Which one: pokemon, celeba_small, celeba_large, celeba_gender, celeba_varying, celeba_large_5x, afhq_large_5x, mscoco_large_5x."""
+    source: Optional[str] = None
+    """Folder of the originals. CelebA: img_align_celeba/, identity_CelebA.txt, list_attr_celeba.txt. AFHQ: train/cat, train/dog, train/wild. MS-COCO: train2017/, annotations/captions_train2017.json. Pokemon: images with captions, or parquet files."""
+    output_dir: Optional[str] = None
+    """Where the images go, with metadata.jsonl where there are captions, and dataset.json, the record. Private. Default: data/NAME."""
+    seed: int = 0
+    """Seed of the draw: the same seed draws the same people and images."""
+    majority: Literal["male", "female"] = "male"
+    """Of which gender 14 of the 20 people of celeba_gender are; the paper does not say."""
+    captions: Literal["first", "all", "none"] = "first"
+    """Of MS-COCO's five captions: the first, all (training takes one of them at random), or none (the paper wrote its own: smplora caption)."""
+    copy_images: bool = False
+    """Copy the images. Without it they are hard links to the originals where the file system can."""
+    json: bool = False
+    """Print the result as JSON on standard output."""
+
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        missing = f"--name is missing: give one of {', '.join(SUBSETS)}, as in 'smplora dataset celeba_small'"
+        return [
+            *(if_any(unknown(SUBSETS, self.name, "name")) if self.name else [missing]),
+            *at_least(self, ("seed",), 0),
+        ]

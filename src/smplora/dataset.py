@@ -1,0 +1,207 @@
+"""``smplora dataset``: one of the paper's data sets as an image folder, with a record of what it was drawn from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smplora.config import DatasetConfig
+from smplora.data.folder import METADATA
+from smplora.data.pictures import UnreadableImage, pixel_digest, read_image
+from smplora.errors import DataError, listing
+from smplora.files import UNFINISHED, read_json, write_atomically, write_json
+from smplora.progress import in_threads
+from smplora.registry import load
+from smplora.subsets import ORIGINALS, SUBSETS
+from smplora.subsets.drawing import Draw
+from smplora.subsets.files import Originals
+
+RECORD, FORMAT = "dataset.json", "smplora.dataset/1"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An image of the data set."""
+
+    original: str
+    group: str
+    digest: str  # of its pixels, as in split.json
+
+
+def dataset(config: DatasetConfig) -> Path:
+    """Build the data set, or check the one that is there; returns its folder.
+
+    Raises:
+        DataError: the originals are missing, incomplete or unreadable, or the folder holds something else.
+    """
+    folder = Path(config.output_dir or f"data/{config.name}")
+    there = (folder / RECORD).exists()
+    if not there:
+        if folder.exists() and any(folder.iterdir()):
+            raise DataError(f"--output_dir got '{folder}', which is not empty and holds no {RECORD}; give a new folder")
+        _build(config, folder)
+    record = read_json(folder / RECORD)
+    if there:
+        _check(config, folder, record)
+    _say(config, folder, record, there)
+    return folder
+
+
+def _build(config: DatasetConfig, folder: Path) -> None:
+    originals: Originals = load(ORIGINALS, SUBSETS[str(config.name)].original, "name")(config)
+    skipped: dict[str, str] = {}
+    taken = _take(originals, originals.draws(), skipped)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    half_done = folder.parent / f"{UNFINISHED}{folder.name}"
+    shutil.rmtree(half_done, ignore_errors=True)
+    half_done.mkdir(mode=0o700)
+    try:
+        rows = [_put(originals, one, half_done, config.copy_images) for one in taken]
+        captions = [
+            {"file_name": row["file"], "text": originals.captions[row["original"]]}
+            for row in rows
+            if row["original"] in originals.captions
+        ]
+        if captions:
+            lines = "".join(json.dumps(caption, ensure_ascii=False) + "\n" for caption in captions)
+            write_atomically(half_done / METADATA[0], lines)
+        record = {
+            "format": FORMAT,
+            **_asked(config),
+            "originals": {"title": originals.title, **originals.facts},
+            "groups": len({one.group for one in taken}),
+            "captions": len(captions),
+            "digest": _digest(rows),
+            "same_pictures": skipped,
+            "images": rows,
+        }
+        write_json(half_done / RECORD, record)
+        if folder.exists():
+            folder.rmdir()  # empty
+        half_done.rename(folder)
+    except BaseException:
+        shutil.rmtree(half_done, ignore_errors=True)
+        raise
+
+
+def _asked(config: DatasetConfig) -> dict[str, Any]:
+    """The options that decide what is drawn."""
+    subset = SUBSETS[str(config.name)]
+    choices = {
+        **({"majority": config.majority} if subset.majority_groups is not None else {}),
+        **({"captions_taken": config.captions} if subset.original == "mscoco" else {}),
+    }
+    return {"name": config.name, "title": subset.title, "seed": config.seed, **choices}
+
+
+def _take(originals: Originals, draws: list[Draw], skipped: dict[str, str]) -> list[Taken]:
+    """The first pictures of each draw that are readable and different from all before; what was the same as an earlier
+    one goes to ``skipped``."""
+    seen: dict[str, str] = {}
+    taken: list[Taken] = []
+    problems: list[str] = []
+    first = [name for draw in draws for name in draw.candidates[: draw.wanted]]
+    digests = dict(zip(first, in_threads(_look(originals), first, "read images", "image"), strict=True))
+    for draw in draws:
+        found = 0
+        for name in draw.candidates:
+            if found == draw.wanted:
+                break
+            digest = digests.get(name) or _look(originals)(name)
+            if isinstance(digest, UnreadableImage):
+                problems.append(f"{name}: {digest}")
+                found += 1
+            elif digest in seen:
+                skipped[name] = seen[digest]
+            else:
+                seen[digest] = name
+                taken.append(Taken(name, draw.group, digest))
+                found += 1
+        if found < draw.wanted:
+            problems.append(f"{draw.group}: {found} different pictures, {draw.wanted} needed")
+    if problems:
+        raise originals.refusal(*problems)
+    return taken
+
+
+def _look(originals: Originals) -> Any:
+    def look(name: str) -> str | UnreadableImage:
+        try:
+            return pixel_digest(originals.read(name))
+        except UnreadableImage as error:
+            return error
+
+    return look
+
+
+def _put(originals: Originals, one: Taken, folder: Path, copy: bool) -> dict[str, str]:
+    """Put an image into the folder; returns its line of the record."""
+    place = originals.place(one.original, one.group)
+    target, source = folder / place, originals.file(one.original)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source is None:
+        originals.read(one.original).save(target)
+    else:
+        try:
+            if copy:
+                raise OSError
+            os.link(source.resolve(), target)
+        except OSError:  # another file system, or somebody else's files
+            shutil.copyfile(source, target)
+    return {"file": place, "original": one.original, "group": one.group, "digest": one.digest}
+
+
+def _digest(rows: list[dict[str, str]]) -> str:
+    """SHA-256 of the pictures, whatever their names: two builds with the same one are the same data set."""
+    return hashlib.sha256("\n".join(sorted(row["digest"] for row in rows)).encode()).hexdigest()
+
+
+def _check(config: DatasetConfig, folder: Path, record: dict[str, Any]) -> None:
+    """Compare the folder with its record, and the record with what is asked for.
+
+    Raises:
+        DataError: they differ.
+    """
+    if record.get("format") != FORMAT:
+        raise DataError(f"'{folder / RECORD}' is not a record of this version ({FORMAT}); give another --output_dir")
+    asked = _asked(config)
+    other = [f"{key} {record.get(key)}" for key, value in asked.items() if record.get(key) != value]
+    if other:
+        raise DataError(
+            f"--output_dir got '{folder}', which holds another build ({', '.join(other)}); give another --output_dir"
+        )
+    rows = record["images"]
+
+    def wrong(row: dict[str, str]) -> Iterator[str]:
+        try:
+            if pixel_digest(read_image(folder / row["file"])) != row["digest"]:
+                yield f"{row['file']}: not the picture that was drawn"
+        except UnreadableImage as error:
+            yield f"{row['file']}: {error}"
+
+    problems = [p for row in in_threads(lambda r: list(wrong(r)), rows, "check images", "image") for p in row]
+    if problems:
+        raise DataError(
+            listing(f"'{folder}' is not as it was built", problems) + "; remove the folder and build it again"
+        )
+
+
+def _say(config: DatasetConfig, folder: Path, record: dict[str, Any], checked: bool) -> None:
+    images, captions = len(record["images"]), record["captions"]
+    if config.json:
+        keys = ("name", "title", "seed", "digest", "captions", "groups")
+        print(json.dumps({"folder": str(folder), "images": images, **{key: record[key] for key in keys}}))
+        return
+    what = "is as it was built" if checked else "built"
+    print(
+        f"{record['title']} {what}: {images} images in {folder}, seed {record['seed']}, digest {record['digest'][:12]}"
+    )
+    if captions < images:
+        print(f"{images - captions} images have no caption: smplora caption {folder}")
+    print(f"next: smplora train --config configs/paper/{record['name']}.yaml --train_data_dir {folder}")
