@@ -27,6 +27,11 @@ from smplora.metrics.families import (
     low_fpr_p_value,
     simultaneous_level,
 )
+from smplora.metrics.fronts import (
+    mean_interval,
+    over_seeds,
+    pareto_front,
+)
 from smplora.metrics.intervals import (
     Interval,
     auc_deviation,
@@ -80,9 +85,12 @@ __all__ = [
     "epsilon_threshold",
     "family_test",
     "low_fpr_p_value",
+    "mean_interval",
     "null_standard_error",
     "one_run_epsilon",
     "one_run_p_value",
+    "over_seeds",
+    "pareto_front",
     "permutation_p_value",
     "roc_band",
     "roc_curve",
