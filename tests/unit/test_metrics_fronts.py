@@ -62,7 +62,7 @@ def test_fronts_by_hand() -> None:
 def test_fronts_like_the_definition(dimensions: int) -> None:
     points = np.random.default_rng(dimensions).integers(0, 6, (60, dimensions))
     beaten = [
-        any(all(o <= p for o, p in zip(other, point)) and tuple(other) != tuple(point) for other in points)
+        any(all(o <= p for o, p in zip(other, point, strict=True)) and tuple(other) != tuple(point) for other in points)
         for point in points
     ]
     assert pareto_front(points).tolist() == [not b for b in beaten]
