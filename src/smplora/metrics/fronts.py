@@ -52,5 +52,5 @@ def pareto_front(points: ArrayLike) -> npt.NDArray[np.bool_]:
         raise ValueError(f"need finite points [n, d], got shape {x.shape}")
     nowhere_larger = (x[:, None] <= x[None]).all(2)  # [other, own]
     somewhere_smaller = (x[:, None] < x[None]).any(2)
-    front: npt.NDArray[np.bool_] = ~(nowhere_larger & somewhere_smaller).any(0)
-    return front
+    beaten: npt.NDArray[np.bool_] = (nowhere_larger & somewhere_smaller).any(axis=0)
+    return np.logical_not(beaten)
