@@ -52,5 +52,4 @@ def pareto_front(points: ArrayLike) -> npt.NDArray[np.bool_]:
         raise ValueError(f"need finite points [n, d], got shape {x.shape}")
     nowhere_larger = (x[:, None] <= x[None]).all(2)  # [other, own]
     somewhere_smaller = (x[:, None] < x[None]).any(2)
-    beaten: npt.NDArray[np.bool_] = (nowhere_larger & somewhere_smaller).any(axis=0)
-    return np.logical_not(beaten)
+    return np.logical_not(np.logical_and(nowhere_larger, somewhere_smaller).any(axis=0, keepdims=True)[0])
