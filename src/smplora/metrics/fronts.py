@@ -50,6 +50,5 @@ def pareto_front(points: ArrayLike) -> npt.NDArray[np.bool_]:
     x = np.asarray(points, dtype=np.float64)
     if x.ndim != 2 or not np.isfinite(x).all():
         raise ValueError(f"need finite points [n, d], got shape {x.shape}")
-    nowhere_larger = (x[:, None] <= x[None]).all(2)  # [other, own]
-    somewhere_smaller = (x[:, None] < x[None]).any(2)
-    return np.logical_not(np.logical_and(nowhere_larger, somewhere_smaller).any(axis=0, keepdims=True)[0])
+    beaten = [bool(((x <= own).all(axis=1) & (x < own).any(axis=1)).any()) for own in x]
+    return ~np.array(beaten, dtype=np.bool_)
