@@ -10,19 +10,17 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser
 
 from smplora import __version__, config, offline
 from smplora.config.elsewhere import ELSEWHERE
 from smplora.errors import ConfigError, UserError, is_out_of_memory, listing, nearest
+from smplora.parsing import COMMAND_LINE, NO_VALUE, SWITCH, THE_CALL, parser_for, typed
 
-COMMAND_LINE, THE_CALL = "the command line", "the call"
 SMALLER = ("train_batch_size", "batch_size", "resolution", "workers")  # what takes less memory when it is lower
-NO_VALUE: Any = object()  # of an option that is given without one
-SWITCH = {"true": True, "false": False}
 FAILED = 2  # exit status for everything that the user can mend
 
 
@@ -181,19 +179,14 @@ def overview() -> str:
 
 def parser_of(name: str) -> ArgumentParser:
     """The parser of one verb."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     verb = VERBS[name]
     bare = f"; --{verb.positional} may be left out before its value" if verb.positional else ""
-    parser = ArgumentParser(
+    return parser_for(
+        verb.options,
         prog=f"smplora {name}",
         description=verb.options.__doc__,
         epilog=f"example: {verb.example}{bare}",
-        exit_on_error=False,
-        default_env=False,
     )
-    parser.add_argument("--config", action="config", help="YAML file with options; flags on the command line win.")
-    parser.add_class_arguments(verb.options, as_group=False)
-    return parser
 
 
 def parse(name: str, arguments: Sequence[str]) -> Any:
@@ -268,28 +261,9 @@ def _with_switches(name: str, arguments: Sequence[str]) -> list[str]:
 def _diagnose(
     parser: ArgumentParser, name: str, given: Sequence[tuple[str, Any, str]]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Go through the options one by one, to report every problem where the parser stops at the first."""
-    known = {f.name: f for f in fields(VERBS[name].options)}
-    values: dict[str, Any] = {}
-    problems: list[str] = []
-    for key, value, source in given:
-        if key not in known:
-            hint = f" ({ELSEWHERE[key]})" if name == "train" and key in ELSEWHERE else nearest(key, known)
-            problems.append(f"{source} has no option '{key}'{hint}; see smplora {name} --help")
-            continue
-        if value is NO_VALUE:
-            problems.append(f"--{key} got no value")
-            continue
-        try:
-            if source == COMMAND_LINE:
-                parsed = parser.parse_args([f"--{key}={value}"])
-            else:
-                parsed = parser.parse_object({key: value})
-            values[key] = getattr(parsed, key)
-        except (ArgumentError, TypeError, ValueError):
-            kind = get_type_hints(VERBS[name].options)[key]
-            problems.append(f"--{key} got {value!r}; allowed: {_allowed(kind)}")
-    return values, problems + VERBS[name].options(**values).problems()
+    options = VERBS[name].options
+    values, problems = typed(parser, options, name, given, ELSEWHERE if issubclass(options, config.TrainConfig) else {})
+    return values, problems + options(**values).problems()
 
 
 def _given(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, Any, str]]:
@@ -322,17 +296,6 @@ def _yaml_items(path: str, problems: list[str]) -> list[tuple[str, Any, str]]:
         problems.append(f"--config got '{path}', which is not a list of 'option: value' lines")
         return []
     return [(str(key), value, path) for key, value in content.items()]
-
-
-def _allowed(kind: Any) -> str:
-    """What an option of a type takes, for people."""
-    kinds = [k for k in (get_args(kind) if get_origin(kind) is Union else (kind,)) if k is not type(None)]
-    choices = [str(choice) for k in kinds if get_origin(k) is Literal for choice in get_args(k)]
-    if choices:
-        return ", ".join(choices)
-    if get_origin(kinds[0]) is list:
-        return "a list, as in '[100, 200]'" if int in get_args(kinds[0]) else "a list, as in '[one, two]'"
-    return {bool: ", ".join(SWITCH), int: "a whole number", float: "a number"}.get(kinds[0], "text")
 
 
 def entry_point() -> None:

@@ -23,6 +23,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "errors",
         "files",
         "offline",
+        "parsing",
         "registry",
         "streams",
         "objectives",
