@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,7 @@ from smplora.lowpass import load_attacks
 from smplora.progress import bar
 from smplora.report import write_report
 from smplora.run import environment, say
+from smplora.shadows import plan_shadows, with_shadows
 from smplora.signals import audit_signals
 from smplora.split import CELLS, POOLS, write_split
 from smplora.streams import generator
@@ -52,6 +54,16 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     folder = result_folder(config.adapter, config.output_dir, "audit")
     loaded = load_any(config, open_cache(config))
     attacks = load_attacks(config.chosen_attacks, config)
+    shadowing = plan_shadows(config, loaded, folder) if config.shadows else None
+    if shadowing:
+        split = loaded.split
+        del loaded  # its memory is needed to train
+
+        def ask(shadow: Loaded, asked: Mapping[str, Attack], title: str) -> dict[tuple[str, str], Floats]:
+            return collect_signals(shadow, asked, config, progress, title)
+
+        attacks = with_shadows(attacks, shadowing, config, split, ask, progress)
+        loaded = load_any(config, open_cache(config))
     adaptation = loaded.model.adaptation
     if config.attacks is None and adaptation and not adaptation.layers(loaded.model).updates:
         blind = [name for name, attack in attacks.items() if attack.info.access is Access.WHITE_BOX]
@@ -79,7 +91,8 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
             "latents": "posterior mode",
             "guidance": "off",
         },
-        "gates": gates(checks, notes(looked, sizes, config.seed)),
+        "shadows": shadowing.describe(config.shadow_signal) if shadowing else None,
+        "gates": gates(checks, [*(shadowing.notes() if shadowing else []), *notes(looked, sizes, config.seed)]),
         **conclude(
             tried,
             aux_member,
@@ -134,18 +147,24 @@ def audit_settings(config: AuditConfig) -> dict[str, Any]:
         **{name: config.count(name) for name in COUNTS[config.tier]},
         "target_delta": config.target_delta,
         "seed": config.seed,
+        "shadows": config.shadows,
+        "shadow_signal": config.shadow_signal if config.shadows else None,
     }
 
 
 def collect_signals(
-    loaded: Loaded, attacks: dict[str, Attack], config: AuditConfig, progress: bool
+    loaded: Loaded,
+    attacks: Mapping[str, Attack],
+    config: AuditConfig,
+    progress: bool,
+    title: str | None = None,
 ) -> dict[tuple[str, str], Floats]:
     """Every attack's signals on every cell: {(attack, cell): [n, ...]}. Each attack gets the view of its access level;
     the views of one batch share one memory."""
     parts: dict[tuple[str, str], list[Floats]] = {(name, cell): [] for name in attacks for cell in ATTACKED}
     order: dict[str, Any] = {}
     total = len(attacks) * sum(loaded.split.sizes[cell] for cell in ATTACKED)
-    with bar(total, f"audit {loaded.subject.label}", unit="signal", show=progress) as display:
+    with bar(total, title or f"audit {loaded.subject.label}", unit="signal", show=progress) as display:
         for cell in ATTACKED:
             encoded = loaded.encode(cell)
             order[cell] = np.argsort(encoded.order)

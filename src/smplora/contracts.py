@@ -205,6 +205,7 @@ class BlackBoxView(Protocol):
 
     captions: tuple[str, ...]
     other_captions: tuple[str, ...]
+    digests: tuple[str, ...]  # of the images
 
     @property
     def pixels(self) -> Tensor:
@@ -309,6 +310,7 @@ class AttackInfo:
     access: Access
     reference: str
     bibtex: str
+    fitted_on: str = "aux"
 
 
 class Scorer(Protocol):

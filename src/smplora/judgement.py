@@ -64,7 +64,7 @@ def try_attacks(
             "access": attack.info.access.value,
             "reference": attack.info.reference,
             "bibtex": attack.info.bibtex,
-            "fitted_on": "aux",
+            "fitted_on": attack.info.fitted_on,
         }
         judged = judge(attack, aux, aux_member, test, seed)
         tried.append(Tried(about, judged, attack.paper_protocol(aux, aux_member, test, test_member, seed)))

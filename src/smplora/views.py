@@ -48,6 +48,7 @@ class BlackBox:
         self._load_pixels = pictures.load_pixels if pictures else None
         self.captions = pictures.captions if pictures else ()
         self.other_captions = pictures.other_captions if pictures else ()
+        self.digests = batch.digests
 
     @property
     def pixels(self) -> Tensor:

@@ -28,18 +28,27 @@ ATTACKS = {
     "reconstruction": "smplora.attacks.reconstruction:ReconstructionAttack",
     "reconstruction_ratio": "smplora.attacks.reconstruction:ReconstructionRatioAttack",
     "semantic_distance": "smplora.attacks.semantic_distance:SemanticDistanceAttack",
+    "quantile": "smplora.attacks.quantile:QuantileAttack",
+    "lira": "smplora.attacks.lira:LiRAAttack",
+    "lira_offline": "smplora.attacks.lira:OfflineLiRAAttack",
+    "rmia": "smplora.attacks.rmia:RMIAAttack",
 }
 
 LOW_PASS = "+low_pass"  # behind a name: the same attack on low frequencies (lowpass.py)
 ERROR_BASED = ("error_map", "error_map_single", "error_map_timestep", "loss", "calibrated_loss", "loss_single", "secmi", "secmi_network", "pia", "pian", "pfami",
                "pfami_network", "sima", "clid", "clid_vector", "clid_fixed_caption", "clid_other_caption")  # fmt: skip
 
+SHADOW = ("lira", "lira_offline", "rmia")  # run where there are shadow adapters (--shadows), in every tier
+# signals that they can compare: every number of one is higher for members
+SHADOW_SIGNALS = ("calibrated_loss", "loss", "loss_single", "secmi", "pia", "pian", "sima", "pfami", "clid",
+                  "gradient_alignment", "noise_probe", "rediffuse", "reconstruction")  # fmt: skip
+
 QUICK = ("error_map", "loss", "calibrated_loss")
 STANDARD = (*QUICK, "loss_single", "secmi", "pia", "pian", "pfami", "sima", "clid", "clid_vector",
             "clid_fixed_caption", "clid_other_caption", "rediffuse", "gsa1", "gsa2", "gradient_alignment")  # fmt: skip
 # those with an encoder first: one that does not suit the images is said at once
 STRONG = ("reconstruction", "reconstruction_ratio", "semantic_distance", *STANDARD, "error_map_single",
-          "error_map_timestep", "secmi_network", "pfami_network", "gsa1_base", "gsa2_base", "noise_probe",
+          "error_map_timestep", "secmi_network", "pfami_network", "gsa1_base", "gsa2_base", "noise_probe", "quantile",
           "calibrated_loss+low_pass", "secmi+low_pass", "pia+low_pass")  # fmt: skip
 TIERS = {"quick": QUICK, "standard": STANDARD, "strong": STRONG}
 

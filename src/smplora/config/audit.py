@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Optional
 
-from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, TIERS
+from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, TIERS
 from smplora.config.adapter_file import FileOptions, file_problems
 from smplora.config.checks import at_least, at_most, existing_folder, if_any, needed
 from smplora.config.data import TWO_SOURCES, CacheOptions, cache_problems
+from smplora.config.shadows import ShadowOptions, shadow_problems
 from smplora.registry import unknown
 
 
@@ -32,7 +33,7 @@ class SubjectOptions(FileOptions, CacheOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditConfig(SubjectOptions):
+class AuditConfig(SubjectOptions, ShadowOptions):
     """Attack an adapter and say, with intervals, what it gives away. Everything is fitted on the aux cells and read once on the test cells."""
 
     output_dir: Optional[str] = None
@@ -66,6 +67,7 @@ class AuditConfig(SubjectOptions):
         """What is wrong, one line each."""
         return [
             *(_signals_problems(self) if self.signals else subject_problems(self, self.output_dir)),
+            *shadow_problems(self),
             *(p for name in self.chosen_attacks for p in if_any(unknown_attack(name))),
             *([] if self.chosen_attacks else [f"--attacks got none; allowed: {', '.join(ATTACKS)}"]),
             *at_least(self, ("num_timesteps", *COUNTS["quick"], "batch_size"), 1),
@@ -75,8 +77,9 @@ class AuditConfig(SubjectOptions):
 
     @property
     def chosen_attacks(self) -> list[str]:
-        """``--attacks``, or those of ``--tier``."""
-        return list(TIERS[self.tier]) if self.attacks is None else self.attacks
+        """``--attacks``, or those of ``--tier``, with ``--shadows`` also those that need shadow adapters."""
+        usual = [*TIERS[self.tier], *(SHADOW if self.shadows else ())]
+        return usual if self.attacks is None else self.attacks
 
     def count(self, name: str) -> int:
         """The option ``name``, or what ``--tier`` makes of it."""

@@ -1,0 +1,54 @@
+"""RMIA: is the image more likely under the adapter than under its shadows, compared with other images? (Zarifzadeh et
+al. 2024)"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from smplora.contracts import Access, AttackInfo, Bools, Floats
+from smplora.shadowed import Compared, ShadowAttack
+
+
+class Population:
+    """Share of population images z with log [p(x|theta) / p(x)] > log [p(z|theta) / p(z)], gamma = 1.
+
+    Offline, for losses without bounds: log p(x) is the mean over shadows without x, log p the mean over columns. The
+    softmax's term (1 - a) / 2 means nothing for such losses and is left out. The population are the aux non-members.
+    """
+
+    def fit(self, signals: Floats, is_member: Bools) -> Population:
+        """``signals`` as of ``Compared.packed``."""
+        self.population = np.sort(gains(Compared.unpacked(signals[~is_member])))
+        return self
+
+    def score(self, signals: Floats) -> Floats:
+        """[n, 1 + N, k + 1] -> [n], in [0, 1]."""
+        below = np.searchsorted(self.population, gains(Compared.unpacked(signals)), side="left")
+        scores: Floats = below / len(self.population)
+        return scores
+
+
+def gains(compared: Compared) -> Floats:
+    """How much likelier the adapter makes each sample than shadows without it do: [n]."""
+    means: Floats = (compared.target - compared.mean(False)).mean(1)
+    return means
+
+
+class RMIAAttack(ShadowAttack):
+    """Offline: shadows without the image, and a population of non-members."""
+
+    about = AttackInfo(
+        title="RMIA, offline",
+        access=Access.GREY_BOX,  # that of the compared signal
+        reference="Zarifzadeh et al. 2024",
+        bibtex="""@inproceedings{zarifzadeh2024low,
+  title={Low-Cost High-Power Membership Inference Attacks},
+  author={Zarifzadeh, Sajjad and Liu, Philippe and Shokri, Reza},
+  booktitle={International Conference on Machine Learning}, year={2024}, note={arXiv 2312.03262}}""",
+    )
+
+    def scorer(self, seed: int) -> Any:
+        """The population is that of aux."""
+        return Population()

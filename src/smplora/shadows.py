@@ -1,0 +1,302 @@
+"""Shadow adapters (``smplora audit --shadows N``): planned, trained in worker processes, and asked.
+
+They come in pairs. Each pair divides the audited images anew at random, whoever is a member of the adapter under
+audit: one half is what the first shadow of the pair trains on, the other half what the second does. So every image is
+in half of the shadows. Objective and options are the adapter's own; a min-max objective plays against a proxy of its
+own, on aux cells of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smplora.cache import open_cache
+from smplora.config import AuditConfig, ModelOptions, TrainConfig
+from smplora.contracts import Attack, Floats
+from smplora.data import Sample, open_source, read_samples
+from smplora.errors import SplitError, TrainingError
+from smplora.run import PRIVATE, RunFolder, say
+from smplora.shadowed import ShadowAttack, Shadows, near_normal
+from smplora.shadowpool import as_folder, read_training
+from smplora.split import CELLS, MANIFEST, Split, read_split, write_split
+from smplora.streams import stream_seed
+from smplora.subject import TOLD, Foreign, Loaded, Subject, load_subject
+from smplora.tasks import Task, run_tasks
+
+ATTACKED = CELLS[:4]
+PROTOCOL = "shadow"
+STEADY = ("constant", "constant_with_warmup")  # schedules that do not depend on when training ends
+UNWATCHED: dict[str, Any] = {
+    **dict.fromkeys(("monitor_steps", "validation_steps", "gradient_steps", "hessian_steps"), 0),
+    "run_page": False,
+    "report_to": None,
+    "json": False,
+    "resume_from_checkpoint": "latest",
+}
+NO_MORE: dict[str, tuple[Sample, ...]] = {"reference": ()}
+OTHERS = "--shadow_dir '{}' holds shadows of other images, cells or another --seed; give another folder"
+Ask = Callable[[Loaded, Mapping[str, Attack], str], Mapping[tuple[str, str], Floats]]
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """One shadow adapter: how it is trained, on which images, and the folder of the adapter that is asked."""
+
+    options: TrainConfig
+    split: Split
+    adapter: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether it is trained."""
+        return RunFolder(Path(self.options.output_dir)).done is not None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All shadows of an audit."""
+
+    folder: Path
+    shadows: tuple[Shadow, ...]
+    title: str  # of the adapter under audit
+    seconds_per_step: float | None
+    bytes_each: int
+
+    @property
+    def steps(self) -> int:
+        """Of each."""
+        return self.shadows[0].options.max_train_steps or 0
+
+    def describe(self, signal: str) -> dict[str, Any]:
+        """The "shadows" object of audit.json."""
+        one = self.shadows[0]
+        return {
+            "number": len(self.shadows),
+            "signal": signal,
+            "objective": one.options.objective,
+            "mi_lambda": None if one.options.objective == "lora" else one.options.mi_lambda,
+            "adaptation": one.options.adaptation,
+            "steps": self.steps,
+            "images": len(one.split.train),
+        }
+
+    def notes(self) -> list[str]:
+        """What a reader of the report should know."""
+        return [
+            f"{len(self.shadows)} shadow adapters were trained as {self.title} was: the same options, {self.steps:,} "
+            f"steps, {len(self.shadows[0].split.train)} images each, half of those audited"
+        ]
+
+    def cost(self) -> str:
+        """For people, before it is paid."""
+        left = [shadow for shadow in self.shadows if not shadow.done]
+        there = len(self.shadows) - len(left)
+        work = f"{len(left)} x {self.steps:,} steps on {len(self.shadows[0].split.train)} images"
+        time = "time unknown (no run to go by)"
+        if self.seconds_per_step is not None:
+            seconds = self.seconds_per_step * self.steps * len(left)
+            time = f"about {duration(seconds)} one after another, at the run's {self.seconds_per_step:.2g} s a step"
+        space = f"about {self.bytes_each * len(left) / 2**20:,.0f} MB in {self.folder}"
+        return f"{len(self.shadows)} shadow adapters" + (
+            f" ({there} are there already): {work}; {time}; {space}" if left else f": all in {self.folder}"
+        )
+
+
+def divide(digests: Sequence[str], sizes: Mapping[str, int], seed: int, pair: int) -> list[dict[str, list[str]]]:
+    """The cells, as digests, of both shadows of a pair: a function of (seed, pair, which images there are and how many
+    were trained on), not of which ones.
+
+    Args:
+        digests: of all audited images.
+        sizes: images of each cell of the adapter under audit.
+    """
+    ordered = sorted(digests)
+    order = np.random.default_rng(stream_seed(seed, "shadows", pair)).permutation(len(ordered))
+    middle = len(ordered) // 2
+    halves = [[ordered[i] for i in part] for part in (order[:middle], order[middle:])]
+
+    def cells(half: list[str], kind: str) -> dict[str, list[str]]:
+        aux, test = sizes[f"aux_{kind}"], sizes[f"test_{kind}"]
+        first = round(len(half) * aux / (aux + test))
+        return {f"aux_{kind}": half[:first], f"test_{kind}": half[first:]}
+
+    return [
+        {**cells(inside, "member"), **cells(outside, "nonmember"), "reference": []}
+        for inside, outside in (halves, halves[::-1])
+    ]
+
+
+def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> Plan:
+    """What is to be trained. Writes the splits, and the images where the adapter was made elsewhere.
+
+    Args:
+        folder: of the audit; shadows go to ``--shadow_dir`` or below it.
+
+    Raises:
+        UserError: options of ``--shadow_config``, or a folder that holds other shadows.
+    """
+    where = Path(config.shadow_dir) if config.shadow_dir else folder / "shadows"
+    for made in (folder, where):
+        made.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    subject, sizes = loaded.subject, loaded.split.sizes
+    options = _of_elsewhere(config, loaded, where) if isinstance(subject, Foreign) else _of_run(config, subject)
+    half = sum(sizes[cell] for cell in ATTACKED) // 2
+    trained = sizes["aux_member"] + sizes["test_member"]
+    steps, step = _lengths(options, subject, half, trained)
+    samples = {s.digest: s for s in read_samples(open_source(options))}
+    pool = [s.digest for cell in ATTACKED for s in loaded.split.cells[cell]]
+    if any(digest not in samples for digest in pool):
+        raise SplitError(OTHERS.format(where))
+    shadows = []
+    for number in range(config.shadows or 0):
+        cells = divide(pool, sizes, config.seed, number // 2)[number % 2]
+        split = Split(PROTOCOL, config.seed, {cell: tuple(samples[d] for d in cells[cell]) for cell in CELLS})
+        name = f"shadow-{number}"
+        _check_same(where / "splits" / name, split, samples.values(), where)
+        manifest = write_split(split, where / "splits" / name)
+        run = where / name
+        one = replace(
+            options,
+            **UNWATCHED,
+            split_manifest=str(manifest),
+            output_dir=str(run),
+            seed=stream_seed(config.seed, "shadow", number) % 2**31,
+            max_train_steps=steps,
+            checkpointing_steps=step or min(options.checkpointing_steps, steps),
+            checkpoints_total_limit=None if step else 1,
+            device=config.device,
+            cache_latents_to_disk=config.cache_latents_to_disk,
+            cache_dir=config.cache_dir,
+        )
+        adapter = run / "checkpoints" / f"checkpoint-{step}" if step else run
+        shadows.append(Shadow(one, split, adapter))
+    rate = None if isinstance(subject, Foreign) else seconds_per_step(RunFolder(subject.run).metrics())
+    title = subject.label if isinstance(subject, Foreign) else subject.title
+    return Plan(where, tuple(shadows), title, rate, _bytes_each(loaded))
+
+
+def with_shadows(
+    attacks: Mapping[str, Attack], plan: Plan, config: AuditConfig, target: Split, ask: Ask, progress: bool = True
+) -> dict[str, Attack]:
+    """The attacks, those that need shadows with trained and asked ones.
+
+    Raises:
+        TrainingError: one or more could not be trained.
+    """
+    train_shadows(plan, config, progress)
+    (first, *_) = (attack for attack in attacks.values() if isinstance(attack, ShadowAttack))
+    shadows = ask_shadows(plan, config, target, first, ask)
+    return {name: a.among(shadows) if isinstance(a, ShadowAttack) else a for name, a in attacks.items()}
+
+
+def train_shadows(plan: Plan, config: AuditConfig, progress: bool = True) -> None:
+    """Train those that are not there, in worker processes.
+
+    Raises:
+        TrainingError: one or more could not be trained; what was trained stays.
+    """
+    if progress:
+        say(plan.cost())
+    tasks = [Task(Path(shadow.options.output_dir).name, shadow.options) for shadow in plan.shadows]
+    problems = run_tasks(tasks, "shadow adapters", workers=config.workers, device=config.device)
+    failed = {name: problem for name, problem in problems.items() if problem}
+    if failed:
+        name, problem = next(iter(failed.items()))
+        problem = problem.replace("--output_dir", "--shadow_dir")
+        raise TrainingError(f"{len(failed)} of {len(tasks)} shadow adapters were not trained; {name}: {problem}")
+
+
+def ask_shadows(plan: Plan, config: AuditConfig, target: Split, attack: ShadowAttack, ask: Ask) -> Shadows:
+    """What every shadow answers of every audited image.
+
+    Args:
+        target: the split of the adapter under audit; its captions are not used.
+        ask: computes signals of every cell of a subject, as an audit does; its last argument is a title for people.
+    """
+    answers = []
+    for number, shadow in enumerate(plan.shadows):
+        loaded = load_subject(str(shadow.adapter), None, config.device, cache=open_cache(config))
+        known = {s.digest: s for cell in ATTACKED for s in loaded.split.cells[cell]}
+        split = replace(target, cells={c: tuple(known[s.digest] for s in target.cells[c]) for c in ATTACKED} | NO_MORE)
+        title = f"ask shadow {number + 1} of {len(plan.shadows)}"
+        signals = ask(replace(loaded, split=split), {attack.signal: attack.compared}, title)
+        answers.append(np.concatenate([near_normal(attack.signal, signals[attack.signal, c]) for c in ATTACKED]))
+    stacked = np.stack(answers, 1)  # [n, N, k]
+    digests = [s.digest for cell in ATTACKED for s in target.cells[cell]]
+    trained_on = [{s.digest for s in shadow.split.train} for shadow in plan.shadows]
+    is_in = {digest: np.array([digest in images for images in trained_on]) for digest in digests}
+    return Shadows(dict(zip(digests, stacked, strict=True)), is_in)
+
+
+def _of_run(config: AuditConfig, subject: Subject) -> TrainConfig:
+    """The run's own options; images where they are now."""
+    if not (config.train_data_dir or config.dataset_name):
+        return subject.config
+    return replace(subject.config, train_data_dir=config.train_data_dir, dataset_name=config.dataset_name)
+
+
+def _of_elsewhere(config: AuditConfig, loaded: Loaded, where: Path) -> TrainConfig:
+    """Those of ``--shadow_config``, with what is known for sure: base model, preparation, images."""
+    known = loaded.subject.config
+    images = as_folder(loaded.source, [s for c in ATTACKED for s in loaded.split.cells[c]], where / "images")
+    told = (*TOLD, "bucket_reso_steps", "min_bucket_reso", "max_bucket_reso", *(f.name for f in fields(ModelOptions)))
+    return read_training(
+        Path(config.shadow_config or ""),
+        {**{name: getattr(known, name) for name in told}, "train_data_dir": str(images)},
+    )
+
+
+def _lengths(options: TrainConfig, subject: Subject | Foreign, half: int, trained: int) -> tuple[int, int | None]:
+    """Steps of a shadow, and its checkpoint to ask if that is not the end. Shadows see each image as often as the
+    adapter did: where halves are larger than its training set, they train longer."""
+    share = half / trained
+    if isinstance(subject, Foreign):
+        batch = options.train_batch_size * options.gradient_accumulation_steps
+        steps = options.max_train_steps or math.ceil(options.num_train_epochs * trained / batch)
+        return max(1, round(steps * share)), None
+    stop, end = max(1, round(subject.step * share)), max(1, round(subject.max_train_steps * share))
+    return (stop, None) if stop == end or options.lr_scheduler in STEADY else (end, stop)
+
+
+def _check_same(folder: Path, split: Split, samples: Sequence[Sample] | Any, where: Path) -> None:
+    """Raises SplitError where a shadow was already divided otherwise."""
+    if (folder / MANIFEST).exists() and read_split(folder / MANIFEST, list(samples)).seal != split.seal:
+        raise SplitError(OTHERS.format(where))
+
+
+def seconds_per_step(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """From metrics.jsonl: time from line to line; it begins anew where the run was resumed."""
+    seconds = steps = 0.0
+    for before, row in zip([{"step": 0, "elapsed_s": 0.0}, *rows], rows, strict=False):
+        passed = row["elapsed_s"] - before["elapsed_s"]
+        if passed > 0:
+            seconds, steps = seconds + passed, steps + row["step"] - before["step"]
+    return seconds / steps if steps else None
+
+
+def _bytes_each(loaded: Loaded) -> int:
+    """Disk space of a shadow: what the adapter's run takes without all but one checkpoint; of a file made elsewhere,
+    two adapter files and the optimizer's two moments beside the weights."""
+    subject = loaded.subject
+    if isinstance(subject, Foreign):
+        return 6 * (subject.path.stat().st_size if subject.path.is_file() else _size(subject.path))
+    newest = [subject.run / "checkpoints" / f"checkpoint-{s}" for s in RunFolder(subject.run).steps()[-1:]]
+    published = [subject.run / name for name in subject.adaptation.published(subject.run)]
+    return sum(_size(path) for path in (*newest, *published))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def duration(seconds: float) -> str:
+    """ "40 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,136 @@
+"""Attacks with shadow adapters through the views of toy models: what test_every_attack.py asks of the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from smplora.attacks import SHADOW, SHADOW_SIGNALS
+from smplora.cli import parser_of
+from smplora.config import AuditConfig
+from smplora.contracts import Access, Batch
+from smplora.diffusion import LatentDiffusion
+from smplora.errors import ConfigError
+from smplora.lowpass import load_attacks
+from smplora.metrics import auc, delong_interval
+from smplora.scorers import judge, out_of_fold
+from smplora.shadowed import ShadowAttack, Shadows, near_normal
+from smplora.shadows import divide
+from smplora.views import VIEWS
+from toys import toy_batch, toy_model, toy_pictures
+
+SIZE, NUMBER = 30, 4
+MEMBER = np.arange(2 * SIZE) < SIZE
+
+
+def attack_named(name: str, signal: str = "calibrated_loss") -> ShadowAttack:
+    counts = AuditConfig(num_timesteps=3, noise_pairs=1, variations=2, pfami_crops=1, shadow_signal=signal)
+    attack = load_attacks([name], counts)[name]
+    assert isinstance(attack, ShadowAttack)
+    return attack
+
+
+def view_of(attack: ShadowAttack, model: LatentDiffusion, batch: Batch) -> Any:
+    return VIEWS[attack.info.access](model, batch, 0, toy_pictures(batch))
+
+
+def shadows_of(attack: ShadowAttack, *batches: Batch) -> Shadows:
+    """Toy models that memorised halves of all images."""
+    everything = {d: (b, i) for b in batches for i, d in enumerate(b.digests)}
+    sizes = dict.fromkeys(("aux_member", "test_member", "aux_nonmember", "test_nonmember"), len(everything) // 4)
+    trained_on = []
+    for number in range(NUMBER):
+        split = divide(list(everything), sizes, 0, number // 2)[number % 2]
+        trained_on.append({*split["aux_member"], *split["test_member"]})
+    answers: dict[str, list[Any]] = {digest: [] for digest in everything}
+    for images in trained_on:
+        model = toy_model(torch.stack([everything[d][0].mean[everything[d][1]] for d in sorted(images)]))
+        for batch in batches:
+            rows = near_normal(attack.signal, attack.compared.signals(view_of(attack, model, batch)))
+            for digest, row in zip(batch.digests, rows, strict=True):
+                answers[digest].append(row)
+    is_in = {d: np.array([d in images for images in trained_on]) for d in everything}
+    return Shadows({d: np.stack(rows) for d, rows in answers.items()}, is_in)
+
+
+@pytest.mark.parametrize(
+    ("name", "signal"),
+    [
+        *((name, "calibrated_loss") for name in SHADOW),
+        *(("lira_offline", signal) for signal in ("loss", "secmi+low_pass", "sima", "clid", "pfami")),
+    ],
+)
+def test_a_model_that_memorises_is_found_out(name: str, signal: str) -> None:
+    """In the promised direction, whatever is compared; and batches do not matter."""
+    aux, test = toy_batch(2 * SIZE, 10), toy_batch(2 * SIZE, 11)
+    attack = attack_named(name, signal)
+    attack = attack.among(shadows_of(attack, aux, test))
+    model = toy_model(torch.cat([aux.mean[:SIZE], test.mean[:SIZE]]))
+    signals = [attack.signals(view_of(attack, model, batch)) for batch in (aux, test)]
+    assert auc(attack.scorer(0).fit(signals[0], MEMBER).score(signals[1]), MEMBER) > 0.95
+    assert auc(out_of_fold(attack, signals[0], MEMBER, 0).scores, MEMBER) > 0.95
+    parts = np.concatenate([attack.signals(view_of(attack, model, b)) for b in test.split(17)])
+    np.testing.assert_allclose(parts, signals[1], rtol=1e-3, atol=1e-4 * np.abs(parts).max())
+
+
+@pytest.mark.parametrize("name", SHADOW)
+def test_a_model_that_never_saw_the_members_gives_nothing(name: str) -> None:
+    """Though the shadows leak: the interval contains 0.5 in at least 93 of 100 draws of four cells out of a pool."""
+    attack, pool = attack_named(name), toy_batch(4 * SIZE, 302)
+    attack = attack.among(shadows_of(attack, pool))
+    signals = attack.signals(view_of(attack, toy_model(None), pool))
+    member, hits = np.arange(40) < 20, 0
+    for seed in range(100):
+        aux, test = np.random.default_rng(seed).permutation(len(pool))[:80].reshape(2, 40)
+        interval = delong_interval(attack.scorer(seed).fit(signals[aux], member).score(signals[test]), member).bounds()
+        hits += interval["low"] <= 0.5 <= interval["high"]
+    assert hits >= 93
+
+
+@pytest.mark.parametrize("name", SHADOW)
+def test_permuted_labels_give_nothing_and_test_is_read_once(name: str) -> None:
+    aux, test = toy_batch(2 * SIZE, 10), toy_batch(2 * SIZE, 11)
+    attack = attack_named(name)
+    attack = attack.among(shadows_of(attack, aux, test))
+    model = toy_model(torch.cat([aux.mean[:SIZE], test.mean[:SIZE]]))
+    aux_signals, test_signals = (attack.signals(view_of(attack, model, batch)) for batch in (aux, test))
+    inside = 0
+    for seed in range(20):
+        told = np.random.default_rng(seed).permuted(MEMBER)
+        interval = delong_interval(judge(attack, aux_signals, told, test_signals, seed).aux.scores, told).bounds()
+        inside += interval["low"] <= 0.5 <= interval["high"]
+    assert inside >= 16
+    whole, part = (judge(attack, aux_signals, MEMBER, rows, 0) for rows in (test_signals, test_signals[::3]))
+    np.testing.assert_allclose(part.test, whole.test[::3], rtol=1e-6)
+    assert part.threshold == whole.threshold
+
+
+def test_attacks_have_the_access_and_the_papers_of_what_they_compare() -> None:
+    attack = attack_named("lira", "gradient_alignment")
+    assert attack.info.access is Access.WHITE_BOX
+    assert attack_named("rmia").info.access is Access.GREY_BOX
+    assert "carlini2022membership" in attack.info.bibtex
+    assert "watson2022importance" in attack_named("rmia").info.bibtex
+    assert "shadow" in attack.info.fitted_on
+
+
+def test_without_shadows_it_is_said() -> None:
+    attack = attack_named("lira")
+    with pytest.raises(ConfigError, match="--shadows"):
+        attack.signals(view_of(attack, toy_model(None), toy_batch(2, 0)))
+
+
+def test_what_was_compared_tells_caches_apart() -> None:
+    attack, batch = attack_named("lira"), toy_batch(4, 0)
+    shadows = shadows_of(attack, batch)
+    other = Shadows(shadows.answers, {digest: ~row for digest, row in shadows.is_in.items()})
+    assert attack.among(shadows).fingerprint != attack.among(other).fingerprint
+    assert attack.among(shadows).fingerprint == attack.among(shadows_of(attack, batch)).fingerprint
+
+
+def test_the_help_names_every_signal() -> None:
+    text = " ".join(parser_of("audit").format_help().split())
+    assert f"on low frequencies): {', '.join(SHADOW_SIGNALS)}." in text

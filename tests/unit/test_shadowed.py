@@ -1,0 +1,189 @@
+"""LiRA, RMIA and quantile regression against slow twins, closed forms, and data with and without a leak."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+from scipy.stats import norm
+
+from smplora.attacks import lira, quantile
+from smplora.attacks.lira import Deviation, LikelihoodRatio
+from smplora.attacks.quantile import LEVELS, Quantiles
+from smplora.attacks.rmia import Population
+from smplora.contracts import Bools, Floats
+from smplora.metrics import auc, delong_interval
+from smplora.shadowed import Compared, near_normal
+
+MEMBER = np.arange(80) < 40
+SCORERS = [LikelihoodRatio, Deviation, Population]
+
+
+def toy(seed: int, leak: float = 0.0, shadows: int = 8, columns: int = 3, is_member: Bools = MEMBER) -> Compared:
+    """Answers of a difficulty of its own for each image, plus noise, plus ``leak`` where the image was trained on;
+    shadows always leak, for a defence that works is not known to."""
+    rng = np.random.default_rng(seed)
+    n = len(is_member)
+    hard = rng.normal(0, 5, (n, 1, columns))
+    is_in = np.array([rng.permutation(shadows) < shadows // 2 for _ in range(n)])
+    answers = hard + rng.normal(0, 1, (n, shadows, columns)) + 1.5 * is_in[..., None]
+    target = hard[:, 0] + rng.normal(0, 1, (n, columns)) + leak * is_member[:, None]
+    return Compared(target, answers, is_in)
+
+
+def cells(leak: float, seed: int) -> tuple[Floats, Floats]:
+    """Aux and test."""
+    return toy(seed, leak).packed(), toy(1000 + seed, leak).packed()
+
+
+def test_packed_signals_unpack() -> None:
+    compared = toy(0)
+    again = Compared.unpacked(compared.packed())
+    for name in ("target", "shadows", "is_in"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(compared, name))
+
+
+def test_distances_go_on_a_logarithmic_scale_and_keep_their_direction() -> None:
+    distances = np.array([[-0.5, -2.0], [-0.1, -8.0]])
+    np.testing.assert_allclose(near_normal("secmi+low_pass", distances), -np.log(-distances))
+    np.testing.assert_array_equal(near_normal("calibrated_loss", distances), distances)
+    assert near_normal("pfami", np.zeros((2, 3, 4))).shape == (2, 12)
+
+
+@pytest.mark.parametrize("own_spread", [False, True])
+def test_online_lira_is_a_ratio_of_normal_densities(own_spread: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one, with scipy's densities; with many shadows an image has its own spread."""
+    monkeypatch.setattr(lira, "MANY", 8 if own_spread else 64)
+    aux, test = toy(1), toy(2)
+    found = LikelihoodRatio().fit(aux.packed(), MEMBER).score(test.packed())
+    for i in range(0, 80, 9):
+        expected = 0.0
+        for column in range(3):
+            for side, sign in ((True, 1), (False, -1)):
+                own = test.shadows[i, test.is_in[i] == side, column]
+                squares = [
+                    ((part := aux.shadows[j, aux.is_in[j] == side, column]) - part.mean()) ** 2 for j in range(80)
+                ]
+                pooled = np.sqrt(np.sum(squares) / (80 * 3))  # four shadows each, one of them for the mean
+                deviation = own.std(ddof=1) if own_spread else pooled
+                expected += sign * norm.logpdf(test.target[i, column], own.mean(), deviation)
+        assert found[i] == pytest.approx(expected)
+
+
+def test_lira_with_known_spreads_has_the_closed_form_of_two_gaussians() -> None:
+    """Means 2 apart, spread 1: log ratio 2 phi - 2 around the midpoint, whatever the image's difficulty."""
+    shadows = np.array([1.0, 3.0, -1.0, 1.0])[None, :, None] + np.array([-1, 1, -1, 1])[None, :, None] * (0.5**0.5 - 1)
+    answers = np.concatenate([shadows, shadows + 7])  # sample deviation 1, means 2 and 0; the second image is harder
+    phi = np.array([[1.5], [8.5]])
+    signals = Compared(phi, answers, np.array([[True, True, False, False]] * 2)).packed()
+    scores = LikelihoodRatio().fit(signals, np.array([True, False])).score(signals)
+    np.testing.assert_allclose(scores, [1.0, 1.0])
+    np.testing.assert_allclose(Deviation().fit(signals, np.array([True, False])).score(signals), [1.5, 1.5])
+
+
+def test_offline_lira_ranks_as_the_probability_of_a_smaller_answer() -> None:
+    aux, test = toy(1, columns=1), toy(2, columns=1)
+    found = Deviation().fit(aux.packed(), MEMBER).score(test.packed())
+    outside = [aux.shadows[i, ~aux.is_in[i], 0] for i in range(80)]
+    deviation = np.sqrt(np.mean([part.var(ddof=1) for part in outside]))
+    means = np.array([test.shadows[i, ~test.is_in[i], 0].mean() for i in range(80)])
+    np.testing.assert_allclose(ndtr(found), norm.cdf(test.target[:, 0], means, deviation))
+
+
+def test_offline_attacks_do_not_look_at_shadows_that_trained_on_the_image() -> None:
+    aux, test = toy(1), toy(2)
+    changed = [Compared(c.target, c.shadows + 100.0 * c.is_in[..., None], c.is_in) for c in (aux, test)]
+    for scorer in (Deviation, Population):
+        before = scorer().fit(aux.packed(), MEMBER).score(test.packed())
+        after = scorer().fit(changed[0].packed(), MEMBER).score(changed[1].packed())
+        np.testing.assert_allclose(after, before, rtol=1e-9)
+
+
+def test_rmia_counts_the_aux_nonmembers_that_gained_less() -> None:
+    aux, test = toy(1, leak=1.0), toy(2, leak=1.0)
+    found = Population().fit(aux.packed(), MEMBER).score(test.packed())
+
+    def gain(compared: Compared, i: int) -> float:
+        outside = compared.shadows[i, ~compared.is_in[i]].mean(0)
+        return float(np.mean(compared.target[i] - outside))
+
+    for i in range(0, 80, 7):
+        assert found[i] == np.mean([gain(test, i) > gain(aux, z) for z in range(40, 80)])
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_a_planted_leak_is_found_in_the_direction_of_the_theory(scorer: type) -> None:
+    aux, test = cells(1.5, seed=3)
+    assert auc(scorer().fit(aux, MEMBER).score(test), MEMBER) > 0.85
+    turned = toy(7, leak=-1.5).packed()  # members answered worse: no fitted sign turns it round
+    assert auc(scorer().fit(turned, MEMBER).score(turned), MEMBER) < 0.3
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_no_leak_is_not_found(scorer: type) -> None:
+    """The interval contains 0.5 in at least 93 of 100 runs, though the shadows leak."""
+    hits = 0
+    for seed in range(100):
+        aux, test = cells(0.0, seed)
+        interval = delong_interval(scorer().fit(aux, MEMBER).score(test), MEMBER).bounds()
+        hits += interval["low"] <= 0.5 <= interval["high"]
+    assert hits >= 93
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_what_is_fitted_does_not_depend_on_the_test_cells(scorer: type) -> None:
+    aux, test = cells(1.0, seed=5)
+    fitted = scorer().fit(aux, MEMBER)
+    np.testing.assert_allclose(fitted.score(test[::3]), fitted.score(test)[::3])
+
+
+def looks(seed: int, leak: float) -> tuple[Floats, Floats]:
+    """Aux and test as ``Quantiles`` takes them: a score that hangs on the first of three features."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(2):
+        features = rng.normal(size=(80, 3))
+        scores = 4 * features[:, 0] + rng.normal(0, 1, 80) + leak * MEMBER
+        found.append(np.column_stack([scores, features]))
+    return found[0], found[1]
+
+
+def test_quantiles_minimise_the_pinball_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against all lines through two points, among which the best line is."""
+    monkeypatch.setattr(quantile, "PENALTY", 0.0)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=24)
+    data = np.column_stack([x + rng.normal(size=24), x])
+    scorer = Quantiles().fit(data, np.zeros(24, dtype=bool))
+    y, x = scorer.scaler.transform(data).T
+    for level, model in zip(LEVELS, scorer.models, strict=True):
+
+        def pinball(line: Floats, level: float = level) -> float:
+            over = y - line
+            return float(np.mean(np.maximum(level * over, (level - 1) * over)))
+
+        slopes = [(i, (y[j] - y[i]) / (x[j] - x[i])) for i in range(24) for j in range(i)]
+        best = min(pinball(y[i] + slope * (x - x[i])) for i, slope in slopes)
+        assert pinball(model.predict(x[:, None])) == pytest.approx(best)
+
+
+def test_a_share_of_nonmembers_lies_above_its_quantile() -> None:
+    aux, _ = looks(0, leak=2.0)
+    scorer = Quantiles().fit(aux, MEMBER)
+    scaled = scorer.scaler.transform(aux[~MEMBER])
+    for level, model in zip(LEVELS, scorer.models, strict=True):
+        assert np.mean(scaled[:, 0] > model.predict(scaled[:, 1:])) == pytest.approx(1 - level, abs=0.1)
+
+
+def test_quantiles_look_at_nonmembers_only() -> None:
+    aux, test = looks(1, leak=2.0)
+    other = aux.copy()
+    other[MEMBER] += 50.0
+    np.testing.assert_array_equal(Quantiles().fit(aux, MEMBER).score(test), Quantiles().fit(other, MEMBER).score(test))
+
+
+def test_quantile_regression_finds_what_difficulty_hides() -> None:
+    """The leak is half the spread that the features explain."""
+    aux, test = looks(2, leak=2.0)
+    assert auc(test[:, 0], MEMBER) < 0.75
+    assert auc(Quantiles().fit(aux, MEMBER).score(test), MEMBER) > 0.85
