@@ -77,6 +77,13 @@ VERBS = {
         "smplora dataset celeba_small --source originals/celeba",
         positional="name",
     ),
+    "reproduce": Verb(
+        config.ReproduceConfig,
+        "smplora.reproduce.command:reproduce",
+        "smplora reproduce table_1 figure_3",
+        slow=True,
+        positional="targets",
+    ),
     "cache": Verb(config.CacheConfig, "smplora.cache:cache", "smplora cache --clear"),
 }
 

@@ -25,6 +25,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "offline",
         "parsing",
         "registry",
+        "reproduce",
         "streams",
         "objectives",
         "attacks",
@@ -111,6 +112,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "once",
         "tasks",
         "quickstart",
+        "reproduce.*",
     },
     {"cli", "__main__", "api"},
 ]

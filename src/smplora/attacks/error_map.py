@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from smplora.contracts import Access, Attack, AttackInfo, Bools, Floats, GreyBoxView
+from smplora.metrics import auc, tpr_at_fpr
 from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel, ascend, at_size
 from smplora.streams import generator, stream_seed
 
@@ -109,17 +110,19 @@ class ErrorMapAttack(Attack):
     def paper_protocol(
         self, aux: Floats, aux_member: Bools, test: Floats, test_member: Bools, seed: int
     ) -> dict[str, Any] | None:
-        """ASR at the epoch that does best on the test cells, a single draw per image, decided by h' > 1/2: what the
-        paper reports. Optimistic for the attacker, since the test cells choose the epoch; weak, for the single draw."""
+        """What the paper reports: ASR (decided by h' > 1/2), |AUC - 0.5| / 0.5 and TPR at 5 % FPR of the epoch whose ASR
+        on the test cells is highest, a single draw per image. Optimistic for the attacker, since the test cells choose
+        the epoch; weak, for the single draw."""
         one_draw = test[:, :1]
-        rates: list[float] = []
-        self.scorer(seed).fit(
-            aux, aux_member, lambda _, s: rates.append(float(((s.score(one_draw) > 0) == test_member).mean()))
-        )
+        epochs: list[Floats] = []
+        self.scorer(seed).fit(aux, aux_member, lambda _, s: epochs.append(s.score(one_draw)))
+        rates = [float(((scores > 0) == test_member).mean()) for scores in epochs]
         best = int(np.argmax(rates))
         return {
             "label": "optimistic: epoch chosen on the test cells, as the paper does",
             "asr": rates[best],
+            "auc_deviation": abs(auc(epochs[best], test_member) - 0.5) / 0.5,
+            "tpr_at_5_fpr": tpr_at_fpr(epochs[best], test_member, 0.05).value,
             "epoch": best + 1,
         }
 

@@ -20,6 +20,7 @@ from smplora.config.dataset import DatasetConfig
 from smplora.config.optimization import OptimizationOptions
 from smplora.config.publish import ExportConfig, PushConfig
 from smplora.config.quickstart import QuickstartConfig
+from smplora.config.reproduce import ReproduceConfig
 from smplora.config.train import TrainConfig
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "PushConfig",
     "QuickstartConfig",
     "ReportConfig",
+    "ReproduceConfig",
     "SplitConfig",
     "SplitOptions",
     "SubjectOptions",

@@ -165,14 +165,14 @@ def _quality(folder: Path, audited: str | None) -> Quality | None:
             n_held_out=whole(held_out.get("n")),
             settings=flat({key: data[key] for key in own if key in data}),
             captions=captions,
-            samples=_tiles(path.parent / "samples.png", len(captions)),
-            real=_tiles(path.parent / "real.png", len(captions)),
+            samples=tiles(path.parent / "samples.png", len(captions)),
+            real=tiles(path.parent / "real.png", len(captions)),
         )
 
     return load(path, "smplora.quality/1", again, parse)
 
 
-def _tiles(path: Path, count: int) -> tuple[bytes, ...]:
+def tiles(path: Path, count: int) -> tuple[bytes, ...]:
     """Cut a strip into PNG files of its square pictures, without the strip's metadata; () if there is no strip."""
     if not path.is_file() or not count:
         return ()

@@ -1,0 +1,64 @@
+"""One page of everything that was reproduced in a folder, from its JSON files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import smplora
+from smplora.errors import CheckpointError
+from smplora.files import read_json, write_atomically
+from smplora.registry import load
+from smplora.report.page import PAPER, template
+from smplora.reproduce import TARGETS
+from smplora.reproduce.section import Section, Target
+
+PAGE = "index.html"
+
+
+def write_page(root: Path) -> Path:
+    """Write index.html about every target whose JSON file is in ``root``, readable by its owner only.
+
+    Raises:
+        CheckpointError: a damaged file.
+        OSError: it cannot be written.
+    """
+    contents = {name: read_content(root / f"{name}.json") for name in TARGETS if (root / f"{name}.json").exists()}
+    sections = [section(name, content, root) for name, content in contents.items()]
+    first = next(iter(contents.values()))
+    html = template("reproduce.html.j2").render(
+        title="The paper, reproduced",
+        sections=sections,
+        commands={name: f"smplora reproduce {name}" for name in contents},
+        scale=first["scale"],
+        quick=first["quick"],
+        model=first["model"],
+        best_lambda=first["best_lambda"],
+        stands_for={k: v for content in contents.values() for k, v in content["stands_for"].items()},
+        seeds=sorted({seed for content in contents.values() for seed in content["seeds"]}),
+        citation=PAPER,
+        version=smplora.__version__,
+    )
+    write_atomically(root / PAGE, html)
+    return root / PAGE
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """A target's JSON file.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        content: dict[str, Any] = read_json(path)
+        content["format"], content["target"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); run the same command again") from error
+    return content
+
+
+def section(name: str, content: dict[str, Any], root: Path) -> Section:
+    """A target's part of the page."""
+    target: Target = load(TARGETS, name, "targets")
+    return target.show(content, root)

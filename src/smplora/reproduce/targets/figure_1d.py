@@ -1,0 +1,61 @@
+"""Figure 1d: quality against privacy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smplora.report.svg import Drawing, style
+from smplora.reproduce import paper
+from smplora.reproduce.curves import LOOKS, collected, label, look, systems
+from smplora.reproduce.drawings import Point, scatter
+from smplora.reproduce.results import Results, measured
+from smplora.reproduce.runs import Need
+from smplora.reproduce.section import Section
+from smplora.reproduce.systems import missing
+
+PROTOCOLS = {"paper_protocol": "ours, paper's protocol", "honest": "ours, honest protocol"}
+
+
+@dataclass(frozen=True)
+class Figure1d:
+    """FID against the attack success rate, LoRA, MP-LoRA and SMP-LoRA."""
+
+    name: str = "figure_1d"
+    title: str = "Figure 1d: image quality against attack success"
+    caption: str = "FID and attack success rate on Pokemon; low is good for both. The dashed line is chance."
+
+    def needs(self, best_lambda: float | None) -> list[Need]:
+        """The main runs on Pokemon."""
+        return [Need(run) for run in systems(best_lambda)]
+
+    def collect(self, results: Results, best_lambda: float | None) -> dict[str, Any]:
+        """FID and ASR of each run by both protocols, and the paper's (of Table 1)."""
+        found = collected(results, self.needs(best_lambda), lambda run: measured(run, None))
+        told = [row for row in paper.published()["table_1"] if row["dataset"] == "Pokemon"]
+        return {**found, "paper": [{key: row[key] for key in ("method", "fid", "asr")} for row in told]}
+
+    def show(self, content: Mapping[str, Any], root: Path) -> Section:
+        """The paper's panel beside ours."""
+        told = [Point(row["method"], row["fid"], row["asr"], style(LOOKS[row["method"]])) for row in content["paper"]]
+        figures: list[tuple[str, Drawing]] = [("paper", scatter(told, "figure-1d-paper", "FID", "ASR, %", 50))]
+        for protocol, title in PROTOCOLS.items():
+            points = []
+            for row in content["rows"]:
+                values = [s[protocol] for s in row["seeds"] if s["problem"] is None]
+                pairs = [(v["fid"]["value"], v["asr"]["value"]) for v in values if v["fid"]["value"] is not None]
+                if pairs:
+                    x, y = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
+                    points.append(Point(label(row), x, y, style(look(row))))
+            if points:
+                figures.append((title, scatter(points, f"figure-1d-{protocol.replace('_', '-')}", "FID", "ASR, %", 50)))
+        notes = [
+            "FID is of other features than the paper's: compare the order of the points, not their place. "
+            "What LoRA stopped early would reach, which the paper leaves out, is in the quickstart's report."
+        ]
+        return Section(self.name, self.title, self.caption, notes, figures=figures, missing=missing(content["rows"]))
+
+
+TARGET = Figure1d()

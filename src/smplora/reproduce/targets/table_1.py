@@ -1,0 +1,14 @@
+"""Table 1: image quality and privacy of LoRA, MP-LoRA and SMP-LoRA on five data sets."""
+
+from __future__ import annotations
+
+from smplora.reproduce.runs import Run, of_method
+from smplora.reproduce.systems import SystemsTable
+
+TARGET = SystemsTable(
+    name="table_1",
+    title="Table 1: LoRA, MP-LoRA and SMP-LoRA",
+    caption="Image generation and defence against membership inference on five data sets.",
+    run=lambda row: Run(dataset=row["dataset"], **of_method(row["method"])),
+    best_of=("Pokemon", "CelebA_Small", "CelebA_Large", "CelebA_Gender", "CelebA_Varying"),
+)

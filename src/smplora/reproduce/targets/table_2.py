@@ -1,0 +1,13 @@
+"""Table 2: larger data sets."""
+
+from __future__ import annotations
+
+from smplora.reproduce.runs import Run, of_method
+from smplora.reproduce.systems import SystemsTable
+
+TARGET = SystemsTable(
+    name="table_2",
+    title="Table 2: larger data sets",
+    caption="LoRA and SMP-LoRA on data sets five times as large.",
+    run=lambda row: Run(dataset=row["dataset"], **of_method(row["method"])),
+)

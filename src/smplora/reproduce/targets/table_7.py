@@ -1,0 +1,13 @@
+"""Table 7: the adapter's learning rate."""
+
+from __future__ import annotations
+
+from smplora.reproduce.runs import Run
+from smplora.reproduce.systems import SystemsTable
+
+TARGET = SystemsTable(
+    name="table_7",
+    title="Table 7: learning rate",
+    caption="SMP-LoRA with three learning rates of the adapter, Pokemon.",
+    run=lambda row: Run(learning_rate=row["learning_rate"]),
+)

@@ -1,0 +1,13 @@
+"""Table 8: the adapter's rank."""
+
+from __future__ import annotations
+
+from smplora.reproduce.runs import Run
+from smplora.reproduce.systems import SystemsTable
+
+TARGET = SystemsTable(
+    name="table_8",
+    title="Table 8: rank r",
+    caption="SMP-LoRA with five ranks, Pokemon.",
+    run=lambda row: Run(rank=row["rank"]),
+)

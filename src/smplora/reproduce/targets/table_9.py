@@ -1,0 +1,14 @@
+"""Table 9: full fine-tuning and DreamBooth."""
+
+from __future__ import annotations
+
+from smplora.reproduce.runs import Run, of_method
+from smplora.reproduce.systems import SystemsTable
+
+TARGET = SystemsTable(
+    name="table_9",
+    title="Table 9: full fine-tuning and DreamBooth",
+    caption="Other ways to adapt, with and without the defence, Pokemon.",
+    run=lambda row: Run(**of_method(row["method"])),
+    best_of=("Pokemon",),
+)

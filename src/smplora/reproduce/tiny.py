@@ -1,0 +1,172 @@
+"""The paper on the bundled model: digits for images, few steps, cells as published or in a named proportion to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from smplora.examples import caption, write_private_digits
+from smplora.files import write_atomically
+from smplora.reproduce.runs import LAMBDA, LORA, MP, RANK, RATE, SMP, Run
+
+EPOCHS, BATCH = 30, 10  # of larger data sets fewer, so that no run takes more than 400 steps
+POINTS = 20  # of the Hessian norm, over a run
+TABLE = "metadata.jsonl"
+
+
+@dataclass(frozen=True)
+class Digits:
+    """What stands for a data set of the paper.
+
+    Args:
+        aux, test, test_nonmembers: images per cell; both aux cells are of one size.
+        said: what stands for what.
+        shares: digits and how many images of each, where not all are taken.
+    """
+
+    aux: int
+    test: int
+    test_nonmembers: int
+    said: str
+    shares: Mapping[int, int] | None = None
+    epochs: int = EPOCHS
+
+
+DATASETS = {
+    "Pokemon": Digits(50, 58, 50, "a quarter of the published cells"),
+    "CelebA_Small": Digits(50, 50, 50, "the published cells"),
+    "CelebA_Large": Digits(100, 100, 100, "half of the published cells", epochs=20),
+    "CelebA_Gender": Digits(
+        40, 40, 40, "the published cells; two classes, fives and nines, 7 : 3", {5: 182, 9: 78}
+    ),
+    "CelebA_Varying": Digits(
+        63, 63, 63, "the published cells; four classes, sixes to nines, in proportions 1 : 2 : 3 : 4",
+        {6: 40, 7: 80, 8: 120, 9: 160},
+    ),
+    "CelebA_Large_5X": Digits(200, 200, 200, "a fifth of the published cells: all digits there are", epochs=10),
+    "AFHQ_Large_5X": Digits(150, 150, 150, "a fifth of the published cells, split anew", epochs=10),
+    "MSCOCO_Large_5X": Digits(200, 200, 200, "a fifth of the published cells, split anew", epochs=10),
+}  # fmt: skip
+BEST_LAMBDA = 1.0  # of those tried for SMP-LoRA on other seeds (docs/log.md); that of MP-LoRA is the paper's 0.05
+RECIPE: dict[str, Any] = {
+    "train_batch_size": BATCH, "proxy_learning_rate": 1e-3,
+    "monitor_steps": 0, "validation_steps": 0, "run_page": False,
+}  # fmt: skip
+OF_LORA: dict[str, Any] = {"lora_targets": "all"}
+OF_WEIGHTS: dict[str, Any] = {"learning_rate": 3e-4}  # benchmarks/adaptations.py
+OF_DREAMBOOTH: dict[str, Any] = {"class_prompt": "a handwritten digit", "num_class_images": 40, "sample_batch_size": 20}
+# seconds on one core of a server of 2024: benchmarks/results/step_time.json, docs/log.md
+LOADING_S, STEP_S, CURVATURE_S, MEASURING_S = 2.0, 0.045, 2.0, 12.0
+STEP_RATIO = {LORA: 1.0, MP: 1.86, SMP: 1.72}
+ACTING_NORM = 0.01  # the usual gradient norm here is 0.03: docs/log.md
+
+
+class Tiny:
+    """``--scale tiny``."""
+
+    name = "tiny"
+    best_lambda: float | None = BEST_LAMBDA
+    auditing: Mapping[str, Any] = {"noise_pairs": 1}
+    evaluating: Mapping[str, Any] = {"num_images": 150}
+    model = "the bundled model, 32 x 32 pixels"
+    machine = "one processor core"
+
+    def training(self, run: Run, seed: int) -> dict[str, Any]:
+        """Options of TrainConfig that decide what ``run`` computes."""
+        data = DATASETS[run.dataset]
+        options: dict[str, Any] = {
+            "objective": run.objective, "adaptation": run.adaptation, "seed": seed,
+            "aux_size": data.aux, "test_size": data.test, "test_nonmember_size": data.test_nonmembers,
+            "split_seed": 100 * list(DATASETS).index(run.dataset) + seed,
+            "max_train_steps": -(-data.epochs * (data.aux + data.test) // BATCH),
+            **RECIPE,
+        }  # fmt: skip
+        if run.objective != LORA:
+            options["mi_lambda"] = run.mi_lambda
+        if run.adaptation == "lora":
+            options |= {**OF_LORA, "rank": run.rank // 2, "learning_rate": round(3e-3 * run.learning_rate / RATE, 9)}
+        else:
+            options |= OF_WEIGHTS | (OF_DREAMBOOTH if run.adaptation == "dreambooth" else {})
+        if run.stabiliser == "clipping":
+            options["max_grad_norm"] = ACTING_NORM
+        if run.stabiliser == "normalisation":
+            options["gradient_normalisation"] = True
+        return {**options, "checkpointing_steps": options["max_train_steps"]}
+
+    def theory(self, run: Run) -> dict[str, Any]:
+        """Options that measure gradients and curvature; they change nothing else."""
+        steps = self.training(run, 0)["max_train_steps"]
+        return {"gradient_steps": 1, "hessian_steps": max(1, steps // POINTS), "hessian_method": "lanczos"}
+
+    def place(self, dataset: str, root: Path) -> dict[str, Any]:
+        """Where the images are, below ``root``: options of TrainConfig."""
+        return {"train_data_dir": str(root / ("digits" if DATASETS[dataset].shares is None else dataset.lower()))}
+
+    def prepare(self, datasets: Iterable[str], root: Path) -> None:
+        """Write the images that are not there."""
+        everything = write_private_digits(root / "digits")
+        for dataset in datasets:
+            shares = DATASETS[dataset].shares
+            if shares is not None:
+                _part(everything, root / dataset.lower(), shares)
+
+    def missing(self, datasets: Iterable[str]) -> list[str]:
+        """What the user has to bring."""
+        return []
+
+    def duration(self, options: Mapping[str, Any], audits: int) -> float:
+        """About how many seconds a run with these options and its audits take on one processor core."""
+        steps, every = options["max_train_steps"], options.get("hessian_steps")
+        train = steps * STEP_S * STEP_RATIO[options["objective"]] * (2 if options["adaptation"] == "dreambooth" else 1)
+        return float(LOADING_S + train + (steps // every * CURVATURE_S if every else 0) + audits * MEASURING_S)
+
+    def stands_for(self, dataset: str) -> str:
+        """What stands for a data set of the paper."""
+        data = DATASETS[dataset]
+        return (
+            f"digits, {data.said}: {data.aux} aux members and as many aux non-members, {data.test} test members, "
+            f"{data.test_nonmembers} test non-members; {data.epochs} epochs"
+        )
+
+
+class Quick(Tiny):
+    """``--scale tiny --quick``: each kind of training once, so small that its numbers mean nothing."""
+
+    evaluating: Mapping[str, Any] = {"num_images": 20, "num_inference_steps": 4}
+    auditing: Mapping[str, Any] = {"num_timesteps": 2, "noise_pairs": 1, "error_map_draws": 2}
+
+    def training(self, run: Run, seed: int) -> dict[str, Any]:
+        """As ``Tiny``, on a few images for a few steps; lambda, rank, rate and data set do not matter."""
+        alike = replace(run, dataset="Pokemon", mi_lambda=LAMBDA, rank=RANK, learning_rate=RATE)
+        small = {"aux_size": 8, "test_size": 8, "test_nonmember_size": 8, "reference_size": 24, "max_train_steps": 12}
+        small |= {"train_batch_size": 4, "checkpointing_steps": 12}
+        small |= {"num_class_images": 4} if run.adaptation == "dreambooth" else {}
+        return super().training(alike, seed) | small
+
+    def theory(self, run: Run) -> dict[str, Any]:
+        """As ``Tiny``, at three points."""
+        return super().theory(run) | {"hessian_steps": 4}
+
+    def place(self, dataset: str, root: Path) -> dict[str, Any]:
+        """All data sets are one."""
+        return super().place("Pokemon", root)
+
+    def stands_for(self, dataset: str) -> str:
+        """The same few digits for all."""
+        return "32 digits, the same for every data set; 12 steps"
+
+
+def _part(everything: Path, folder: Path, shares: Mapping[int, int]) -> Path:
+    """The first so many images of each digit."""
+    if (folder / TABLE).exists():  # written last
+        return folder
+    rows = [json.loads(line) for line in (everything / TABLE).read_text().splitlines()]
+    kept = [row for digit, n in shares.items() for row in [r for r in rows if r["text"] == caption(digit)][:n]]
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for row in kept:
+        (folder / row["file_name"]).write_bytes((everything / row["file_name"]).read_bytes())
+    write_atomically(folder / TABLE, "".join(json.dumps(row) + "\n" for row in kept))
+    return folder

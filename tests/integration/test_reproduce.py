@@ -1,0 +1,220 @@
+"""The paper's tables and figures again, as a person would ask for them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from smplora.cli import main, parse
+from smplora.config import ReproduceConfig, TrainConfig
+from smplora.errors import ConfigError
+from smplora.registry import load
+from smplora.reproduce import TARGETS, expand
+from smplora.reproduce.paper import published
+from smplora.reproduce.plan import Plan
+from smplora.reproduce.results import over_seeds
+from smplora.reproduce.runs import METHODS, Run, of_method
+from smplora.reproduce.scale import scale_of
+from smplora.reproduce.tiny import DATASETS, Tiny
+from smplora.split import make_split
+from smplora.data import open_source, read_samples
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "paper"
+
+
+def plan_of(*arguments: str) -> Plan:
+    config: ReproduceConfig = parse("reproduce", list(arguments))
+    scale = scale_of(config)
+    targets = [load(TARGETS, name, "targets") for name in config.chosen_targets]
+    return Plan((need for target in targets for need in target.needs(scale.best_lambda)), scale, config)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything once, quickly."""
+    output = tmp_path_factory.mktemp("reproduce") / "paper"
+    assert main(["reproduce", "all", "--quick", "--workers", "1", "--output_dir", str(output), "--device", "cpu"]) == 0
+    return output
+
+
+def test_every_table_and_figure_has_its_file_and_its_part_of_the_page(quick: Path) -> None:
+    page = (quick / "index.html").read_text()
+    for name in TARGETS:
+        content = json.loads((quick / f"{name}.json").read_text())
+        assert content["target"] == name
+        assert all(seed["problem"] is None for row in content["rows"] for seed in row["seeds"])
+        assert f'<section id="{name}">' in page
+    assert "Missing:" not in page
+    assert "Its numbers mean nothing" in page
+    assert (quick / "index.html").stat().st_mode & 0o077 == 0
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_equal_runs_are_trained_once(quick: Path) -> None:
+    runs = {path.name for path in (quick / "runs").iterdir()}
+    keys = [json.loads((quick / f"{name}.json").read_text())["rows"] for name in TARGETS]
+    used = {Path(seed["run"]).name for rows in keys for row in rows for seed in row["seeds"]}
+    assert used == runs
+    assert len(runs) == len(METHODS)  # lambda, rank, rate and data set do not matter here
+
+
+def test_the_numbers_are_those_of_the_runs(quick: Path) -> None:
+    row = json.loads((quick / "table_1.json").read_text())["rows"][0]
+    folder = quick / row["seeds"][0]["run"]
+    audit = json.loads((folder / "audit" / "audit.json").read_text())
+    quality = json.loads((folder / "quality" / "quality.json").read_text())
+    attack = next(a for a in audit["attacks"] if a["name"] == audit["strongest"]["test"]["attack"])
+    one = row["seeds"][0]
+    assert one["honest"]["asr"]["value"] == 100 * attack["test"]["asr"]["value"]
+    assert one["honest"]["kid"]["value"] == quality["against"]["held_out"]["kid"]["value"]
+    assert one["paper_protocol"]["kid"]["value"] == quality["against"]["train"]["kid"]["value"]
+    assert one["paper_protocol"]["asr"]["value"] == 100 * audit["attacks"][0]["paper_protocol"]["asr"]
+    assert one["adapter_sha256"] == audit["subject"]["adapter_sha256"]
+    assert row["paper"]["asr"] == 82.27
+
+
+def test_again_costs_nothing_and_a_failure_is_shown(quick: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in quick.glob("runs/*/audit/audit.json")}
+    victim = quick / json.loads((quick / "table_10.json").read_text())["rows"][0]["seeds"][0]["run"]
+    (victim / "DONE.json").rename(victim / "DONE.bak")
+    split = (victim / "split.json").read_text()
+    (victim / "split.json").write_text("{}")
+    common = ["--quick", "--workers", "1", "--output_dir", str(quick), "--device", "cpu"]
+    try:
+        assert main(["reproduce", "table_10", *common]) == 0
+        page = (quick / "index.html").read_text()
+        assert "Missing: Pokemon, MP-LoRA + gradient clipping" in page
+        assert "is not a split manifest" in page
+    finally:
+        (victim / "split.json").write_text(split)
+        (victim / "DONE.bak").rename(victim / "DONE.json")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    capsys.readouterr()
+    assert main(["reproduce", "table_10", "--dry_run", *common]) == 0
+    assert "about 0 seconds" in capsys.readouterr().out
+
+
+def test_another_scale_needs_another_folder(quick: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "table_7", "--output_dir", str(quick)]) == 2
+    assert "holds the paper with scale tiny and quick True" in capsys.readouterr().err
+
+
+def test_a_foreign_folder_is_left_alone(noise_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "table_7", "--output_dir", str(noise_folder)]) == 2
+    assert "holds something else" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--targets is missing: name tables and figures; allowed: all, figure_1, figure_1a"),
+        (["tabel_1"], "--targets got 'tabel_1' (did you mean 'table_1'?)"),
+        (["table_4"], "--targets got 'table_4'"),
+        (["all", "--scale", "sdxl"], "--scale got 'sdxl'; allowed: tiny, sd15"),
+        (["all", "--data_dir", "."], "--data_dir: of --scale sd15"),
+        (["all", "--seeds", "[1, 1]"], "--seeds got [1, 1]; allowed: different whole numbers"),
+        (["all", "--scale", "sd15", "--quick"], "--quick is of --scale tiny"),
+    ],
+)
+def test_messages(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse("reproduce", arguments)
+
+
+def test_names_mean_targets_in_the_papers_order() -> None:
+    assert expand(["all"]) == list(TARGETS)
+    assert expand(["table_2", "figure_1", "table_2"]) == [
+        "figure_1a", "figure_1b", "figure_1c", "figure_1d", "table_2",
+    ]  # fmt: skip
+
+
+def test_the_plan_at_sd15_is_the_papers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "all", "--scale", "sd15", "--dry_run", "--output_dir", str(tmp_path / "x")]) == 0
+    said = capsys.readouterr()
+    assert "smplora dataset celeba_large_5x --source celeba --output_dir data/celeba_large_5x" in said.err
+    assert "hours" in said.out
+    assert not (tmp_path / "x").exists()
+    plan = plan_of("all", "--scale", "sd15")
+    assert plan.seeds == [0, 1, 2]
+    for planned in plan.planned.values():
+        assert planned.train.problems() == [p for p in planned.train.problems() if "which is not a folder" in p]
+    measured = [p for p in plan.planned.values() if p.theory]
+    assert {(p.run.objective, p.train.hessian_steps, p.train.mixed_precision) for p in measured} == {
+        (objective, 100, "bf16") for objective in ("lora", "mp_lora", "smp_lora")
+    }
+
+
+def test_sd15_without_its_images_says_how_to_get_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data" / "celeba_small").mkdir(parents=True)
+    command = ["reproduce", "table_6", "--scale", "sd15", "--data_dir", str(tmp_path / "data")]
+    assert main([*command, "--output_dir", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert f"smplora dataset celeba_large --source celeba --output_dir {tmp_path / 'data' / 'celeba_large'}" in said
+    assert "celeba_small' is missing" not in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_the_settings_at_sd15_are_those_of_the_shipped_configurations(path: Path) -> None:
+    shipped = TrainConfig(**yaml.safe_load(path.read_text()))
+    method = {"full": "Full fine-tuning", "dreambooth": "DreamBooth"}.get(path.stem, "LoRA")
+    datasets = {name.lower(): name for name in published()["splits"]}
+    run = Run(dataset=datasets.get(path.stem, "Pokemon"), **of_method(method))
+    scale = scale_of(ReproduceConfig(targets=["all"], scale="sd15"))
+    ours = TrainConfig(**scale.training(run, 0))
+    differing = {name for name in vars(shipped) if getattr(shipped, name) != getattr(ours, name)}
+    # the cells of non-members are as large as those of members where a configuration does not say
+    assert differing <= {"test_nonmember_size"}
+    assert ours.test_nonmember_size == (shipped.test_nonmember_size or shipped.test_size)
+
+
+def test_tiny_cells_fit_the_digits(tmp_path: Path) -> None:
+    scale = Tiny()
+    scale.prepare(DATASETS, tmp_path)
+    for name in published()["splits"]:
+        options: dict[str, Any] = {**scale.training(Run(dataset=name), 0), **scale.place(name, tmp_path)}
+        split = make_split(read_samples(open_source(TrainConfig(**options))), TrainConfig(**options))
+        assert split.sizes["reference"] >= 70, name  # FID on 64 features
+
+
+def test_the_gender_and_varying_analogues_have_the_papers_shape(tmp_path: Path) -> None:
+    scale = Tiny()
+    scale.prepare(["CelebA_Gender", "CelebA_Varying"], tmp_path)
+
+    def shares(name: str) -> list[int]:
+        samples = read_samples(open_source(TrainConfig(**scale.place(name, tmp_path))))
+        return sorted(np.unique([s.caption for s in samples], return_counts=True)[1].tolist())
+
+    few, many = shares("CelebA_Gender")
+    assert few / (few + many) == pytest.approx(0.3)
+    varying = shares("CelebA_Varying")
+    assert [count / varying[0] for count in varying] == [1, 2, 3, 4]
+
+
+def test_mean_and_standard_error() -> None:
+    rows = [{"honest": {"asr": {"value": value}, "fid": {"value": None}}} for value in (50.0, 60.0, 70.0)]
+    found = over_seeds(rows)["honest"]
+    assert found == {"asr": {"mean": 60.0, "standard_error": pytest.approx(10 / 3**0.5), "n": 3}}
+    assert over_seeds(rows[:1])["honest"]["asr"]["standard_error"] is None
+
+
+def test_a_run_with_measurements_does_for_one_without(tmp_path: Path) -> None:
+    def lora(*names: str) -> Any:
+        plan = plan_of(*names, "--output_dir", str(tmp_path))
+        return plan.of(Run(objective="lora"), 0)
+
+    alone = lora("table_1")
+    measured = lora("table_1", "figure_2")
+    assert not alone.theory
+    assert measured.theory
+    assert alone.key == measured.key
+    measured.folder.mkdir(parents=True)
+    (measured.folder / "DONE.json").write_text("{}")
+    assert lora("table_1").folder == measured.folder
