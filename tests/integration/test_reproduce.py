@@ -13,6 +13,7 @@ import yaml
 
 from smplora.cli import main, parse
 from smplora.config import ReproduceConfig, TrainConfig
+from smplora.data import open_source, read_samples
 from smplora.errors import ConfigError
 from smplora.registry import load
 from smplora.reproduce import TARGETS, expand
@@ -23,7 +24,6 @@ from smplora.reproduce.runs import METHODS, Run, of_method
 from smplora.reproduce.scale import scale_of
 from smplora.reproduce.tiny import DATASETS, Tiny
 from smplora.split import make_split
-from smplora.data import open_source, read_samples
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "paper"
 
