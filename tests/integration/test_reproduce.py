@@ -90,7 +90,8 @@ def test_again_costs_nothing_and_a_failure_is_shown(quick: Path, capsys: pytest.
     try:
         assert main(["reproduce", "table_10", *common]) == 0
         page = (quick / "index.html").read_text()
-        assert "Missing: Pokemon, MP-LoRA + gradient clipping" in page
+        assert "Missing: 1 run<" in page
+        assert "<li>Pokemon, MP-LoRA + gradient clipping, λ 0.05, seed 0: " in page
         assert "is not a split manifest" in page
     finally:
         (victim / "split.json").write_text(split)
