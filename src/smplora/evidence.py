@@ -21,7 +21,7 @@ LEVEL = 0.95
 CLAIM_LEVEL = 1 - (1 - LEVEL) / CLAIMS
 HISTOGRAM_BINS = 24
 GROUPS = {
-    "test": "members that no attack or proxy has trained on",
+    "test": "members that no attack has trained on",
     "aux_members": "members that attacks and proxies train on",
 }
 CHOSEN_ON = {

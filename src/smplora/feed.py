@@ -38,6 +38,7 @@ class Feed:
     process: int = 0
     processes: int = 1
     noise_offset: float = 0.0
+    proxy_member: Cell | None = None  # whom the proxy learns as members; None: the aux members
     prior: Cell | None = None  # images of the class, for prior preservation
 
     def adapter(self, step: int) -> Iterator[tuple[Batch, Draw]]:
@@ -64,7 +65,10 @@ class Feed:
         size = self.batch_size * self.processes
         member, nonmember = (
             take(cell, size, turn, self.seed, name)
-            for cell, name in ((self.aux_member, "aux_member"), (self.aux_nonmember, "aux_nonmember"))
+            for cell, name in (
+                (self.proxy_member or self.aux_member, "aux_member"),
+                (self.aux_nonmember, "aux_nonmember"),
+            )
         )
         mine = range(self.process * self.batch_size, (self.process + 1) * self.batch_size)
         is_member = torch.arange(2 * size, device=member.mean.device) < size

@@ -157,6 +157,7 @@ def prepare(
         feed=Feed(
             train=seen[:members],
             aux_member=seen[:aux_members],
+            proxy_member=seen[:members] if config.proxy_members == "train" else None,
             aux_nonmember=seen[members:],
             prior=prior,
             batch_size=config.train_batch_size,

@@ -95,3 +95,9 @@ def test_min_snr_changes_what_is_learned(image_folder: Path, tmp_path: Path) -> 
     plain = adapter(image_folder, tmp_path / "plain", objective="lora")
     weighted = adapter(image_folder, tmp_path / "weighted", objective="lora", snr_gamma=5.0)
     assert distance(plain, weighted) > 1e-2
+
+
+def test_the_proxy_may_learn_the_whole_training_set(image_folder: Path, tmp_path: Path) -> None:
+    game = {"objective": "smp_lora", "mi_lambda": 1.0, "proxy_learning_rate": 0.1, "max_train_steps": 4}
+    aux, whole = (adapter(image_folder, tmp_path / who, proxy_members=who, **game) for who in ("aux", "train"))
+    assert distance(aux, whole) > 1e-3

@@ -143,3 +143,12 @@ def test_the_proxy_sees_both_kinds_whatever_their_shapes(processes: int) -> None
         members_first = torch.stack(noises).unflatten(1, (2, -1)).transpose(0, 1).flatten(0, 2)
         assert torch.equal(members_first, torch.cat([d.noise.flatten(1) for _, d in wanted.parts]))
     assert {len(whole.proxy(turn).parts) for turn in range(12)} == {1, 2}
+
+
+def test_the_proxy_may_learn_from_the_whole_training_set() -> None:
+    """Each of its members comes up equally often; by default only those of the aux cell."""
+    for options, expected in (({}, THREE[:3]), ({"proxy_member": THREE}, THREE)):
+        feed = Feed(THREE, THREE[:3], ONE, 2, 1, 0, 1000, **options)
+        pairs = [feed.proxy(turn) for turn in range(len(expected))]
+        seen = Counter(d for pair in pairs for d in pair.parts[0][0].digests[:2])  # members first
+        assert seen == Counter({d: 2 for batch in expected.split(9) for d in batch.digests})

@@ -67,6 +67,8 @@ class TrainConfig(
     """What the proxy sees: the element-wise error map (as the paper's code) or the scalar loss (as its text)."""
     proxy_sees_timestep: bool = False
     """Tell the proxy the timestep."""
+    proxy_members: Literal["aux", "train"] = "aux"
+    """Whom the proxy learns as members: those of the aux cell (as in the paper) or the whole training set, which protects both halves alike."""
     rank: int = 4
     """Rank r of the adapter (paper: 64)."""
     lora_alpha: Optional[float] = None

@@ -17,7 +17,7 @@ COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 TERMS = (
     ("AUC", "how often an attack ranks a random member above a random unseen image: 0.5 is chance, 1 is certainty"),
     ("Members", "the images that an adapter was trained on"),
-    ("Test members", "the half of them that no proxy attack model has seen: the headline"),
+    ("Test members", "the half of them that no attack is fitted on: the headline"),
     (
         "Aux members",
         "the other half, which also served the proxy attack model that MP-LoRA and SMP-LoRA train against "

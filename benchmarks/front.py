@@ -1,0 +1,208 @@
+"""Privacy against quality on the bundled model: settings of the game against LoRA stopped early, over seeds and splits.
+
+    python benchmarks/front.py --root runs/front --settings smp_lora,mi_lambda=1 --seeds 0 1 2 --splits 10 11
+
+A setting is an objective and options of ``smplora train``; all else is the quickstart's recipe. Plain LoRA is measured
+as if stopped at each of STOPS. Finished runs, audits and evaluations in ``--root`` are taken as they are, so that
+settings, seeds and splits can be added. Results: benchmarks/results/NAME.json and docs/images/NAME.svg (``--name``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+from smplora.config import AuditConfig, EvaluateConfig, QuickstartConfig, TrainConfig
+from smplora.examples import write_private_digits
+from smplora.files import read_json, write_atomically, write_json
+from smplora.metrics import Interval, mean_interval
+from smplora.quickstart import private_split, training
+from smplora.report.front import Place, front_figure
+from smplora.report.svg import Style, style
+from smplora.run import environment
+from smplora.split import MANIFEST, write_split
+from smplora.tasks import Task, run_tasks
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+STOPS = (100, 200, 400)
+ATTACKS = ["loss", "calibrated_loss", "sima", "pia"]
+GROUPS = ("test", "aux_members")
+QUALITY = {"fid": "held-out FID", "held_out_loss": "held-out loss"}  # the lower, the better
+Row = dict[str, Any]
+
+
+def configured(root: Path, setting: str, seed: int, split: int) -> TrainConfig:
+    """The run of a setting, its images and its split, which are written where they are not yet."""
+    objective, *options = setting.split(",")
+    folder = root / f"split-{split}" / f"seed-{seed}"
+    quick = QuickstartConfig(seed=seed, split_seed=split, output_dir=str(folder))
+    if not (root / "images").exists():
+        write_private_digits(root / "images")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / MANIFEST).exists():
+        write_split(private_split(quick, folder), folder)
+    given = {name: yaml.safe_load(value) for name, value in (option.split("=") for option in options)}
+    config = training(quick, objective, {"train_data_dir": str(root / "images")}, folder)
+    return replace(config, output_dir=str(folder / setting), **given)
+
+
+def subjects(config: TrainConfig) -> list[Path]:
+    """What is measured of a run."""
+    run = Path(config.output_dir)
+    stops = [run / "checkpoints" / f"checkpoint-{stop}" for stop in STOPS] if run.name == "lora" else []
+    return [*stops, run]
+
+
+def tasks_of(config: TrainConfig) -> Iterator[Task]:
+    """Train a run, audit and evaluate what is measured of it."""
+    yield Task(config.output_dir, config)
+    for subject in subjects(config):
+        common: Row = {"adapter": str(subject), "seed": config.seed}
+        yield Task(f"audit {subject}", AuditConfig(**common, attacks=ATTACKS, noise_pairs=1), config.output_dir)
+        yield Task(f"evaluate {subject}", EvaluateConfig(**common, num_images=300), f"audit {subject}")
+
+
+def numbers(subject: Path) -> Row:
+    """What an audit and an evaluation found."""
+    found, quality = (read_json(subject / name) for name in ("audit/audit.json", "quality/quality.json"))
+    return {
+        "step": found["subject"]["step"],
+        "strongest": {g: found["strongest"][g]["auc"]["value"] for g in GROUPS},
+        "auc": {a["name"]: {g: a[g]["auc"]["value"] for g in GROUPS} for a in found["attacks"]},
+        **{name: quality["against"]["held_out"][name]["value"] for name in ("fid", "kid")},
+        "held_out_loss": quality["held_out_loss"]["value"],
+    }
+
+
+def reached(curve: Sequence[tuple[float, float]], quality: float) -> tuple[float, bool]:
+    """The AUC at which LoRA, trained step by step, first is as good as ``quality``, and whether it ever is; else its
+    AUC where it is best. Straight lines between the stops; before the first of them, the first.
+
+    Args:
+        curve: (quality, AUC) of the stops, the lower the better, in the order of steps.
+    """
+    if curve[0][0] <= quality:
+        return curve[0][1], True
+    for (before, low), (after, high) in pairwise(curve):
+        if after <= quality:
+            return low + (high - low) * (before - quality) / (before - after), True
+    return min(curve)[1], False
+
+
+def estimate(values: Sequence[float]) -> Row:
+    """Mean and 95 % interval over runs; none of a single one."""
+    over = mean_interval(values) if len(values) > 1 else None
+    return {
+        "n": len(values),
+        "value": fmean(values),
+        "low": over.low if over else None,
+        "high": over.high if over else None,
+    }
+
+
+def compare(rows: Sequence[Row], setting: str) -> Row:
+    """How much more a setting leaks than LoRA of the same seed and split, stopped where it is first as good."""
+    found: Row = {}
+    curves: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    for row in sorted((r for r in rows if r["setting"] == "lora"), key=lambda r: r["step"]):
+        curves[row["seed"], row["split"]].append(row)
+    ours = [(row, curves[row["seed"], row["split"]]) for row in rows if row["setting"] == setting]
+    for measure in QUALITY:
+        for group in GROUPS:
+            pairs = [
+                (row["strongest"][group], *reached([(r[measure], r["strongest"][group]) for r in curve], row[measure]))
+                for row, curve in ours
+            ]
+            differences = [auc - stopped for auc, stopped, _ in pairs]
+            found[f"{group} at equal {measure}"] = {
+                **estimate(differences),
+                "differences": differences,
+                "never_as_good": sum(not ever for _, _, ever in pairs),
+            }
+    return found
+
+
+def means(rows: Sequence[Row]) -> list[Row]:
+    """Every setting and step over its seeds and splits."""
+    groups: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["setting"], row["step"]].append(row)
+    return [
+        {
+            "setting": setting,
+            "step": step,
+            **{f"strongest_{g}": estimate([r["strongest"][g] for r in group]) for g in GROUPS},
+            **{name: estimate([r[name] for r in group]) for name in ("fid", "kid", "held_out_loss")},
+        }
+        for (setting, step), group in groups.items()
+    ]
+
+
+def place(row: Row, measure: str, look: Style, number: int) -> Place:
+    """A line of ``means`` in the figure."""
+    quality, privacy = (
+        Interval(e["value"], *(e["value"] if e[end] is None else e[end] for end in ("low", "high")), "Student's t")
+        for e in (row[measure], row["strongest_test"])
+    )
+    stopped = row["setting"] == "lora"
+    sign = str(row["step"]) if stopped else "ABCDEFGHIJ"[number - 1]
+    return Place(f"{row['setting']}, {row['step']} steps", sign, quality, privacy, look, "lora" if stopped else None)
+
+
+def write_figures(found: Sequence[Row], folder: Path, name: str) -> None:
+    """AUC on test members against each measure of quality: LoRA's stops joined, by their steps; settings by letters."""
+    settings = list(dict.fromkeys(row["setting"] for row in found))
+    for measure, title in QUALITY.items():
+        places = [
+            place(row, measure, style(number), number)
+            for number, setting in enumerate(settings)
+            for row in sorted((r for r in found if r["setting"] == setting), key=lambda r: r["step"])
+        ]
+        drawn = front_figure(places, f"{name}-{measure}", title, "AUC of the strongest attack")
+        alone = str(drawn).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        write_atomically(folder / f"{name}_{measure}.svg", alone.encode())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--settings", nargs="+", default=[], help="plain LoRA is always among them")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--splits", nargs="+", type=int, help="default: each seed's own")
+    parser.add_argument("--name", default="front")
+    parser.add_argument("--workers", type=int)
+    args = parser.parse_args()
+    settings = list(dict.fromkeys(["lora", *args.settings]))
+    runs = [
+        ({"setting": setting, "seed": seed, "split": split}, configured(args.root.resolve(), setting, seed, split))
+        for seed in args.seeds
+        for split in args.splits or [seed]
+        for setting in settings
+    ]
+    run_tasks([task for _, config in runs for task in tasks_of(config)], "front", workers=args.workers, strict=True)
+    rows = [{**about, **numbers(subject)} for about, config in runs for subject in subjects(config)]
+    over = means(rows)
+    content = {
+        "command": f"python benchmarks/front.py {shlex.join(sys.argv[1:])}",
+        "attacks": ATTACKS,
+        "means": over,
+        "against_early_stopping": {setting: compare(rows, setting) for setting in settings[1:]},
+        "rows": rows,
+        "environment": environment(),
+    }
+    write_json(REPOSITORY / "benchmarks" / "results" / f"{args.name}.json", content)
+    write_figures(over, REPOSITORY / "docs" / "images", args.name)
+
+
+if __name__ == "__main__":
+    main()
