@@ -17,6 +17,8 @@ from smplora.export import KOHYA_FILE, OURS
 from smplora.files import read_json, write_atomically
 from smplora.kohya import SDXL
 from smplora.layouts import read_metadata
+from smplora.objectives import WITH_PROXY
+from smplora.private import PRIVACY
 from smplora.report.collect import collect
 from smplora.report.gaps import not_measured
 from smplora.report.rows import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
@@ -37,6 +39,7 @@ _GAIN = (
 )
 HOW = {
     "lora": "Trained with the plain adaptation loss: nothing was done against membership inference.",
+    "dp_lora": "Trained with DP-LoRA: the plain adaptation loss, with each image's gradient clipped and noise added.",
     "mp_lora": f"Trained with MP-LoRA: the adaptation loss plus lambda times {_GAIN}.",
     "smp_lora": f"Trained with SMP-LoRA: the adaptation loss divided by one minus lambda times {_GAIN}.",
 }
@@ -55,6 +58,7 @@ TOLD = (
     ),
     *("resolution", "learning_rate", "lr_scheduler", "train_batch_size", "gradient_accumulation_steps", "snr_gamma"),
     *("mixed_precision", "save_precision", "clip_skip", "max_token_length"),
+    *("target_epsilon", "noise_multiplier", "noise_multiplicity"),
 )
 
 
@@ -116,7 +120,7 @@ def render(subject: Subject, wishes: Wishes | None = None, *, kohya: bool | None
         clip_skip=subject.config.clip_skip - 1,
         dora=subject.config.use_dora,
         settings=_settings(subject.config),
-        objective=HOW.get(subject.config.objective, f"Trained with {subject.title}."),
+        objective=HOW.get(subject.config.objective, f"Trained with {subject.title}.") + _promise(subject),
         subject=audited,
         stale=stale,
         **(_numbers(audited) if audited else {}),
@@ -161,6 +165,19 @@ def _numbers(audited: Audited) -> dict[str, Any]:
     }
 
 
+def _promise(subject: Subject) -> str:
+    """What differential privacy guarantees, where it was used."""
+    path = subject.folder / PRIVACY
+    if not path.exists():
+        return ""
+    told = read_json(path)
+    return (
+        f" It is ({told['epsilon']:.3g}, {told['delta']:g})-differentially private for adding or removing one image "
+        f"with its caption (noise multiplier {told['noise_multiplier']:.3g}, {told['accountant']} accountant), as long "
+        "as the run folder, which holds the seed of the noise, stays private."
+    )
+
+
 def _front_matter(subject: Subject, base: str, family: str, wishes: Wishes) -> str:
     """The card's head, as the hub reads it."""
     line = "stable-diffusion-xl" if family == SDXL else "stable-diffusion"
@@ -181,7 +198,7 @@ def _front_matter(subject: Subject, base: str, family: str, wishes: Wishes) -> s
 
 def _settings(config: TrainConfig) -> Sequence[tuple[str, Any]]:
     plain = replace(TrainConfig(), objective=config.objective)
-    shown = [name for name in TOLD if name != "mi_lambda" or config.objective != "lora"]
+    shown = [name for name in TOLD if name != "mi_lambda" or config.objective in WITH_PROXY]
     always = ("objective", "mi_lambda", "rank", "lora_alpha", "lora_targets", "resolution", "learning_rate")
     foreign = () if config.adaptation == "lora" else LORA_OPTIONS
     values = ((name, getattr(config, name)) for name in shown if name not in foreign)

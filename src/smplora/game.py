@@ -22,7 +22,7 @@ from torch import Tensor
 from smplora.config import TrainConfig
 from smplora.diffusion import adaptation_loss
 from smplora.errors import ConfigError, listing
-from smplora.objectives import OBJECTIVES
+from smplora.objectives import OBJECTIVES, WITH_PROXY
 from smplora.proxy import WEIGHT_DECAY, GainStep, ProxyAttackModel, ascend, log_membership
 from smplora.registry import load
 
@@ -96,10 +96,13 @@ class SMPLoRAGame:
     def from_config(
         cls, config: TrainConfig, latent_shape: Sequence[int], num_train_timesteps: int, device: torch.device
     ) -> SMPLoRAGame:
-        """The game of a run."""
+        """The game of a run; an objective without a proxy has none to play, wherever its gradients come from."""
+        options = {name: getattr(config, name) for name in OPTIONS}
+        if config.objective not in WITH_PROXY:
+            options["objective"] = "lora"
         return cls(
             latent_shape,
-            **{name: getattr(config, name) for name in OPTIONS},
+            **options,
             num_train_timesteps=num_train_timesteps,
             device=device,
         )

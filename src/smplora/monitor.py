@@ -22,6 +22,7 @@ from smplora.data import encode, open_source, preparation
 from smplora.evaluate import strip
 from smplora.files import write_atomically
 from smplora.gauge import TIMESTEPS, Gauge, evaluating
+from smplora.objectives import WITH_PROXY
 from smplora.run import MONITOR, RunFolder
 from smplora.split import Split
 from smplora.streams import stream_seed
@@ -40,7 +41,7 @@ def with_intervals(config: TrainConfig, split: Split) -> TrainConfig:
     images = sum(min(config.monitor_images, split.sizes[c]) for c in ("aux_member", "aux_nonmember", "reference"))
     per_step = config.train_batch_size * (
         (1 + BACKWARD) * config.gradient_accumulation_steps
-        + (2 * config.proxy_steps if config.objective != "lora" else 0)
+        + (2 * config.proxy_steps if config.objective in WITH_PROXY else 0)
     )
     guidance = config.validation_guidance_scale
     if guidance is None:

@@ -17,6 +17,7 @@ from smplora.config import TrainConfig
 from smplora.curvature import Curvature, Product, lanczos, power_iteration
 from smplora.files import write_json
 from smplora.gauge import evaluating
+from smplora.objectives import WITH_PROXY
 from smplora.processes import average, mean
 from smplora.progress import bar
 from smplora.run import GRADIENTS, HESSIAN, THEORY, RunFolder
@@ -166,11 +167,11 @@ def summary(config: TrainConfig, gradients: list[dict[str, Any]], hessian: list[
 
     both = [line for line in hessian if None not in (line["gradient_norm"], line["hessian_norm"])]
     checked = [line for line in hessian if line["holds"] is not None]
-    per_gain = 1 / config.mi_lambda if config.mi_lambda and config.objective != "lora" else 0.0
+    per_gain = 1 / config.mi_lambda if config.mi_lambda and config.objective in WITH_PROXY else 0.0
     return {
         "format": "smplora.theory/1",
         "objective": config.objective,
-        "mi_lambda": config.mi_lambda if config.objective != "lora" else None,
+        "mi_lambda": config.mi_lambda if config.objective in WITH_PROXY else None,
         "figure_1b": {
             "gradient_norm": spread(column(both, "gradient_norm")),
             "hessian_norm": spread(column(both, "hessian_norm")),

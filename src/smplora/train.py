@@ -30,7 +30,9 @@ from smplora.feed import members_first
 from smplora.memory import explaining
 from smplora.models import choose_device, load_base
 from smplora.monitor import Monitor, with_intervals
+from smplora.objectives import WITH_PROXY
 from smplora.optimizers import check_installed, limit_gradients, set_learning_rates
+from smplora.private import check_private
 from smplora.processes import average_gradients, gather, make_accelerator, mean
 from smplora.progress import bar
 from smplora.proxy import at_size
@@ -74,6 +76,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config).check(model)
     preparation(config, config.resolution or model.resolution)
     configured(model.text, config.clip_skip, config.max_token_length)
+    if config.objective == "dp_lora":
+        check_private(config, len(split.train), accelerator.num_processes, progress)
     check_settings(folder.path, config)
     with folder.locked() if first else nullcontext():  # from here on files are written
         if first:
@@ -163,6 +167,7 @@ def optimise(
     scaler, optimizer = setup.scaler, setup.optimizer
     log, began, process = MeanLog(scaler.is_enabled()), time.perf_counter(), accelerator.process_index
     theory = Theory(config, setup, folder, progress)
+    limits = replace(config, max_grad_norm=0.0) if setup.private else config  # private gradients are clipped already
     setup.adaptation.train(model, True)
     with bar(setup.steps, f"{objective_title(config)}", initial=start, show=progress) as display:
         for step in range(start, setup.steps):
@@ -179,8 +184,10 @@ def optimise(
 
             # 2. the adapter: one step down its objective
             torch.manual_seed(stream_seed(config.seed, "adapter dropout", step, process))
+            if setup.private:
+                log.add(**setup.private.make(step, setup.autocast))
             batches = zip(setup.feed.adapter(step), setup.feed.class_images(step), strict=True)
-            for (batch, draw), of_class in batches:
+            for (batch, draw), of_class in batches if not setup.private else ():
                 with setup.autocast():
                     error_maps = model.error_maps(batch, draw)
                 weights = model.loss_weights(draw.timesteps, config.snr_gamma)
@@ -196,7 +203,7 @@ def optimise(
             average_gradients(accelerator, setup.parameters)
             scaler.unscale_(optimizer)
             theory.see_gradients(step)
-            grad_norm = limit_gradients(config, setup.parameters)
+            grad_norm = limit_gradients(limits, setup.parameters)
             learning_rate = set_learning_rates(optimizer, setup.learning_rate_factor(step))
             scaler.step(optimizer)
             scaler.update_after(grad_norm)
@@ -223,10 +230,10 @@ def optimise(
                 if accelerator.is_main_process:
                     folder.log(row)
             if saving and accelerator.is_main_process:
-                write = partial(publish, config, setup, complete=False)
+                write = partial(publish, config, setup, step=done, complete=False)
                 folder.save(setup.checkpoint(done), write, config.checkpoints_total_limit)
     if accelerator.is_main_process:
-        for missing in folder.publish(partial(publish, config, setup, complete=True)):
+        for missing in folder.publish(partial(publish, config, setup, step=setup.steps, complete=True)):
             say(missing)
         subject = Subject(folder.path, folder.path, config, setup.steps, setup.steps)
         write_card(subject)
@@ -261,7 +268,8 @@ class MeanLog:
         means = dict(zip(self.sums, (totals / counts).tolist(), strict=True))
         self.sums = {}
         finite = {
-            name: means[name] if name in means and abs(means[name]) < float("inf") else None for name in self.NAMES
+            name: means[name] if name in means and abs(means[name]) < float("inf") else None
+            for name in dict.fromkeys((*self.NAMES, *means))
         }
         return {"step": step, **finite, "learning_rate": learning_rate, "elapsed_s": round(elapsed_s, 2)}
 
@@ -275,7 +283,8 @@ def say_whose_precision(own: str, progress: bool) -> None:
 
 def objective_title(config: TrainConfig) -> str:
     """ "smp_lora, lambda 0.05", "full, smp_lora, lambda 0.05"."""
-    title = config.objective if config.objective == "lora" else f"{config.objective}, lambda {config.mi_lambda:g}"
+    weight = f", lambda {config.mi_lambda:g}" if config.objective in WITH_PROXY else ""
+    title = f"{config.objective}{weight}"
     if config.adaptation == "lora":
         return title
     return config.adaptation if config.objective == "lora" else f"{config.adaptation}, {title}"

@@ -23,10 +23,12 @@ from smplora.ema import averaged, ema_tensors, load_ema_tensors
 from smplora.errors import CheckpointError
 from smplora.export import Facts, public_name
 from smplora.feed import Feed
+from smplora.files import write_json
 from smplora.game import SMPLoRAGame
 from smplora.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
 from smplora.precision import DTYPES, LossScaler
 from smplora.prior import prior_cell
+from smplora.private import PRIVACY, PrivateGradients, guarantee, noise_seed
 from smplora.processes import shard
 from smplora.registry import load
 from smplora.run import Checkpoint, RunFolder
@@ -51,6 +53,7 @@ class Setup:
     feed: Feed
     steps: int
     mixed_precision: str
+    private: PrivateGradients | None = None  # makes the gradients in place of a backward pass
 
     def autocast(self) -> torch.autocast:
         """The precision of the base model's forward passes."""
@@ -144,6 +147,11 @@ def prepare(
     channels, *shape = seen.groups[0].mean.shape[1:]
     size = tuple(shape) if len(seen.groups) == 1 else (prepared.resolution // model.downsampling,) * 2
     steps = config.max_train_steps or 0
+    private = None
+    if config.objective == "dp_lora":
+        secret = noise_seed(Path(config.output_dir))
+        layers = adaptation.layers(model).adapter
+        private = PrivateGradients(config, model, seen[:members], layers, guarantee(config, members), secret)
     return Setup(
         accelerator=accelerator,
         model=model,
@@ -170,11 +178,14 @@ def prepare(
         ),
         steps=steps,
         mixed_precision=config.mixed_precision,
+        private=private,
     )
 
 
-def publish(config: TrainConfig, setup: Setup, folder: Path, *, complete: bool) -> list[str]:
-    """Write what is handed out into ``folder``; see ``Adaptation.publish``."""
+def publish(config: TrainConfig, setup: Setup, folder: Path, *, step: int, complete: bool) -> list[str]:
+    """Write what is handed out after ``step`` steps into ``folder``; see ``Adaptation.publish``."""
+    if setup.private:
+        write_json(folder / PRIVACY, setup.private.promise.describe(config, step))
     model = setup.model
     unet_config: Any = model.denoiser.config
     facts = Facts(

@@ -92,6 +92,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "dataset",
         "train",
         "trainstate",
+        "private",
         "prior",
         "monitor",
         "theory",

@@ -53,7 +53,7 @@ class OptimizationOptions:
     prodigy_safeguard_warmup: bool = True
     """Keep Prodigy's estimate from growing too much during a warm-up."""
     max_grad_norm: float = 1.0
-    """The adapter's gradient is clipped to this L2 norm; 0: not clipped. The paper clips, and does not say to what."""
+    """The adapter's gradient is clipped to this L2 norm; 0: not clipped. The paper clips, and does not say to what. With --objective dp_lora each image's own gradient is, before they are added."""
     gradient_normalisation: bool = False
     """Divide the adapter's gradient by its L2 norm instead of clipping it (paper, Table 10)."""
     snr_gamma: Optional[float] = None

@@ -22,6 +22,7 @@ from smplora.config.data import (
 from smplora.config.dreambooth import CAPTION, DreamBoothOptions, dreambooth_problems
 from smplora.config.monitor import MonitorOptions, monitor_problems
 from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions, optimization_problems
+from smplora.config.private import PrivateOptions, private_problems
 from smplora.config.theory import TheoryOptions, theory_problems
 from smplora.objectives import OBJECTIVES
 from smplora.registry import unknown
@@ -42,6 +43,7 @@ class TrainConfig(
     MonitorOptions,
     TheoryOptions,
     DreamBoothOptions,
+    PrivateOptions,
 ):
     """Adapt the base model to the members of a split. Run the same command again to resume."""
 
@@ -52,7 +54,7 @@ class TrainConfig(
     adaptation: str = "lora"
     """What is trained: 'lora' (low-rank adapters), 'full' (every weight of the U-Net), 'dreambooth' (the same, on captions with a rare token, and on images of the class that the base model draws first), 'textual_inversion' (embeddings of new tokens)."""
     objective: str = "lora"
-    """What is minimised: 'lora' (adaptation loss), 'mp_lora' (plus lambda times the MI gain), 'smp_lora' (divided by 1 - lambda times the MI gain + delta)."""
+    """What is minimised: 'lora' (adaptation loss), 'dp_lora' (the same with differentially private gradients), 'mp_lora' (plus lambda times the MI gain), 'smp_lora' (divided by 1 - lambda times the MI gain + delta)."""
     mi_lambda: float = 0.05
     """Lambda of MP-LoRA and SMP-LoRA, the weight of the membership-inference gain (paper: 0.05)."""
     smp_delta: float = 1e-5
@@ -144,6 +146,7 @@ class TrainConfig(
             *self._one_rate(),
             *self._of_other_methods(),
             *dreambooth_problems(self, self.preserves_prior),
+            *private_problems(self),
         ]
 
     @property

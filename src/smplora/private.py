@@ -1,0 +1,246 @@
+"""Differentially private gradients: Poisson samples of images, each image's gradient clipped, noise (DP-SGD).
+
+Of n training images every step takes each with probability q, independently. With l_i the mean loss of image i over K
+draws of timestep and noise, g_i its gradient and C = --max_grad_norm, the adapter's optimizer gets
+
+    (sum over the images taken of g_i min(1, C / ||g_i||)  +  sigma C N(0, I)) / (q n).
+
+Abadi et al. 2016 (arXiv 1607.00133); several draws per image before clipping: Dockhorn et al. 2023 (arXiv 2210.09929),
+DP-LoRA (arXiv 2406.01355). Epsilon for adding or removing one image is the PRV accountant's (Gopi et al. 2021), from
+Opacus. It holds while nobody can guess the noise, so its seed is drawn by the operating system and never published.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from smplora.batches import training_draw
+from smplora.cells import Cell, Choose
+from smplora.config import TrainConfig
+from smplora.contracts import Batch
+from smplora.diffusion import LatentDiffusion, adaptation_loss
+from smplora.errors import ConfigError
+from smplora.files import write_atomically
+from smplora.gradients import recorded, sample_weights
+from smplora.run import say
+from smplora.streams import generator
+
+NOISE_SEED, PRIVACY = "noise_seed", "privacy.json"  # files of the run folder
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """The mechanism, and what it promises."""
+
+    noise_multiplier: float  # sigma
+    sample_rate: float  # q
+    delta: float
+
+    def epsilon(self, steps: int) -> float:
+        """Epsilon after so many steps, by the PRV accountant (an upper bound)."""
+        from opacus.accountants import PRVAccountant
+
+        accountant = PRVAccountant()
+        accountant.history = [(self.noise_multiplier, self.sample_rate, steps)]
+        with warnings.catch_warnings(action="ignore"):  # its first guess is another accountant's, and may be coarse
+            return float(accountant.get_epsilon(self.delta))
+
+    def describe(self, config: TrainConfig, steps: int) -> dict[str, Any]:
+        """The content of privacy.json (docs/formats.md)."""
+        return {
+            "format": "smplora.privacy/1",
+            "epsilon": self.epsilon(steps),
+            "delta": self.delta,
+            "neighbours": "data sets that differ by one image and its caption",
+            "accountant": "PRV (Opacus)",
+            "noise_multiplier": self.noise_multiplier,
+            "sample_rate": self.sample_rate,
+            "steps": steps,
+            "max_grad_norm": config.max_grad_norm,
+            "noise_multiplicity": config.noise_multiplicity,
+        }
+
+
+def check_private(config: TrainConfig, images: int, processes: int, progress: bool) -> None:
+    """Say what will be promised.
+
+    Raises:
+        ConfigError: it cannot be.
+    """
+    if processes > 1:
+        raise ConfigError(f"--objective dp_lora runs in one process; accelerate started {processes}")
+    promise, steps = guarantee(config, images), config.max_train_steps or 0
+    if progress:
+        say(
+            f"differential privacy: epsilon {promise.epsilon(steps):.3g}, delta {promise.delta:g} after {steps} steps; "
+            f"noise multiplier {promise.noise_multiplier:.3g}, {promise.sample_rate:.3g} of the images in a step"
+        )
+
+
+def guarantee(config: TrainConfig, images: int) -> Guarantee:
+    """That of a run on ``images`` images, with the least noise that keeps ``--target_epsilon``.
+
+    Raises:
+        ConfigError: no noise keeps it, Opacus is not installed, or a batch holds more than all images.
+    """
+    batch = config.train_batch_size * config.gradient_accumulation_steps
+    if batch > images:
+        raise ConfigError(f"--train_batch_size got {batch} of {images} training images; allowed: at most all of them")
+    rate, steps = batch / images, config.max_train_steps or 0
+    if find_spec("opacus") is None:
+        raise ConfigError("--objective dp_lora needs opacus: pip install smplora[dp]")
+    if config.noise_multiplier:
+        return Guarantee(config.noise_multiplier, rate, config.target_delta)
+    try:
+        sigma = _least_noise(config.target_epsilon or 0.0, config.target_delta, rate, steps)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"--target_epsilon got {config.target_epsilon}, which no noise keeps over {steps} steps with a share of "
+            f"{rate:.3g} of the images in each: give more, or fewer steps, or a smaller --train_batch_size"
+        ) from error
+    return Guarantee(sigma, rate, config.target_delta)
+
+
+@lru_cache
+def _least_noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
+    from opacus.accountants.utils import get_noise_multiplier
+
+    goal = {"target_epsilon": epsilon, "target_delta": delta, "sample_rate": rate, "steps": steps}
+    with warnings.catch_warnings(action="ignore"):
+        return float(get_noise_multiplier(**goal, accountant="prv"))
+
+
+def noise_seed(folder: Path) -> str:
+    """The run's secret, made when it starts; readable by its owner alone.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = folder / NOISE_SEED
+    if not path.exists():
+        write_atomically(path, os.urandom(32).hex())
+    return path.read_text()
+
+
+def poisson_sample(cell: Cell, rate: float, secret: str, step: int) -> list[tuple[int, list[int]]]:
+    """The images of a step, each taken with probability ``rate``: (group, rows) of every group that has any."""
+    taken = torch.rand(len(cell), generator=generator(secret, "poisson", step)) < rate
+    found = [(g, [r for r, place in enumerate(group.places) if taken[place]]) for g, group in enumerate(cell.groups)]
+    return [(g, rows) for g, rows in found if rows]
+
+
+def clip_factors(norms: Tensor, bound: float) -> Tensor:
+    """min(1, C / ||g_i||) [b]; an image without gradient stays as it is."""
+    return (bound / norms.clamp(min=torch.finfo(norms.dtype).tiny)).clamp(max=1)
+
+
+def clipped_sum(gradients: Sequence[Tensor], bound: float) -> tuple[list[Tensor], Tensor]:
+    """Sum of the samples' gradients, each scaled down to the norm ``bound`` over all tensors together.
+
+    Args:
+        gradients: of each parameter, [b, ...].
+
+    Returns:
+        of each parameter [...]; each sample's norm before, [b].
+    """
+    norms = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
+    factors = clip_factors(norms, bound)
+    return [torch.tensordot(factors, g, dims=1) for g in gradients], norms
+
+
+class PrivateGradients:
+    """Makes a step's gradients in place of the backward pass of a batch."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: LatentDiffusion,
+        train: Cell,
+        layers: Sequence[nn.Module],
+        promise: Guarantee,
+        secret: str,
+    ) -> None:
+        self.config, self.model, self.train, self.layers = config, model, train, list(layers)
+        self.promise, self.secret = promise, secret
+        self.weights: list[nn.Parameter] = [layer.get_parameter("weight") for layer in self.layers]
+
+    def make(self, step: int, autocast: Callable[[], AbstractContextManager[Any]]) -> dict[str, Tensor]:
+        """Set every weight's gradient.
+
+        Returns:
+            for the log: "loss" and "adaptation_loss", the mean over the step's images, and "clipped", the share of them
+            whose gradient was longer than the bound. A step without any image has noise alone, and says 0 of each.
+        """
+        bound, device = self.config.max_grad_norm, self.model.device
+        totals = [torch.zeros_like(weight) for weight in self.weights]
+        losses = clipped = torch.zeros((), device=device)
+        images = 0
+        for k, batch in enumerate(self._batches(step)):
+            gradients, mean_losses = self._each(batch, step, k, autocast)
+            parts, norms = clipped_sum(gradients, bound)
+            torch._foreach_add_(totals, parts)
+            losses, clipped = losses + mean_losses.sum(), clipped + (norms > bound).sum()
+            images += len(batch)
+        rng = generator(self.secret, "noise", step)
+        scale = self.promise.sample_rate * len(self.train)
+        for weight, total in zip(self.weights, totals, strict=True):
+            noise = torch.randn(weight.shape, generator=rng).to(device)
+            weight.grad = (total + self.promise.noise_multiplier * bound * noise) / scale
+        loss = losses / max(images, 1)
+        return {"loss": loss, "adaptation_loss": loss, "clipped": clipped / max(images, 1)}
+
+    def _batches(self, step: int) -> Iterator[Batch]:
+        size, choose = self.config.train_batch_size, Choose((self.config.seed, "train", step))
+        for g, rows in poisson_sample(self.train, self.promise.sample_rate, self.secret, step):
+            for start in range(0, len(rows), size):
+                yield self.train.batch(self.train.groups[g], rows[start : start + size], choose)
+
+    @contextmanager
+    def _graph_of_outputs(self) -> Iterator[None]:
+        """Inside, a backward pass makes no gradient of the whole batch, which nobody wants."""
+        for weight in self.weights:
+            weight.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for weight in self.weights:
+                weight.requires_grad_(True)
+
+    def _each(
+        self, batch: Batch, step: int, part: int, autocast: Callable[[], AbstractContextManager[Any]]
+    ) -> tuple[list[Tensor], Tensor]:
+        """Each image's gradient of its mean loss over the draws: of every weight [b, ...]; and those losses [b]."""
+        draws, samples = self.config.noise_multiplicity, len(batch)
+        sums: list[Tensor] = []
+        losses = torch.zeros(samples, device=self.model.device)
+        for k in range(draws):
+            name = f"adapter {part} {k}"
+            draw = training_draw(
+                batch, self.model.num_train_timesteps, self.config.seed, name, step, self.config.noise_offset
+            )
+            with recorded(self.layers, samples) as records, self._graph_of_outputs():
+                with autocast():
+                    of_draw = adaptation_loss(self.model.error_maps(batch, draw))
+                of_draw = of_draw * self.model.loss_weights(draw.timesteps, self.config.snr_gamma)
+                of_draw.sum().backward()
+            losses += of_draw.detach() / draws
+            for i, layer in enumerate(self.layers):
+                record = records[layer]
+                slopes = torch.zeros_like(record.outputs) if record.slopes is None else record.slopes
+                gradient = sample_weights(record.inputs, slopes).reshape(samples, *self.weights[i].shape) / draws
+                if k == 0:
+                    sums.append(gradient)
+                else:
+                    sums[i] += gradient
+        return sums, losses
