@@ -79,7 +79,7 @@ def test_all_problems_at_once(folder: str, tmp_path: Path) -> None:
         "no option 'learnin_rate' (did you mean 'learning_rate'?)",
         "--split_protocol got 'coins'",
         "no option 'objctive' (did you mean 'objective'?)",
-        "--objective got 'smplora' (did you mean 'smp_lora'?); allowed: lora, mp_lora, smp_lora",
+        "--objective got 'smplora' (did you mean 'smp_lora'?); allowed: lora, mp_lora, smp_lora, dp_lora",
         "--seed got 'x'",
         "--rank got 0; allowed: 1 or more",
         "--train_data_dir is missing",

@@ -2,10 +2,10 @@
 
 OBJECTIVES = {
     "lora": "smplora.objectives.lora:LoRA",
-    "dp_lora": "smplora.objectives.dp_lora:DPLoRA",
     "mp_lora": "smplora.objectives.mp_lora:MPLoRA",
     "smp_lora": "smplora.objectives.smp_lora:SMPLoRA",
+    "dp_lora": "smplora.objectives.dp_lora:DPLoRA",
 }
 
 WITH_PROXY = ("mp_lora", "smp_lora")  # those that lambda belongs to
-TITLES = {"lora": "LoRA", "dp_lora": "DP-LoRA", "mp_lora": "MP-LoRA", "smp_lora": "SMP-LoRA"}
+TITLES = {"lora": "LoRA", "mp_lora": "MP-LoRA", "smp_lora": "SMP-LoRA", "dp_lora": "DP-LoRA"}
