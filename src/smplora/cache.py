@@ -1,4 +1,5 @@
-"""Latents and text embeddings kept between commands: private, keyed by content, checked on reuse, easy to remove.
+"""Latents, text embeddings and generated images kept between commands: private, keyed by content, checked on reuse,
+easy to remove.
 
 Latents can be decoded into the images that they were made of. They lie in the user's own cache folder, readable by the
 user alone, never beside the images, and what has not been used for a month is removed.
@@ -44,7 +45,7 @@ class Cache:
         try:
             if not folder.exists():
                 note = "readable by you alone; 'smplora cache --clear' removes them"
-                print(f"latents and text embeddings are kept in {folder}, {note}", file=sys.stderr)
+                print(f"latents, text embeddings and generated images are kept in {folder}, {note}", file=sys.stderr)
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.folder.mkdir(exist_ok=True, mode=0o700)
             if hasattr(os, "getuid") and self.folder.stat().st_uid != os.getuid():
@@ -128,4 +129,7 @@ def cache(config: CacheConfig) -> None:
         print(json.dumps({"folder": str(folder), "entries": len(sizes), "bytes": sum(sizes), "cleared": config.clear}))
         return
     done = "removed" if config.clear else "use --clear to remove them"
-    print(f"{folder}: {len(sizes)} latents and text embeddings, {sum(sizes) / 2**20:.1f} MiB; {done}", file=sys.stderr)
+    print(
+        f"{folder}: {len(sizes)} latents, text embeddings and images, {sum(sizes) / 2**20:.1f} MiB; {done}",
+        file=sys.stderr,
+    )

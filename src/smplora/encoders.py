@@ -1,10 +1,12 @@
 """What pictures look like to a network that has nothing to do with the audited model: patches and embeddings.
 
-From transformers (BLIP, DeiT, CLIP, DINO ..), or the small bundled extractor, which serves the bundled model.
+From transformers (BLIP, DeiT, CLIP, DINO ..), or the small bundled extractor, which serves the bundled model. CLIP also
+reads captions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ from smplora.features import load_digit_features
 BUNDLED = "tiny"
 LARGEST_FOR_BUNDLED = 64  # pixels; it knows digits, and would say nothing about photographs
 AT_ONCE = 16
+CLIP = "openai/clip-vit-large-patch14"
 
 
 class ImageEncoder(Protocol):
@@ -69,24 +72,27 @@ class BundledEncoder:
 class TransformersEncoder:
     """The image side of a model of the transformers library, with the preprocessing that it was made with."""
 
-    def __init__(self, name: str, device: str) -> None:
-        """``name``: a local folder or an id in the hub cache; safetensors only, nothing is downloaded.
+    def __init__(self, name: str, device: str, option: str = "attack_encoder", allow_download: bool = False) -> None:
+        """``name``: a local folder or an id of the hub, safetensors only.
+
+        Args:
+            option: the one that named it, for messages.
+            allow_download: also from the network, not just from the local cache.
 
         Raises:
             ConfigError: no such model, or none that sees images.
         """
         from transformers import AutoImageProcessor, AutoModel
 
+        local = {"local_files_only": not allow_download}
         try:
-            self.processor: Any = AutoImageProcessor.from_pretrained(name, local_files_only=True)
-            whole: Any = AutoModel.from_pretrained(name, local_files_only=True, use_safetensors=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(
-                f"--attack_encoder got '{name}', which is neither '{BUNDLED}', nor a folder in transformers' format, "
-                f"nor a cached hub id ({str(error).splitlines()[0]})"
-            ) from error
-        self.network: Any = getattr(whole, "vision_model", whole).to(device).eval().requires_grad_(False)
-        self.device = device
+            self.processor: Any = AutoImageProcessor.from_pretrained(name, **local)
+            self.whole: Any = AutoModel.from_pretrained(name, use_safetensors=True, **local)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ConfigError(_not_there(name, option, error)) from error
+        self.whole = self.whole.to(device).eval().requires_grad_(False)
+        self.network: Any = getattr(self.whole, "vision_model", self.whole)
+        self.device, self.name = device, name
 
     def patches(self, images: Tensor) -> Tensor:
         """[b, P, d]."""
@@ -98,13 +104,78 @@ class TransformersEncoder:
 
     @torch.no_grad()
     def _see(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        pictures = [(i * 255).round().byte().permute(1, 2, 0).numpy() for i in images.clamp(0, 1)]
-        pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
-        answer = self.network(pixel_values=pixels.to(self.device))
+        answer = self.network(pixel_values=self._prepared(images))
         hidden: Tensor = answer.last_hidden_state.float().cpu()
         hidden = hidden.flatten(2).mT if hidden.dim() == 4 else hidden
         pooled = getattr(answer, "pooler_output", None)
         return hidden, hidden[:, 0] if pooled is None else pooled.float().cpu().flatten(1)
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        pictures = [(i * 255).round().byte().permute(1, 2, 0).numpy() for i in images.clamp(0, 1)]
+        pixels: Tensor = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
+        return pixels.to(self.device)
+
+
+class ClipEncoder(TransformersEncoder):
+    """CLIP (Radford et al. 2021): pictures and captions as unit vectors of one space."""
+
+    def __init__(self, name: str, device: str, option: str, allow_download: bool = False) -> None:
+        """See ``TransformersEncoder``.
+
+        Raises:
+            ConfigError: no such model, or no CLIP.
+        """
+        from transformers import AutoTokenizer
+
+        super().__init__(name, device, option, allow_download)
+        if not hasattr(self.whole, "visual_projection"):
+            kind = getattr(self.whole.config, "model_type", "another model")
+            raise ConfigError(f"--{option} got '{name}', which is no CLIP but '{kind}'; give one, such as {CLIP}")
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(name, local_files_only=not allow_download)
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(_not_there(name, option, error)) from error
+
+    @torch.no_grad()
+    def embedding(self, images: Tensor) -> Tensor:
+        """Unit vectors [b, d]."""
+        parts = [self.whole.get_image_features(pixel_values=self._prepared(p)) for p in images.split(AT_ONCE)]
+        return torch.cat([_unit(part) for part in parts])
+
+    @torch.no_grad()
+    def read(self, captions: Sequence[str]) -> Tensor:
+        """Unit vectors [b, d]; what is longer than CLIP reads is cut."""
+        parts = []
+        longest = self.whole.config.text_config.max_position_embeddings
+        for start in range(0, len(captions), AT_ONCE):
+            words = self.tokenizer(
+                list(captions[start : start + AT_ONCE]),
+                padding=True,
+                truncation=True,
+                max_length=longest,
+                return_tensors="pt",
+            ).to(self.device)
+            parts.append(
+                _unit(
+                    self.whole.get_text_features(input_ids=words["input_ids"], attention_mask=words["attention_mask"])
+                )
+            )
+        return torch.cat(parts)
+
+
+def _unit(answer: Any) -> Tensor:
+    """transformers' answer, a tensor or an object that holds one, scaled to length one."""
+    features: Tensor = getattr(answer, "pooler_output", answer).float().cpu()
+    return torch.nn.functional.normalize(features, dim=-1)
+
+
+def _not_there(name: str, option: str, error: Exception) -> str:
+    bundled = f"neither '{BUNDLED}', nor" if option == "attack_encoder" else "neither"
+    fetch = "" if option == "attack_encoder" else "; --allow_download fetches it"
+    return (
+        f"--{option} got '{name}', which is {bundled} a folder in transformers' format with safetensors, nor a cached "
+        f"hub id ({str(error).splitlines()[0]}){fetch}"
+    )
 
 
 @cache

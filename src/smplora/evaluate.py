@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,19 +18,23 @@ from smplora.cache import open_cache
 from smplora.card import write_card
 from smplora.config import EvaluateConfig
 from smplora.data import Sample, load_pixels
+from smplora.encoders import LARGEST_FOR_BUNDLED, ClipEncoder
 from smplora.errors import DataError
-from smplora.features import load_digit_features
+from smplora.extractors import Extractor, load_clip, load_extractor, weights_of
 from smplora.files import write_atomically, write_json
 from smplora.foreign import load_any
-from smplora.progress import bar
-from smplora.quality import compare
+from smplora.generated import AT_ONCE, Images, generate
+from smplora.progress import progress as with_bar
+from smplora.quality import compare, mean_interval, nearest
 from smplora.run import say
 from smplora.subject import Loaded, Subject, result_folder
 from smplora.views import GreyBox
 
-FORMAT = "smplora.quality/1"
+FORMAT = "smplora.quality/2"
 SHOWN = 10  # pictures side by side
 LOSS_TIMESTEPS, LOSS_PAIRS, LOSS_IMAGES = 8, 1, 200
+
+Features = dict[str, Tensor]  # of a network, by set of images: [n, d]
 
 
 def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]:
@@ -47,53 +51,124 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
         raise DataError(
             "the split has no held-out reference images to measure quality; split anew with --reference_size above 0"
         )
+    download, device = bool(config.allow_download), loaded.model.device
+    extractors = [load_extractor(wanted, device, download) for wanted in config.features]
+    clip = load_clip(config.clip_score_model, device, download) if config.clip_score_model else None
+    if progress:
+        warn_of_photographs(config, loaded.resolution)
     shown = choose_shown(reference)
     captions = [s.caption for s in shown] + [
         reference[i % len(reference)].caption for i in range(config.num_images - len(shown))
     ]
-    generated = generate(loaded, captions, config, progress)
-    extractor = load_digit_features()
-    features = {"generated": extractor(generated)}
-    for name, samples in (("held_out", reference), ("train", loaded.split.train)):
-        features[name] = torch.cat(
-            [extractor(real_images(loaded, samples[i : i + 100])) for i in range(0, len(samples), 100)]
-        )
+    images = generate(loaded, captions, config, progress)
+    features, scores = look(loaded, images, captions, extractors, clip)
+    first, *others = [measures(extractor, features[extractor.name]) for extractor in extractors]
     content: dict[str, Any] = {
         "format": FORMAT,
         "subject": loaded.subject.describe(loaded.adapter_sha256, loaded.model),
         "seal": loaded.split.seal,
-        "n_generated": len(generated),
+        "n_generated": len(images),
         **evaluation_settings(config),
-        "features": "bundled digit features, 64-d",
-        "against": {name: compare(features["generated"], features[name]) for name in ("held_out", "train")},
+        **first,
+        "others": {x.name: measured for x, measured in zip(extractors[1:], others, strict=True)},
+        "clip_score": scores and {"weights": weights_of(config.clip_score_model or ""), **scores},
         "held_out_loss": held_out_loss(loaded, config),
         "captions": [s.caption for s in shown],
         "elapsed_s": round(time.perf_counter() - began, 1),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "samples.png", strip(generated[: len(shown)]))
+    write_atomically(folder / "samples.png", strip(images[: len(shown)]))
     write_atomically(folder / "real.png", strip(real_images(loaded, shown)))
     write_json(folder / "quality.json", content)
     if config.output_dir is None and isinstance(loaded.subject, Subject):
         write_card(loaded.subject)
-    kid = content["against"]["held_out"]["kid"]["value"]
     if progress:
-        say(
-            f"{loaded.subject.label}: "
-            + (
-                f"KID {kid:.4f} against {len(reference)} held-out images"
-                if kid is not None
-                else "too few images for KID"
-            )
-        )
+        say(f"{loaded.subject.label}: {in_words(content)}")
     if config.json:
         print(json.dumps(content))
     return content
 
 
 def evaluation_settings(config: EvaluateConfig) -> dict[str, Any]:
-    """The options that decide an evaluation's numbers."""
-    return {name: getattr(config, name) for name in ("num_images", "seed", "num_inference_steps", "guidance_scale")}
+    """The options that decide an evaluation's numbers; of weights on this machine only that there were some."""
+    named = ("num_images", "seed", "num_inference_steps", "guidance_scale")
+    return {name: getattr(config, name) for name in named} | {
+        "features": [w.partition("=")[0] for w in config.features]
+    }
+
+
+def look(
+    loaded: Loaded,
+    images: Images,
+    captions: Sequence[str],
+    extractors: Sequence[Extractor],
+    clip: ClipEncoder | None,
+) -> tuple[dict[str, Features], dict[str, Any] | None]:
+    """What every network sees in generated, held-out and training images, by network and set; and, with ``clip``, how
+    well images go with their captions, 100 times the cosine where it is positive (Hessel et al. 2021, with
+    torchmetrics' factor), of the generated and, to compare with, of the held-out images."""
+    held_out, train = loaded.split.cells[loaded.split.held_out], loaded.split.train
+    sets: dict[str, tuple[int, Callable[[int], Tensor], Sequence[str]]] = {
+        "generated": (len(images), lambda i: images[i : i + AT_ONCE], captions),
+        "held_out": (
+            len(held_out),
+            lambda i: real_images(loaded, held_out[i : i + AT_ONCE]),
+            [s.caption for s in held_out],
+        ),
+        "train": (len(train), lambda i: real_images(loaded, train[i : i + AT_ONCE]), []),
+    }
+    seen: dict[str, dict[str, list[Tensor]]] = {x.name: {name: [] for name in sets} for x in extractors}
+    cosines: dict[str, list[Tensor]] = {name: [] for name in sets}
+    for name, (size, read, words) in sets.items():
+        for start in with_bar(range(0, size, AT_ONCE), f"look at {name.replace('_', '-')} images", "batch"):
+            part = read(start)
+            for extractor in extractors:
+                seen[extractor.name][name].append(extractor.embed(part))
+            if clip and words:
+                told = clip.read(words[start : start + AT_ONCE])
+                cosines[name].append((clip.embedding(part) * told).sum(1))
+    scores = {name: mean_interval(100 * torch.cat(c).clamp(min=0)) for name, c in cosines.items() if c}
+    return {n: {k: torch.cat(parts) for k, parts in by_set.items()} for n, by_set in seen.items()}, scores or None
+
+
+def measures(extractor: Extractor, features: Features) -> dict[str, Any]:
+    """Everything that is measured with one network."""
+    generated = features["generated"]
+    return {
+        "title": extractor.title(generated.shape[1]),
+        "weights": extractor.weights,
+        "dimensions": generated.shape[1],
+        "against": {
+            name: compare(generated, features[name], unit_clip=extractor.name == "clip")
+            for name in ("held_out", "train")
+        },
+        "nearest": nearest(generated, features["train"], features["held_out"]),
+    }
+
+
+def in_words(content: dict[str, Any]) -> str:
+    """The result in one line."""
+    held_out, ratio = content["against"]["held_out"], content["nearest"]["ratio"]
+    kid = held_out["kid"]["value"]
+    if kid is None:
+        return "too few images for KID"
+    said = [f"KID {kid:.4f} against {held_out['n']} held-out images"]
+    if held_out["fid"]["value"] is None:
+        said.append(f"no FID ({held_out['fid']['reason']})")
+    if ratio["value"] is not None and ratio["high"] < 1:
+        said.append(
+            f"its images lie nearer to the training images than to others (distances {ratio['value']:.2f} to 1)"
+        )
+    return "; ".join(said)
+
+
+def warn_of_photographs(config: EvaluateConfig, resolution: int) -> None:
+    """Say so where the first features know nothing of such pictures."""
+    if config.features[0] == "tiny" and resolution > LARGEST_FOR_BUNDLED:
+        say(
+            "--features tiny knows small digits only and says little about photographs; "
+            "'--features [dinov2] --allow_download' measures them (docs/quality.md)"
+        )
 
 
 def choose_shown(reference: Sequence[Sample]) -> list[Sample]:
@@ -106,25 +181,6 @@ def choose_shown(reference: Sequence[Sample]) -> list[Sample]:
     return [s for _, _, s in sorted(first, key=lambda t: t[1::-1])]
 
 
-def generate(loaded: Loaded, captions: Sequence[str], config: EvaluateConfig, progress: bool) -> Tensor:
-    """One image per caption, image i from seed + i: [n, 3, H, W] in [0, 1]."""
-    parts = []
-    with bar(len(captions), f"generate {loaded.subject.label}", unit="image", show=progress) as display:
-        for start in range(0, len(captions), config.batch_size):
-            part = captions[start : start + config.batch_size]
-            parts.append(
-                loaded.model.generate(
-                    part,
-                    [config.seed + start + i for i in range(len(part))],
-                    resolution=loaded.resolution,
-                    num_inference_steps=config.num_inference_steps,
-                    guidance_scale=config.guidance_scale,
-                )
-            )
-            display.update(len(part))
-    return torch.cat(parts)
-
-
 def real_images(loaded: Loaded, samples: Sequence[Sample]) -> Tensor:
     """Squares like the generated ones, whatever the shapes of training: [n, 3, H, W] in [0, 1]."""
     return load_pixels((loaded.source.read(s.file) for s in samples), loaded.resolution) / 2 + 0.5
@@ -135,10 +191,7 @@ def held_out_loss(loaded: Loaded, config: EvaluateConfig) -> dict[str, float]:
     95 % interval over images: quality without sampling noise."""
     batches = loaded.encode(loaded.split.held_out, LOSS_IMAGES).split(config.batch_size)
     losses = [loss_vector(GreyBox(loaded.model, b, config.seed), LOSS_TIMESTEPS, LOSS_PAIRS).mean(1) for b in batches]
-    values = torch.cat(losses).double()
-    half = 1.96 * float(values.std(correction=min(1, len(values) - 1))) / len(values) ** 0.5
-    mean = float(values.mean())
-    return {"value": mean, "low": mean - half, "high": mean + half}
+    return mean_interval(torch.cat(losses))
 
 
 def strip(images: Tensor) -> bytes:

@@ -139,9 +139,13 @@ def _write_quality(folder: Path, about: dict[str, Any], kid: float, fid: float) 
     folder.mkdir()
     no_fid = {"value": None, "reason": "FID needs more images than features: 100 of 64-d"}
     _json(folder / "quality.json", {
-        "format": "smplora.quality/1", "subject": about, "n_generated": 200, "seed": 0, "num_inference_steps": 25,
-        "guidance_scale": 1.0, "features": "bundled digit features, 64-d",
+        "format": "smplora.quality/2", "subject": about, "n_generated": 200, "seed": 0, "num_inference_steps": 25,
+        "guidance_scale": 1.0, "features": ["tiny"], "title": "bundled digit features, 64-d", "weights": "bundled",
+        "dimensions": 64, "others": {}, "clip_score": None,
+        "nearest": {"n": 100, "ratio": {"value": 0.97, "low": 0.92, "high": 1.02}},
         "against": {"held_out": {"n": 300, "kid": {"value": kid, "low": 0.85 * kid, "high": 1.17 * kid},
+                                 "precision": _estimate(0.8, 0.1), "recall": _estimate(0.6, 0.1),
+                                 "density": _estimate(0.7, 0.1), "coverage": _estimate(0.9, 0.05),
                                  "fid": {"value": fid, "low": fid - 1.3, "high": fid + 1.4}},
                     "train": {"n": 100, "kid": {"value": kid / 2, "low": kid / 3, "high": kid}, "fid": no_fid}},
         "held_out_loss": {"value": 0.0871, "low": 0.0842, "high": 0.09},

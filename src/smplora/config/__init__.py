@@ -4,7 +4,7 @@ Flags carry the names that diffusers' training scripts gave them. ``problems`` o
 its values, so that the user hears of all of it at once. Nothing here imports anything heavy: ``--help`` is quick.
 """
 
-from smplora.config.audit import AuditConfig, EvaluateConfig, ReportConfig, SubjectOptions
+from smplora.config.audit import AuditConfig, ReportConfig, SubjectOptions
 from smplora.config.caption import CaptionConfig
 from smplora.config.data import (
     BUNDLED_MODEL,
@@ -17,6 +17,7 @@ from smplora.config.data import (
     SplitOptions,
 )
 from smplora.config.dataset import DatasetConfig
+from smplora.config.evaluate import EvaluateConfig
 from smplora.config.optimization import OptimizationOptions
 from smplora.config.publish import ExportConfig, PushConfig
 from smplora.config.quickstart import QuickstartConfig

@@ -64,6 +64,11 @@ def given_options(config: FileOptions) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _of_files_alone(config: SubjectOptions) -> list[str]:
+    """Options that were given and that a run has no use for."""
+    return [name for name in given_options(config) if name != "allow_download" or not config.fetches_for_runs]
+
+
 def in_a_run(adapter: str) -> bool:
     """Whether a path is a run folder, a checkpoint (maybe one that is gone), or a file in one."""
     path = Path(adapter).resolve()
@@ -73,7 +78,9 @@ def in_a_run(adapter: str) -> bool:
 
 def is_foreign(config: SubjectOptions) -> bool:
     """Whether the adapter is to be read without a run: the options say so, or there is none."""
-    return bool(given_options(config)) or (Path(config.adapter or "").is_file() and not in_a_run(config.adapter or ""))
+    return bool(_of_files_alone(config)) or (
+        Path(config.adapter or "").is_file() and not in_a_run(config.adapter or "")
+    )
 
 
 def as_training(config: SubjectOptions, told: Mapping[str, Any]) -> TrainConfig:
@@ -90,7 +97,7 @@ def as_training(config: SubjectOptions, told: Mapping[str, Any]) -> TrainConfig:
 def file_problems(config: SubjectOptions, output_dir: str | None) -> list[str]:
     """Problems of an adapter that is to be read without a run."""
     adapter = config.adapter or ""
-    given = [f"--{name}" for name in given_options(config)]
+    given = [f"--{name}" for name in _of_files_alone(config)]
     if given and Path(adapter).is_dir() and in_a_run(adapter):
         return [f"{', '.join(given)}: '{adapter}' is a run, which knows its own; leave out, or give one of its files"]
     if not is_foreign(config):

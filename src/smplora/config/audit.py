@@ -1,14 +1,14 @@
-"""Options of what is done with a finished adapter: audit, evaluation, report."""
+"""Options of what is done with a finished adapter: audit and report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Optional
+from typing import ClassVar, Literal, Optional
 
 from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, TIERS
 from smplora.config.adapter_file import FileOptions, file_problems
-from smplora.config.checks import at_least, at_most, existing_folder, if_any, needed
+from smplora.config.checks import at_least, existing_folder, if_any, needed
 from smplora.config.data import TWO_SOURCES, CacheOptions, cache_problems
 from smplora.config.shadows import ShadowOptions, shadow_problems
 from smplora.registry import unknown
@@ -16,6 +16,8 @@ from smplora.registry import unknown
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectOptions(FileOptions, CacheOptions):
+    fetches_for_runs: ClassVar[bool] = False  # whether --allow_download is for more than the base model
+
     adapter: Optional[str] = None
     """A run folder of 'smplora train', one of its checkpoints (RUN/checkpoints/checkpoint-500), or a LoRA file of any trainer (.safetensors; needs its base model and images, see --members)."""
     train_data_dir: Optional[str] = None
@@ -85,31 +87,6 @@ class AuditConfig(SubjectOptions, ShadowOptions):
         """The option ``name``, or what ``--tier`` makes of it."""
         given: int | None = getattr(self, name)
         return COUNTS[self.tier][name] if given is None else given
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(SubjectOptions):
-    """Generate images with an adapter and measure their quality: KID and FID, against held-out and against training images."""
-
-    output_dir: Optional[str] = None
-    """Where quality.json and the pictures go. Default: quality/ beside the adapter."""
-    num_images: int = 200
-    """Images to generate, with the captions of held-out images."""
-    num_inference_steps: int = 25
-    """DDIM steps per image."""
-    guidance_scale: float = 1.0
-    """Classifier-free guidance; 1 is none."""
-    batch_size: int = 50
-    """Images generated at once. The result does not depend on it."""
-
-    def problems(self) -> list[str]:
-        """What is wrong, one line each."""
-        return [
-            *subject_problems(self, self.output_dir),
-            *at_least(self, ("num_images",), 20),
-            *at_least(self, ("num_inference_steps", "batch_size", "guidance_scale"), 1),
-            *at_most(self, ("num_inference_steps",), 1000),
-        ]
 
 
 @dataclass(frozen=True, kw_only=True)

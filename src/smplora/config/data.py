@@ -98,14 +98,14 @@ class PreparationOptions:
 @dataclass(frozen=True, kw_only=True)
 class CacheOptions:
     cache_latents_to_disk: bool = True
-    """Keep latents and text embeddings, in a folder that only you can read, so that the next command need not compute them again. Whoever can read that folder can decode the images: 'smplora cache --clear' removes it, and what has not been used for 30 days is removed anyway."""
+    """Keep latents, text embeddings and the images of evaluations, in a folder that only you can read, so that the next command need not compute them again. Whoever can read that folder can decode the images: 'smplora cache --clear' removes it, and what has not been used for 30 days is removed anyway."""
     cache_dir: Optional[str] = None
     """Where they are kept. Default: the environment variable SMPLORA_CACHE, or ~/.cache/smplora."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig:
-    """Say where latents and text embeddings of images are kept, and how large they are. With --clear they are removed."""
+    """Say where latents, text embeddings and generated images are kept, and how large they are. With --clear they are removed."""
 
     cache_dir: Optional[str] = None
     """The folder. Default: the environment variable SMPLORA_CACHE, or ~/.cache/smplora."""

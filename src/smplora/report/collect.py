@@ -17,7 +17,7 @@ from smplora.errors import CheckpointError, listing
 from smplora.files import read_json
 from smplora.report.evidence import points, read_evidence
 from smplora.report.parse import estimate, flat, load, number, one_of, plain, read_curves, whole
-from smplora.report.subject import GROUPS, LEVELS, Attack, Numbers, Quality, Rate, Run, Subject, Verdict
+from smplora.report.subject import GROUPS, LEVELS, Attack, Distances, Numbers, Quality, Rate, Run, Subject, Verdict
 
 LARGEST_TILE = 256  # pixels: a page of photographs should still travel by mail
 CURVES = ("adaptation_loss", "mi_gain", "proxy_accuracy")
@@ -153,23 +153,39 @@ def _quality(folder: Path, audited: str | None) -> Quality | None:
         """What quality.json measured."""
         if audited and data["subject"].get("adapter_sha256") not in (None, audited):
             raise CheckpointError(f"{path} measured another adapter than the audit; {again} again")
-        held_out, train = data["against"]["held_out"], data["against"].get("train") or {}
+        features = [plain(name) for name in data["features"]]
+        others = [(name, data["others"][name]) for name in features[1:]]
+        scores = data.get("clip_score") or {}
         captions = tuple(plain(caption) for caption in data["captions"])
         own = ("n_generated", "seed", "num_inference_steps", "guidance_scale", "features")
         return Quality(
-            kid=estimate(held_out.get("kid")),
-            fid=estimate(held_out.get("fid")),
-            train_kid=estimate(train.get("kid")),
-            train_fid=estimate(train.get("fid")),
+            by=tuple(_distances(name, measured) for name, measured in [(features[0], data), *others]),
             held_out_loss=estimate(data.get("held_out_loss")),
-            n_held_out=whole(held_out.get("n")),
+            clip_score=estimate(scores.get("generated")),
+            real_clip_score=estimate(scores.get("held_out")),
+            n_held_out=whole(data["against"]["held_out"].get("n")),
             settings=flat({key: data[key] for key in own if key in data}),
             captions=captions,
             samples=tiles(path.parent / "samples.png", len(captions)),
             real=tiles(path.parent / "real.png", len(captions)),
         )
 
-    return load(path, "smplora.quality/1", again, parse)
+    return load(path, "smplora.quality/2", again, parse)
+
+
+def _distances(name: str, data: Any) -> Distances:
+    held_out, train = data["against"]["held_out"], data["against"].get("train") or {}
+    return Distances(
+        name=name,
+        title=plain(data["title"]),
+        kid=estimate(held_out.get("kid")),
+        fid=estimate(held_out.get("fid")),
+        train_kid=estimate(train.get("kid")),
+        train_fid=estimate(train.get("fid")),
+        cmmd=estimate(held_out.get("cmmd")),
+        diversity=tuple(estimate(held_out.get(n)) for n in ("precision", "recall", "density", "coverage")),
+        nearest=estimate((data.get("nearest") or {}).get("ratio")),
+    )
 
 
 def tiles(path: Path, count: int) -> tuple[bytes, ...]:

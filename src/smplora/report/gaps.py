@@ -89,12 +89,12 @@ def _rates(subjects: Sequence[Subject]) -> list[str]:
 
 
 def _features(subjects: Sequence[Subject]) -> list[str]:
-    others = [s.label for s in subjects if s.quality is not None and s.model != BUNDLED]
+    others = [s.label for s in subjects if s.quality and s.quality.by[0].name == "tiny" and s.model != BUNDLED]
     found = ["FID against training and against held-out images: sets of different size, so the two are not comparable."]
     if others:
         found.append(
             f"Image quality of {together(others)} as people see it: KID and FID here use a network that knows digits "
-            "only; the loss on held-out images does not depend on it."
+            "only (--features has others); the loss on held-out images does not depend on it."
         )
     return found
 

@@ -77,8 +77,10 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
             (s, e, list(zip(uris(e.pictures), e.notes, strict=True))) for s in subjects if (e := s.evidence.exposed)
         ],
         linear_roc=evidence_figures.linear_roc(subjects, looks),
-        qualities=[(s, s.quality, rows.quality_cells(s.quality)) for s in subjects if s.quality],
+        qualities=rows.quality_rows(subjects),
         quality_headers=rows.QUALITY_HEADERS,
+        diversity=rows.diversity_rows(subjects),
+        diversity_headers=rows.diversity_headers(subjects),
         attack_headers=rows.attack_headers,
         attack_rows=rows.attack_rows,
         auc_methods=sorted({a.test.auc_method for s in subjects for a in s.attacks if a.test.auc_method}),

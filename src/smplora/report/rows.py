@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from smplora.report.subject import Attack, Estimate, Numbers, Quality, Subject
+from smplora.report.subject import Attack, Distances, Estimate, Numbers, Quality, Subject
 from smplora.report.wording import (
     LEVEL_WORDS,
     NOT_MEASURED,
@@ -34,6 +34,7 @@ QUALITY_HEADERS = (
     "KID, training images",
     "FID, training images",
 )
+DIVERSITY_HEADERS = ("Precision", "Recall", "Density", "Coverage", "Nearest training to nearest held-out image")
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,58 @@ def distance_cell(estimate: Estimate | None) -> Cell:
     return Cell(decimal(estimate.value, digits), interval(estimate, digits))
 
 
-def quality_cells(quality: Quality) -> tuple[Cell, ...]:
-    """Cells that go with ``QUALITY_HEADERS``."""
-    values = (quality.kid, quality.fid, quality.held_out_loss, quality.train_kid, quality.train_fid)
-    return tuple(distance_cell(value) for value in values)
+def quality_cells(quality: Quality, by: Distances | None = None) -> tuple[Cell, ...]:
+    """Cells that go with ``QUALITY_HEADERS``, of the first network or of another, which has no loss of its own."""
+    by = by or quality.by[0]
+    loss = distance_cell(quality.held_out_loss) if by is quality.by[0] else Cell("")
+    values = [distance_cell(value) for value in (by.kid, by.fid, by.train_kid, by.train_fid)]
+    return (*values[:2], loss, *values[2:])
+
+
+def quality_rows(subjects: Sequence[Subject]) -> list[tuple[Subject, Quality, Distances, tuple[Cell, ...]]]:
+    """Rows of the table of distances: one for each network of each subject."""
+    return [(s, q, by, quality_cells(q, by)) for s in subjects if (q := s.quality) for by in q.by]
+
+
+def diversity_headers(subjects: Sequence[Subject]) -> tuple[str, ...]:
+    """Of ``diversity_rows``: what somebody measured."""
+    return (*DIVERSITY_HEADERS, *(name for name, _ in _measured_by_some(subjects)))
+
+
+def diversity_rows(subjects: Sequence[Subject]) -> list[tuple[Subject, Distances, tuple[Cell, ...]]]:
+    """Rows of what KID and FID do not tell apart, one for each network of each subject."""
+    more = _measured_by_some(subjects)
+    return [
+        (
+            s,
+            by,
+            (*(distance_cell(v) for v in (*by.diversity, by.nearest)), *(distance_cell(of(q, by)) for _, of in more)),
+        )
+        for s in subjects
+        if (q := s.quality)
+        for by in q.by
+    ]
+
+
+def _measured_by_some(
+    subjects: Sequence[Subject],
+) -> list[tuple[str, Callable[[Quality, Distances], Estimate | None]]]:
+    """Columns that depend on the options of the evaluation."""
+    qualities = [s.quality for s in subjects if s.quality]
+    columns: list[tuple[str, Callable[[Quality, Distances], Estimate | None], bool]] = [
+        ("CMMD", lambda q, by: by.cmmd, any(by.cmmd.value is not None for q in qualities for by in q.by)),
+        (
+            "CLIP score",
+            lambda q, by: q.clip_score if by is q.by[0] else None,
+            any(q.clip_score.value is not None for q in qualities),
+        ),
+        (
+            "CLIP score of held-out images",
+            lambda q, by: q.real_clip_score if by is q.by[0] else None,
+            any(q.real_clip_score.value is not None for q in qualities),
+        ),
+    ]
+    return [(name, of) for name, of, wanted in columns if wanted]
 
 
 def _rates(subject: Subject) -> list[float]:

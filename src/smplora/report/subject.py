@@ -158,19 +158,43 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Quality:
-    """How good generated images are; samples and real images as PNG files, one per caption."""
+class Distances:
+    """What one network says of generated images against held-out and against training images."""
 
+    name: str  # of --features
+    title: str
     kid: Estimate
     fid: Estimate
     train_kid: Estimate
     train_fid: Estimate
+    cmmd: Estimate
+    diversity: tuple[Estimate, ...]  # precision, recall, density, coverage, against held-out images
+    nearest: Estimate  # distance to the nearest training image over that to the nearest held-out image
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good generated images are; samples and real images as PNG files, one per caption."""
+
+    by: tuple[Distances, ...]  # the first is the one that figures show
     held_out_loss: Estimate
+    clip_score: Estimate
+    real_clip_score: Estimate  # of the held-out images
     n_held_out: int | None
     settings: Mapping[str, str]
     captions: tuple[str, ...]
     samples: tuple[bytes, ...]
     real: tuple[bytes, ...]
+
+    @property
+    def kid(self) -> Estimate:
+        """Against held-out images, by the first network."""
+        return self.by[0].kid
+
+    @property
+    def fid(self) -> Estimate:
+        """Likewise."""
+        return self.by[0].fid
 
 
 @dataclass(frozen=True, eq=False)  # told apart by identity

@@ -1,0 +1,84 @@
+"""Options of an evaluation: how many images, and what they are looked at with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Optional
+
+from smplora.config.audit import SubjectOptions, subject_problems
+from smplora.config.checks import at_least, at_most, if_any
+from smplora.registry import unknown
+
+FEATURES = {  # name -> where its weights come from unless NAME=SOURCE says so; "" where that must be said
+    "tiny": "bundled",
+    "inception-768": "",
+    "inception-2048": "",
+    "dinov2": "facebook/dinov2-large",
+    "clip": "openai/clip-vit-large-patch14-336",
+}
+WITH_WEIGHTS = ".safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(SubjectOptions):
+    """Generate images with an adapter and measure their quality: KID and FID, against held-out and against training images; precision, recall, density, coverage; whether they lie nearer to the training images than to others."""
+
+    fetches_for_runs: ClassVar[bool] = True
+
+    output_dir: Optional[str] = None
+    """Where quality.json and the pictures go. Default: quality/ beside the adapter."""
+    num_images: int = 200
+    """Images to generate, with the captions of held-out images. FID needs more of them than its features have dimensions, and as many held-out images; KID does not."""
+    num_inference_steps: int = 25
+    """DDIM steps per image."""
+    guidance_scale: float = 1.0
+    """Classifier-free guidance; 1 is none."""
+    batch_size: int = 50
+    """Images generated at once. The result does not depend on it."""
+    features: list[str] = field(default_factory=lambda: ["tiny"])
+    """Networks that images are compared by, such as '[dinov2, clip]'; the first one's KID and FID are the report's. 'tiny': comes with smplora, knows small digits, right for the bundled model only. 'dinov2' (DINOv2 ViT-L/14, 1024 dimensions) and 'clip' (CLIP ViT-L/14-336, 768; adds CMMD): from the local hub cache, see --allow_download, or a folder in transformers' format: dinov2=FOLDER. 'inception-768' (the paper's) and 'inception-2048' (everybody's FID): inception-768=FILE.safetensors. docs/quality.md says which to choose."""
+    clip_score_model: Optional[str] = None
+    """Also measure how well images go with their captions (CLIP score): a CLIP model, such as openai/clip-vit-large-patch14, or its folder. Default: not measured."""
+    allow_download: Optional[bool] = None
+    """Fetch what --features and --clip_score_model name, and the base model of an adapter made elsewhere, from the hub where it is not in the local cache. Without it nothing is downloaded."""
+
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        return [
+            *subject_problems(self, self.output_dir),
+            *at_least(self, ("num_images",), 20),
+            *at_least(self, ("num_inference_steps", "batch_size", "guidance_scale"), 1),
+            *at_most(self, ("num_inference_steps",), 1000),
+            *(p for wanted in self.features for p in if_any(_feature_problem(wanted))),
+            *([] if self.features else [f"--features got none; allowed: {', '.join(FEATURES)}"]),
+            *_twice([wanted.partition("=")[0] for wanted in self.features]),
+        ]
+
+
+def feature_source(wanted: str) -> tuple[str, str]:
+    """What an item of ``--features`` says: its name, and where its weights come from."""
+    name, _, source = wanted.partition("=")
+    return name, source or FEATURES[name]
+
+
+def _feature_problem(wanted: str) -> str | None:
+    name, equals, source = wanted.partition("=")
+    if problem := unknown(FEATURES, name, "features"):
+        return problem
+    said = f"--features got '{wanted}'"
+    if name == "tiny":
+        return f"{said}; 'tiny' comes with smplora: leave out what follows it" if equals else None
+    if equals and not source:
+        return f"{said}; nothing follows the ="
+    if not name.startswith("inception"):
+        return None
+    if not source:
+        return f"{said} without weights; give {name}=FILE{WITH_WEIGHTS}, docs/quality.md says where to get it"
+    if Path(source).suffix == WITH_WEIGHTS and not Path(source).is_file():
+        return f"{said}; there is no such file, docs/quality.md says where to get it"
+    return None
+
+
+def _twice(names: list[str]) -> list[str]:
+    return [f"--features got '{name}' twice" for name in dict.fromkeys(names) if names.count(name) > 1]

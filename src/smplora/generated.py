@@ -1,0 +1,78 @@
+"""The images of an evaluation: drawn in batches, each from its own seed, kept in the private cache as they come.
+
+An image is known by everything that decides it, so that an evaluation that was killed goes on where it was, one with
+other features draws nothing, and another adapter or setting never gets this one's images.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from smplora.config import EvaluateConfig
+from smplora.encoders import LARGEST_FOR_BUNDLED
+from smplora.progress import bar
+from smplora.subject import Loaded
+
+KIND = "generated/1"
+AT_ONCE = 100
+
+
+class Images:
+    """Pictures [n, 3, H, W] in [0, 1]; those above 64 pixels as 8 bits, which is what PNG files hold."""
+
+    def __init__(self, pictures: list[Tensor]) -> None:
+        self._pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Some of them, as numbers between 0 and 1."""
+        stacked = torch.stack(self._pictures[rows])
+        return stacked.float() / 255 if stacked.dtype == torch.uint8 else stacked
+
+    def parts(self) -> Iterator[Tensor]:
+        """All of them, some at a time."""
+        return (self[start : start + AT_ONCE] for start in range(0, len(self), AT_ONCE))
+
+
+def generate(loaded: Loaded, captions: Sequence[str], config: EvaluateConfig, progress: bool) -> Images:
+    """One image per caption, image i from seed + i."""
+    keys = [_key(loaded, caption, config.seed + i, config) for i, caption in enumerate(captions)]
+    found = {i: entry["image"] for i, key in enumerate(keys) if loaded.cache and (entry := loaded.cache.load(*key))}
+    lacking = [i for i in range(len(captions)) if i not in found]
+    title = f"generate {loaded.subject.label}"
+    with bar(len(captions), title, unit="image", initial=len(found), show=progress and bool(lacking)) as display:
+        for start in range(0, len(lacking), config.batch_size):
+            part = lacking[start : start + config.batch_size]
+            images = loaded.model.generate(
+                [captions[i] for i in part],
+                [config.seed + i for i in part],
+                resolution=loaded.resolution,
+                num_inference_steps=config.num_inference_steps,
+                guidance_scale=config.guidance_scale,
+            )
+            for i, image in zip(part, _kept(images), strict=True):
+                found[i] = image.clone()
+                if loaded.cache:
+                    loaded.cache.save({"image": image}, *keys[i])
+            display.update(len(part))
+    return Images([found[i] for i in range(len(captions))])
+
+
+def _kept(images: Tensor) -> Tensor:
+    return images if images.shape[-1] <= LARGEST_FOR_BUNDLED else (images * 255).round().byte()
+
+
+def _key(loaded: Loaded, caption: str, seed: int, config: EvaluateConfig) -> tuple[str, ...]:
+    model = loaded.model
+    schedule = {name: str(value) for name, value in model.sampler().config.items() if not name.startswith("_")}
+    precision = [str(model.denoiser.dtype), str(model.vae.dtype), model.device.type]
+    words = [str(model.text.clip_skip), str(model.text.chunks)]
+    asked = [str(x) for x in (loaded.resolution, config.num_inference_steps, config.guidance_scale, seed)]
+    what = json.dumps(schedule, sort_keys=True)
+    return (KIND, model.digest, loaded.adapter_sha256, what, *precision, *words, *asked, caption)
