@@ -1,4 +1,5 @@
-"""Every adaptation method on the bundled model, with the plain loss and with SMP: what leaks, how good the images are.
+"""Every adaptation method on the bundled model, with the plain loss and with SMP, and DP-LoRA at several strengths: what
+leaks, how good the images are.
 
     python benchmarks/adaptations.py --root runs/adaptations
 
@@ -17,6 +18,7 @@ from typing import Any
 from smplora.api import audit, evaluate, train
 from smplora.examples import write_private_digits
 from smplora.files import read_json, write_json
+from smplora.private import PRIVACY
 from smplora.run import environment
 
 RESULTS = Path(__file__).parent / "results" / "adaptations.json"
@@ -25,6 +27,15 @@ METHODS: dict[str, dict[str, Any]] = {
     "dreambooth": {"learning_rate": 3e-4, "class_prompt": "a handwritten digit"},
     "textual_inversion": {"learning_rate": 1e-2, "num_vectors": 4, "initializer_token": "handwritten"},
 }
+PRIVATE: dict[str, dict[str, Any]] = {  # 100 images, half of them in each step
+    "dp_lora-epsilon_8": {"target_epsilon": 8.0},
+    "dp_lora-epsilon_100": {"target_epsilon": 100.0},
+    "dp_lora-noise_0.01": {"noise_multiplier": 0.01},
+}
+FEW_STEPS: dict[str, Any] = {
+    "objective": "dp_lora", "train_batch_size": 50, "max_train_steps": 200, "checkpointing_steps": 200,
+    "max_grad_norm": 0.05, "learning_rate": 3e-3, "rank": 8,
+}  # fmt: skip
 COMMON: dict[str, Any] = {
     "mi_lambda": 1.0, "proxy_learning_rate": 1e-3, "aux_size": 50, "test_size": 50, "train_batch_size": 10,
     "max_train_steps": 600, "checkpointing_steps": 600, "monitor_steps": 0, "validation_steps": 0, "run_page": False,
@@ -58,13 +69,18 @@ def main() -> None:
     images = root / "digits"
     if not images.exists():
         write_private_digits(images)
+    runs = {
+        f"{method}-{objective}": {"adaptation": method, "objective": objective, **options}
+        for method, options in METHODS.items()
+        for objective in ("lora", "smp_lora")
+    } | {name: {**FEW_STEPS, **options} for name, options in PRIVATE.items()}
     rows = {}
-    for method, options in METHODS.items():
-        for objective in ("lora", "smp_lora"):
-            output = root / f"{method}-{objective}"
-            train(train_data_dir=images, output_dir=output, adaptation=method, objective=objective, **COMMON, **options)
-            rows[output.name] = measured(output)
-    settings = {"common": COMMON, "methods": METHODS}
+    for name, options in runs.items():
+        train(train_data_dir=images, output_dir=root / name, **{**COMMON, **options})
+        rows[name] = measured(root / name)
+        if (root / name / PRIVACY).exists():
+            rows[name]["privacy"] = read_json(root / name / PRIVACY)
+    settings = {"common": COMMON, "runs": runs}
     write_json(
         RESULTS, {"command": "python benchmarks/adaptations.py", **settings, "rows": rows, "environment": environment()}
     )
