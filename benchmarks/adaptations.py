@@ -1,5 +1,5 @@
-"""Every adaptation method on the bundled model, plain and with SMP, and DP-LoRA at several strengths: what leaks, how good
-the images are.
+"""Every adaptation method on the bundled model, plain and with SMP, and DP-LoRA at several strengths: what leaks, and
+how good the images are.
 
     python benchmarks/adaptations.py --root runs/adaptations
 
