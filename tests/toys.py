@@ -60,6 +60,14 @@ class ToyDenoiser(nn.Module):
         return SimpleNamespace(sample=remembered * exact + (1 - remembered) * linear + mixed)
 
 
+class ToyProxy(nn.Module):
+    """Believes in membership the more, the smaller the error: log h - log(1 - h) = 2 - 4 loss."""
+
+    def forward(self, error_maps: Tensor, timesteps: Tensor) -> Tensor:
+        odds = 2 - 4 * error_maps.flatten(1).mean(1)
+        return F.logsigmoid(torch.stack([-odds, odds], 1))
+
+
 class ToyText:
     """A known caption becomes the latents of its image, any other one zeros."""
 
@@ -96,7 +104,9 @@ class ToyVAE:
 def toy_model(memories: Tensor | None, strength: float = 0.8) -> LatentDiffusion:
     scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     denoiser = ToyDenoiser(scheduler.alphas_cumprod, memories, strength)
-    return LatentDiffusion(ToyVAE(), ToyText(), denoiser, scheduler, "toy", "digest", adaptation=LoRAAdaptation())
+    return LatentDiffusion(
+        ToyVAE(), ToyText(), denoiser, scheduler, "toy", "digest", adaptation=LoRAAdaptation(), proxy=ToyProxy()
+    )
 
 
 def toy_cell(batch: Batch) -> Cell:

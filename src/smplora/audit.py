@@ -21,8 +21,8 @@ from smplora.attacks.loss import timestep_grid
 from smplora.cache import open_cache
 from smplora.card import write_card
 from smplora.config import AuditConfig
-from smplora.contracts import Access, Attack, Floats, Pictures
-from smplora.errors import InvalidAudit
+from smplora.contracts import Attack, Floats, Pictures
+from smplora.errors import ConfigError, InvalidAudit
 from smplora.exposed import write_exposed
 from smplora.files import write_atomically, write_json
 from smplora.foreign import load_any
@@ -37,7 +37,7 @@ from smplora.signals import audit_signals
 from smplora.split import CELLS, POOLS, write_split
 from smplora.streams import generator
 from smplora.subject import Foreign, Loaded, result_folder
-from smplora.views import VIEWS, Memory
+from smplora.views import VIEWS, Memory, out_of_reach
 
 ATTACKED = CELLS[:4]
 
@@ -64,12 +64,12 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
 
         attacks = with_shadows(attacks, shadowing, config, split, ask, progress)
         loaded = load_any(config, open_cache(config))
-    adaptation = loaded.model.adaptation
-    if config.attacks is None and adaptation and not adaptation.layers(loaded.model).updates:
-        blind = [name for name, attack in attacks.items() if attack.info.access is Access.WHITE_BOX]
+    for access, reason in out_of_reach(loaded.model).items() if config.attacks is None else ():
+        blind = [name for name, attack in attacks.items() if attack.info.access is access]
         attacks = {name: attack for name, attack in attacks.items() if name not in blind}
         if blind and progress:
-            say(f"left out, since no layer was trained: {', '.join(blind)}")
+            say(f"left out, since {reason}: {', '.join(blind)}")
+    check_honest(attacks)
     sizes = loaded.split.sizes
     aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))
     looked = look(loaded)
@@ -136,6 +136,17 @@ def command(config: AuditConfig) -> None:
     verdict = audit(config)["verdict"]
     if verdict["level"] == "invalid":
         raise InvalidAudit(verdict["sentence"])
+
+
+def check_honest(attacks: Mapping[str, Attack]) -> None:
+    """See whether there is an attack to choose on aux.
+
+    Raises:
+        ConfigError: all of them saw aux in training.
+    """
+    if all(attack.info.saw_aux for attack in attacks.values()):
+        names = ", ".join(attacks)
+        raise ConfigError(f"--attacks got {names} alone, which the run has trained on aux; add another, such as loss")
 
 
 def audit_settings(config: AuditConfig) -> dict[str, Any]:

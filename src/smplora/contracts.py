@@ -187,6 +187,7 @@ class Access(Enum):
     BLACK_BOX = "black box"  # generates images from captions
     GREY_BOX = "grey box"  # sees the denoiser's predictions at chosen noise and timestep
     WHITE_BOX = "white box"  # sees weights and gradients
+    INSIDER = "insider"  # has the run's private files too: the proxy that the adapter was trained against
 
 
 @dataclass(frozen=True)
@@ -268,6 +269,10 @@ class GreyBoxView(BlackBoxView, Protocol):
         """The random timesteps [b] that ``error_maps(draw, None)`` uses."""
         ...
 
+    def noised(self, draw: str, timestep: int) -> Tensor:
+        """The samples' latents at ``noise(draw)`` [b, c, h, w]: ``error_maps(draw, timestep)`` are their errors."""
+        ...
+
     def difference(self, one: Tensor, other: Tensor) -> Tensor:
         """What attacks measure distances by: ``one - other``, unless an add-on filters it (lowpass.py)."""
         ...
@@ -303,6 +308,15 @@ class WhiteBoxView(GreyBoxView, Protocol):
         ...
 
 
+class InsiderView(WhiteBoxView, Protocol):
+    """Adds the proxy of the min-max game, as it was when the adapter was saved."""
+
+    def log_odds(self, draw: str, timesteps: int | None, *, adapted: bool = True) -> Tensor:
+        """log h - log(1 - h), the proxy's answer to ``error_maps(draw, timesteps)`` of the adapted or the base model,
+        dropout off: [b] in double precision."""
+        ...
+
+
 @dataclass(frozen=True)
 class AttackInfo:
     """What a reader of a report must know of an attack."""
@@ -312,6 +326,7 @@ class AttackInfo:
     reference: str
     bibtex: str
     fitted_on: str = "aux"
+    saw_aux: bool = False  # what it asks was trained on the aux cells, so that it proves nothing about them
 
 
 class Scorer(Protocol):

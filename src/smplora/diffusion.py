@@ -63,6 +63,7 @@ class LatentDiffusion:
     digest: str  # of all weights
     adapted: list[str] = field(default_factory=lambda: ["unet"])  # the components that carry the adapter
     adaptation: Adaptation | None = None  # whose adapter it is; None: this is the base model
+    proxy: nn.Module | None = None  # what the adapter was trained against, where an audit has it
 
     def __post_init__(self) -> None:
         self.alphas_cumprod: Tensor = self.scheduler.alphas_cumprod.to(self.device, torch.float32)

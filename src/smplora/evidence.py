@@ -75,7 +75,7 @@ def strongest(
     return {
         "attack": name,
         "sign": sign_of(name, aux),
-        "attacks": len(everything),
+        "attacks": len(aux.scores),
         "chosen_on": CHOSEN_ON[group],
         "auc": {**area.as_dict(), "level": level},
         "auc_deviation": metrics.auc_deviation(area).bounds(),

@@ -22,12 +22,14 @@ from smplora.adapt.lora import LoRAAdaptation
 from smplora.cache import Cache
 from smplora.config import SubjectOptions, TrainConfig
 from smplora.config.adapter_file import POOLS, as_training, is_foreign
+from smplora.config.dreambooth import CAPTION
 from smplora.data import ImageSource, open_source, read_samples
 from smplora.data.folder import ImageFolder
 from smplora.diffusion import LatentDiffusion
 from smplora.download import fetch_model
 from smplora.errors import CheckpointError
 from smplora.export import ADAPTER_FILE, OURS, files_sha256
+from smplora.inversions import is_inversion, put_word, read_inversion
 from smplora.layouts import AdapterFile, named_as, read_adapter
 from smplora.models import choose_device, load_base
 from smplora.split import Split, read_split, split_pools
@@ -69,7 +71,15 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
     options = as_training(config, {})
     fetch_model(options)
     model = load_base(options, choose_device(config.device))
-    if _is_whole_model(given):
+    embeddings = read_inversion(given) if is_inversion(given) else None
+    word = ""
+    if embeddings:
+        base = options.pretrained_model_name_or_path
+        word = put_word(
+            embeddings, given, model, base, word=config.placeholder_token, initializer=config.initializer_token
+        )
+        kind, told, sha256 = "textual_inversion", _told(embeddings.metadata, model), embeddings.sha256
+    elif _is_whole_model(given):
         _fine_tuned(given, model, options)
         kind, told, sha256 = "full", dict[str, Any](), files_sha256(_weights(given))
     else:
@@ -81,6 +91,8 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
     options = replace(options, resolution=options.resolution or model.resolution)
     model.text = configured(model.text, options.clip_skip, options.max_token_length)
     source, split = _images(config, options)
+    if word and not any(word in s.caption for samples in split.cells.values() for s in samples):
+        split = split.worded(f"{word} {CAPTION}")
     return Loaded(
         Foreign(given, options, kind), model, split, source, options.resolution or model.resolution, sha256, cache
     )

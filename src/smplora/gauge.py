@@ -19,7 +19,7 @@ from smplora.cells import Cell
 from smplora.contracts import Batch
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.metrics import Interval, delong_interval
-from smplora.proxy import frozen
+from smplora.proxy import log_odds
 from smplora.views import GreyBox
 
 TIMESTEPS = 4  # of the grid that the loss attacks use
@@ -121,10 +121,8 @@ class Gauge:
     def _log_odds(self, error_maps: Tensor, timestep: int) -> Tensor:
         assert self.proxy is not None
         where = self.model.device
-        with frozen(self.proxy):
-            log_h = self.proxy(error_maps.to(where), torch.full((len(error_maps),), timestep, device=where))
-        odds: Tensor = (log_h[:, 1] - log_h[:, 0]).double().cpu()
-        return odds
+        timesteps = torch.full((len(error_maps),), timestep, device=where)
+        return log_odds(self.proxy, error_maps.to(where), timesteps).double().cpu()
 
 
 @contextmanager

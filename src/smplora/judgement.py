@@ -14,7 +14,7 @@ import numpy as np
 
 from smplora import evidence
 from smplora.contracts import Attack, Bools, Floats
-from smplora.metrics import auc, dataset_inference_p_value, summary
+from smplora.metrics import auc, dataset_inference_p_value, methods_used, summary
 from smplora.scorers import Judged, judge
 from smplora.streams import stream_seed
 from smplora.verdict import verdict
@@ -29,6 +29,7 @@ class Tried:
     about: dict[str, Any]
     judged: Judged
     paper_protocol: dict[str, Any] | None = None
+    saw_aux: bool = False  # see AttackInfo: it is judged on test alone
 
     @property
     def name(self) -> str:
@@ -67,13 +68,15 @@ def try_attacks(
             "fitted_on": attack.info.fitted_on,
         }
         judged = judge(attack, aux, aux_member, test, seed)
-        tried.append(Tried(about, judged, attack.paper_protocol(aux, aux_member, test, test_member, seed)))
+        optimistic = attack.paper_protocol(aux, aux_member, test, test_member, seed)
+        tried.append(Tried(about, judged, optimistic, attack.info.saw_aux))
     return tried
 
 
 def strongest_first(tried: Sequence[Tried], aux_member: Bools) -> list[str]:
-    """Names by how far the AUC on aux, out of fold, is from 0.5."""
-    return [one.name for one in sorted(tried, key=lambda t: -abs(auc(t.judged.aux.scores, aux_member) - 0.5))]
+    """Names by how far the AUC on aux, out of fold, is from 0.5; without those that saw aux in training."""
+    honest = [one for one in tried if not one.saw_aux]
+    return [one.name for one in sorted(honest, key=lambda t: -abs(auc(t.judged.aux.scores, aux_member) - 0.5))]
 
 
 def conclude(
@@ -84,21 +87,23 @@ def conclude(
     seed: int,
     coin: bool = False,
     delta: float = 0.0,
-    failed_gates: Sequence[str] = (),
+    failed_gates: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Everything in audit.json that follows from scores (docs/formats.md): attacks, strongest, epsilon, dataset
-    inference, power, exposure, verdict.
+    inference, power, exposure, verdict, methods.
 
     Args:
-        tried: the attacks with their scores.
+        tried: the attacks with their scores; one at least must not have seen aux in training.
         seed: of permutations and bootstrap.
         coin: whether membership was drawn by independent fair coins.
         delta: of the (epsilon, delta) in question.
-        failed_gates: why the audit is invalid, if it is.
+        failed_gates: why the audit is invalid, if it is; None: no gates were run.
     """
     groups = {
         "test": evidence.Scored({one.name: one.judged.test for one in tried}, test_member),
-        "aux_members": evidence.Scored({one.name: one.judged.aux.scores for one in tried}, aux_member),
+        "aux_members": evidence.Scored(
+            {one.name: one.judged.aux.scores for one in tried if not one.saw_aux}, aux_member
+        ),
     }
     aux, test = groups["aux_members"], groups["test"]
     rngs = {group: np.random.default_rng(stream_seed(seed, "evidence", group)) for group in groups}
@@ -117,7 +122,7 @@ def conclude(
         {
             **one.about,
             "test": numbers(one, "test", one.judged.test >= one.judged.threshold),
-            "aux_members": numbers(one, "aux_members", one.judged.aux.decisions),
+            "aux_members": None if one.saw_aux else numbers(one, "aux_members", one.judged.aux.decisions),
             "paper_protocol": one.paper_protocol,
         }
         for one in tried
@@ -134,7 +139,8 @@ def conclude(
         },
         "power": {g: evidence.power(scored, strongest[g]["auc"]["level"]) for g, scored in groups.items()},
         "exposure": {g: evidence.exposure(chosen, sign, scored) for g, scored in groups.items()},
-        "verdict": verdict(attacks, strongest, failed_gates),
+        "verdict": verdict(attacks, strongest, failed_gates or ()),
+        "methods": methods_used(attacks=len(tried), one_run=coin, gates=failed_gates is not None),
     }
 
 
@@ -142,5 +148,7 @@ def score_arrays(tried: Sequence[Tried], aux_member: Bools, test_member: Bools) 
     """The arrays of scores.npz: both groups' labels and every attack's scores."""
     arrays: dict[str, Any] = {"aux_member": aux_member, "test_member": test_member}
     for one in tried:
-        arrays |= {f"{one.name}/test": one.judged.test, f"{one.name}/aux_out_of_fold": one.judged.aux.scores}
+        arrays[f"{one.name}/test"] = one.judged.test
+        if not one.saw_aux:
+            arrays[f"{one.name}/aux_out_of_fold"] = one.judged.aux.scores
     return arrays

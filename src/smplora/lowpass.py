@@ -22,7 +22,7 @@ KEPT, DAMPING = 5 / 64, 0.2  # half the edge of the central box that stays (5 of
 
 BIBTEX = """@inproceedings{lian2025unveiling,
   title={Unveiling Impact of Frequency Components on Membership Inference Attacks for Diffusion Models},
-  author={Lian, Puwei and Cai, Yujun and Li, Songze and Gao, Bingkun},
+  author={Lian, Puwei and Cai, Yujun and Li, Songze and Bao, Bingkun},
   booktitle={International Conference on Machine Learning}, year={2025}, note={arXiv 2505.20955}}"""
 
 

@@ -104,6 +104,14 @@ def frozen(proxy: nn.Module) -> Iterator[None]:
         proxy.train(was_training).requires_grad_(True)
 
 
+@torch.no_grad()
+def log_odds(proxy: nn.Module, error_maps: Tensor, timesteps: Tensor) -> Tensor:
+    """log h - log(1 - h) of each sample, dropout off: [b, c, h, w], [b] -> [b]."""
+    with frozen(proxy):
+        log_h: Tensor = proxy(error_maps, timesteps)
+    return log_h[:, 1] - log_h[:, 0]
+
+
 def log_membership(proxy: nn.Module, error_maps: Tensor, timesteps: Tensor) -> Tensor:
     """log h of each sample, differentiable with respect to ``error_maps`` only: [b, c, h, w], [b] -> [b]."""
     with frozen(proxy):

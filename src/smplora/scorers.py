@@ -38,6 +38,22 @@ class StandardisedMean:
         return scores
 
 
+class Unusual:
+    """Mean over signals of the distance to the aux non-members' median, in units of their median absolute deviation."""
+
+    def fit(self, signals: Floats, is_member: Bools) -> Unusual:
+        """``signals`` [n, k]."""
+        outside = signals[~is_member]
+        self.median = np.median(outside, 0)
+        self.spread = np.maximum(np.median(np.abs(outside - self.median), 0), 1e-12)
+        return self
+
+    def score(self, signals: Floats) -> Floats:
+        """[n, k] -> [n]."""
+        scores: Floats = (np.abs(signals - self.median) / self.spread).mean(1)
+        return scores
+
+
 class Logistic:
     """Logistic regression (L2, C = 1) on standardised signals: the log-odds of membership."""
 
@@ -128,7 +144,7 @@ def out_of_fold(attack: Attack, signals: Floats, is_member: Bools, seed: int) ->
     for number, (fit, held) in enumerate(splits.split(np.zeros(len(is_member)), is_member)):
         scorer = attack.scorer(seed).fit(signals[fit], is_member[fit])
         inside = scorer.score(signals[fit])
-        scores[held], fold_of[held] = (scorer.score(signals[held]) - inside.mean()) / _scale(inside), number
+        scores[held], fold_of[held] = standardised(scorer.score(signals[held]), inside), number
     decisions = np.empty(len(is_member), dtype=bool)
     for number in range(folds):
         held = fold_of == number
@@ -136,8 +152,10 @@ def out_of_fold(attack: Attack, signals: Floats, is_member: Bools, seed: int) ->
     return OutOfFold(scores, decisions)
 
 
-def _scale(scores: Floats) -> float:
-    return max(float(scores.std()), 1e-12)
+def standardised(scores: Floats, inside: Floats) -> Floats:
+    """``scores`` by mean and deviation of ``inside``."""
+    scaled: Floats = (scores - inside.mean()) / max(float(inside.std()), 1e-12)
+    return scaled
 
 
 @dataclass(frozen=True)
@@ -157,5 +175,4 @@ def judge(attack: Attack, aux: Floats, aux_member: Bools, test: Floats, seed: in
     scorer = attack.scorer(seed).fit(aux, aux_member)
     inside = scorer.score(aux)
     held = out_of_fold(attack, aux, aux_member, seed)
-    scores = (scorer.score(test) - inside.mean()) / _scale(inside)
-    return Judged(scores, best_threshold(held.scores, aux_member), held)
+    return Judged(standardised(scorer.score(test), inside), best_threshold(held.scores, aux_member), held)

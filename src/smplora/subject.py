@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smplora.adapt import ADAPTATIONS
 from smplora.adapt import TITLES as METHODS
@@ -21,9 +21,10 @@ from smplora.diffusion import LatentDiffusion
 from smplora.errors import CheckpointError, SplitError
 from smplora.export import files_sha256
 from smplora.files import read_json
-from smplora.layouts import named_as
+from smplora.layouts import named_as, read_tensors
 from smplora.models import choose_device, load_base
 from smplora.objectives import TITLES
+from smplora.proxy import ProxyAttackModel
 from smplora.registry import load
 from smplora.run import CONFIG, STATE, RunFolder, check_writable, read_config
 from smplora.split import MANIFEST, Split, read_split
@@ -211,8 +212,31 @@ def load_subject(
     except (KeyError, RuntimeError) as error:
         file, base = adaptation.weights(subject.folder)[0], config.pretrained_model_name_or_path
         raise CheckpointError(f"--adapter: {file} does not fit {base}: {error}") from error
+    model.proxy = _proxy(subject, model)
     split = split.worded(config.wording)
     return Loaded(subject, model, split, source, config.resolution or model.resolution, subject.adapter_sha256, cache)
+
+
+def _proxy(subject: Subject, model: LatentDiffusion) -> nn.Module | None:
+    """What the adapter was trained against, of the same step; None where there was nothing, it is gone, or
+    it saw the test members too, so that nothing would be left to try it on."""
+    file = subject.run / "checkpoints" / f"checkpoint-{subject.step}" / "proxy.safetensors"
+    config = subject.config
+    if not file.exists() or config.proxy_members != "aux":
+        return None
+    state, edge = read_tensors(file), (config.resolution or model.resolution) // model.downsampling
+    proxy = ProxyAttackModel(
+        model.vae.config.latent_channels * edge**2,
+        inputs=config.proxy_input,
+        sees_timestep=config.proxy_sees_timestep,
+        num_train_timesteps=model.num_train_timesteps,
+        size=(edge, edge),
+    )
+    try:
+        proxy.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{file} is damaged ({error}); train anew, or delete it to audit without it") from error
+    return proxy.to(model.device).eval()
 
 
 def _with_same_members(trained: Split, given: Split, name: str) -> Split:

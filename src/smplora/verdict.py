@@ -26,7 +26,7 @@ def verdict(
     corrected p is below 0.05, and every attack's 95 % interval of |AUC - 0.5| / 0.5 ends below 0.3. The largest of
     these ends needs no correction: it is too low only if the interval of the attack that is truly strongest is.
     """
-    worst = max(attack[group]["auc_deviation"]["high"] for attack in attacks for group in GROUPS)
+    worst = max(attack[g]["auc_deviation"]["high"] for attack in attacks for g in GROUPS if attack[g])
     titles = {attack["name"]: attack["title"] for attack in attacks}
     group = max(GROUPS, key=lambda g: (strongest[g]["auc_deviation"]["low"], strongest[g]["auc_deviation"]["value"]))
     best = strongest[group]

@@ -20,6 +20,7 @@ from smplora.contracts import Access, Batch, Draw, Gradients, Pictures
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.errors import ConfigError
 from smplora.gradients import Watched, sample_gradients
+from smplora.proxy import log_odds
 from smplora.streams import generator, stream_seed
 from smplora.text import TIME_IDS
 
@@ -178,17 +179,25 @@ class GreyBox(BlackBox):
         latents: Tensor | None = None,
     ) -> Tensor:
         """What ``error_maps`` squares, prediction minus target: [b, c, h, w]."""
-        t = self.timesteps_of(draw) if timesteps is None else torch.full((len(self.batch),), timesteps)
-        where = self._model.device
+        t, where = self._timesteps(draw, timesteps), self._model.device
         clean = (self.batch.mean if latents is None else latents).to(where)
         drawn = Draw(t.to(where), self._noise(draw).to(where))
         answer = self._answer(self._model.add_noise(clean, drawn), t, adapted, captions)
         return answer - self._model.target(clean, drawn).float().cpu()
 
+    def noised(self, draw: str, timestep: int) -> Tensor:
+        """See contracts.GreyBoxView."""
+        where = self._model.device
+        drawn = Draw(self._timesteps(draw, timestep).to(where), self._noise(draw).to(where))
+        return self._model.add_noise(self.batch.mean.to(where), drawn).cpu()
+
     def timesteps_of(self, draw: str) -> Tensor:
         """See contracts.GreyBoxView."""
         rngs = (generator(self._seed, digest, draw, "timestep") for digest in self.batch.digests)
         return torch.stack([torch.randint(self.num_train_timesteps, (), generator=rng) for rng in rngs])
+
+    def _timesteps(self, draw: str, timesteps: int | None) -> Tensor:
+        return self.timesteps_of(draw) if timesteps is None else torch.full((len(self.batch),), timesteps)
 
     def difference(self, one: Tensor, other: Tensor) -> Tensor:
         """See contracts.GreyBoxView."""
@@ -196,7 +205,11 @@ class GreyBox(BlackBox):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """See contracts.GreyBoxView."""
-        return torch.cat([self._model.encode_images(part)[0].cpu() for part in pixels.split(ENCODED_AT_ONCE)])
+        content = pixels.contiguous().numpy().tobytes()
+        return self._once(
+            ("encode", blake2b(content, digest_size=16).digest()),
+            lambda: torch.cat([self._model.encode_images(part)[0].cpu() for part in pixels.split(ENCODED_AT_ONCE)]),
+        )
 
     def decode(self, latents: Tensor) -> Tensor:
         """See contracts.GreyBoxView."""
@@ -217,7 +230,7 @@ class WhiteBox(GreyBox):
             adaptation = self._model.adaptation
             watched = adaptation.layers(self._model) if adaptation else Watched([], [], {})
             if not watched.updates:
-                raise ConfigError("--attacks got one that looks at gradients; no layer was trained: leave it out")
+                raise ConfigError(f"--attacks got one that looks at gradients; {NO_LAYER}: leave it out")
             layers = watched.base if of == "base" else watched.adapter
             weights = sum(layer.weight.numel() for layer in layers)  # type: ignore[operator, misc]
             rows = max(1, min(len(self.batch), GRADIENT_NUMBERS // weights))
@@ -237,7 +250,39 @@ class WhiteBox(GreyBox):
         return adaptation_loss(self._model.error_maps(batch, Draw(t, self._noise(draws[k])[rows].to(where))))
 
 
-VIEWS = {Access.BLACK_BOX: BlackBox, Access.GREY_BOX: GreyBox, Access.WHITE_BOX: WhiteBox}
+class Insider(WhiteBox):
+    """Adds the proxy (contracts.InsiderView)."""
+
+    def log_odds(self, draw: str, timesteps: int | None, *, adapted: bool = True) -> Tensor:
+        """See contracts.InsiderView.
+
+        Raises:
+            ConfigError: there is no proxy.
+        """
+        if self._model.proxy is None:
+            raise ConfigError(f"--attacks got one that asks the proxy; {NO_PROXY}: leave it out")
+        maps, t = self.error_maps(draw, timesteps, adapted=adapted), self._timesteps(draw, timesteps)
+        where = self._model.device
+        return log_odds(self._model.proxy, maps.to(where), t.to(where)).double().cpu()
+
+
+VIEWS = {
+    Access.BLACK_BOX: BlackBox,
+    Access.GREY_BOX: GreyBox,
+    Access.WHITE_BOX: WhiteBox,
+    Access.INSIDER: Insider,
+}
+NO_LAYER, NO_PROXY = "no layer was trained", "no proxy that was trained on aux alone is at hand"
+
+
+def out_of_reach(model: LatentDiffusion) -> dict[Access, str]:
+    """Which views of ``model`` have nothing to show, and why."""
+    adaptation = model.adaptation
+    layers = adaptation is None or bool(adaptation.layers(model).updates)
+    return {
+        **({} if layers else {Access.WHITE_BOX: NO_LAYER}),
+        **({Access.INSIDER: NO_PROXY} if model.proxy is None else {}),
+    }
 
 
 @contextmanager

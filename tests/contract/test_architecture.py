@@ -86,6 +86,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "examples",
         "progress",
         "subject",
+        "inversions",
         "foreign",
         "judgement",
     },

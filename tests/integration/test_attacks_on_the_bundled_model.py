@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, TIERS
 from smplora.audit import captions_of_others, collect_signals
@@ -45,6 +48,40 @@ def test_an_audit_with_names_of_attacks(trained_run: Path, tmp_path: Path) -> No
     assert content["settings"]["noise_pairs"] == COUNTS["strong"]["noise_pairs"]
     assert [a["access"] for a in content["attacks"]] == ["grey box", "white box", "grey box"]
     assert "low frequencies" in content["attacks"][2]["title"]
+
+
+def test_the_adapters_own_proxy_is_turned_on_it(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the same step, on test alone: it was trained on aux. Where there is none, a tier goes without it and a
+    wish is refused in a line."""
+    for folder, step in ((trained_run, 6), (trained_run / "checkpoints" / "checkpoint-3", 3)):
+        proxy = load_subject(str(folder), None, "cpu").model.proxy
+        assert proxy is not None
+        saved = load_file(trained_run / "checkpoints" / f"checkpoint-{step}" / "proxy.safetensors")
+        assert all(torch.equal(tensor, saved[name]) for name, tensor in proxy.state_dict().items())
+    monkeypatch.setattr("smplora.config.audit.TIERS", {"quick": ("loss", "proxy", "proxy_calibrated")})
+    without = tmp_path / "run"
+    shutil.copytree(trained_run, without)
+    (without / "checkpoints" / "checkpoint-6" / "proxy.safetensors").unlink()
+    few = ["--num_timesteps", "1", "--noise_pairs", "1", "--error_map_draws", "1", "--device", "cpu"]
+    for run, attacks in ((trained_run, ["loss", "proxy", "proxy_calibrated"]), (without, ["loss"])):
+        out = tmp_path / str(len(attacks))
+        assert main(["audit", "--adapter", str(run), "--output_dir", str(out), *few]) in (0, 3)
+        content = json.loads((out / "audit.json").read_text())
+        assert [a["name"] for a in content["attacks"]] == attacks
+        assert [a["aux_members"] is None for a in content["attacks"]] == [name != "loss" for name in attacks]
+        assert {content["strongest"][g]["attack"] for g in ("test", "aux_members")} == {"loss"}
+    assert (
+        "left out, since no proxy that was trained on aux alone is at hand: proxy, proxy_calibrated"
+        in capsys.readouterr().err
+    )
+    assert main(["audit", "--adapter", str(without), "--output_dir", str(out), *few, "--attacks", "[proxy]"]) == 2
+    assert "--attacks got proxy alone, which the run has trained on aux; add another" in capsys.readouterr().err
+    assert main(["audit", "--adapter", str(without), "--output_dir", str(out), *few, "--attacks", "[loss, proxy]"]) == 2
+    assert "--attacks got one that asks the proxy" in capsys.readouterr().err
+    assert main(["report", "--runs", f"[{tmp_path / '3'}]", "--output", str(tmp_path / "page.html")]) == 0
+    assert "The adapter&#39;s own proxy" in (tmp_path / "page.html").read_text()
 
 
 def test_an_unfinished_installation_is_said(

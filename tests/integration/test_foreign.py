@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.foreign import load_any
 from smplora.models import BUNDLED_FOLDER
 from smplora.split import MANIFEST
+from smplora.subject import load_subject
 from smplora.train import train
 from smplora.views import base_model
 
@@ -78,6 +80,43 @@ def test_a_file_scores_as_its_run(run: Path, image_folder: Path, tmp_path: Path)
         about = json.loads((output / "audit.json").read_text())["subject"]
         assert (about["label"], about["objective"], about["trained_with"]["resolution"]) == (file, "unknown", 32)
         assert file in (output / "report.html").read_text()
+
+
+def test_learned_embeddings_are_those_of_their_run(
+    image_folder: Path, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Textual inversion, in the layouts of diffusers and of A1111; the word goes in front of captions without it."""
+    settings: dict[str, Any] = {"adaptation": "textual_inversion", "initializer_token": "six", "learning_rate": 1.0}
+    run = train(short_config(image_folder, tmp_path / "run", aux_size=2, max_train_steps=1, **settings), progress=False)
+    published, other = run / "learned_embeds.safetensors", tmp_path / "<smplora>.safetensors"
+    save_file({"emb_params": load_file(published)["<smplora>"]}, other)
+    base = [
+        "--pretrained_model_name_or_path",
+        "tiny",
+        "--initializer_token",
+        "six",
+        "--output_dir",
+        str(tmp_path / "x"),
+    ]
+    split = ["--split_manifest", str(run / MANIFEST), "--train_data_dir", str(image_folder)]
+    own = load_subject(str(run), None, "cpu")
+    told = own.encode("test_member").whole().conditioning["input_ids"]
+    for file in (published, other):
+        found = load_any(parse("audit", ["--adapter", str(file), *base, *split]), None)
+        assert torch.equal(found.encode("test_member").whole().conditioning["input_ids"], told)
+        for inside in (nullcontext, base_model):
+            vectors = []
+            for loaded in (own, found):
+                with inside(loaded.model):
+                    vectors.append(loaded.model.adaptation.state_dict(loaded.model)["text_encoder.learned"])
+            assert torch.equal(*vectors)
+        assert found.subject.describe("", found.model)["adaptation"] == "textual_inversion"
+    narrow = tmp_path / "narrow.safetensors"
+    save_file({"emb_params": torch.zeros(1, 7)}, narrow)
+    said = refused(capsys, "audit", "--adapter", narrow, *base, *pools(folders))
+    assert "its embeddings have 7 numbers, those of text_encoder have 64" in said
+    known = ("audit", "--adapter", other, *base, *pools(folders), "--placeholder_token", "six</w>")
+    assert "is a word that the model knows" in refused(capsys, *known)
 
 
 def test_folders_are_divided_and_a_leak_is_found(run: Path, folders: dict[str, Path], tmp_path: Path) -> None:

@@ -95,6 +95,63 @@ def pfami(x: Tensor, i: int) -> list[list[float]]:
     return [[(loss(near, t, eps, x) - o) / o for t, o in zip(range(0, 500, 50), own, strict=True)]]
 
 
+def pfami_calibrated(x: Tensor, i: int) -> list[list[float]]:
+    """The same minus what the base model says."""
+    adapted = pfami(x, i)[0]
+    with base_model(MODEL):
+        base = pfami(x, i)[0]
+    return [[a - b for a, b in zip(adapted, base, strict=True)]]
+
+
+GRID = (50, 114, 178, 242, 307, 371, 435, 500)
+
+
+def losses_at(x: Tensor, i: int) -> list[float]:
+    """-l_ada at each timestep, both signs of two noises."""
+    noises = [sign * noise(i, f"pair{k}") for k in (0, 1) for sign in (1, -1)]
+    return [-float(np.mean([loss(x, t, eps, x) for eps in noises])) for t in GRID]
+
+
+def rises(x: Tensor, i: int) -> list[float]:
+    """log of the base model's loss over the adapted one's."""
+    with base_model(MODEL):
+        base = losses_at(x, i)
+    return [math.log(b / a) for b, a in zip(base, losses_at(x, i), strict=True)]
+
+
+def sima_mc(x: Tensor, i: int) -> list[float]:
+    found = []
+    for t in GRID:
+        noises = [sign * noise(i, f"pair{k}") for k in (0, 1) for sign in (1, -1)]
+        mean = sum(told(noised(x, t, eps), t, x) for eps in noises) / 4
+        found.append(-sum(float(e) ** 4 for e in mean.flatten()))
+    return found
+
+
+def odds(x: Tensor, t: int, eps: Tensor) -> float:
+    """The toy's proxy, written out."""
+    return 2 - 4 * loss(x, t, eps, x)
+
+
+def proxy(x: Tensor, i: int) -> list[float]:
+    digest, found = BATCH.digests[i], []
+    for k in range(10):
+        t = int(torch.randint(1000, (), generator=generator(SEED, digest, f"map{k}", "timestep")))
+        found.append(odds(x, t, noise(i, f"map{k}")))
+    return found
+
+
+def proxy_calibrated(x: Tensor, i: int) -> list[float]:
+    found = []
+    for t in GRID:
+        noises = [sign * noise(i, f"pair{k}") for k in (0, 1) for sign in (1, -1)]
+        adapted = [odds(x, t, eps) for eps in noises]
+        with base_model(MODEL):
+            base = [odds(x, t, eps) for eps in noises]
+        found.append(float(np.mean(adapted) - np.mean(base)))
+    return found
+
+
 def clid(x: Tensor, i: int) -> list[float]:
     """Of 'a toy named 7-0' no part names the image."""
     losses = {
@@ -156,7 +213,14 @@ def semantic_distance(x: Tensor, i: int) -> list[float]:
         ("pia", pia),
         ("pian", pian),
         ("sima", sima),
+        ("sima_mc", sima_mc),
         ("pfami", pfami),
+        ("pfami_calibrated", pfami_calibrated),
+        ("loss_vector", losses_at),
+        ("loss_two_sided", losses_at),
+        ("calibrated_two_sided", rises),
+        ("proxy", proxy),
+        ("proxy_calibrated", proxy_calibrated),
         ("clid", clid),
         ("rediffuse", rediffuse),
         ("noise_probe", noise_probe),

@@ -112,6 +112,37 @@ def test_dora(count: int) -> None:
         torch.testing.assert_close(found[i], slow, rtol=1e-4, atol=1e-5 * float(slow.max()))
 
 
+def test_what_dora_added_is_the_merged_weight_minus_the_base_models() -> None:
+    """Autograd's gradient of the merged model's weights, one image at a time, times what peft merged into them."""
+    model = load_model("tiny", torch.device("cpu"))
+    torch.manual_seed(0)
+    LoRAAdaptation(rank=3, targets="all", use_dora=True).attach(model)
+    tuned: list[Any] = [m for m in model.denoiser.modules() if hasattr(m, "lora_magnitude_vector")]
+    for layer in tuned:
+        for part in (layer.lora_A, layer.lora_B):
+            part["default"].weight.data.normal_(std=0.05)
+        magnitude = layer.lora_magnitude_vector["default"].weight
+        magnitude.data *= 1 + 0.2 * torch.rand(magnitude.shape)
+    model.denoiser.requires_grad_(False)
+    mean = torch.randn((2, model.vae.config.latent_channels, 8, 8))
+    batch = Batch(mean, torch.zeros_like(mean), model.encode_captions(["seven", "six"], 32), ("a", "b"))
+    found = WhiteBox(model, batch, 0).gradients(DRAWS[:1], STEPS[:1], "adapter").along_update[:, 0]
+    weights = [layer.base_layer.weight for layer in tuned]
+    before = [weight.clone() for weight in weights]
+    for layer in tuned:
+        layer.merge()
+    for i, name in enumerate(batch.digests):
+        noise = torch.randn(mean.shape[1:], generator=generator(0, name, DRAWS[0], "noise"))[None]
+        for weight in weights:
+            weight.requires_grad_()
+        loss = adaptation_loss(model.error_maps(batch[i : i + 1], Draw(torch.tensor(STEPS[:1]), noise))).sum()
+        slopes = torch.autograd.grad(loss, weights)
+        slow = [(g * (w - b)).sum() for g, w, b in zip(slopes, weights, before, strict=True)]
+        torch.testing.assert_close(
+            found[i], torch.stack(slow).detach(), rtol=1e-4, atol=1e-4 * float(found.abs().max())
+        )
+
+
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 1, 0), (3, 1, 1), (3, 2, 1)])
 def test_convolutions(kernel: int, stride: int, padding: int) -> None:
     torch.manual_seed(0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -140,9 +141,14 @@ class LoRAAdaptation:
             set_peft_model_state_dict(model.component(component), part)
 
     def layers(self, model: LatentDiffusion) -> Watched:
-        """A and B; dW is what B adds."""
-        down, up, base = adapted_layers(*(model.component(name) for name in model.adapted))
-        return Watched([*down, *up], base, dict.fromkeys(up))
+        """A and B; dW is what B adds, with DoRA also by how much the rows of the weight grew."""
+        parts = [model.component(name) for name in model.adapted]
+        down, up, base = adapted_layers(*parts)
+        updates: dict[nn.Module, Callable[[], Tensor] | None] = dict.fromkeys(up)
+        if self.use_dora:
+            tuned = [m for part in parts for m in part.modules() if hasattr(m, "lora_A") and hasattr(m, "base_layer")]
+            updates = {m.base_layer: partial(dora_update, m) for m in tuned}
+        return Watched([*down, *up], base, updates)
 
     def publish(
         self, model: LatentDiffusion, folder: Path, facts: Facts, *, precision: str, complete: bool
@@ -179,6 +185,22 @@ class LoRAAdaptation:
             f'pipeline = {pipeline}.from_pretrained("{base}")',
             f'pipeline.load_lora_weights("{source}", weight_name="{ADAPTER_FILE}")',
         ]
+
+
+@torch.no_grad()
+def dora_update(layer: Any) -> Tensor:
+    """What DoRA adds to a layer's weight, as the layer under it feels it: [O, I, ...].
+
+    W' = g V with V = W + s B A and g = magnitude / ||V|| of each row (Liu et al. 2024, Eq. 5). The output of
+    the layer under it passes the factor g too, so that the gradient there is g times the one at y, and <gradient at y,
+    (W' - W) a> = <gradient there, (W' - W) / g a>: V - W / g is returned.
+    """
+    name = layer.active_adapters[0]
+    weight = layer.base_layer.weight.float()
+    turned: Tensor = weight + layer.get_delta_weight(name).float()
+    length: Tensor = turned.flatten(1).norm(dim=1) / layer.lora_magnitude_vector[name].weight.float().flatten()
+    update: Tensor = turned - weight * length.view(-1, *[1] * (weight.ndim - 1))
+    return update
 
 
 def _peft_state(model: LatentDiffusion, component: str) -> dict[str, Tensor]:

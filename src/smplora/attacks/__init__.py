@@ -4,24 +4,32 @@ ATTACKS = {
     "error_map": "smplora.attacks.error_map:ErrorMapAttack",
     "loss": "smplora.attacks.loss:LossAttack",
     "calibrated_loss": "smplora.attacks.calibrated_loss:CalibratedLossAttack",
+    "loss_vector": "smplora.attacks.loss_vector:LossVectorAttack",
+    "loss_two_sided": "smplora.attacks.two_sided:TwoSidedLossAttack",
+    "calibrated_two_sided": "smplora.attacks.two_sided:TwoSidedCalibratedLossAttack",
     "loss_single": "smplora.attacks.loss_single:SingleLossAttack",
     "secmi": "smplora.attacks.secmi:SecMIAttack",
     "secmi_network": "smplora.attacks.secmi:SecMINetworkAttack",
     "pia": "smplora.attacks.pia:PIAAttack",
     "pian": "smplora.attacks.pia:PIANAttack",
     "pfami": "smplora.attacks.pfami:PFAMIAttack",
+    "pfami_calibrated": "smplora.attacks.pfami:CalibratedPFAMIAttack",
     "pfami_network": "smplora.attacks.pfami:PFAMINetworkAttack",
     "sima": "smplora.attacks.sima:SimAAttack",
+    "sima_mc": "smplora.attacks.sima:SimAMonteCarloAttack",
     "clid": "smplora.attacks.clid:CLiDAttack",
     "clid_vector": "smplora.attacks.clid:CLiDVectorAttack",
     "clid_fixed_caption": "smplora.attacks.clid:CLiDFixedCaptionAttack",
     "clid_other_caption": "smplora.attacks.clid:CLiDOtherCaptionAttack",
     "rediffuse": "smplora.attacks.rediffuse:ReDiffuseAttack",
+    "ensemble": "smplora.attacks.ensemble:EnsembleAttack",
     "gsa1": "smplora.attacks.gsa:GSA1Attack",
     "gsa2": "smplora.attacks.gsa:GSA2Attack",
     "gsa1_base": "smplora.attacks.gsa:GSA1BaseAttack",
     "gsa2_base": "smplora.attacks.gsa:GSA2BaseAttack",
     "gradient_alignment": "smplora.attacks.gradient_alignment:GradientAlignmentAttack",
+    "proxy": "smplora.attacks.proxy:ProxyAttack",
+    "proxy_calibrated": "smplora.attacks.proxy:CalibratedProxyAttack",
     "error_map_single": "smplora.attacks.error_map:SingleErrorMapAttack",
     "error_map_timestep": "smplora.attacks.error_map:TimestepErrorMapAttack",
     "noise_probe": "smplora.attacks.noise_probe:NoiseProbeAttack",
@@ -35,8 +43,9 @@ ATTACKS = {
 }
 
 LOW_PASS = "+low_pass"  # behind a name: the same attack on low frequencies (lowpass.py)
-ERROR_BASED = ("error_map", "error_map_single", "error_map_timestep", "loss", "calibrated_loss", "loss_single", "secmi", "secmi_network", "pia", "pian", "pfami",
-               "pfami_network", "sima", "clid", "clid_vector", "clid_fixed_caption", "clid_other_caption")  # fmt: skip
+ERROR_BASED = ("error_map", "error_map_single", "error_map_timestep", "loss", "loss_vector", "loss_two_sided",
+               "calibrated_loss", "calibrated_two_sided", "loss_single", "secmi", "secmi_network", "pia", "pian",
+               "pfami", "pfami_calibrated", "pfami_network", "sima", "sima_mc", "clid", "clid_vector", "clid_fixed_caption", "clid_other_caption")  # fmt: skip
 
 SHADOW = ("lira", "lira_offline", "rmia")  # run where there are shadow adapters (--shadows), in every tier
 # signals that they can compare: every number of one is higher for members
@@ -44,8 +53,9 @@ SHADOW_SIGNALS = ("calibrated_loss", "loss", "loss_single", "secmi", "pia", "pia
                   "gradient_alignment", "noise_probe", "rediffuse", "reconstruction")  # fmt: skip
 
 QUICK = ("error_map", "loss", "calibrated_loss")
-STANDARD = (*QUICK, "loss_single", "secmi", "pia", "pian", "pfami", "sima", "clid", "clid_vector",
-            "clid_fixed_caption", "clid_other_caption", "rediffuse", "gsa1", "gsa2", "gradient_alignment")  # fmt: skip
+STANDARD = (*QUICK, "loss_vector", "loss_two_sided", "calibrated_two_sided", "proxy", "proxy_calibrated", "loss_single",
+            "secmi", "pia", "pian", "pfami", "pfami_calibrated", "sima", "sima_mc", "clid", "clid_vector",
+            "clid_fixed_caption", "clid_other_caption", "rediffuse", "ensemble", "gsa1", "gsa2", "gradient_alignment")  # fmt: skip
 # those with an encoder first: one that does not suit the images is said at once
 STRONG = ("reconstruction", "reconstruction_ratio", "semantic_distance", *STANDARD, "error_map_single",
           "error_map_timestep", "secmi_network", "pfami_network", "gsa1_base", "gsa2_base", "noise_probe", "quantile",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from smplora.attacks.loss import loss_vector
-from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView
+from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView, Scorer
 from smplora.scorers import Logistic
 
 if TYPE_CHECKING:
@@ -43,6 +43,6 @@ class CalibratedLossAttack(Attack):
         adapted = loss_vector(view, self.num_timesteps, self.noise_pairs)
         return (base.double().log() - adapted.double().log()).numpy()
 
-    def scorer(self, seed: int) -> Logistic:
+    def scorer(self, seed: int) -> Scorer:
         """Fitted on aux."""
         return Logistic()

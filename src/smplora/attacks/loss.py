@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import torch
 
-from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView
+from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView, Scorer
 from smplora.diffusion import adaptation_loss
 from smplora.scorers import StandardisedMean
 
@@ -29,11 +29,17 @@ def at_scale(timestep: float, num_train_timesteps: int) -> int:
     return int(timestep * num_train_timesteps / 1000)
 
 
+def pair_draws(noise_pairs: int) -> list[str]:
+    """The names of antithetic noise pairs."""
+    return [f"{sign}pair{k}" for k in range(noise_pairs) for sign in ("", "-")]
+
+
 def loss_vector(view: GreyBoxView, num_timesteps: int, noise_pairs: int, *, adapted: bool = True) -> torch.Tensor:
     """l_ada at each timestep, averaged over antithetic noise pairs (eps and -eps, the same at every timestep): [b, T]."""
-    draws = [f"{sign}pair{k}" for k in range(noise_pairs) for sign in ("", "-")]
     losses = [
-        torch.stack([adaptation_loss(view.error_maps(draw, t, adapted=adapted)) for draw in draws]).mean(0)
+        torch.stack(
+            [adaptation_loss(view.error_maps(draw, t, adapted=adapted)) for draw in pair_draws(noise_pairs)]
+        ).mean(0)
         for t in timestep_grid(num_timesteps, view.num_train_timesteps)
     ]
     return torch.stack(losses, 1)
@@ -64,6 +70,6 @@ class LossAttack(Attack):
         """-l_ada at each timestep: [b, T]."""
         return -loss_vector(view, self.num_timesteps, self.noise_pairs).double().numpy()
 
-    def scorer(self, seed: int) -> StandardisedMean:
+    def scorer(self, seed: int) -> Scorer:
         """Scaled by aux non-members, signed by aux."""
         return StandardisedMean()

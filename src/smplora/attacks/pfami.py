@@ -41,15 +41,16 @@ def cropped(pixels: Tensor, share: float) -> Tensor:
     return F.interpolate(centre, (height, width), mode="bilinear", antialias=True, align_corners=False)
 
 
-def fluctuations(view: GreyBoxView, crops: int) -> Tensor:
+def fluctuations(view: GreyBoxView, crops: int, *, adapted: bool = True) -> Tensor:
     """(l_t(x_m) - l_t(x)) / l_t(x) of each crop m at each timestep: [b, M, T]."""
     steps = list(dict.fromkeys(at_scale(t, view.num_train_timesteps) for t in TIMESTEPS))
-    own = torch.stack([adaptation_loss(view.error_maps("pair0", t)) for t in steps], 1)
-    rises = []
-    for share in shares(crops):
-        latents = view.encode(cropped(view.pixels, share))
-        near = torch.stack([adaptation_loss(view.error_maps("pair0", t, latents=latents)) for t in steps], 1)
-        rises.append((near - own) / own)
+
+    def losses(latents: Tensor | None = None) -> Tensor:
+        maps = [view.error_maps("pair0", t, latents=latents, adapted=adapted) for t in steps]
+        return torch.stack([adaptation_loss(m) for m in maps], 1)
+
+    own = losses()
+    rises = [(losses(view.encode(cropped(view.pixels, share))) - own) / own for share in shares(crops)]
     return torch.stack(rises, 1)
 
 
@@ -80,6 +81,19 @@ class PFAMIAttack(Attack):
     def scorer(self, seed: int) -> Mean:
         """Nothing to fit."""
         return Mean()
+
+
+@dataclass(frozen=True)
+class CalibratedPFAMIAttack(PFAMIAttack):
+    """The rise minus that of the base model, which crops of some images surprise more than of others (the paper's
+    calibration; the base model is the reference)."""
+
+    info = replace(PFAMIAttack.info, title="PFAMI, calibrated by the base model")
+
+    def signals(self, view: GreyBoxView) -> Floats:
+        """[b, M, T]."""
+        risen = (fluctuations(view, self.crops, adapted=adapted).double() for adapted in (True, False))
+        return (next(risen) - next(risen)).numpy()
 
 
 @dataclass(frozen=True)

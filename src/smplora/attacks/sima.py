@@ -1,17 +1,30 @@
-"""SimA: the norm of the denoiser's answer at the image itself, without noise (Rao et al. 2025)."""
+"""SimA: the norm of the denoiser's answer at the image itself, without noise (Rao et al. 2025).
+
+The expected answer at noised copies of an image points to the training images around it, so that its norm is small at
+a member. One query takes the image itself for its copies; the Monte Carlo variant averages over copies.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 import torch
 
-from smplora.attacks.loss import at_scale
+from smplora.attacks.loss import at_scale, pair_draws, timestep_grid
 from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView
 from smplora.scorers import BestColumn
 
+if TYPE_CHECKING:
+    from smplora.config import AuditConfig
+
 TIMESTEPS = range(0, 200, 10)  # of 1000
 POWER = 4
+
+
+def scores(answers: list[torch.Tensor]) -> Floats:
+    """Minus the norm of each answer: T times [b, c, h, w] -> [b, T]."""
+    return -torch.stack([answer.pow(POWER).flatten(1).sum(1) for answer in answers], 1).double().numpy()
 
 
 @dataclass(frozen=True)
@@ -32,8 +45,35 @@ class SimAAttack(Attack):
         """s_t: [b, T]."""
         clean, silence = view.batch.mean.cpu(), torch.zeros(())
         steps = dict.fromkeys(at_scale(t, view.num_train_timesteps) for t in TIMESTEPS)
-        norms = [view.difference(view.predict(clean, t), silence).pow(POWER).flatten(1).sum(1) for t in steps]
-        return -torch.stack(norms, 1).double().numpy()
+        return scores([view.difference(view.predict(clean, t), silence) for t in steps])
+
+    def scorer(self, seed: int) -> BestColumn:
+        """The timestep is chosen on aux."""
+        return BestColumn()
+
+
+@dataclass(frozen=True)
+class SimAMonteCarloAttack(Attack):
+    """s_t(x) = -||mean of eps(z_t, t, y) over antithetic noise pairs||_4^4: of a pair, what the answers owe to the noise
+    cancels. t is chosen on aux."""
+
+    num_timesteps: int = 8
+    noise_pairs: int = 2
+    info = replace(SimAAttack.info, title="SimA-MC, norm of the mean answer")
+
+    @classmethod
+    def from_config(cls, config: AuditConfig) -> Self:
+        """``--num_timesteps``, ``--noise_pairs``."""
+        return cls(config.num_timesteps, config.count("noise_pairs"))
+
+    def signals(self, view: GreyBoxView) -> Floats:
+        """s_t: [b, T]. The questions are those of the loss attacks."""
+        draws, silence = pair_draws(self.noise_pairs), torch.zeros(())
+        means = [
+            torch.stack([view.predict(view.noised(draw, t), t) for draw in draws]).mean(0)
+            for t in timestep_grid(self.num_timesteps, view.num_train_timesteps)
+        ]
+        return scores([view.difference(mean, silence) for mean in means])
 
     def scorer(self, seed: int) -> BestColumn:
         """The timestep is chosen on aux."""

@@ -52,6 +52,10 @@ class FileOptions:
     """Longest side of a shape. Default: no limit."""
     bucket_no_upscale: Optional[bool] = None
     """Smaller images kept their size. Default: what the file says, else false."""
+    placeholder_token: Optional[str] = None
+    """Of learned embeddings (textual inversion): the word that they are called by in the captions; where no caption has it, it goes in front of each. Default: what the file says, else its name."""
+    initializer_token: Optional[str] = None
+    """Of learned embeddings: the word that they began as, which is what the base model is told instead. Default: '*'."""
     caption_column: Optional[str] = None
     """Key of the caption in metadata.jsonl or metadata.csv. Default: text."""
     default_caption: Optional[str] = None

@@ -59,6 +59,9 @@ from smplora.metrics.rates import (
     roc_band,
     tpr_at_fpr,
 )
+from smplora.metrics.sources import (
+    methods_used,
+)
 
 __all__ = [
     "MIN_FALSE_POSITIVES",
@@ -86,6 +89,7 @@ __all__ = [
     "family_test",
     "low_fpr_p_value",
     "mean_interval",
+    "methods_used",
     "null_standard_error",
     "one_run_epsilon",
     "one_run_p_value",

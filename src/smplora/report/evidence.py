@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from smplora.report.subject import (
     Exposed,
     Finding,
     Gate,
-    Group,
     Histogram,
     Subject,
 )
@@ -32,7 +31,6 @@ HEADERS = (
     "Epsilon, at least",
     "Epsilon from one run, at least",
     "The set as a whole (p)",
-    "AUC that would have been seen",
 )
 
 
@@ -60,6 +58,7 @@ def read_evidence(data: Mapping[str, Any], folder: Path) -> Evidence:
         power=float(data["power"]["test"]["power"]),
         histograms={group: _histogram(data["exposure"][group]) for group in GROUPS},
         exposed=_exposed(folder, titles),
+        methods=tuple(str(method["bibtex"]) for method in data.get("methods", ())),
     )
 
 
@@ -96,8 +95,7 @@ def _exposed(folder: Path, titles: Mapping[str, str]) -> Exposed | None:
             strip.crop((side * place, 0, side * (place + 1), side)).save(buffer, format="PNG")
             pictures.append(buffer.getvalue())
         notes = tuple(
-            f"{plain(image['cell']).split('_')[0]} member; above {percent(float(image['beats']))} of unseen images"
-            for image in images
+            f"{plain(image['cell']).split('_')[0]}, above {percent(float(image['beats']))}" for image in images
         )
         return Exposed(titles[str(about["attack"])], tuple(pictures), notes)
     except (OSError, ValueError, KeyError, TypeError):
@@ -110,13 +108,11 @@ def evidence_rows(subjects: Sequence[Subject]) -> list[tuple[Subject, tuple[Cell
 
 
 def _cells(evidence: Evidence) -> tuple[Cell, ...]:
-    reach = evidence.detectable
     return (
         *(_finding_cell(evidence.findings[group]) for group in GROUPS),
         _epsilon_cell(evidence.epsilon),
         _epsilon_cell(evidence.one_run) if evidence.one_run else Cell("", note="needs --split_protocol coin"),
         Cell(p_text(evidence.dataset_p)),
-        Cell(decimal(reach["test"], 2), note=f"aux members: {decimal(reach['aux_members'], 2)}"),
     )
 
 
@@ -129,10 +125,13 @@ def _epsilon_cell(epsilon: Epsilon) -> Cell:
     return Cell(decimal(epsilon.value, 2), note=f"of at most {decimal(epsilon.ceiling, 2)} with these cells")
 
 
-def power_sentence(subject: Subject, group: Group = "test") -> str:
-    """What the audit would have missed."""
-    reach = decimal(subject.evidence.detectable[group], 2)
-    return (
-        f"{subject.label}: with these cells an AUC below {reach} would have gone unseen "
-        f"in more than {percent(1 - subject.evidence.power)} of audits."
-    )
+def power_sentence(subjects: Sequence[Subject]) -> str:
+    """What the audits would have missed, once for all of them."""
+    test, aux = (_range({decimal(s.evidence.detectable[group], 2) for s in subjects}) for group in GROUPS)
+    missed = _range({percent(1 - s.evidence.power) for s in subjects})
+    reach = test if test == aux else f"{test} on test members, or {aux} on aux members,"
+    return f"With these cells an AUC below {reach} would have gone unseen in more than {missed} of audits."
+
+
+def _range(numbers: Collection[str]) -> str:
+    return min(numbers) if len(numbers) == 1 else f"{min(numbers)} to {max(numbers)}"

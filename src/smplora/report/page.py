@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
         galleries=_galleries(subjects, looks),
         evidence_headers=evidence.HEADERS,
         evidence_rows=evidence.evidence_rows(subjects),
-        powers=[evidence.power_sentence(subject) for subject in subjects],
+        power=evidence.power_sentence(subjects),
         exposures=[(subject, evidence_figures.exposure(subject, i)) for i, subject in enumerate(subjects)],
         exposed=[
             (s, e, list(zip(uris(e.pictures), e.notes, strict=True))) for s in subjects if (e := s.evidence.exposed)
@@ -110,9 +111,16 @@ def template(name: str) -> Template:
 
 
 def citations(subjects: Sequence[Subject]) -> list[str]:
-    """BibTeX of the paper and of the attacks used, each entry once."""
-    found = [PAPER, *(attack.bibtex for subject in subjects for attack in subject.attacks if attack.bibtex)]
-    return list({" ".join(entry.split()): entry for entry in reversed(found)}.values())[::-1]
+    """BibTeX of the paper, of the attacks used and of the statistics, each entry once."""
+    used = [
+        *(attack.bibtex for subject in subjects for attack in subject.attacks),
+        *(entry for subject in subjects for entry in subject.evidence.methods),
+    ]
+    entries = [PAPER, *(entry for text in used for entry in re.split(r"\n(?=@)", text.strip()) if entry)]
+    first: dict[str, str] = {}
+    for entry in entries:
+        first.setdefault(entry.split(",")[0].replace(" ", ""), entry)
+    return list(first.values())
 
 
 def _runs(subjects: Sequence[Subject], looks: Mapping[Subject, Style]) -> dict[Run, Style]:

@@ -155,6 +155,7 @@ class Evidence:
     power: float
     histograms: Mapping[Group, Histogram]
     exposed: Exposed | None
+    methods: tuple[str, ...]  # BibTeX of the statistics
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,100 @@
+"""Several attacks as one: their scores, to a logistic regression (stacking; the features of CDI, Dubinski et al. 2025)
+
+Each attack is fitted on aux as if it were alone. What the regression learns from are its out-of-fold scores, so that
+attacks that fit closely count for no more than they are worth. Nothing new is asked of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from smplora.attacks.calibrated_loss import CalibratedLossAttack
+from smplora.attacks.clid import CLiDAttack
+from smplora.attacks.loss import LossAttack
+from smplora.attacks.loss_vector import LossVectorAttack
+from smplora.attacks.pfami import CalibratedPFAMIAttack, PFAMIAttack
+from smplora.attacks.pia import PIAAttack
+from smplora.attacks.secmi import SecMIAttack
+from smplora.attacks.sima import SimAAttack, SimAMonteCarloAttack
+from smplora.attacks.two_sided import TwoSidedCalibratedLossAttack
+from smplora.contracts import Access, Attack, AttackInfo, Bools, Floats, GreyBoxView, Scorer
+from smplora.scorers import Logistic, out_of_fold, standardised
+
+if TYPE_CHECKING:
+    from smplora.config import AuditConfig
+
+PARTS: tuple[type[Attack], ...] = (
+    LossAttack,
+    LossVectorAttack,
+    CalibratedLossAttack,
+    TwoSidedCalibratedLossAttack,
+    SecMIAttack,
+    PIAAttack,
+    PFAMIAttack,
+    CalibratedPFAMIAttack,
+    SimAAttack,
+    SimAMonteCarloAttack,
+    CLiDAttack,
+)
+
+
+class Stacked:
+    """Log-odds of membership from the parts' scores. Signals [n, parts, w + 1]: of each part its signals, zeros up to
+    the widest, and how many there are."""
+
+    def __init__(self, parts: Sequence[Attack], seed: int) -> None:
+        self.parts, self.seed, self.weights = parts, seed, Logistic()
+
+    def fit(self, signals: Floats, is_member: Bools) -> Stacked:
+        """Parts on aux, weights on their out-of-fold scores."""
+        self.fitted: list[tuple[Scorer, Floats]] = []
+        held = []
+        for part, own in zip(self.parts, _parted(signals), strict=True):
+            scorer = part.scorer(self.seed).fit(own, is_member)
+            self.fitted.append((scorer, scorer.score(own)))
+            held.append(out_of_fold(part, own, is_member, self.seed).scores)
+        self.weights.fit(np.stack(held, 1), is_member)
+        return self
+
+    def score(self, signals: Floats) -> Floats:
+        """[n, parts, w + 1] -> [n]."""
+        parted = zip(self.fitted, _parted(signals), strict=True)
+        return self.weights.score(np.stack([standardised(s.score(own), inside) for (s, inside), own in parted], 1))
+
+
+def _parted(signals: Floats) -> list[Floats]:
+    return [signals[:, part, : int(width)] for part, width in enumerate(signals[0, :, -1])]
+
+
+@dataclass(frozen=True)
+class EnsembleAttack(Attack):
+    """Logistic regression on the scores of the grey-box attacks that cost little."""
+
+    parts: tuple[Attack, ...] = tuple(part() for part in PARTS)
+    info = AttackInfo(
+        title="Ensemble of grey-box attacks",
+        access=Access.GREY_BOX,
+        reference="stacking; after CDI, Dubinski et al. 2025",
+        bibtex=LossVectorAttack.info.bibtex,
+    )
+
+    @classmethod
+    def from_config(cls, config: AuditConfig) -> Self:
+        """The options of its parts."""
+        return cls(tuple(part.from_config(config) for part in PARTS))
+
+    def signals(self, view: GreyBoxView) -> Floats:
+        """See ``Stacked``."""
+        measured = [part.signals(view).reshape(len(view.batch), -1) for part in self.parts]
+        signals = np.zeros((len(view.batch), len(measured), max(own.shape[1] for own in measured) + 1))
+        for part, own in enumerate(measured):
+            signals[:, part, : own.shape[1]], signals[:, part, -1] = own, own.shape[1]
+        return signals
+
+    def scorer(self, seed: int) -> Stacked:
+        """Fitted on aux."""
+        return Stacked(self.parts, seed)

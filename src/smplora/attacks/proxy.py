@@ -1,0 +1,76 @@
+"""Attackers who have the proxy that the adapter was trained against.
+
+The run's checkpoints hold it; it is never published. It was trained on the aux cells, so that its answers about them
+are in-sample and prove nothing: these attacks fit nothing and are judged on test alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+import torch
+
+from smplora.attacks.error_map import ErrorMapAttack
+from smplora.attacks.loss import pair_draws, timestep_grid
+from smplora.contracts import Access, Attack, AttackInfo, Floats, InsiderView
+from smplora.scorers import Mean
+
+if TYPE_CHECKING:
+    from smplora.config import AuditConfig
+
+
+@dataclass(frozen=True)
+class ProxyAttack(Attack):
+    """s(x) = mean over draws of log h - log(1 - h), timesteps and noise at random as in training."""
+
+    draws: int = 10
+    info = AttackInfo(
+        title="The adapter's own proxy",
+        access=Access.INSIDER,
+        reference="the proxy of Luo et al. 2025, turned on its adapter",
+        bibtex=ErrorMapAttack.info.bibtex,
+        fitted_on="aux, by the training",
+        saw_aux=True,
+    )
+
+    @classmethod
+    def from_config(cls, config: AuditConfig) -> Self:
+        """``--error_map_draws``."""
+        return cls(config.count("error_map_draws"))
+
+    def signals(self, view: InsiderView) -> Floats:
+        """The log-odds of each draw: [b, draws]. The draws are those of the error-map attack."""
+        return torch.stack([view.log_odds(f"map{k}", None) for k in range(self.draws)], 1).numpy()
+
+    def scorer(self, seed: int) -> Mean:
+        """Nothing to fit."""
+        return Mean()
+
+
+@dataclass(frozen=True)
+class CalibratedProxyAttack(Attack):
+    """s(x) = mean over timesteps of how much surer the adapter made the proxy: the log-odds with minus without it."""
+
+    num_timesteps: int = 8
+    noise_pairs: int = 2
+    info = replace(ProxyAttack.info, title="The adapter's own proxy, calibrated by the base model")
+
+    @classmethod
+    def from_config(cls, config: AuditConfig) -> Self:
+        """``--num_timesteps``, ``--noise_pairs``."""
+        return cls(config.num_timesteps, config.count("noise_pairs"))
+
+    def signals(self, view: InsiderView) -> Floats:
+        """Log-odds with minus without the adapter at each timestep, averaged over antithetic noise pairs: [b, T]."""
+        rises = [
+            torch.stack(
+                [view.log_odds(d, t) - view.log_odds(d, t, adapted=False) for d in pair_draws(self.noise_pairs)]
+            )
+            for t in timestep_grid(self.num_timesteps, view.num_train_timesteps)
+        ]
+        return torch.stack([rise.mean(0) for rise in rises], 1).numpy()
+
+    def scorer(self, seed: int) -> Mean:
+        """Nothing to fit."""
+        return Mean()
