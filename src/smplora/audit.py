@@ -29,6 +29,7 @@ from smplora.foreign import load_any
 from smplora.gates import BASE, BaseLoss, base_check, blind_checks, failures, gates, look, notes, shuffled_check
 from smplora.judgement import FORMAT, conclude, labels, score_arrays, strongest_first, try_attacks
 from smplora.lowpass import load_attacks
+from smplora.memorisation import encoder_for, forget, memorise
 from smplora.progress import bar
 from smplora.report import write_report
 from smplora.run import environment, say
@@ -54,6 +55,8 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     folder = result_folder(config.adapter, config.output_dir, "audit")
     loaded = load_any(config, open_cache(config))
     attacks = load_attacks(config.chosen_attacks, config)
+    if config.looks_for_copies:
+        encoder_for(config, loaded.resolution)  # one that is not there is said before the attacks run
     shadowing = plan_shadows(config, loaded, folder) if config.shadows else None
     if shadowing:
         split = loaded.split
@@ -102,10 +105,13 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
             delta=config.target_delta,
             failed_gates=failures(checks),
         ),
+        "memorisation": memorise(loaded, config, folder, progress) if config.looks_for_copies else None,
         "environment": environment(),
         "elapsed_s": round(time.perf_counter() - began, 1),
     }
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if content["memorisation"] is None:
+        forget(folder)
     buffer = io.BytesIO()
     arrays = score_arrays(tried, aux_member, test_member)
     np.savez_compressed(buffer, seal=loaded.split.seal, adapter_sha256=loaded.adapter_sha256, **arrays)
@@ -121,6 +127,8 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
         write_split(loaded.split, folder)
     if progress:
         say(f"{loaded.subject.label}: {content['verdict']['sentence']}")
+        if content["memorisation"]:
+            say(f"{loaded.subject.label}: {content['memorisation']['sentence']}")
     if config.json:
         print(json.dumps(content))
     return content

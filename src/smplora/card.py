@@ -162,6 +162,7 @@ def _numbers(audited: Audited) -> dict[str, Any]:
         "rows": attack_rows(audited),
         "gaps": not_measured([audited]),
         "quality": ", ".join(measured),
+        "copies": audited.memorisation.sentence if audited.memorisation else "",
     }
 
 

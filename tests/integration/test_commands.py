@@ -69,6 +69,7 @@ def test_audit_writes_what_the_docs_say(audited: Path) -> None:
         "exposure",
         "verdict",
         "environment",
+        "memorisation",
         "elapsed_s",
     }
     assert [a["name"] for a in content["attacks"]] == ["error_map", "loss", "calibrated_loss"]

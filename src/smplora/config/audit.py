@@ -10,6 +10,7 @@ from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, TIER
 from smplora.config.adapter_file import FileOptions, file_problems
 from smplora.config.checks import at_least, existing_folder, if_any, needed
 from smplora.config.data import TWO_SOURCES, CacheOptions, cache_problems
+from smplora.config.memorisation import MemorisationOptions, memorisation_problems
 from smplora.config.shadows import ShadowOptions, shadow_problems
 from smplora.registry import unknown
 
@@ -35,7 +36,7 @@ class SubjectOptions(FileOptions, CacheOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditConfig(SubjectOptions, ShadowOptions):
+class AuditConfig(SubjectOptions, ShadowOptions, MemorisationOptions):
     """Attack an adapter and say, with intervals, what it gives away. Everything is fitted on the aux cells and read once on the test cells."""
 
     output_dir: Optional[str] = None
@@ -75,6 +76,7 @@ class AuditConfig(SubjectOptions, ShadowOptions):
             *at_least(self, ("num_timesteps", *COUNTS["quick"], "batch_size"), 1),
             *at_least(self, ("target_delta",), 0),
             *([] if self.target_delta < 1 else [f"--target_delta got {self.target_delta}; allowed: below 1"]),
+            *memorisation_problems(self),
         ]
 
     @property
@@ -82,6 +84,11 @@ class AuditConfig(SubjectOptions, ShadowOptions):
         """``--attacks``, or those of ``--tier``, with ``--shadows`` also those that need shadow adapters."""
         usual = [*TIERS[self.tier], *(SHADOW if self.shadows else ())]
         return usual if self.attacks is None else self.attacks
+
+    @property
+    def looks_for_copies(self) -> bool:
+        """``--memorisation``, or what ``--tier`` makes of it."""
+        return self.tier == "strong" and self.attacks is None if self.memorisation is None else self.memorisation
 
     def count(self, name: str) -> int:
         """The option ``name``, or what ``--tier`` makes of it."""
@@ -133,7 +140,9 @@ def subject_problems(config: SubjectOptions, output_dir: str | None) -> list[str
 
 def _signals_problems(config: AuditConfig) -> list[str]:
     both = [
-        f"--{name} goes with an adapter, not with --signals" for name in ("adapter", "attacks") if getattr(config, name)
+        f"--{name} goes with an adapter, not with --signals"
+        for name in ("adapter", "attacks", "memorisation")
+        if getattr(config, name)
     ]
     missing = [] if Path(config.signals or "").is_file() else [f"--signals got '{config.signals}', which is not a file"]
     return [

@@ -15,6 +15,7 @@ from PIL import Image
 
 from smplora.errors import CheckpointError, listing
 from smplora.files import read_json
+from smplora.report.copies import read_memorisation
 from smplora.report.evidence import points, read_evidence
 from smplora.report.parse import estimate, flat, load, number, one_of, plain, read_curves, whole
 from smplora.report.subject import GROUPS, LEVELS, Attack, Distances, Numbers, Quality, Rate, Run, Subject, Verdict
@@ -89,6 +90,7 @@ def _subject(folder: Path, runs: dict[Path, Run]) -> Subject:
                 group=group,
             ),
             quality=_quality(folder, about.get("adapter_sha256")),
+            memorisation=read_memorisation(data.get("memorisation"), path.parent),
             run=run,
         )
 

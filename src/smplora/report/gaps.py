@@ -54,8 +54,7 @@ def not_measured(subjects: Sequence[Subject]) -> list[str]:
         *(_features(subjects) if any(s.quality is not None for s in subjects) else []),
         *_variation(subjects),
         *_attacks(subjects),
-        "Whether training images can be drawn out of an adapter: the attacks here only ask whether a given image "
-        "was used.",
+        *_copies(subjects),
         "A green light is no guarantee: it says that these attacks, with this many images, found nothing.",
     ]
 
@@ -150,4 +149,19 @@ def _attacks(subjects: Sequence[Subject]) -> list[str]:
         without = [s.label for s in subjects if not any(matches(attack) for attack in s.attacks)]
         if without:
             found.append(f"{text} were not run{_of(without, subjects)}.")
+    return found
+
+
+def _copies(subjects: Sequence[Subject]) -> list[str]:
+    found, without = [], [s.label for s in subjects if s.memorisation is None]
+    if without:
+        found.append(
+            f"Whether training images can be drawn out of an adapter{_of(without, subjects)}: the attacks only ask "
+            "whether a given image was used; `smplora audit --memorisation` looks for copies."
+        )
+    if len(without) < len(subjects):
+        found.append(
+            "Copies that need more tries or other prompts: a few images were generated from each training caption, and "
+            "copies that are mirrored, turned or a part of the image were not looked for."
+        )
     return found

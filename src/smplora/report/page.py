@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 import smplora
-from smplora.report import evidence, evidence_figures, figures, rows, wording
+from smplora.report import copies, evidence, evidence_figures, figures, rows, wording
 from smplora.report.gaps import cautions, not_measured
 from smplora.report.shareable import anonymous
 from smplora.report.subject import Quality, Run, Subject
@@ -77,6 +77,11 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
         exposed=[
             (s, e, list(zip(uris(e.pictures), e.notes, strict=True))) for s in subjects if (e := s.evidence.exposed)
         ],
+        copied=[(s, m, copies.galleries(m, uris)) for s in subjects if (m := s.memorisation)],
+        copy_headers=copies.HEADERS,
+        copy_rows=copies.measure_rows,
+        prompt_headers=copies.PROMPT_HEADERS,
+        prompt_rows=copies.prompt_rows,
         linear_roc=evidence_figures.linear_roc(subjects, looks),
         qualities=rows.quality_rows(subjects),
         quality_headers=rows.QUALITY_HEADERS,
@@ -115,6 +120,7 @@ def citations(subjects: Sequence[Subject]) -> list[str]:
     used = [
         *(attack.bibtex for subject in subjects for attack in subject.attacks),
         *(entry for subject in subjects for entry in subject.evidence.methods),
+        *(entry for subject in subjects if subject.memorisation for entry in copies.cited(subject.memorisation)),
     ]
     entries = [PAPER, *(entry for text in used for entry in re.split(r"\n(?=@)", text.strip()) if entry)]
     first: dict[str, str] = {}

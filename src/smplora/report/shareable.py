@@ -31,6 +31,7 @@ def _anonymous(subject: Subject, number: int, run: Run) -> Subject:
     step = "" if subject.folder == subject.run.folder or subject.step is None else f", stopped at step {subject.step}"
     label = f"Adapter {number}" + (f" ({title}{step})" if title else "")
     quality = subject.quality and replace(subject.quality, captions=(), samples=(), real=())
+    memorisation = subject.memorisation and replace(subject.memorisation, pairs=(), captions=())
     return replace(
         subject,
         folder=run.folder if subject.folder == subject.run.folder else Path(f"subject-{number}"),
@@ -38,6 +39,7 @@ def _anonymous(subject: Subject, number: int, run: Run) -> Subject:
         model="a base model",
         settings=_harmless(subject.settings),
         quality=quality,
+        memorisation=memorisation,
         run=run,
         evidence=replace(subject.evidence, exposed=None),
     )

@@ -159,6 +159,61 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """How many of how many, as a share with its interval."""
+
+    count: int
+    of: int
+    share: Estimate
+
+
+@dataclass(frozen=True)
+class CopyMeasure:
+    """What one distance finds of copies; ``images`` and ``generations`` by side: "train", "held_out"."""
+
+    title: str
+    reference: str
+    bibtex: str
+    threshold: float
+    images: Mapping[str, Counted]
+    generations: Mapping[str, Counted]
+    p: float
+    ratio: Estimate | None  # to the nearest training over the nearest held-out image; its interval is that of chance
+    ratio_p: float | None
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """How loudly captions are answered: by score (train, held-out, AUC)."""
+
+    reference: str
+    bibtex: str
+    scores: Mapping[str, tuple[float | None, float | None, Estimate]]
+    reason: str  # why there is no AUC
+
+
+@dataclass(frozen=True)
+class CopyPair:
+    """A generated image, the training image nearest to it, and the held-out image nearest to it. Private."""
+
+    pictures: tuple[bytes, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """Copies of training images among generated ones."""
+
+    found: bool
+    sentence: str
+    about: str  # what was generated and compared
+    measures: tuple[CopyMeasure, ...]
+    prompts: Prompts
+    pairs: tuple[CopyPair, ...]  # never in a shareable report
+    captions: tuple[tuple[str, float, float], ...]  # (caption, adapter, base), likewise
+
+
+@dataclass(frozen=True)
 class Distances:
     """What one network says of generated images against held-out and against training images."""
 
@@ -228,6 +283,7 @@ class Subject:
     evidence: Evidence
     verdict: Verdict
     quality: Quality | None
+    memorisation: Memorisation | None
     run: Run
 
     def strongest(self, group: Group) -> Attack | None:

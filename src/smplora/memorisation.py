@@ -1,0 +1,311 @@
+"""Generate from the training captions, look for copies of training images: the "memorisation" object of audit.json.
+
+Pictures, captions and file names go into two private files, for the private report only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from smplora.config import AuditConfig
+from smplora.config.data import usual_guidance
+from smplora.copies import (
+    NEAR_ADAPTIVE,
+    NEAR_COSINE,
+    NEAR_TILES,
+    adaptive_ratios,
+    compare,
+    conclusion,
+    cosine_distances,
+    nearer_test,
+    pixel_distances,
+)
+from smplora.data import Sample, load_pixels
+from smplora.encoders import BUNDLED, LARGEST_FOR_BUNDLED, ImageEncoder, load_encoder
+from smplora.files import write_atomically, write_json
+from smplora.progress import bar, progress
+from smplora.prompts import NOISES, judge_prompts, magnitudes
+from smplora.split import Split
+from smplora.streams import stream_seed
+from smplora.subject import Loaded
+from smplora.views import base_model
+
+MOST_IMAGES = 2000  # of each side that generated images are compared with
+READ_AT_ONCE = 64
+SHOWN, SHOWN_CAPTIONS = 12, 20
+TILE = 128  # pixels of a picture in the gallery
+PICTURES, NAMES = "memorised.png", "memorised.json"
+CARLINI = """@inproceedings{carlini2023extracting,
+  title={Extracting Training Data from Diffusion Models},
+  author={Carlini, Nicholas and Hayes, Jamie and Nasr, Milad and Jagielski, Matthew and Sehwag, Vikash and
+    Tram{\\`e}r, Florian and Balle, Borja and Ippolito, Daphne and Wallace, Eric},
+  booktitle={USENIX Security Symposium}, year={2023}, note={arXiv 2301.13188}}"""
+SOMEPALLI = """@inproceedings{somepalli2023diffusion,
+  title={Diffusion Art or Digital Forgery? Investigating Data Replication in Diffusion Models},
+  author={Somepalli, Gowthami and Singla, Vasu and Goldblum, Micah and Geiping, Jonas and Goldstein, Tom},
+  booktitle={CVPR}, year={2023}, note={arXiv 2212.03860}}"""
+WEN = """@inproceedings{wen2024detecting,
+  title={Detecting, Explaining, and Mitigating Memorization in Diffusion Models},
+  author={Wen, Yuxin and Liu, Yuchen and Chen, Chen and Lyu, Lingjuan},
+  booktitle={International Conference on Learning Representations}, year={2024}, note={arXiv 2407.21720}}"""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Equally many training and held-out images, in a random order."""
+
+    train: tuple[Sample, ...]
+    held_out: tuple[Sample, ...]
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Of generations to the images of one side, [g, n] each; embedding is None where no encoder suits the images."""
+
+    tiles: Tensor
+    whole: Tensor
+    embedding: Tensor | None
+
+
+def memorise(loaded: Loaded, config: AuditConfig, folder: Path, show: bool) -> dict[str, Any]:
+    """The "memorisation" object; writes memorised.png and memorised.json into ``folder``.
+
+    Raises:
+        ConfigError: the encoder cannot be loaded.
+    """
+    sides = choose(loaded.split, config.seed)
+    prompted = sides.train[: config.memorisation_captions]
+    guidance = config.memorisation_guidance
+    if guidance is None:
+        guidance = usual_guidance(loaded.subject.config.pretrained_model_name_or_path)
+    encoder = encoder_for(config, loaded.resolution)
+    wanted = [(sample, k) for sample in prompted for k in range(config.memorisation_images)]
+    images = generate(loaded, wanted, config, guidance, show)
+    looks = torch.cat([encoder.embedding(part / 255) for part in images.split(READ_AT_ONCE)]) if encoder else None
+    found = {
+        side: distances(loaded, images, looks, samples, encoder)
+        for side, samples in (("train", sides.train), ("held_out", sides.held_out))
+    }
+    measures = measure(found["train"], found["held_out"], config)
+    prompts, spoken = judge_captions(loaded, sides, config)
+    _write_private(folder, loaded, sides, [s for s, _ in wanted], images, found, spoken)
+    return {
+        "images": {"generated": len(images), "train": len(sides.train), "held_out": len(sides.held_out)},
+        "left_out": {"captions_of": len(loaded.split.train) - len(prompted), **sides.left_out},
+        "settings": {
+            "images": config.memorisation_images,
+            "steps": config.memorisation_steps,
+            "guidance": guidance,
+            "encoder": config.attack_encoder if encoder else None,
+        },
+        **conclusion({m["title"]: m for m in measures}, len(images)),
+        "measures": measures,
+        "prompts": prompts,
+    }
+
+
+def choose(split: Split, seed: int) -> Sides:
+    """Equally many images of both sides, at random: of a larger set something would lie nearer by chance.
+
+    Held-out are images that nothing was trained on: test non-members and the reference cell; aux non-members, which a
+    proxy may have seen, only where these are too few.
+    """
+
+    def shuffled(samples: Sequence[Sample]) -> list[Sample]:
+        return sorted(samples, key=lambda s: stream_seed(seed, s.digest, "memorisation"))
+
+    train = shuffled(split.train)
+    unseen = shuffled(split.cells["test_nonmember"] + split.cells["reference"])
+    if len(unseen) < len(train):
+        unseen += shuffled(split.cells["aux_nonmember"])
+    n = min(len(train), len(unseen), MOST_IMAGES)
+    return Sides(tuple(train[:n]), tuple(unseen[:n]), {"train": len(train) - n, "held_out": len(unseen) - n})
+
+
+def encoder_for(config: AuditConfig, resolution: int) -> ImageEncoder | None:
+    """That of --attack_encoder; None where it is the bundled one, which knows digits, and the images are larger."""
+    if config.attack_encoder == BUNDLED and resolution > LARGEST_FOR_BUNDLED:
+        return None
+    return load_encoder(config.attack_encoder, config.device)
+
+
+def generate(
+    loaded: Loaded, wanted: Sequence[tuple[Sample, int]], config: AuditConfig, guidance: float, show: bool
+) -> Tensor:
+    """Image k from the caption of each sample, each from its own noise: [g, 3, H, W] of 8 bits.
+
+    Latents are kept in the cache, so that an audit that was stopped goes on where it was.
+    """
+    model, settings = loaded.model, (config.memorisation_steps, guidance, loaded.resolution, config.seed)
+    alphas = getattr(model.adaptation, "alphas", None)  # of some files they lie beside the weights
+    kind = ("generated", model.digest, loaded.adapter_sha256, repr(alphas), model.device.type,
+            str(model.text.clip_skip), str(model.text.chunks), repr(settings))  # fmt: skip
+    parts = []
+    with bar(len(wanted), "generate from training captions", unit="image", show=show) as display:
+        for start in range(0, len(wanted), config.batch_size):
+            part = wanted[start : start + config.batch_size]
+            keys = [(*kind, sample.digest, sample.caption, str(k)) for sample, k in part]
+            known = {i: e["latents"] for i, key in enumerate(keys) if loaded.cache and (e := loaded.cache.load(*key))}
+            missing = [i for i in range(len(part)) if i not in known]
+            if missing:
+                captions = [part[i][0].caption for i in missing]
+                with torch.no_grad():
+                    told = model.text.embed(model.text.tokens(captions, loaded.resolution))
+                    empty = model.text.empty(1, loaded.resolution) if guidance != 1 else None
+                seeds = [stream_seed(config.seed, part[i][0].digest, "memorisation", part[i][1]) for i in missing]
+                made = model.sample(told, empty, seeds, resolution=loaded.resolution,
+                                    num_inference_steps=config.memorisation_steps, guidance_scale=guidance)  # fmt: skip
+                for i, latents in zip(missing, made.cpu(), strict=True):
+                    known[i] = latents
+                    if loaded.cache:
+                        loaded.cache.save({"latents": latents}, *keys[i])
+            latents = torch.stack([known[i] for i in range(len(part))])
+            parts.append(eight_bits(model.decode(latents)))
+            display.update(len(part))
+    return torch.cat(parts)
+
+
+def eight_bits(images: Tensor) -> Tensor:
+    """[0, 1] as a PNG file would hold it: 0 to 255."""
+    return (images * 255).round().byte()
+
+
+def real_images(loaded: Loaded, samples: Sequence[Sample]) -> Tensor:
+    """Squares like the generated ones: [n, 3, H, W] of 8 bits."""
+    return eight_bits(load_pixels((loaded.source.read(s.file) for s in samples), loaded.resolution) / 2 + 0.5)
+
+
+def distances(
+    loaded: Loaded, images: Tensor, looks: Tensor | None, samples: Sequence[Sample], encoder: ImageEncoder | None
+) -> Distances:
+    """Of every generation to every sample. Samples are read a few at a time: photographs would fill the memory."""
+    device = loaded.model.device if loaded.model.device.type == "cuda" else torch.device("cpu")
+    generated, parts = images.to(device), []
+    for start in progress(range(0, len(samples), READ_AT_ONCE), "compare with real images", "batch"):
+        real = real_images(loaded, samples[start : start + READ_AT_ONCE])
+        near = None if encoder is None or looks is None else cosine_distances(looks, encoder.embedding(real / 255))
+        parts.append((*(d.cpu() for d in pixel_distances(generated, real.to(device))), near))
+    tiles, whole, embeddings = zip(*parts, strict=True)
+    return Distances(torch.cat(tiles, 1), torch.cat(whole, 1), None if looks is None else torch.cat(embeddings, 1))
+
+
+def measure(train: Distances, held_out: Distances, config: AuditConfig) -> list[dict[str, Any]]:
+    """The "measures": near-copies and nearest distances by pixels, and by embeddings where there are such."""
+
+    def one(name: str, title: str, source: tuple[str, str], near: Sequence[Tensor], threshold: float) -> dict[str, Any]:
+        rng = np.random.default_rng(stream_seed(config.seed, "memorisation", name))
+        return {
+            "name": name,
+            "title": title,
+            "reference": source[0],
+            "bibtex": source[1],
+            **compare(near[0], near[1], threshold),
+            "nearer_test": None if name == "adaptive" else nearer_test(near[0], near[1], rng),
+        }
+
+    ratios = [adaptive_ratios(side.whole) for side in (train, held_out)]
+    carlini = ("Carlini et al. 2023", CARLINI)
+    found = [
+        one("tiles", "largest distance of 16 tiles", carlini, (train.tiles, held_out.tiles), NEAR_TILES),
+        one("adaptive", "distance relative to the nearest images", carlini, ratios, NEAR_ADAPTIVE),
+    ]
+    if train.embedding is not None and held_out.embedding is not None:
+        somepalli, pair = ("Somepalli et al. 2023", SOMEPALLI), (train.embedding, held_out.embedding)
+        found.append(one("embedding", "cosine distance of embeddings", somepalli, pair, NEAR_COSINE))
+    return found
+
+
+def judge_captions(loaded: Loaded, sides: Sides, config: AuditConfig) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The "prompts" object, and for the private file each training caption with its numbers, the best known first."""
+    members, others = ({s.caption for s in side} for side in (sides.train, sides.held_out))
+    captions, model = sorted(members | others), loaded.model
+    sampler = model.sampler()
+    sampler.set_timesteps(config.memorisation_steps)
+    timestep = int(sampler.timesteps[0])
+    loud = {}
+    for name in ("adapter", "base"):
+        with base_model(model, when=name == "base"):
+            loud[name] = magnitudes(model, captions, seed=config.seed, timestep=timestep,
+                                    resolution=loaded.resolution, batch_size=config.batch_size)  # fmt: skip
+    judged = judge_prompts(loud["adapter"], loud["base"], captions, members, others)
+    spoken: list[dict[str, Any]] = [
+        {"caption": c, "adapter": float(a), "base": float(b), "held_out": c in others}
+        for c, a, b in zip(captions, loud["adapter"], loud["base"], strict=True)
+        if c in members
+    ]
+    spoken.sort(key=lambda row: row["base"] / max(row["adapter"], 1e-12))
+    about = {"reference": "Wen et al. 2024", "bibtex": WEN, "timestep": timestep, "noises": NOISES}
+    return {**about, **judged}, spoken
+
+
+def closest(found: dict[str, Distances]) -> list[tuple[int, int, int]]:
+    """For each training image its closest generation (both relative to the generation's other neighbours) and that
+    one's nearest held-out image: (generation, training image, held-out image), closest first, each generation once."""
+    ratios = adaptive_ratios(found["train"].whole)
+    best, seen, triples = ratios.min(0), set[int](), []
+    order = best.values.argsort(stable=True).tolist()
+    nearest = found["held_out"].whole.argmin(1)
+    for image in order:
+        generation = int(best.indices[image])
+        if generation not in seen:
+            seen.add(generation)
+            triples.append((generation, image, int(nearest[generation])))
+    return triples[:SHOWN]
+
+
+def _write_private(
+    folder: Path,
+    loaded: Loaded,
+    sides: Sides,
+    origins: Sequence[Sample],
+    images: Tensor,
+    found: dict[str, Distances],
+    spoken: list[dict[str, Any]],
+) -> None:
+    """memorised.png: a row of three pictures for each pair: generated, training image, held-out image."""
+    triples = closest(found)
+    grid = Image.new("RGB", (3 * TILE, TILE * len(triples)))
+    pairs = []
+    for row, (generation, image, other) in enumerate(triples):
+        real = real_images(loaded, [sides.train[image], sides.held_out[other]])
+        for column, pixels in enumerate((images[generation], *real)):
+            picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+            scaling = Image.Resampling.NEAREST if picture.height < TILE else Image.Resampling.LANCZOS
+            grid.paste(picture.resize((TILE, TILE), scaling), (TILE * column, TILE * row))
+        pairs.append(
+            {
+                "caption": origins[generation].caption,
+                "of_its_own_caption": origins[generation].caption == sides.train[image].caption,
+                "train": {"file": sides.train[image].file, **_how_far(found["train"], generation, image)},
+                "held_out": {"file": sides.held_out[other].file, **_how_far(found["held_out"], generation, other)},
+            }
+        )
+    buffer = BytesIO()
+    grid.save(buffer, format="PNG")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomically(folder / PICTURES, buffer.getvalue())
+    write_json(folder / NAMES, {"pairs": pairs, "captions": spoken[:SHOWN_CAPTIONS]})
+
+
+def _how_far(found: Distances, generation: int, image: int) -> dict[str, float | None]:
+    embedding = found.embedding
+    return {
+        "tiles": float(found.tiles[generation, image]),
+        "embedding": None if embedding is None else float(embedding[generation, image]),
+    }
+
+
+def forget(folder: Path) -> None:
+    """Remove the private files of an earlier audit."""
+    for name in (PICTURES, NAMES):
+        (folder / name).unlink(missing_ok=True)
