@@ -71,6 +71,12 @@ VERBS = {
     "caption": Verb(
         config.CaptionConfig, "smplora.caption:caption", "smplora caption my_images", positional="train_data_dir"
     ),
+    "sweep": Verb(
+        config.SweepConfig,
+        "smplora.sweep.command:sweep",
+        "smplora sweep --train_data_dir my_images --grid '{objective: [lora, smp_lora]}' --seeds '[0, 1, 2]'",
+        slow=True,
+    ),
     "dataset": Verb(
         config.DatasetConfig,
         "smplora.dataset:dataset",

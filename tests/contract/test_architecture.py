@@ -95,6 +95,8 @@ LAYERS = [  # a module may import from its own layer and from those above
     {
         "caption",
         "dataset",
+        "sweep",
+        "sweep.*",
         "train",
         "trainstate",
         "private",

@@ -22,6 +22,7 @@ from smplora.config.optimization import OptimizationOptions
 from smplora.config.publish import ExportConfig, PushConfig
 from smplora.config.quickstart import QuickstartConfig
 from smplora.config.reproduce import ReproduceConfig
+from smplora.config.sweep import SweepConfig
 from smplora.config.train import TrainConfig
 
 __all__ = [
@@ -44,5 +45,6 @@ __all__ = [
     "SplitConfig",
     "SplitOptions",
     "SubjectOptions",
+    "SweepConfig",
     "TrainConfig",
 ]

@@ -1,0 +1,253 @@
+"""Options of sweeps: those of training, and what varies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from itertools import product
+from typing import Any, Literal, Optional
+
+from smplora.config.audit import AuditConfig, EvaluateConfig
+from smplora.config.checks import at_least
+from smplora.config.train import TrainConfig
+from smplora.errors import nearest
+from smplora.parsing import parser_for, typed
+
+SEEDS = ("seed", "split_seed")  # runs that differ in these only are runs of one setting
+KINDS = {"audit": AuditConfig, "evaluate": EvaluateConfig}  # whose options are written "audit.tier"
+OURS = {"output_dir", "json", "device", "adapter", "signals", "coin_flip"}  # what the sweep itself decides
+LONGEST = 100  # characters of the name of a folder
+PLAIN_LORA = "lora"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run with its audit and evaluation."""
+
+    varied: Mapping[str, Any]  # what was given for this point, by option ("rank", "audit.noise_pairs")
+    train: Mapping[str, Any]  # every option of the run
+    audit: Mapping[str, Any]  # those that were given
+    evaluate: Mapping[str, Any]
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """What it has in common with the runs that differ in their seeds only."""
+        return {name: value for name, value in self.varied.items() if name not in SEEDS}
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return ", ".join(f"{name} {shown(value)}" for name, value in self.varied.items()) or "as given"
+
+    @property
+    def run(self) -> str:
+        """Name of its run's folder; points that differ in audit or evaluation only share it."""
+        return named({name: value for name, value in self.varied.items() if "." not in name}) or "run"
+
+    @property
+    def variant(self) -> str:
+        """What its audit and evaluation differ in from others of the same run; "" where nothing does."""
+        return named({name: value for name, value in self.varied.items() if "." in name})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig(TrainConfig):
+    """Train, audit and evaluate many settings, and show which of them no other one beats in privacy and quality. All options of 'smplora train' are what the runs share. Run the same command again to resume, or with more values to go on."""
+
+    output_dir: str = "sweeps/sweep"
+    """Everything goes here: sweep.csv, sweep.json, index.html, and a folder for each run."""
+    grid: Optional[dict[str, list[Any]]] = None
+    """Options of train with the values to try, in all combinations, as in '{mi_lambda: [0.05, 1], rank: [4, 32]}'. Those of audit and evaluate are written 'audit.noise_pairs' and 'evaluate.num_images'."""
+    points: Optional[list[dict[str, Any]]] = None
+    """Further settings, as a list, as in '[{objective: lora}, {objective: mp_lora, mi_lambda: 0.1}]'."""
+    seeds: Optional[list[int]] = None
+    """Train every setting with each of these seeds. Two or more give intervals over seeds. Default: --seed alone."""
+    split_seeds: Optional[list[int]] = None
+    """Train every setting on each of these splits. Default: --split_seed alone."""
+    checkpoints: bool | list[int] = False
+    """Also audit plain LoRA (--objective lora) as if it had been stopped at these steps, such as '[200, 400]', or with 'true' at every checkpoint: what a defence has to beat."""
+    tier: Literal["quick", "standard", "strong"] = "quick"
+    """How hard the audits try; see smplora audit --help."""
+    audit: dict[str, Any] = field(default_factory=dict)
+    """Further options of the audits, as in '{noise_pairs: 1}'."""
+    evaluate: dict[str, Any] = field(default_factory=dict)
+    """Options of the evaluations, as in '{num_images: 300}'."""
+    quality: Literal["kid", "fid", "held_out_loss"] = "kid"
+    """Quality of the front: KID or FID against held-out images, or the loss on them. The table has all three."""
+    privacy: Literal["test", "aux_members"] = "test"
+    """Privacy of the front: AUC of the strongest attack on test members (no proxy has seen them) or on aux members. The table has both."""
+    workers: Optional[int] = None
+    """Processes side by side. Default: one per processor core, at most 3; 1 on a GPU."""
+    dry_run: bool = False
+    """Say what would be trained and how long it would take, and stop."""
+
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        wrong = [
+            *self._seed_problems(),
+            *at_least(self, ("workers",), 1),
+            *self._named_problems(),
+        ]
+        if wrong:
+            return wrong + super().problems()
+        found = [TrainConfig(**point.train).problems() for point in self.all_points]
+        common = [p for p in found[0] if all(p in others for others in found)]
+        return [
+            *common,
+            *(
+                f"{point.label}: {p}"
+                for point, own in zip(self.all_points, found, strict=True)
+                for p in [*own, *_measuring_problems(point)]
+                if p not in common
+            ),
+            *self._same_settings(),
+            *self._checkpoint_problems(),
+        ]
+
+    @cached_property
+    def all_points(self) -> list[Point]:
+        """Every run, those of a setting one after the other."""
+        values, _ = self._values()
+        shared = {f.name: getattr(self, f.name) for f in fields(TrainConfig) if f.name not in ("output_dir", "json")}
+        points = []
+        for setting in self._settings():
+            nobody: list[Optional[int]] = [None]
+            for split_seed, seed in product(self.split_seeds or nobody, self.seeds or nobody):
+                seeds = {"split_seed": split_seed, "seed": seed}
+                varied = {name: values.get((name, repr(value)), value) for name, value in setting.items()}
+                varied |= {name: value for name, value in seeds.items() if value is not None}
+                own: dict[str, dict[str, Any]] = {
+                    "train": dict(shared),
+                    "audit": {"tier": self.tier, **self.audit},
+                    "evaluate": dict(self.evaluate),
+                }
+                for name, value in varied.items():
+                    kind, _, option = name.rpartition(".")
+                    own[kind or "train"][option] = value
+                points.append(Point(varied, **own))
+        return points
+
+    def stops(self, point: Point) -> list[int]:
+        """Steps at which the run of ``point`` is audited before its end."""
+        if point.train["objective"] != PLAIN_LORA or not self.checkpoints:
+            return []
+        every, end = point.train["checkpointing_steps"], point.train["max_train_steps"]
+        return list(range(every, end, every)) if self.checkpoints is True else sorted(self.checkpoints)
+
+    def _settings(self) -> list[dict[str, Any]]:
+        grid = self.grid or {}
+        crossed = [dict(zip(grid, chosen, strict=True)) for chosen in product(*grid.values())] if grid else []
+        return [*crossed, *(self.points or [])] or [{}]
+
+    def _given(self) -> list[tuple[str, Any, str]]:
+        """(option, value, where) of everything that varies."""
+        grid = [(name, value, "--grid") for name, values in (self.grid or {}).items() for value in values]
+        points = [(name, value, "--points") for point in self.points or [] for name, value in point.items()]
+        shared = [
+            (f"{kind}.{name}", value, f"--{kind}") for kind in KINDS for name, value in getattr(self, kind).items()
+        ]
+        return [*grid, *points, *shared]
+
+    def _values(self) -> tuple[dict[tuple[str, str], Any], list[str]]:
+        """Everything that varies by (option, its text), with the option's type; and what is wrong."""
+        values: dict[tuple[str, str], Any] = {}
+        problems: list[str] = []
+        parsers = {kind: parser_for(options) for kind, options in {"": TrainConfig, **KINDS}.items()}
+        known = {kind: {f.name for f in fields(options)} - OURS for kind, options in {"": TrainConfig, **KINDS}.items()}
+        everything = [*sorted(known[""]), *(f"{kind}.{name}" for kind in KINDS for name in sorted(known[kind]))]
+        for name, value, where in self._given():
+            kind, _, option = name.rpartition(".")
+            if (name, repr(value)) in values:
+                continue
+            if option not in known.get(kind, ()):
+                taken = option in OURS and kind in known
+                hint = " is decided by the sweep itself; leave it out" if taken else nearest(name, everything)
+                problems.append(f"{where} {'option' if taken else 'has no option'} '{name}'{hint}")
+                continue
+            options = KINDS.get(kind, TrainConfig)
+            found, wrong = typed(parsers[kind], options, kind or "train", [(option, value, where)])
+            problems += [f"{where}: {line.replace('--', f'--{kind}.' if kind else '--', 1)}" for line in wrong]
+            values[name, repr(value)] = found.get(option, value)
+        return values, list(dict.fromkeys(problems))
+
+    def _named_problems(self) -> list[str]:
+        empty = [f"--grid got no values for '{name}'; give a list" for name, v in (self.grid or {}).items() if not v]
+        nothing = not any((self.grid, self.points, self.seeds, self.split_seeds, self.checkpoints))
+        return [
+            *(["nothing varies: give --grid, --points or --seeds, as in --seeds '[0, 1, 2]'"] if nothing else []),
+            *empty,
+            *self._values()[1],
+        ]
+
+    def _seed_problems(self) -> list[str]:
+        found = []
+        named = {name for name, _, _ in self._given()}
+        for option, name in (("seeds", "seed"), ("split_seeds", "split_seed")):
+            given = getattr(self, option)
+            if given is None:
+                continue
+            if not given or min(given) < 0 or len(set(given)) < len(given):
+                found.append(f"--{option} got {given}; allowed: different whole numbers, 0 or more, as in '[0, 1, 2]'")
+            if name in named:
+                found.append(f"--{option} and '{name}' in --grid or --points: two ways to say it; give one of them")
+        if self.split_seeds and self.split_manifest:
+            found.append("--split_seeds and --split_manifest exclude each other; give one of them")
+        return found
+
+    def _same_settings(self) -> list[str]:
+        seen: dict[str, Point] = {}
+        problems = []
+        for point in self.all_points:
+            key = json.dumps([dict(point.train), dict(point.audit), dict(point.evaluate)], sort_keys=True, default=str)
+            if key in seen:
+                problems.append(f"two points are the same settings: '{seen[key].label}' and '{point.label}'")
+            seen.setdefault(key, point)
+        return problems
+
+    def _checkpoint_problems(self) -> list[str]:
+        if not self.checkpoints:
+            return []
+        plain = [point for point in self.all_points if point.train["objective"] == PLAIN_LORA]
+        if not plain:
+            return ["--checkpoints is for plain LoRA, and no point has objective lora; leave it out or add one"]
+        problems = []
+        for point in plain:
+            every, end = point.train["checkpointing_steps"], point.train["max_train_steps"]
+            if point.train["checkpoints_total_limit"]:
+                problems.append("--checkpoints needs all of them; leave --checkpoints_total_limit out")
+            if end is None:
+                problems.append("--checkpoints needs --max_train_steps")
+            else:
+                problems += [
+                    f"--checkpoints got {step}; allowed: multiples of --checkpointing_steps ({every}) below {end}"
+                    for step in ([] if self.checkpoints is True else self.checkpoints)
+                    if step % every or not 0 < step < end
+                ]
+        return list(dict.fromkeys(problems))
+
+
+def _measuring_problems(point: Point) -> list[str]:
+    audit = AuditConfig(adapter="run", **point.audit).problems()
+    return [*audit, *EvaluateConfig(adapter="run", **point.evaluate).problems()]
+
+
+def shown(value: Any) -> str:
+    """A value as people write it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def named(values: Mapping[str, Any]) -> str:
+    """A name for folders, such as ``mi_lambda=0.3_seed=0``."""
+    return _short("_".join(f"{name}={_short(shown(value), 40)}" for name, value in values.items()), LONGEST)
+
+
+def _short(text: str, length: int) -> str:
+    """``text`` as it may stand in the name of a folder; where that changes it, with a digest of the whole."""
+    plain = re.sub(r"[^\w.=+-]+", "-", text)
+    if plain == text and len(text) <= length:
+        return text
+    return f"{plain[:length]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -1,0 +1,1 @@
+"""Many settings, each trained, audited and evaluated, in one table and one figure."""

@@ -1,0 +1,75 @@
+"""index.html of a sweep: the front, the table, and what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import smplora
+from smplora.config import SweepConfig
+from smplora.metrics import Interval
+from smplora.report.front import front_figure
+from smplora.report.page import template
+from smplora.report.rows import Cell
+from smplora.report.run_page import PAGE
+from smplora.report.subject import Estimate
+from smplora.report.svg import mark
+from smplora.report.wording import LEVEL_WORDS, decimal, digits_for, interval
+from smplora.sweep.results import MEASURES, PRIVACY, Row, Setting, placed
+
+
+def cell(estimate: Interval | None) -> Cell:
+    """An estimate and its interval as text."""
+    if estimate is None:
+        return Cell("")
+    told = Estimate(estimate.value, estimate.low, estimate.high)
+    digits = digits_for(told)
+    return Cell(decimal(estimate.value, digits), interval(told, digits))
+
+
+def render(made: Sequence[Setting], config: SweepConfig) -> str:
+    """The page as HTML. It needs no network and no script; its links lead to the runs beside it."""
+    root = Path(config.output_dir)
+    quality, privacy = config.quality, PRIVACY[config.privacy]
+    places = placed(made, config)
+    return template("sweep.html.j2").render(
+        title=f"Sweep: {root.resolve().name}",
+        figure=front_figure(places, "front", MEASURES[quality], MEASURES[privacy]),
+        marks={place.sign: mark(place.look) for place in places},
+        headers=list(MEASURES.values()),
+        rows=[
+            (one, [cell(one.measured.get(name)) for name in MEASURES], verdicts(one), links(one, root)) for one in made
+        ],
+        best=[one.label for one in made if one.front],
+        failed=[(row.subject.name, row.problem) for one in made for row in one.rows if row.problem],
+        unplaced=len(made) - len(places),
+        quality=MEASURES[quality],
+        privacy=MEASURES[privacy],
+        several=any(len(one.rows) > 1 for one in made),
+        version=smplora.__version__,
+    )
+
+
+def verdicts(one: Setting) -> str:
+    """``2 Leaks, 1 Unclear``, or the word alone where there is one run."""
+    said = [LEVEL_WORDS[level] for level in LEVEL_WORDS if any(row.verdict == level for row in one.rows)]
+    if len(one.rows) == 1 or not said:
+        return ", ".join(said)
+    counts = {LEVEL_WORDS[level]: sum(row.verdict == level for row in one.rows) for level in LEVEL_WORDS}
+    return ", ".join(f"{counts[word]} {word}" for word in said)
+
+
+def links(one: Setting, root: Path) -> list[tuple[str, str]]:
+    """(address relative to the page, name) of each run."""
+    return [(_address(row, root), _seeds(row)) for row in one.rows]
+
+
+def _address(row: Row, root: Path) -> str:
+    folder = row.subject.folder.relative_to(root).as_posix()
+    return quote(f"{folder}/{PAGE}" if (row.subject.folder / PAGE).exists() else f"{folder}/")
+
+
+def _seeds(row: Row) -> str:
+    train = row.subject.point.train
+    return f"seed {train['seed']}" + (f", split {train['split_seed']}" if train["split_seed"] else "")
