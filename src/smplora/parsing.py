@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
@@ -66,7 +67,7 @@ def typed(
 
 def allowed(kind: Any) -> str:
     """What an option of a type takes, for people."""
-    kinds = [k for k in (get_args(kind) if get_origin(kind) is Union else (kind,)) if k is not type(None)]
+    kinds = [k for k in (get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)) if k is not type(None)]
     choices = [str(choice) for k in kinds if get_origin(k) is Literal for choice in get_args(k)]
     if choices:
         return ", ".join(choices)

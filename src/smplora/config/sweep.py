@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import product
-from typing import Any, Literal, Optional
+from typing import Any, Literal, Optional, TypeAlias
 
-from smplora.config.audit import AuditConfig, EvaluateConfig
+from smplora.config.audit import AuditConfig
 from smplora.config.checks import at_least
+from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
 from smplora.errors import nearest
 from smplora.parsing import parser_for, typed
@@ -22,6 +23,7 @@ KINDS = {"audit": AuditConfig, "evaluate": EvaluateConfig}  # whose options are 
 OURS = {"output_dir", "json", "device", "adapter", "signals", "coin_flip"}  # what the sweep itself decides
 LONGEST = 100  # characters of the name of a folder
 PLAIN_LORA = "lora"
+Value: TypeAlias = str | bool | int | float | list[Any] | None  # text first: a caption with a colon is no mapping
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class SweepConfig(TrainConfig):
 
     output_dir: str = "sweeps/sweep"
     """Everything goes here: sweep.csv, sweep.json, index.html, and a folder for each run."""
-    grid: Optional[dict[str, list[Any]]] = None
+    grid: Optional[dict[str, list[Value]]] = None
     """Options of train with the values to try, in all combinations, as in '{mi_lambda: [0.05, 1], rank: [4, 32]}'. Those of audit and evaluate are written 'audit.noise_pairs' and 'evaluate.num_images'."""
-    points: Optional[list[dict[str, Any]]] = None
+    points: Optional[list[dict[str, Value]]] = None
     """Further settings, as a list, as in '[{objective: lora}, {objective: mp_lora, mi_lambda: 0.1}]'."""
     seeds: Optional[list[int]] = None
     """Train every setting with each of these seeds. Two or more give intervals over seeds. Default: --seed alone."""
@@ -72,9 +74,9 @@ class SweepConfig(TrainConfig):
     """Also audit plain LoRA (--objective lora) as if it had been stopped at these steps, such as '[200, 400]', or with 'true' at every checkpoint: what a defence has to beat."""
     tier: Literal["quick", "standard", "strong"] = "quick"
     """How hard the audits try; see smplora audit --help."""
-    audit: dict[str, Any] = field(default_factory=dict)
+    audit: dict[str, Value] = field(default_factory=dict)
     """Further options of the audits, as in '{noise_pairs: 1}'."""
-    evaluate: dict[str, Any] = field(default_factory=dict)
+    evaluate: dict[str, Value] = field(default_factory=dict)
     """Options of the evaluations, as in '{num_images: 300}'."""
     quality: Literal["kid", "fid", "held_out_loss"] = "kid"
     """Quality of the front: KID or FID against held-out images, or the loss on them. The table has all three."""

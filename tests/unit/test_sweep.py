@@ -1,0 +1,190 @@
+"""What a sweep's options mean, what is wrong with them, and what its files say of given measurements."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from smplora.cli import parse
+from smplora.config import SweepConfig, TrainConfig
+from smplora.errors import ConfigError
+from smplora.metrics import mean_interval
+from smplora.sweep import command, plan, results
+from smplora.sweep.page import render
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> str:
+    (tmp_path / "images").mkdir()
+    return str(tmp_path / "images")
+
+
+def options(images: str, *given: str) -> SweepConfig:
+    config = parse("sweep", ["--train_data_dir", images, "--output_dir", f"{images}/../out", *given])
+    assert isinstance(config, SweepConfig)
+    return config
+
+
+def refusal(images: str, *given: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        options(images, *given)
+    return str(error.value)
+
+
+def test_grid_points_and_seeds(images: str, tmp_path: Path) -> None:
+    """Grid and points one after the other, each with every seed; the types are those of the options."""
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump({"objective": "smp_lora", "rank": 8}))
+    config = options(
+        images,
+        *("--config", str(tmp_path / "base.yaml"), "--grid", "{mi_lambda: [1, 1e-1], lora_targets: [all]}"),
+        *("--points", "[{objective: lora}]", "--seeds", "[3, 4]"),
+    )
+    seen = [
+        (p.train["objective"], p.train["mi_lambda"], p.train["lora_targets"], p.train["seed"])
+        for p in config.all_points
+    ]
+    assert seen == [
+        ("smp_lora", 1.0, "all", 3),
+        ("smp_lora", 1.0, "all", 4),
+        ("smp_lora", 0.1, "all", 3),
+        ("smp_lora", 0.1, "all", 4),
+        ("lora", 0.05, "attention", 3),
+        ("lora", 0.05, "attention", 4),
+    ]
+    assert all(p.train["rank"] == 8 for p in config.all_points)
+    assert config.all_points[0].run == "mi_lambda=1.0_lora_targets=all_seed=3"
+    assert list(plan.trainings(config)) == [p.run for p in config.all_points]
+    assert config.all_points[0].setting == config.all_points[1].setting
+
+
+def test_options_of_audits_and_evaluations(images: str) -> None:
+    """They share a run, and each has a folder of its own."""
+    given = ("--grid", "{rank: [2], audit.noise_pairs: [1, 3]}", "--audit", "{num_timesteps: 2}", "--tier", "standard")
+    config = options(images, *given, "--evaluate", "{num_images: 30}", "--seed", "7")
+    assert list(plan.trainings(config)) == ["rank=2"]
+    one, other = plan.subjects(config)
+    assert (one.audit.noise_pairs, other.audit.noise_pairs) == (1, 3)
+    assert one.audit.output_dir != other.audit.output_dir
+    assert (one.audit.num_timesteps, one.audit.tier, one.audit.seed, one.evaluate.num_images) == (2, "standard", 7, 30)
+
+
+def test_checkpoints_are_those_of_plain_lora(images: str) -> None:
+    given = ("--grid", "{objective: [lora, smp_lora]}", "--max_train_steps", "400", "--checkpointing_steps", "100")
+    assert [s.step for s in plan.subjects(options(images, *given, "--checkpoints", "[300, 100]"))] == [
+        100,
+        300,
+        None,
+        None,
+    ]
+    every = plan.subjects(options(images, *given, "--checkpoints", "true"))
+    assert [s.step for s in every] == [100, 200, 300, None, None]
+    assert every[0].folder.name == "checkpoint-100"
+
+
+def test_long_and_odd_values_name_folders(images: str) -> None:
+    captions = ["a/b: c", "2024: [x", "a b  c", "x" * 200, "../.."]
+    config = options(images, "--grid", json.dumps({"default_caption": captions}))
+    names = [p.run for p in config.all_points]
+    assert len(set(names)) == 5
+    assert [p.train["default_caption"] for p in config.all_points] == captions
+    assert all(len(name) < 120 and "/" not in name and " " not in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "nothing varies: give --grid, --points or --seeds"),
+        (["--grid", "{}"], "nothing varies"),
+        (["--grid", "{mi_lambda: []}"], "--grid got no values for 'mi_lambda'"),
+        (["--grid", "7"], "--grid got '7'; allowed: options with lists of values, as in '{rank: [4, 8]}'"),
+        (["--grid", "{rank: 4}"], "--grid got '{rank: 4}'; allowed: options with lists"),
+        (["--points", "[rank]"], "--points got '[rank]'; allowed: a list of options with values"),
+        (["--grid", "{mi_lambd: [1]}"], "--grid has no option 'mi_lambd' (did you mean 'mi_lambda'?)"),
+        (["--points", "[{audit.noise_pair: 1}]"], "(did you mean 'audit.noise_pairs'?)"),
+        (["--grid", "{audits.seed: [1]}"], "--grid has no option 'audits.seed'"),
+        (["--grid", "{output_dir: [a]}"], "'output_dir' is decided by the sweep itself"),
+        (["--grid", "{rank: [4, x]}"], "--grid: --rank got 'x'; allowed: a whole number"),
+        (["--grid", "{rank: [4, 0]}"], "rank 0: --rank got 0; allowed: 1 or more"),
+        (["--points", "[{rank: 4}, {}]"], "two points are the same settings: 'rank 4' and 'as given'"),
+        (["--grid", "{mi_lambda: [1, 1.0]}"], "two points are the same settings"),
+        (["--seeds", "[1, 1]"], "--seeds got [1, 1]; allowed: different whole numbers"),
+        (["--seeds", "[]"], "--seeds got []"),
+        (["--seeds", "[1]", "--grid", "{seed: [2]}"], "--seeds and 'seed' in --grid or --points"),
+        (["--seeds", "[1]", "--audit", "{noise_pairs: x}"], "--audit.noise_pairs got 'x'; allowed: a whole number"),
+        (["--seeds", "[1]", "--evaluate", "{num_images: 3}"], "--num_images got 3; allowed: 20 or more"),
+        (["--seeds", "[1]", "--checkpoints", "true"], "--checkpoints needs --max_train_steps"),
+        (["--objective", "mp_lora", "--seeds", "[1]", "--checkpoints", "true"], "no point has objective lora"),
+        (["--seeds", "[1]", "--checkpoints", "[150]", "--max_train_steps", "2000"], "allowed: multiples of"),
+        (["--seeds", "[1]", "--rank", "0"], "sweep cannot start: --rank got 0"),
+        (["--seeds", "[1]", "--objctive", "lora"], "no option 'objctive' (did you mean 'objective'?)"),
+        (["--seeds", "[1]", "--network_dim", "8"], "(here it is --rank)"),
+        (["--split_seeds", "[1]", "--split_manifest", "x"], "--split_seeds and --split_manifest exclude each other"),
+    ],
+)  # fmt: skip
+def test_messages(images: str, given: list[str], message: str) -> None:
+    assert message in refusal(images, *given)
+
+
+def test_what_all_points_have_in_common_is_said_once(images: str) -> None:
+    assert refusal(images, "--grid", "{mi_lambda: [1, 2, 3]}", "--rank", "0").count("--rank got 0") == 1
+
+
+def test_another_sweep_is_refused_and_a_larger_one_is_not(images: str, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    before = options(images, "--grid", "{mi_lambda: [1]}")
+    root.mkdir()
+    (root / "config.yaml").write_text(yaml.safe_dump(vars(before) | {"all_points": None}))
+    command.check_sweep(root, options(images, "--grid", "{mi_lambda: [1, 2]}", "--seeds", "[0, 1]"))
+    with pytest.raises(ConfigError, match=r"holds another sweep .*rank was 4, now 8"):
+        command.check_sweep(root, options(images, "--grid", "{mi_lambda: [1]}", "--rank", "8"))
+    (root / "config.yaml").write_text(yaml.safe_dump(vars(TrainConfig())))
+    with pytest.raises(ConfigError, match="holds something else"):
+        command.check_sweep(root, before)
+
+
+def test_numbers_of_the_files(images: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given measurements: the means over seeds, the front, and a run that failed."""
+    config = options(images, "--grid", "{rank: [2, 4, 8]}", "--seeds", "[0, 1]")
+    subjects = plan.subjects(config)
+    aucs = dict(zip([s.run for s in subjects], [0.6, 0.7, 0.9, 0.9, 0.55, 0.5], strict=True))
+    kids = dict(zip([s.run for s in subjects], [0.1, 0.3, 0.5, 0.5, 0.4, 0.4], strict=True))
+
+    def audit(told: Any) -> dict[str, Any]:
+        auc = {"value": aucs[Path(told.adapter).name], "low": 0.4, "high": 1.0, "method": "DeLong"}
+        strongest = {"test": {"attack": "loss", "auc": auc}, "aux_members": {"auc": auc}}
+        return {"strongest": strongest, "verdict": {"level": "amber"}}
+
+    def quality(told: Any) -> dict[str, Any]:
+        kid = {"value": kids[Path(told.adapter).name], "low": 0.0, "high": 1.0}
+        nothing = {"value": None, "reason": "too few"}
+        return {"against": {"held_out": {"kid": kid, "fid": nothing}}, "held_out_loss": kid}
+
+    monkeypatch.setattr(results, "kept_audit", audit)
+    monkeypatch.setattr(results, "kept_quality", quality)
+    outcome: dict[str, str | None] = {subjects[5].run: "<out of memory>"}
+    made = results.settings(results.rows(subjects, outcome), config)
+    assert [one.label for one in made] == ["rank 2", "rank 4", "rank 8"]
+    assert made[0].measured["auc"] == mean_interval([0.6, 0.7])
+    assert made[2].measured["auc"].method == "DeLong"  # one run is left
+    assert [one.front for one in made] == [True, False, True]
+    told = results.content(made, config, {})
+    json.dumps(told, allow_nan=False)
+    assert told["settings"][0]["auc"]["value"] == pytest.approx(0.65)
+    assert told["settings"][0]["fid"] is None
+    assert (told["settings"][2]["n"], told["settings"][2]["runs"][1]["problem"]) == (1, "<out of memory>")
+    lines = list(csv.DictReader(io.StringIO(results.table(made))))
+    seen = [(line["rank"], line["seed"], line["auc"]) for line in lines[:3]]
+    assert seen == [("2", "0", "0.6"), ("2", "1", "0.7"), ("4", "0", "0.9")]
+    assert (lines[5]["auc"], lines[5]["problem"]) == ("", "<out of memory>")
+    page = render(made, config)
+    assert "&lt;out of memory&gt;" in page
+    assert "<out of memory>" not in page
+    assert 'id="front-3"' in page
+    assert 'href="#front-3"' in page
+    assert "runs/rank%3D8_seed%3D0/" in page
