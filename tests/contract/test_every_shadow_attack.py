@@ -117,6 +117,18 @@ def test_attacks_have_the_access_and_the_papers_of_what_they_compare() -> None:
     assert "shadow" in attack.info.fitted_on
 
 
+@pytest.mark.parametrize("name", SHADOW)
+def test_the_base_models_loss_cancels(name: str) -> None:
+    """Each image is compared with itself, so that calibrating changes nothing."""
+    batch, scores = toy_batch(2 * SIZE, 10), []
+    for signal in ("loss", "calibrated_loss"):
+        attack = attack_named(name, signal)
+        attack = attack.among(shadows_of(attack, batch))
+        signals = attack.signals(view_of(attack, toy_model(batch.mean[:SIZE]), batch))
+        scores.append(attack.scorer(0).fit(signals, MEMBER).score(signals))
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-6, atol=1e-6)
+
+
 def test_without_shadows_it_is_said() -> None:
     attack = attack_named("lira")
     with pytest.raises(ConfigError, match="--shadows"):

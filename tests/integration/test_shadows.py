@@ -238,7 +238,7 @@ def test_an_adapter_made_elsewhere_needs_to_be_told_how_it_was_trained(
         (["--shadows", "4", "--shadow_signal", "error_map"], "calibrated_loss"),
         (["--shadows", "4", "--shadow_config", "x.yaml"], "a run knows"),
         (["--shadows", "4", "--workers", "0"], "1 or more"),
-        (["--attacks", "[lira+low_pass]", "--shadows", "4"], "low-pass"),
+        (["--attacks", "[lira, rmia+low_pass]", "--shadows", "4"], "low-pass"),
     ],
 )
 def test_bad_options_are_one_line(
