@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import transformers
 
+from encoder_folders import saved
 from smplora.attacks.reconstruction import LikelihoodRatio
 from smplora.cli import main
 from smplora.config import AuditConfig
@@ -20,33 +20,7 @@ from smplora.lowpass import load_attacks
 from smplora.views import BlackBox
 from toys import toy_batch, toy_model, toy_pictures
 
-SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
-                         "image_size": 32, "patch_size": 8}  # fmt: skip
-TEXT: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 IMAGES = torch.rand((3, 3, 20, 20), generator=torch.Generator().manual_seed(0))
-
-
-def saved(kind: str, folder: Path) -> Any:
-    """Write an untrained encoder with its preprocessing; returns its image side."""
-    torch.manual_seed(0)
-    whole: Any
-    if kind == "deit":
-        whole = transformers.DeiTModel(transformers.DeiTConfig(**SMALL))
-        processor: Any = transformers.DeiTImageProcessor(
-            size={"height": 32, "width": 32}, crop_size={"height": 32, "width": 32}
-        )
-    elif kind == "dino":
-        whole = transformers.Dinov2Model(transformers.Dinov2Config(**SMALL))
-        processor = transformers.BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    elif kind == "clip":
-        whole = transformers.CLIPModel(transformers.CLIPConfig(text_config=TEXT, vision_config=SMALL))
-        processor = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    else:
-        whole = transformers.BlipModel(transformers.BlipConfig(text_config=TEXT, vision_config=SMALL))
-        processor = transformers.BlipImageProcessor(size={"height": 32, "width": 32})
-    whole.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return getattr(whole, "vision_model", whole).eval()
 
 
 @pytest.mark.parametrize("kind", ["deit", "dino", "clip", "blip"])
