@@ -1,10 +1,10 @@
 """Privacy against quality on the bundled model: settings of the game against LoRA stopped early, over seeds and splits.
 
-    python benchmarks/front.py --root runs/front --settings smp_lora,mi_lambda=1 --seeds 0 1 2 --splits 10 11
+    python benchmarks/front.py --root runs/front --settings smp_lora,mi_lambda=1 --pairs 0:10 0:11 1:10 2:11
 
 A setting is an objective and options of ``smplora train``; all else is the quickstart's recipe. Plain LoRA is measured
 as if stopped at each of STOPS. Finished runs, audits and evaluations in ``--root`` are taken as they are, so that
-settings, seeds and splits can be added. Results: benchmarks/results/NAME.json and docs/images/NAME.svg (``--name``).
+settings and pairs of seed and split can be added. Results: benchmarks/results/NAME.json and docs/images/NAME_*.svg.
 """
 
 from __future__ import annotations
@@ -116,7 +116,10 @@ def compare(rows: Sequence[Row], setting: str) -> Row:
     curves: dict[tuple[int, int], list[Row]] = defaultdict(list)
     for row in sorted((r for r in rows if r["setting"] == "lora"), key=lambda r: r["step"]):
         curves[row["seed"], row["split"]].append(row)
-    ours = [(row, curves[row["seed"], row["split"]]) for row in rows if row["setting"] == setting]
+    of_pair = [(row, curves[row["seed"], row["split"]]) for row in rows if row["setting"] == setting]
+    ours = [(row, curve) for row, curve in of_pair if curve]
+    if not ours:
+        return found
     for measure in QUALITY:
         for group in GROUPS:
             pairs = [
@@ -177,20 +180,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--settings", nargs="+", default=[], help="plain LoRA is always among them")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--splits", nargs="+", type=int, help="default: each seed's own")
+    parser.add_argument(
+        "--pairs", nargs="+", default=["0:10", "0:11", "1:10", "1:11", "2:10", "2:11"], help="SEED:SPLIT"
+    )
     parser.add_argument("--name", default="front")
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--collect", action="store_true", help="run nothing: write what was measured so far")
     args = parser.parse_args()
     settings = list(dict.fromkeys(["lora", *args.settings]))
     runs = [
         ({"setting": setting, "seed": seed, "split": split}, configured(args.root.resolve(), setting, seed, split))
-        for seed in args.seeds
-        for split in args.splits or [seed]
+        for seed, split in (map(int, pair.split(":")) for pair in args.pairs)
         for setting in settings
     ]
-    run_tasks([task for _, config in runs for task in tasks_of(config)], "front", workers=args.workers, strict=True)
-    rows = [{**about, **numbers(subject)} for about, config in runs for subject in subjects(config)]
+    if not args.collect:
+        run_tasks([task for _, config in runs for task in tasks_of(config)], "front", workers=args.workers, strict=True)
+    rows = [
+        {**about, **numbers(subject)}
+        for about, config in runs
+        for subject in subjects(config)
+        if (subject / "quality" / "quality.json").exists()
+    ]
     over = means(rows)
     content = {
         "command": f"python benchmarks/front.py {shlex.join(sys.argv[1:])}",
