@@ -23,7 +23,7 @@ from smplora.config import TrainConfig
 from smplora.diffusion import adaptation_loss
 from smplora.errors import ConfigError, listing
 from smplora.objectives import OBJECTIVES, WITH_PROXY
-from smplora.proxy import WEIGHT_DECAY, GainStep, ProxyAttackModel, ascend, beside, log_membership
+from smplora.proxy import WEIGHT_DECAY, GainStep, ProxyAttackModel, ascend, log_membership
 from smplora.registry import load
 
 OPTIONS = (
@@ -31,11 +31,9 @@ OPTIONS = (
     "mi_lambda",
     "smp_delta",
     "smp_ratio",
-    "smp_gain",
     "proxy_learning_rate",
     "proxy_input",
     "proxy_sees_timestep",
-    "proxy_calibrated",
 )
 
 
@@ -46,11 +44,10 @@ class SMPLoRAGame:
         latent_shape: (c, h, w) of the error maps.
         objective: "smp_lora", "mp_lora", or "lora", which has no proxy: ``update`` then does nothing.
         mi_lambda: weight of the membership-inference gain.
-        smp_delta, smp_ratio, smp_gain: see ``objectives/smp_lora.py``.
+        smp_delta, smp_ratio: see ``objectives/smp_lora.py``.
         proxy_learning_rate: of the proxy's Adam.
         proxy_input: "error_map" or "loss".
         proxy_sees_timestep: tell the proxy t / num_train_timesteps; timesteps must then be given everywhere.
-        proxy_calibrated: let the proxy compare with the base model's errors, which must then be given everywhere.
         device: where the error maps are.
 
     Raises:
@@ -65,11 +62,9 @@ class SMPLoRAGame:
         mi_lambda: float = 0.05,
         smp_delta: float = 1e-5,
         smp_ratio: Literal["per_sample", "batch_mean"] = "per_sample",
-        smp_gain: Literal["member", "capped"] = "member",
         proxy_learning_rate: float = 1e-5,
         proxy_input: Literal["error_map", "loss"] = "error_map",
         proxy_sees_timestep: bool = False,
-        proxy_calibrated: bool = False,
         num_train_timesteps: int = 1000,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -79,11 +74,9 @@ class SMPLoRAGame:
             mi_lambda=mi_lambda,
             smp_delta=smp_delta,
             smp_ratio=smp_ratio,
-            smp_gain=smp_gain,
             proxy_learning_rate=proxy_learning_rate,
             proxy_input=proxy_input,
             proxy_sees_timestep=proxy_sees_timestep,
-            proxy_calibrated=proxy_calibrated,
         )
         if problems := config.problems():
             raise ConfigError(listing("SMPLoRAGame cannot be made", problems))
@@ -93,7 +86,6 @@ class SMPLoRAGame:
             size=(latent_shape[1], latent_shape[2]),
             inputs=proxy_input,
             sees_timestep=proxy_sees_timestep,
-            calibrated=proxy_calibrated,
             num_train_timesteps=num_train_timesteps,
         ).to(device)
         self.optimizer = torch.optim.Adam(
@@ -126,8 +118,6 @@ class SMPLoRAGame:
         nonmember_errors: Tensor,
         member_timesteps: Tensor | None = None,
         nonmember_timesteps: Tensor | None = None,
-        member_base_errors: Tensor | None = None,
-        nonmember_base_errors: Tensor | None = None,
     ) -> GainStep | None:
         """One step of the proxy up the gain (Eq. 5). Its dropout draws from torch's global generator.
 
@@ -135,31 +125,21 @@ class SMPLoRAGame:
             member_errors, nonmember_errors: [m, c, h, w] and [n, c, h, w], of images in the training set and of images
                 outside it, best at fresh noise; they are detached here, so make them under ``torch.no_grad()``.
             member_timesteps, nonmember_timesteps: [m] and [n], for a proxy that sees them.
-            member_base_errors, nonmember_base_errors: shaped as the first two, the base model's errors at the same
-                noise and timesteps, for a calibrated proxy.
 
         Returns:
             gain and accuracy on this batch; None for an objective without a proxy.
         """
         if not self.uses_proxy:
             return None
-        members = self._seen(member_errors, member_timesteps, member_base_errors)
-        nonmembers = self._seen(nonmember_errors, nonmember_timesteps, nonmember_base_errors)
-        errors, timesteps = (torch.cat(parts) for parts in zip(members, nonmembers, strict=True))
+        pairs = ((member_errors, member_timesteps), (nonmember_errors, nonmember_timesteps))
+        errors, timesteps = (torch.cat(parts) for parts in zip(*(self._with_timesteps(*p) for p in pairs), strict=True))
         return self.ascend(errors, timesteps, torch.arange(len(errors), device=errors.device) < len(member_errors))
 
     def ascend(self, error_maps: Tensor, timesteps: Tensor, is_member: Tensor) -> GainStep:
-        """``update`` for members and non-members in one batch: [b, c, h, w] (calibrated: [b, 2c, h, w], ``beside``),
-        [b], [b] bool."""
+        """``update`` for members and non-members in one batch: [b, c, h, w], [b], [b] bool."""
         return ascend(self.proxy, self.optimizer, error_maps, timesteps, is_member)
 
-    def loss(
-        self,
-        error_maps: Tensor,
-        timesteps: Tensor | None = None,
-        weights: Tensor | float = 1.0,
-        base_errors: Tensor | None = None,
-    ) -> Tensor:
+    def loss(self, error_maps: Tensor, timesteps: Tensor | None = None, weights: Tensor | float = 1.0) -> Tensor:
         """What the adapter minimises: a scalar, differentiable with respect to ``error_maps``; the proxy's weights get
         no gradient.
 
@@ -167,36 +147,26 @@ class SMPLoRAGame:
             error_maps: [b, c, h, w] of a batch of the training set.
             timesteps: [b], for a proxy that sees them.
             weights: [b], of each sample's adaptation loss (such as min-SNR).
-            base_errors: [b, c, h, w], the base model's at the same noise and timesteps, for a calibrated proxy.
         """
-        objective: Tensor = self.objective(*self.terms(error_maps, timesteps, weights, base_errors)).mean()
+        objective: Tensor = self.objective(*self.terms(error_maps, timesteps, weights)).mean()
         return objective
 
     def terms(
-        self,
-        error_maps: Tensor,
-        timesteps: Tensor | None = None,
-        weights: Tensor | float = 1.0,
-        base_errors: Tensor | None = None,
+        self, error_maps: Tensor, timesteps: Tensor | None = None, weights: Tensor | float = 1.0
     ) -> tuple[Tensor, Tensor]:
         """What the objective is made of, arguments as for ``loss``: each sample's adaptation loss, weighted, and its
         gain log h, zero without a proxy; both [b]."""
-        losses = adaptation_loss(error_maps)
-        if not self.uses_proxy:
-            return losses * weights, torch.zeros_like(losses)
-        return losses * weights, log_membership(self.proxy, *self._seen(error_maps, timesteps, base_errors))
+        errors, timesteps = self._with_timesteps(error_maps, timesteps)
+        losses = adaptation_loss(errors)
+        judged = log_membership(self.proxy, errors, timesteps) if self.uses_proxy else torch.zeros_like(losses)
+        return losses * weights, judged
 
-    def _seen(self, errors: Tensor, timesteps: Tensor | None, base_errors: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the proxy takes."""
+    def _with_timesteps(self, errors: Tensor, timesteps: Tensor | None) -> tuple[Tensor, Tensor]:
         if timesteps is None:
             if self.proxy.sees_timestep:
                 raise ValueError("this proxy sees the timestep: give the timesteps of the error maps")
             timesteps = torch.zeros(len(errors), device=errors.device)
-        if self.proxy.calibrated and base_errors is None:
-            raise ValueError("this proxy compares with the base model: give its error maps too")
-        if not self.proxy.calibrated:
-            base_errors = None
-        return beside(errors, base_errors), timesteps
+        return errors, timesteps
 
     def state_dict(self) -> dict[str, Any]:
         """Proxy and optimizer, for a checkpoint."""

@@ -19,7 +19,7 @@ from smplora.cells import Cell
 from smplora.contracts import Batch
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.metrics import Interval, delong_interval
-from smplora.proxy import beside, log_odds
+from smplora.proxy import log_odds
 from smplora.views import GreyBox
 
 TIMESTEPS = 4  # of the grid that the loss attacks use
@@ -113,9 +113,6 @@ class Gauge:
                 maps = [view.error_maps(f"at {t}", t, adapted=adapted) for t in self.timesteps]
                 losses.append(torch.stack([adaptation_loss(m).double() for m in maps], 1))
                 if adapted and self.proxy is not None:
-                    if getattr(self.proxy, "calibrated", False):
-                        base = (view.error_maps(f"at {t}", t, adapted=False) for t in self.timesteps)
-                        maps = [beside(one, other) for one, other in zip(maps, base, strict=True)]
                     answers.append(
                         torch.stack([self._log_odds(m, t) for m, t in zip(maps, self.timesteps, strict=True)]).mean(0)
                     )

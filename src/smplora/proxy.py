@@ -23,11 +23,6 @@ def at_size(error_maps: Tensor, size: tuple[int, int] | None) -> Tensor:
     return F.adaptive_avg_pool2d(error_maps, size)
 
 
-def beside(error_maps: Tensor, base_errors: Tensor | None) -> Tensor:
-    """What a proxy takes: error maps [b, c, h, w], a calibrated one with the base model's after them [b, 2c, h, w]."""
-    return error_maps if base_errors is None else torch.cat([error_maps, base_errors], 1)
-
-
 class ProxyAttackModel(nn.Module):
     """MLP input -> 512 -> 256 -> 2 with ReLU and dropout 0.5 that tells members from non-members by their errors.
 
@@ -42,12 +37,11 @@ class ProxyAttackModel(nn.Module):
         *,
         inputs: str = "error_map",
         sees_timestep: bool = False,
-        calibrated: bool = False,
         num_train_timesteps: int = 1000,
         size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        self.size, self.calibrated = size, calibrated
+        self.size = size
         self.inputs, self.sees_timestep, self.num_train_timesteps = inputs, sees_timestep, num_train_timesteps
         width = (elements if inputs == "error_map" else 1) + sees_timestep
         self.layers = nn.Sequential(
@@ -57,15 +51,11 @@ class ProxyAttackModel(nn.Module):
         )  # fmt: skip
 
     def forward(self, error_maps: Tensor, timesteps: Tensor) -> Tensor:
-        """log(1 - h), log h of each sample: [b, c, h, w], [b] -> [b, 2]; calibrated from [b, 2c, h, w], the adapted
-        model's errors above the base model's."""
-        parts = error_maps.chunk(1 + self.calibrated, 1)
+        """log(1 - h), log h of each sample: [b, c, h, w], [b] -> [b, 2]."""
         if self.inputs == "loss":
-            losses = [part.flatten(1).mean(1, keepdim=True) for part in parts]
-            features = (losses[0] / losses[1]).log() if self.calibrated else losses[0]
+            features = error_maps.flatten(1).mean(1, keepdim=True)
         else:
-            maps = [at_size(part, self.size).flatten(1) for part in parts]
-            features = maps[0] - maps[1] if self.calibrated else maps[0]
+            features = at_size(error_maps, self.size).flatten(1)
         if self.sees_timestep:
             features = torch.cat([features, (timesteps / self.num_train_timesteps)[:, None].to(features)], 1)
         return F.log_softmax(self.layers(features), dim=1)

@@ -131,11 +131,10 @@ class Theory:
         batch, draw = next(setup.feed.adapter(0 if config.hessian_batch == "fixed" else done))
         # the fused attention kernels have no second derivative
         with evaluating(model), sdpa_kernel(SDPBackend.MATH):
-            base_errors = setup.base_errors(batch, draw)
             with setup.autocast():
                 error_maps = model.error_maps(batch, draw)
             weights = model.loss_weights(draw.timesteps, config.snr_gamma)
-            terms = setup.game.terms(error_maps, draw.timesteps, weights, base_errors)
+            terms = setup.game.terms(error_maps, draw.timesteps, weights)
             with bar(None, f"Hessian at step {done}", unit="product", show=self.progress, leave=False) as display:
                 return smoothness(
                     setup.game.objective,

@@ -35,7 +35,7 @@ from smplora.optimizers import check_installed, limit_gradients, set_learning_ra
 from smplora.private import check_private
 from smplora.processes import average_gradients, gather, make_accelerator, mean
 from smplora.progress import bar
-from smplora.proxy import at_size, beside
+from smplora.proxy import at_size
 from smplora.registry import load
 from smplora.run import RunFolder, check_place, check_settings, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
@@ -176,8 +176,7 @@ def optimise(
                 turn = step * config.proxy_steps + k
                 pair = setup.feed.proxy(turn)
                 with torch.no_grad(), setup.autocast():
-                    maps = (beside(model.error_maps(*part), setup.base_errors(*part)) for part in pair.parts)
-                    share = torch.cat([at_size(of_part, game.proxy.size) for of_part in maps])
+                    share = torch.cat([at_size(model.error_maps(*part), game.proxy.size) for part in pair.parts])
                 error_maps = members_first(gather(accelerator, share), accelerator.num_processes)
                 torch.manual_seed(stream_seed(config.seed, "dropout", turn))
                 seen = game.ascend(error_maps, pair.timesteps, pair.is_member)
@@ -189,11 +188,10 @@ def optimise(
                 log.add(**setup.private.make(step, setup.autocast))
             batches = zip(setup.feed.adapter(step), setup.feed.class_images(step), strict=True)
             for (batch, draw), of_class in batches if not setup.private else ():
-                base_errors = setup.base_errors(batch, draw)
                 with setup.autocast():
                     error_maps = model.error_maps(batch, draw)
                 weights = model.loss_weights(draw.timesteps, config.snr_gamma)
-                terms = game.terms(error_maps, draw.timesteps, weights, base_errors)
+                terms = game.terms(error_maps, draw.timesteps, weights)
                 theory.see_loss(step, *terms)
                 loss = game.objective(*terms).mean()
                 if of_class:  # prior preservation: these images are nobody's, so the plain loss

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from smplora.adapt import ADAPTATIONS
 from smplora.cache import open_cache
 from smplora.config import TrainConfig
-from smplora.contracts import Adaptation, Batch, Draw
+from smplora.contracts import Adaptation
 from smplora.data import encode, open_source, preparation
 from smplora.diffusion import LatentDiffusion
 from smplora.ema import averaged, ema_tensors, load_ema_tensors
@@ -59,13 +59,6 @@ class Setup:
         """The precision of the base model's forward passes."""
         kind = DTYPES.get(self.mixed_precision)
         return torch.autocast(self.model.device.type, kind, enabled=kind is not None)
-
-    def base_errors(self, batch: Batch, draw: Draw) -> Tensor | None:
-        """The base model's error maps [b, c, h, w], where the proxy compares with them."""
-        if not (self.game.uses_proxy and self.game.proxy.calibrated):
-            return None
-        with torch.no_grad(), self.adaptation.base(self.model), self.autocast():
-            return self.model.error_maps(batch, draw)
 
     def as_published(self) -> AbstractContextManager[None]:
         """Inside, the adapter is what is handed out: its moving average, if there is one."""

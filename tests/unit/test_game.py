@@ -79,34 +79,3 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     assert "did you mean 'smp_lora'?" in str(error.value)
     assert "--mi_lambda got -1.0" in str(error.value)
     assert "--proxy_learning_rate got 0.0" in str(error.value)
-
-
-@pytest.mark.parametrize("inputs", ["error_map", "loss"])
-def test_a_calibrated_proxy_sees_how_far_the_base_model_is_left_behind(inputs: str) -> None:
-    """Its answer is that of a plain proxy of the same weights on the difference, or on the logarithm of the ratio."""
-    played, plain = game(proxy_calibrated=True, proxy_input=inputs), game(proxy_input=inputs)
-    errors, base = maps(6, 0), maps(6, 1)
-    ratio = (errors.flatten(1).mean(1) / base.flatten(1).mean(1)).log()
-    seen = errors - base if inputs == "error_map" else ratio[:, None, None, None].expand_as(errors)
-    _, judged = played.terms(errors, base_errors=base)
-    assert torch.allclose(judged, log_membership(plain.proxy, seen, torch.zeros(6)), atol=1e-6)
-    loss = played.loss(errors.requires_grad_(True), base_errors=base)
-    assert torch.autograd.grad(loss, errors)[0].abs().min() > 0
-
-
-def test_a_calibrated_proxy_asks_for_the_base_models_errors() -> None:
-    played = game(proxy_calibrated=True)
-    with pytest.raises(ValueError, match="base model"):
-        played.loss(maps(4, 0))
-    with pytest.raises(ValueError, match="base model"):
-        played.update(maps(4, 0), maps(4, 1), member_base_errors=maps(4, 2))
-
-
-def test_a_calibrated_proxy_learns_what_only_the_base_model_tells() -> None:
-    """Errors that say nothing of membership, and of which members' are half of the base model's: accuracy 1."""
-    played = game(proxy_calibrated=True, proxy_input="loss")
-    for k in range(150):
-        inside, outside = maps(8, 2 * k), maps(8, 2 * k + 1)
-        seen = played.update(inside, outside, member_base_errors=2 * inside, nonmember_base_errors=outside)
-    assert seen is not None
-    assert seen.accuracy == 1

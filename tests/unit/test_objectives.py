@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
@@ -73,15 +71,3 @@ def test_lambda_zero_gives_the_gradients_of_lora_exactly(objective: MPLoRA | SMP
     loss, gain = toy_terms(weights)
     plain = gradient(LoRA()(loss, gain).mean(), weights)
     assert torch.equal(gradient(objective(loss, gain).mean(), weights), plain)
-
-
-def test_the_capped_gain_earns_nothing_below_chance() -> None:
-    """As without the cap while h > 1/2; from there on the value of chance, and no gradient of the gain."""
-    log_h = torch.tensor([-0.1, -0.6, -0.7, -9.0], dtype=torch.float64, requires_grad=True)
-    loss = torch.full_like(log_h, 0.2)
-    capped, plain = SMPLoRA(0.5, gain="capped")(loss, log_h), SMPLoRA(0.5)(loss, log_h)
-    assert torch.equal(capped[:2], plain[:2])
-    assert capped[2:].tolist() == pytest.approx([0.2 / (1 + 0.5 * math.log(2) + 1e-5)] * 2)
-    (slope,) = torch.autograd.grad(capped.sum(), log_h)
-    assert (slope[:2] > 0).all()
-    assert slope[2:].tolist() == [0, 0]

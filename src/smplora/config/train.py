@@ -69,10 +69,6 @@ class TrainConfig(
     """What the proxy sees: the element-wise error map (as the paper's code) or the scalar loss (as its text)."""
     proxy_sees_timestep: bool = False
     """Tell the proxy the timestep."""
-    proxy_calibrated: bool = False
-    """Compare what the proxy sees with the base model's errors at the same noise and timestep: one more forward pass per image."""
-    smp_gain: Literal["member", "capped"] = "member"
-    """SMP-LoRA's gain: 'member' (log h, as in the paper), 'capped' (the same, which stops at chance, h = 1/2)."""
     proxy_members: Literal["aux", "train"] = "aux"
     """Whom the proxy learns as members: those of the aux cell (as in the paper) or the whole training set, which protects both halves alike."""
     rank: int = 4

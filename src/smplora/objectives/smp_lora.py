@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from smplora.config import TrainConfig
-
-
-CHANCE_GAIN = -math.log(2)  # log h of a proxy that knows nothing
 
 
 @dataclass(frozen=True)
@@ -29,18 +25,15 @@ class SMPLoRA:
     mi_lambda: float = 0.05
     delta: float = 1e-5
     ratio: str = "per_sample"
-    gain: str = "member"
     uses_proxy = True
     is_private = False
 
     @classmethod
     def from_config(cls, config: TrainConfig) -> SMPLoRA:
-        """``--mi_lambda``, ``--smp_delta``, ``--smp_ratio``, ``--smp_gain``."""
-        return cls(config.mi_lambda, config.smp_delta, config.smp_ratio, config.smp_gain)
+        """``--mi_lambda``, ``--smp_delta``, ``--smp_ratio``."""
+        return cls(config.mi_lambda, config.smp_delta, config.smp_ratio)
 
     def __call__(self, adaptation_loss: Tensor, log_member: Tensor) -> Tensor:
         """l_i / (1 - lambda * g_i + delta) with g_i = log h_i, or its batch mean: [b], [b] -> [b]."""
-        if self.gain == "capped":
-            log_member = log_member.clamp(min=CHANCE_GAIN)
         gain = log_member if self.ratio == "per_sample" else log_member.mean()
         return adaptation_loss / (1 - self.mi_lambda * gain + self.delta)
