@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from smplora import metrics
-from smplora.judgement import Tried, conclude
+from smplora.evidence import GROUPS
+from smplora.judgement import Tried, conclude, score_arrays
 from smplora.metrics import families, numbers
 from smplora.scorers import Judged, OutOfFold
 
@@ -40,6 +42,29 @@ def test_the_winner_is_chosen_on_aux_and_read_on_test() -> None:
     assert content["strongest"]["aux_members"]["attack"] == "a1"
     assert content["verdict"]["level"] == "red"
     assert content["dataset_inference"]["p"] < 1e-4
+
+
+def test_an_attack_that_the_run_has_trained_on_aux_is_judged_on_test_alone() -> None:
+    """It is perfect on aux, in-sample, and nothing on test: it is neither chosen nor claimed."""
+    first, second = tried(np.random.default_rng(3), MEMBER, [(9.0, 0.0), (0.5, 0.5)])
+    content = conclude([replace(first, saw_aux=True), second], MEMBER, MEMBER, seed=0, failed_gates=())
+    assert {content["strongest"][group]["attack"] for group in GROUPS} == {"a1"}
+    assert content["strongest"]["aux_members"]["auc"]["value"] < 0.9
+    assert [attack["aux_members"] is None for attack in content["attacks"]] == [True, False]
+    assert content["epsilon"]["clopper_pearson"]["attack"] == "a1"
+    arrays = score_arrays([replace(first, saw_aux=True), second], MEMBER, MEMBER)
+    assert "a0/test" in arrays
+    assert "a0/aux_out_of_fold" not in arrays
+
+
+def test_methods_are_those_that_were_used() -> None:
+    def cited(shifts: list[tuple[float, float]], **more: Any) -> set[str]:
+        return {method["reference"] for method in concluded(0, shifts, **more)["methods"]}
+
+    one = [(1.0, 1.0)]
+    assert cited(one, coin=True) - cited(one) == {"Steinke et al. 2023"}
+    assert cited(one, failed_gates=()) - cited(one) == {"Das et al. 2024"}
+    assert cited([*one, *one]) - cited(one) == {"Westfall and Young 1993", "Hothorn et al. 2008"}
 
 
 def test_a_reversed_winner_counts_in_its_own_direction() -> None:

