@@ -1,5 +1,6 @@
-"""Attacks x cells -> signals -> scores on disk, numbers with intervals, a verdict.
+"""Gates, then attacks x cells -> signals -> scores on disk, numbers with intervals, a verdict.
 
+Validity gates come first; an audit that fails one is finished nevertheless: what the attacks found helps to see why.
 Whatever is fitted is fitted on aux: scalers, signs, classifiers, thresholds (the last from out-of-fold scores). The
 test cells are scored once. Aux members are audited too, out of fold: they are private images like the others.
 """
@@ -9,38 +10,38 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from smplora.attacks import COUNTS
 from smplora.attacks.loss import timestep_grid
 from smplora.cache import open_cache
 from smplora.card import write_card
+from smplora.collect import ATTACKED, AUX, TEST, Collector, Tell
 from smplora.config import AuditConfig
-from smplora.contracts import Attack, Floats, Pictures
+from smplora.contracts import Access, Attack, Floats
+from smplora.control import control_check, control_sentence
 from smplora.errors import ConfigError, InvalidAudit
 from smplora.exposed import write_exposed
 from smplora.files import write_atomically, write_json
 from smplora.foreign import load_any
-from smplora.gates import BASE, BaseLoss, base_check, blind_checks, failures, gates, look, notes, shuffled_check
-from smplora.judgement import FORMAT, conclude, labels, score_arrays, strongest_first, try_attacks
+from smplora.gates import base_attacks, base_check, blind_checks, failures, gates, look, notes, shuffled_check
+from smplora.judgement import FORMAT, conclude, labels, learn_attacks, score_arrays, strongest_first, try_attacks
 from smplora.lowpass import load_attacks
 from smplora.memorisation import encoder_for, forget, memorise
+from smplora.plan import Plan, make_plan
 from smplora.progress import bar
 from smplora.report import write_report
 from smplora.run import environment, say
 from smplora.shadows import plan_shadows, with_shadows
 from smplora.signals import audit_signals
-from smplora.split import CELLS, POOLS, write_split
-from smplora.streams import generator
+from smplora.split import POOLS, write_split
 from smplora.subject import Foreign, Loaded, result_folder
-from smplora.views import VIEWS, Memory, out_of_reach
-
-ATTACKED = CELLS[:4]
+from smplora.views import out_of_reach
 
 
 def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
@@ -54,35 +55,52 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     began = time.perf_counter()
     folder = result_folder(config.adapter, config.output_dir, "audit")
     loaded = load_any(config, open_cache(config))
-    attacks = load_attacks(config.chosen_attacks, config)
+    attacks, base = chosen_attacks(loaded, config, progress)
     if config.looks_for_copies:
         encoder_for(config, loaded.resolution)  # one that is not there is said before the attacks run
+    collector = Collector(loaded, config)
     shadowing = plan_shadows(config, loaded, folder) if config.shadows else None
-    if shadowing:
-        split = loaded.split
-        del loaded  # its memory is needed to train
-
-        def ask(shadow: Loaded, asked: Mapping[str, Attack], title: str) -> dict[tuple[str, str], Floats]:
-            return collect_signals(shadow, asked, config, progress, title)
-
-        attacks = with_shadows(attacks, shadowing, config, split, ask, progress)
-        loaded = load_any(config, open_cache(config))
-    for access, reason in out_of_reach(loaded.model).items() if config.attacks is None else ():
-        blind = [name for name, attack in attacks.items() if attack.info.access is access]
-        attacks = {name: attack for name, attack in attacks.items() if name not in blind}
-        if blind and progress:
-            say(f"left out, since {reason}: {', '.join(blind)}")
-    check_honest(attacks)
+    plan = None
+    if progress or config.plan:
+        more = [shadowing.cost()] if shadowing else []
+        plan = make_plan(collector, base, attacks, [*more, *([control_sentence(config)] * config.positive_control)])
+        if config.plan:
+            return show_plan(plan, config)
+        say(f"audit of {loaded.subject.label}: {plan.sentence}")
     sizes = loaded.split.sizes
     aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))
+
+    # 1. what sees no adapter must not tell members from non-members
     looked = look(loaded)
     checks = blind_checks(looked, config.seed)
-    base = BaseLoss(config.num_timesteps, config.count("noise_pairs"))
-    signals = collect_signals(loaded, {**attacks, BASE: base}, config, progress)
-    checks.append(base_check(signals, looked.is_member, config.seed))
-    tried = try_attacks(attacks, signals, sizes, config.seed)
-    aux = {name: np.concatenate([signals[name, cell] for cell in ("aux_member", "aux_nonmember")]) for name in attacks}
-    checks.append(shuffled_check(attacks, strongest_first(tried, aux_member), aux, aux_member, config.seed))
+    with progress_of(plan, progress) as (display, told):
+        signals = collector.signals(base, ATTACKED, base=True, tell=told)
+        checks.append(base_check(base, signals, looked.is_member, config.seed))
+
+        # 2. shadow adapters are trained as this one was, and asked
+        if shadowing:
+            split = loaded.split
+            del loaded, collector  # their memory is needed to train
+            attacks = with_shadows(attacks, shadowing, config, split, partial(ask_shadow, config, progress), progress)
+            loaded = load_any(config, open_cache(config))
+            collector = Collector(loaded, config)
+            display.unpause()
+
+        # 3. attacks learn on aux; where labels are shuffled they must learn nothing
+        signals = collector.signals(attacks, AUX, tell=told)
+        learned = learn_attacks(attacks, signals, aux_member, config.seed)
+        checks.append(
+            shuffled_check(attacks, strongest_first(attacks, learned, aux_member), signals, aux_member, config.seed)
+        )
+
+        # 4. an adapter that has learned by heart must be found out
+        if config.positive_control:
+            checks.append(control_check(loaded, attacks, config, folder, progress=progress))
+            display.unpause()
+
+        # 5. only now the adapter is attacked on the test cells
+        signals |= collector.signals(attacks, TEST, tell=told)
+    tried = try_attacks(attacks, learned, signals, aux_member, test_member, config.seed)
     content: dict[str, Any] = {
         "format": FORMAT,
         "subject": loaded.subject.describe(loaded.adapter_sha256, loaded.model),
@@ -141,8 +159,8 @@ def command(config: AuditConfig) -> None:
         InvalidAudit: a gate failed; everything is written nevertheless.
         UserError: anything that the user can mend.
     """
-    verdict = audit(config)["verdict"]
-    if verdict["level"] == "invalid":
+    verdict = audit(config).get("verdict")  # a plan has none
+    if verdict and verdict["level"] == "invalid":
         raise InvalidAudit(verdict["sentence"])
 
 
@@ -168,49 +186,45 @@ def audit_settings(config: AuditConfig) -> dict[str, Any]:
         "seed": config.seed,
         "shadows": config.shadows,
         "shadow_signal": config.shadow_signal if config.shadows else None,
+        "positive_control": config.positive_control_steps if config.positive_control else None,
     }
 
 
-def collect_signals(
-    loaded: Loaded,
-    attacks: Mapping[str, Attack],
-    config: AuditConfig,
-    progress: bool,
-    title: str | None = None,
+def chosen_attacks(loaded: Loaded, config: AuditConfig, progress: bool) -> tuple[dict[str, Attack], dict[str, Attack]]:
+    """The attacks on the adapter, and those on the base model."""
+    attacks = load_attacks(config.chosen_attacks, config)
+    unseen = out_of_reach(loaded.model)
+    for access, reason in unseen.items() if config.attacks is None else ():
+        blind = [name for name, attack in attacks.items() if attack.info.access is access]
+        attacks = {name: attack for name, attack in attacks.items() if name not in blind}
+        if blind and progress:
+            say(f"left out, since {reason}: {', '.join(blind)}")
+    check_honest(attacks)
+    return attacks, base_attacks(list(attacks), config, gradients=Access.WHITE_BOX not in unseen)
+
+
+def ask_shadow(
+    config: AuditConfig, progress: bool, shadow: Loaded, asked: Mapping[str, Attack], title: str
 ) -> dict[tuple[str, str], Floats]:
-    """Every attack's signals on every cell: {(attack, cell): [n, ...]}. Each attack gets the view of its access level;
-    the views of one batch share one memory."""
-    parts: dict[tuple[str, str], list[Floats]] = {(name, cell): [] for name in attacks for cell in ATTACKED}
-    order: dict[str, Any] = {}
-    total = len(attacks) * sum(loaded.split.sizes[cell] for cell in ATTACKED)
-    with bar(total, title or f"audit {loaded.subject.label}", unit="signal", show=progress) as display:
-        for cell in ATTACKED:
-            encoded = loaded.encode(cell)
-            order[cell] = np.argsort(encoded.order)
-            others = captions_of_others([s.caption for s in loaded.split.cells[cell]], config.seed)
-            others = [others[place] for place in encoded.order]
-            samples = [loaded.split.cells[cell][place] for place in encoded.order]
-            start = 0
-            for batch in encoded.split(config.batch_size):
-                rows = slice(start, start + len(batch))
-                start += len(batch)
-                pictures = Pictures(
-                    captions=tuple(s.caption for s in samples[rows]),
-                    other_captions=tuple(others[rows]),
-                    load_pixels=partial(loaded.pixels, samples[rows]),
-                )
-                memory: Memory = {}
-                for name, attack in attacks.items():
-                    view = VIEWS[attack.info.access](
-                        loaded.model, batch, config.seed, pictures, memory, loaded.latent_size
-                    )
-                    parts[name, cell].append(attack.signals(view))
-                    display.update(len(batch))
-    return {(name, cell): np.concatenate(value)[order[cell]] for (name, cell), value in parts.items()}
+    """What a shadow adapter answers of every image."""
+    with bar(len(asked) * sum(shadow.split.sizes[c] for c in ATTACKED), title, unit="signal", show=progress) as display:
+        tell = lambda base, name, images, cached: display.update(images)  # noqa: E731
+        return Collector(shadow, config).signals(asked, ATTACKED, tell=tell)
 
 
-def captions_of_others(captions: list[str], seed: int) -> list[str]:
-    """For each image the caption of another one: a random cycle through all."""
-    order = torch.randperm(len(captions), generator=generator(seed, "captions of others")).tolist()
-    others = dict(zip(order, [captions[i] for i in order[1:] + order[:1]], strict=True))
-    return [others[i] for i in range(len(captions))]
+@contextmanager
+def progress_of(plan: Plan | None, show: bool) -> Iterator[tuple[Any, Tell]]:
+    """A bar of the passes that the plan foresees, and what brings it up to date."""
+    passes = {(step.base, step.name): step.passes for step in plan.steps} if plan else {}
+    with bar(plan.left if plan else 0, f"audit {plan.title if plan else ''}", unit="pass", show=show) as display:
+
+        def tell(base: bool, name: str, images: int, cached: bool) -> None:
+            display.update(0 if cached else images * passes.get((base, name), 0))
+
+        yield display, tell
+
+
+def show_plan(plan: Plan, config: AuditConfig) -> dict[str, Any]:
+    """``--plan``: print it, nothing else."""
+    print(json.dumps(plan.as_dict()) if config.json else "\n".join(plan.lines()))
+    return plan.as_dict()

@@ -42,10 +42,12 @@ class Check:
     passed: bool | None
     sentence: str
     auc: dict[str, Any] | None = None
+    attacks: list[dict[str, Any]] | None = None  # of a gate that tries several
 
     def as_dict(self) -> dict[str, Any]:
         """As in audit.json."""
-        return {"name": self.name, "passed": self.passed, "sentence": self.sentence, "auc": self.auc}
+        told = {"name": self.name, "passed": self.passed, "sentence": self.sentence, "auc": self.auc}
+        return told if self.attacks is None else {**told, "attacks": self.attacks}
 
 
 def picture_statistics(pixels: Floats, size: tuple[int, int]) -> Floats:

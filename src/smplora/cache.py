@@ -45,7 +45,10 @@ class Cache:
         try:
             if not folder.exists():
                 note = "readable by you alone; 'smplora cache --clear' removes them"
-                print(f"latents, text embeddings and generated images are kept in {folder}, {note}", file=sys.stderr)
+                print(
+                    f"latents, text embeddings, generated images and signals of audits are kept in {folder}, {note}",
+                    file=sys.stderr,
+                )
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.folder.mkdir(exist_ok=True, mode=0o700)
             if hasattr(os, "getuid") and self.folder.stat().st_uid != os.getuid():
@@ -130,6 +133,6 @@ def cache(config: CacheConfig) -> None:
         return
     done = "removed" if config.clear else "use --clear to remove them"
     print(
-        f"{folder}: {len(sizes)} latents, text embeddings and images, {sum(sizes) / 2**20:.1f} MiB; {done}",
+        f"{folder}: {len(sizes)} latents, text embeddings, images and signals, {sum(sizes) / 2**20:.1f} MiB; {done}",
         file=sys.stderr,
     )

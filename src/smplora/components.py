@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -43,7 +44,12 @@ def read_folder_model(path: str, variant: str | None = None, revision: str | Non
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     local: dict[str, Any] = {"local_files_only": True, "revision": revision}
-    weights = local | {"variant": variant}
+    weights = local | {"variant": variant, "use_safetensors": True}
+    for part in Path(path).glob("*/"):
+        if any(part.glob("*.bin")) and not any(part.glob("*.safetensors")):
+            raise ValueError(
+                f"{part.name}/ holds pickles, which can run any program when read; take .safetensors files"
+            )
     index = DiffusionPipeline.load_config(path, **local)
     if "unet" not in index or "text_encoder" not in index:
         raise ValueError(f"{index.get('_class_name', 'this pipeline')} has no U-Net with CLIP text encoders")

@@ -265,6 +265,10 @@ class GreyBoxView(BlackBoxView, Protocol):
         """
         ...
 
+    def losses(self, draw: str, timestep: int, *, adapted: bool = True) -> Tensor:
+        """l_ada [b]: the means of the maps of ``error_maps``. Remembered longer than maps are."""
+        ...
+
     def timesteps_of(self, draw: str) -> Tensor:
         """The random timesteps [b] that ``error_maps(draw, None)`` uses."""
         ...

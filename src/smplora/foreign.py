@@ -69,9 +69,12 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
     """
     given = Path(config.adapter or "")
     options = as_training(config, {})
+    whole, inversion = _is_whole_model(given), is_inversion(given)
+    if not whole and not inversion:
+        _file_in(given)  # what is wrong with a folder is said before the model is loaded
     fetch_model(options)
     model = load_base(options, choose_device(config.device))
-    embeddings = read_inversion(given) if is_inversion(given) else None
+    embeddings = read_inversion(given) if inversion else None
     word = ""
     if embeddings:
         base = options.pretrained_model_name_or_path
@@ -79,7 +82,7 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
             embeddings, given, model, base, word=config.placeholder_token, initializer=config.initializer_token
         )
         kind, told, sha256 = "textual_inversion", _told(embeddings.metadata, model), embeddings.sha256
-    elif _is_whole_model(given):
+    elif whole:
         _fine_tuned(given, model, options)
         kind, told, sha256 = "full", dict[str, Any](), files_sha256(_weights(given))
     else:

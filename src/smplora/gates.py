@@ -1,14 +1,16 @@
-"""Validity gates: what must hold before an audit's numbers mean anything. They run before the test cells are read."""
+"""Validity gates: what must hold before an audit's numbers mean anything. They run before the adapter is attacked on
+the test cells; what sees no adapter (images, captions, base model) looks at all four cells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from smplora.attacks import LOW_PASS, ON_BASE
 from smplora.attacks.loss import loss_vector
 from smplora.blind import (
     TOLERANCE,
@@ -20,22 +22,26 @@ from smplora.blind import (
     permutation_check,
     picture_statistics,
 )
+from smplora.collect import ATTACKED
+from smplora.config import AuditConfig
 from smplora.contracts import Access, Attack, AttackInfo, Bools, Floats, GreyBoxView, Scorer
 from smplora.data import load_pixels
 from smplora.evidence import CLAIM_LEVEL
 from smplora.features import load_digit_features
+from smplora.judgement import both
+from smplora.lowpass import load_attacks
 from smplora.metrics import detectable_auc
 from smplora.progress import progress
+from smplora.proxy import at_size
 from smplora.scorers import Logistic
-from smplora.split import CELLS
 from smplora.streams import stream_seed
 from smplora.subject import Loaded
 
-ATTACKED = CELLS[:4]
 BASE = "base_model"
 LOOKS = 4  # blind classifiers that share one chance of a false alarm
 THUMBNAIL = 16  # pixels
 COARSE = 0.75  # an audit that would miss such an AUC is said to be small
+COARSE_MAP = (8, 8)  # what a linear classifier sees of larger error maps
 MOST_COLUMNS = 512  # of the signals that the shuffled-labels gate refits ten times
 
 
@@ -115,27 +121,67 @@ def blind_checks(looked: Looked, seed: int) -> list[Check]:
     return checks
 
 
-def base_check(signals: Mapping[tuple[str, str], Floats], is_member: Bools, seed: int) -> Check:
-    """The base model's losses, without the adapter: [n, T] per cell under the name ``BASE``."""
-    losses = np.concatenate([signals[BASE, cell] for cell in ATTACKED])
-    scores = guess_blindly(losses, is_member, stream_seed(seed, "blind", BASE))
-    return blind_check(BASE, "the base model", scores, is_member, LOOKS)
+def base_attacks(names: Sequence[str], config: AuditConfig, *, gradients: bool) -> dict[str, Attack]:
+    """What is tried on the base model: its losses, and of the attacks ``names`` those that need no adapter.
+
+    Args:
+        gradients: whether the adapter sits on layers whose gradients can be looked at.
+    """
+    twins = dict.fromkeys(ON_BASE[plain] for name in names if (plain := name.removesuffix(LOW_PASS)) in ON_BASE)
+    loaded = load_attacks(list(twins), config)
+    kept = {n: attack for n, attack in loaded.items() if gradients or attack.info.access is not Access.WHITE_BOX}
+    return {BASE: BaseLoss(config.num_timesteps, config.count("noise_pairs")), **kept}
+
+
+def base_check(
+    attacks: Mapping[str, Attack], signals: Mapping[tuple[str, str], Floats], is_member: Bools, seed: int
+) -> Check:
+    """Attacks on the base model, without the adapter: each one's signals on all four cells to a logistic regression,
+    out of fold, so that sign and timestep are found too. All share the chance of a false alarm of one check."""
+    checks = {}
+    for name in attacks:
+        columns = _columns(np.concatenate([signals[name, cell] for cell in ATTACKED]))
+        scores = guess_blindly(columns, is_member, stream_seed(seed, "blind", name))
+        checks[name] = blind_check(BASE, "the base model", scores, is_member, LOOKS * len(attacks))
+    strongest = max(checks, key=lambda name: _lowest(checks[name]))
+    told = f"; '{attacks[strongest].info.title}' is the strongest of {len(attacks)} attacks on it"
+    tried = [{"attack": name, "auc": check.auc} for name, check in checks.items()]
+    found = checks[strongest]
+    return replace(found, sentence=found.sentence + told * (len(attacks) > 1), attacks=tried)
+
+
+def _columns(signals: Floats) -> Floats:
+    """Signals for a linear classifier [n, k]: of maps [n, draws, c, h, w] the logarithm of the mean over draws, coarse;
+    of anything else the signals."""
+    if signals.ndim < 5:
+        return signals.reshape(len(signals), -1)
+    maps = torch.from_numpy(signals).float().mean(1)
+    coarse = at_size(maps, COARSE_MAP) if maps.shape[-1] > COARSE_MAP[1] or maps.shape[-2] > COARSE_MAP[0] else maps
+    columns: Floats = coarse.clamp(min=1e-12).log().flatten(1).double().numpy()
+    return columns
+
+
+def _lowest(check: Check) -> float:
+    return float(check.auc["low"]) if check.auc else 0.0
 
 
 def shuffled_check(
-    attacks: Mapping[str, Attack], order: list[str], aux: Mapping[str, Floats], aux_member: Bools, seed: int
+    attacks: Mapping[str, Attack],
+    order: list[str],
+    signals: Mapping[tuple[str, str], Floats],
+    aux_member: Bools,
+    seed: int,
 ) -> Check:
     """The strongest attack on aux that is cheap to refit, with shuffled labels.
 
     Args:
         order: attacks, strongest on aux first.
-        aux: their signals on the aux cells, [n, ...].
+        signals: {(attack, cell): [n, ...]} of the aux cells.
     """
     for name in order:
-        if np.prod(aux[name].shape[1:]) <= MOST_COLUMNS:
-            return permutation_check(
-                "shuffled_labels", attacks[name], aux[name], aux_member, stream_seed(seed, "shuffle")
-            )
+        aux = both(signals, name, "aux")
+        if np.prod(aux.shape[1:]) <= MOST_COLUMNS:
+            return permutation_check("shuffled_labels", attacks[name], aux, aux_member, stream_seed(seed, "shuffle"))
     return Check("shuffled_labels", None, "shuffled labels: not tried, as no attack here is cheap to refit ten times")
 
 
@@ -144,12 +190,19 @@ def notes(looked: Looked, sizes: Mapping[str, int], seed: int) -> list[str]:
     found = odd_statistics(looked.statistics, looked.is_member, np.random.default_rng(stream_seed(seed, "statistics")))
     for cells, count in near_duplicates(looked.thumbnails).items():
         found.append(f"{count} near-duplicate pairs of images in {cells}: they blur the difference that is measured")
+    return found + small_cells(sizes)
+
+
+def small_cells(sizes: Mapping[str, int]) -> list[str]:
+    """A sentence where the test cells are too small to say much."""
     members, others = sizes["test_member"], sizes["test_nonmember"]
     reach = detectable_auc(members, others, CLAIM_LEVEL)
-    if reach > COARSE:
-        found.append(f"small cells: with {members} test members and {others} test non-members an AUC below {reach:.2f} "
-                     "would probably have gone unseen")  # fmt: skip
-    return found
+    if reach <= COARSE:
+        return []
+    return [
+        f"small cells: with {members} test members and {others} test non-members an AUC below {reach:.2f} would "
+        "probably have gone unseen"
+    ]
 
 
 def gates(checks: list[Check], said: list[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from smplora import evidence
 from smplora.contracts import Attack, Bools, Floats
 from smplora.metrics import auc, dataset_inference_p_value, methods_used, summary
-from smplora.scorers import Judged, judge
+from smplora.scorers import Judged, Learned, learn
 from smplora.streams import stream_seed
 from smplora.verdict import verdict
 
@@ -42,23 +42,40 @@ def labels(sizes: Mapping[str, int], kind: str) -> Bools:
     return np.arange(sizes[f"{kind}_member"] + sizes[f"{kind}_nonmember"]) < sizes[f"{kind}_member"]
 
 
-def try_attacks(
-    attacks: Mapping[str, Attack], signals: Mapping[tuple[str, str], Floats], sizes: Mapping[str, int], seed: int
-) -> list[Tried]:
-    """Fit every attack on aux and score both groups.
+def both(signals: Mapping[tuple[str, str], Floats], name: str, kind: str) -> Floats:
+    """An attack's signals on the cells of ``kind`` "aux" or "test", members first: [n, ...]."""
+    return np.concatenate([signals[name, f"{kind}_member"], signals[name, f"{kind}_nonmember"]])
+
+
+def learn_attacks(
+    attacks: Mapping[str, Attack], signals: Mapping[tuple[str, str], Floats], aux_member: Bools, seed: int
+) -> dict[str, Learned]:
+    """Fit every attack on aux.
 
     Args:
-        signals: {(attack, cell): [n, ...]}.
-        sizes: images per cell.
+        signals: {(attack, cell): [n, ...]} of the aux cells; no others are looked at.
         seed: of folds and classifiers.
     """
-    aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))
+    return {name: learn(attack, both(signals, name, "aux"), aux_member, seed) for name, attack in attacks.items()}
+
+
+def try_attacks(
+    attacks: Mapping[str, Attack],
+    learned: Mapping[str, Learned],
+    signals: Mapping[tuple[str, str], Floats],
+    aux_member: Bools,
+    test_member: Bools,
+    seed: int,
+) -> list[Tried]:
+    """Score the test cells with every attack.
+
+    Args:
+        signals: {(attack, cell): [n, ...]} of all four cells.
+        seed: of the networks of the papers' protocols.
+    """
     tried = []
     for name, attack in attacks.items():
-        aux, test = (
-            np.concatenate([signals[name, f"{kind}_member"], signals[name, f"{kind}_nonmember"]])
-            for kind in ("aux", "test")
-        )
+        aux, test = (both(signals, name, kind) for kind in ("aux", "test"))
         about = {
             "name": name,
             "title": attack.info.title,
@@ -67,16 +84,15 @@ def try_attacks(
             "bibtex": attack.info.bibtex,
             "fitted_on": attack.info.fitted_on,
         }
-        judged = judge(attack, aux, aux_member, test, seed)
         optimistic = attack.paper_protocol(aux, aux_member, test, test_member, seed)
-        tried.append(Tried(about, judged, optimistic, attack.info.saw_aux))
+        tried.append(Tried(about, learned[name].judge(test), optimistic, attack.info.saw_aux))
     return tried
 
 
-def strongest_first(tried: Sequence[Tried], aux_member: Bools) -> list[str]:
+def strongest_first(attacks: Mapping[str, Attack], learned: Mapping[str, Learned], aux_member: Bools) -> list[str]:
     """Names by how far the AUC on aux, out of fold, is from 0.5; without those that saw aux in training."""
-    honest = [one for one in tried if not one.saw_aux]
-    return [one.name for one in sorted(honest, key=lambda t: -abs(auc(t.judged.aux.scores, aux_member) - 0.5))]
+    honest = [name for name, attack in attacks.items() if not attack.info.saw_aux]
+    return sorted(honest, key=lambda name: -abs(auc(learned[name].aux.scores, aux_member) - 0.5))
 
 
 def conclude(

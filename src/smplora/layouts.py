@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from smplora.config.adapter_file import PICKLED_ADAPTER
+from smplora.config.checks import no_pickle
 from smplora.errors import CheckpointError
 from smplora.kohya import PREFIXES, module_name, published_name
 
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 PEFT_CONFIG = "adapter_config.json"  # what peft's save_pretrained writes beside the tensors
 FOREIGN = {  # parts of a name -> what the file holds instead of a low-rank adapter of linear layers
     ".hada_": "LoHa (Hadamard products)",
@@ -73,11 +74,9 @@ def read_adapter(path: Path, layers_per_block: int = 2) -> AdapterFile:
     Raises:
         CheckpointError: missing or damaged file, pickle, another kind of adapter, tensors that are not numbers.
     """
-    if path.suffix in PICKLES:
-        raise CheckpointError(
-            f"--adapter got '{path}', a pickle, which can run any program when it is read; "
-            "ask its author for .safetensors, or convert it on a machine that holds nothing of worth"
-        )
+    pickled = no_pickle(str(path), "adapter", PICKLED_ADAPTER)
+    if pickled:
+        raise CheckpointError(pickled[0])
     try:
         content = path.read_bytes()
         with safe_open(path, "pt") as file:

@@ -16,6 +16,7 @@ from torch import Tensor
 from smplora.attacks import ATTACKS, LOW_PASS
 from smplora.config import AuditConfig
 from smplora.contracts import Attack, Bools, Floats, Scorer
+from smplora.diffusion import adaptation_loss
 from smplora.registry import load
 
 KEPT, DAMPING = 5 / 64, 0.2  # half the edge of the central box that stays (5 of 64 latents); factor of the rest
@@ -53,6 +54,10 @@ class LowPassView:
     def error_maps(self, draw: str, timesteps: int | None, **named: Any) -> Tensor:
         """See contracts.GreyBoxView."""
         return low_pass(self._view.residuals(draw, timesteps, **named)).square()
+
+    def losses(self, draw: str, timestep: int, **named: Any) -> Tensor:
+        """See contracts.GreyBoxView."""
+        return adaptation_loss(self.error_maps(draw, timestep, **named))
 
 
 class LowPassed(Attack):

@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from smplora.contracts import Attack, Bools, Floats
+from smplora.contracts import Attack, Bools, Floats, Scorer
 from smplora.errors import ConfigError
 from smplora.metrics import auc, best_threshold
 
@@ -167,12 +167,31 @@ class Judged:
     aux: OutOfFold
 
 
-def judge(attack: Attack, aux: Floats, aux_member: Bools, test: Floats, seed: int) -> Judged:
-    """Fit on aux, score test once. Test membership is no argument: nothing fitted can depend on it.
+@dataclass(frozen=True)
+class Learned:
+    """An attack that was fitted on aux and has not seen the test cells."""
 
-    Test scores are standardised by all of aux as the out-of-fold scores are by their folds, so one threshold serves.
-    """
+    scorer: Scorer
+    inside: Floats  # [n], scores of the samples that it was fitted on
+    threshold: float  # fitted on the out-of-fold scores of aux
+    aux: OutOfFold
+
+    def judge(self, test: Floats) -> Judged:
+        """Score test once.
+
+        Test scores are standardised by all of aux as out-of-fold scores are by their folds, so one threshold serves.
+        """
+        return Judged(standardised(self.scorer.score(test), self.inside), self.threshold, self.aux)
+
+
+def learn(attack: Attack, aux: Floats, aux_member: Bools, seed: int) -> Learned:
+    """Fit the attack on aux: all that it will ever learn."""
     scorer = attack.scorer(seed).fit(aux, aux_member)
     inside = scorer.score(aux)
     held = out_of_fold(attack, aux, aux_member, seed)
-    return Judged(standardised(scorer.score(test), inside), best_threshold(held.scores, aux_member), held)
+    return Learned(scorer, inside, best_threshold(held.scores, aux_member), held)
+
+
+def judge(attack: Attack, aux: Floats, aux_member: Bools, test: Floats, seed: int) -> Judged:
+    """Fit on aux, score test once. Test membership is no argument: nothing fitted can depend on it."""
+    return learn(attack, aux, aux_member, seed).judge(test)

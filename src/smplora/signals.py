@@ -21,7 +21,7 @@ from sklearn.model_selection import StratifiedKFold
 from smplora.contracts import Bools, Floats
 from smplora.errors import DataError, listing
 from smplora.files import write_atomically, write_json
-from smplora.gates import gates
+from smplora.gates import gates, small_cells
 from smplora.judgement import FORMAT, Tried, conclude
 from smplora.metrics import auc, best_threshold, delong_interval
 from smplora.report import print_table, write_report
@@ -243,7 +243,7 @@ def _content(table: Table, is_aux: Bools, seed: int, coin: bool, delta: float) -
         tried.append(Tried(about, judged))
     unchecked = "only scores were given: nothing here checks that members and non-members come from one source"
     return {
-        "gates": gates([], [unchecked]),
+        "gates": gates([], [unchecked, *small_cells(_sizes(table, is_aux))]),
         **conclude(tried, member[is_aux], member[~is_aux], seed=seed, coin=coin, delta=delta),
     }
 

@@ -16,12 +16,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from smplora.components import Components
+from smplora.config.checks import PICKLES, no_pickle
+from smplora.config.data import PICKLED_MODEL
 from smplora.errors import CheckpointError
 
 ASSETS = Path(__file__).parent / "assets"
 CONFIGS = ASSETS / "configs"
 SUFFIX = ".safetensors"
-PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 FAMILIES = {"v1": "sd1", "v2": "sd2", "xl_base": "sdxl"}  # diffusers' name of the layout -> folder in CONFIGS
 END = "<|endoftext|>"
 PADDING = {"sd1": (END,), "sd2": ("!",), "sdxl": (END, "!")}  # what each tokenizer of the family pads with
@@ -97,11 +98,9 @@ def read_header(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         CheckpointError: no such file, or not a safetensors file.
     """
     given = f"--pretrained_model_name_or_path got '{name}', which"
-    if Path(name).suffix.lower() in PICKLES:
-        raise CheckpointError(
-            f"{given} is a pickle: opening it could run a program hidden in it; take the model's {SUFFIX} file, which "
-            "holds numbers only, or convert it where you trust it"
-        )
+    pickled = no_pickle(name, "pretrained_model_name_or_path", PICKLED_MODEL)
+    if pickled:
+        raise CheckpointError(pickled[0])
     if not Path(name).is_file():
         raise CheckpointError(f"{given} does not exist")
     try:

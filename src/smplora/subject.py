@@ -196,14 +196,25 @@ def load_subject(
     config = subject.config
     if train_data_dir or dataset_name:
         config = replace(config, train_data_dir=train_data_dir, dataset_name=dataset_name)
-    adaptation = subject.adaptation
-    state = adaptation.read(subject.folder)
     source = open_source(config)
     samples = read_samples(source)
     split = read_split(subject.run / MANIFEST, samples)
     if split_manifest:
         split = _with_same_members(split, read_split(Path(split_manifest), samples), split_manifest)
-    model = load_base(config, chosen)
+    model = load_adapted(subject, chosen)
+    split = split.worded(config.wording)
+    return Loaded(subject, model, split, source, config.resolution or model.resolution, subject.adapter_sha256, cache)
+
+
+def load_adapted(subject: Subject, device: torch.device) -> LatentDiffusion:
+    """The subject's base model with its adapter.
+
+    Raises:
+        CheckpointError: missing or damaged files, another base model.
+    """
+    config, adaptation = subject.config, subject.adaptation
+    state = adaptation.read(subject.folder)
+    model = load_base(config, device)
     RunFolder(subject.run).check_model(model.digest)
     adaptation.attach(model)
     model.text = configured(model.text, config.clip_skip, config.max_token_length)
@@ -213,8 +224,7 @@ def load_subject(
         file, base = adaptation.weights(subject.folder)[0], config.pretrained_model_name_or_path
         raise CheckpointError(f"--adapter: {file} does not fit {base}: {error}") from error
     model.proxy = _proxy(subject, model)
-    split = split.worded(config.wording)
-    return Loaded(subject, model, split, source, config.resolution or model.resolution, subject.adapter_sha256, cache)
+    return model
 
 
 def _proxy(subject: Subject, model: LatentDiffusion) -> nn.Module | None:

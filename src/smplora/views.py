@@ -25,6 +25,7 @@ from smplora.streams import generator, stream_seed
 from smplora.text import TIME_IDS
 
 Memory = dict[Any, Any]
+LOSSES = "losses"  # how the keys of numbers begin that are worth keeping when the maps are forgotten
 ENCODED_AT_ONCE = 8
 GRADIENT_NUMBERS = 2**28  # held at once for the samples' gradients: 1 GiB
 
@@ -40,10 +41,13 @@ class BlackBox:
         pictures: Pictures | None = None,
         memory: Memory | None = None,
         latent_size: tuple[int, int] | None = None,
+        base: bool = False,
     ) -> None:
         """``pictures`` may be missing where no attack asks for captions or pixels; ``latent_size`` is given where the
-        images have several shapes."""
+        images have several shapes; with ``base`` the base model answers every question, as if nothing had been
+        trained."""
         self.latent_size = latent_size
+        self._base = base
         self._model, self._batch, self._seed = model, batch, seed
         self._memory: Memory = {} if memory is None else memory
         self._load_pixels = pictures.load_pixels if pictures else None
@@ -60,16 +64,18 @@ class BlackBox:
 
     def generate(self, draw: str, *, num_inference_steps: int, guidance_scale: float) -> Tensor:
         """See contracts.BlackBoxView."""
-        return self._once(
-            ("generate", draw, num_inference_steps, guidance_scale),
-            lambda: self._model.generate(
-                self.captions,
-                [stream_seed(self._seed, digest, draw, "generate") for digest in self._batch.digests],
-                resolution=self._resolution,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-            ),
-        )
+
+        def compute() -> Tensor:
+            with base_model(self._model, when=self._base):
+                return self._model.generate(
+                    self.captions,
+                    [stream_seed(self._seed, digest, draw, "generate") for digest in self._batch.digests],
+                    resolution=self._resolution,
+                    num_inference_steps=num_inference_steps,
+                    guidance_scale=guidance_scale,
+                )
+
+        return self._once(("generate", draw, num_inference_steps, guidance_scale, self._base), compute)
 
     def vary(self, draw: str, *, strength: float, steps: int) -> Tensor:
         """See contracts.BlackBoxView."""
@@ -83,7 +89,7 @@ class BlackBox:
             levels = ddim.levels(timestep, 0, steps)
             return self._model.decode(ddim.walk(lambda z, t: self._predict(z, t), noised, levels, abar))
 
-        return self._once(("vary", draw, strength, steps), compute)
+        return self._once(("vary", draw, strength, steps, self._base), compute)
 
     @property
     def _resolution(self) -> int:
@@ -118,6 +124,7 @@ class BlackBox:
         """The denoiser's own answer, [b, c, h, w] fp32 on the CPU. Known again by the content of the question."""
         content = b"".join(x.cpu().contiguous().numpy().tobytes() for x in (noised, timesteps))
         told = None if captions is None else tuple(captions)
+        adapted = adapted and not self._base
         where = self._model.device
 
         def compute() -> Tensor:
@@ -191,6 +198,11 @@ class GreyBox(BlackBox):
         drawn = Draw(self._timesteps(draw, timestep).to(where), self._noise(draw).to(where))
         return self._model.add_noise(self.batch.mean.to(where), drawn).cpu()
 
+    def losses(self, draw: str, timestep: int, *, adapted: bool = True) -> Tensor:
+        """See contracts.GreyBoxView."""
+        key = (LOSSES, draw, timestep, adapted and not self._base)
+        return self._once(key, lambda: adaptation_loss(self.error_maps(draw, timestep, adapted=adapted)))
+
     def timesteps_of(self, draw: str) -> Tensor:
         """See contracts.GreyBoxView."""
         rngs = (generator(self._seed, digest, draw, "timestep") for digest in self.batch.digests)
@@ -225,21 +237,23 @@ class WhiteBox(GreyBox):
         Raises:
             ConfigError: no layer was trained.
         """
-        key = ("gradients", tuple(draws), tuple(timesteps), of)
+        key = ("gradients", tuple(draws), tuple(timesteps), of, self._base)
         if key not in self._memory:
             adaptation = self._model.adaptation
             watched = adaptation.layers(self._model) if adaptation else Watched([], [], {})
             if not watched.updates:
                 raise ConfigError(f"--attacks got one that looks at gradients; {NO_LAYER}: leave it out")
             layers = watched.base if of == "base" else watched.adapter
+            updates = {layers[0]: None} if self._base else watched.updates  # an adapter that is off adds nothing
             weights = sum(layer.weight.numel() for layer in layers)  # type: ignore[operator, misc]
             rows = max(1, min(len(self.batch), GRADIENT_NUMBERS // weights))
             parts = []
             for start in range(0, len(self.batch), rows):
                 part = slice(start, min(start + rows, len(self.batch)))
                 losses = partial(self._losses, part, draws, timesteps)
-                with without_gradients(self._model):  # of the weights: those of the samples are gathered on the way
-                    parts.append(sample_gradients(losses, part.stop - start, len(draws), layers, watched.updates))
+                # of the weights no gradients are kept: those of the samples are gathered on the way
+                with without_gradients(self._model), base_model(self._model, when=self._base):
+                    parts.append(sample_gradients(losses, part.stop - start, len(draws), layers, updates))
             self._memory[key] = Gradients(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Gradients)))
         answer: Gradients = self._memory[key]
         return answer

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, TIERS
-from smplora.audit import captions_of_others, collect_signals
 from smplora.cli import main, parse
+from smplora.collect import Collector, captions_of_others
 from smplora.config import AuditConfig
 from smplora.config.audit import unknown_attack
 from smplora.contracts import Access
@@ -24,15 +24,14 @@ from smplora.subject import load_subject
 SOME = ["pia", "pfami", "clid_other_caption", "gsa2", "rediffuse"]
 
 
-def test_signals_do_not_depend_on_the_batch_size(trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signals_do_not_depend_on_the_batch_size(trained_run: Path) -> None:
     """With everything that the command adds: captions, captions of others, pixels."""
-    monkeypatch.setattr("smplora.audit.ATTACKED", ("test_member",))
     loaded = load_subject(str(trained_run), None, "cpu")
     found = []
     for batch_size in (4, 64):
         config = AuditConfig(attacks=SOME, variations=2, batch_size=batch_size)
         attacks = load_attacks(config.chosen_attacks, config)
-        found.append(collect_signals(loaded, attacks, config, False))
+        found.append(Collector(loaded, config).signals(attacks, ("test_member",)))
     assert found[0].keys() == found[1].keys()
     for key, signals in found[0].items():
         np.testing.assert_allclose(signals, found[1][key], rtol=2e-3, atol=1e-3 * np.abs(signals).max())

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from smplora.attacks import ATTACKS
-from smplora.audit import collect_signals
 from smplora.cli import main
+from smplora.collect import ATTACKED, Collector
 from smplora.config import AuditConfig, TrainConfig
 from smplora.registry import load
 from smplora.run import read_config
@@ -118,7 +118,7 @@ def test_audits_keep_the_order_of_the_cells(shapes: Path, tmp_path: Path) -> Non
     config = AuditConfig(num_timesteps=1, noise_pairs=1, error_map_draws=1, batch_size=2)
     names = ("loss", "error_map", "secmi", "secmi_network", "pfami")
     attacks = {name: load(ATTACKS, name, "attacks").from_config(config) for name in names}
-    signals = collect_signals(loaded, attacks, config, False)
+    signals = Collector(loaded, config).signals(attacks, ATTACKED)
     assert all(len(signals[name, cell]) == 4 for name in names for cell in ("aux_member", "test_member"))
     for cell in ("aux_member", "test_nonmember"):
         for place, sample in enumerate(loaded.split.cells[cell]):

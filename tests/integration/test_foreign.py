@@ -198,6 +198,14 @@ def test_what_cannot_be_audited_is_said_in_a_line(
     assert "0 .safetensors files" in said(folders["members"])
     (tmp_path / "pickle.ckpt").write_bytes(b"")
     assert "a pickle" in said(tmp_path / "pickle.ckpt")
+    assert "--pretrained_model_name_or_path got 'sd.ckpt', a pickle" in refused(
+        capsys, "audit", "--adapter", file, *pools(folders), "--pretrained_model_name_or_path", "sd.ckpt", *output
+    )
+    shutil.copytree(BUNDLED_FOLDER, tmp_path / "pickles")
+    weights = tmp_path / "pickles" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    there = ("--pretrained_model_name_or_path", tmp_path / "pickles")
+    assert "unet/ holds pickles" in refused(capsys, "audit", "--adapter", file, *pools(folders), *there, *output)
     (tmp_path / "broken.safetensors").write_bytes(b"no")
     assert "damaged" in said(tmp_path / "broken.safetensors")
     first = next(name for name in tensors if name.endswith("lora_B.weight"))

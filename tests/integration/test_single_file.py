@@ -200,7 +200,7 @@ def wrong_files(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         save_file({k: v for k, v in whole.items() if part not in k}, tmp_path / f"no_{part}.safetensors")
     given = ["--model_config", str(folder)]
     return {
-        "old.ckpt": ([], "is a pickle: opening it could run a program hidden in it; take the model's .safetensors"),
+        "old.ckpt": ([], "a pickle, which can run any program when it is read; take the model's .safetensors file"),
         "none.safetensors": ([], "does not exist"),
         "cut.safetensors": (given, "is not a safetensors file, or is damaged"),
         "net.safetensors": (given, "has no VAE and no text encoder; a whole checkpoint is needed"),

@@ -119,7 +119,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (tmp_path / "mine.txt").write_text("not of the cache")
     where = ("cache", "--cache_dir", str(tmp_path))
     assert main([*where]) == 0
-    assert "0 latents, text embeddings and images" in capsys.readouterr().err
+    assert "0 latents, text embeddings, images and signals" in capsys.readouterr().err
     Cache(tmp_path).save(TENSORS, "a")
     assert main([*where, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["entries"] == 1

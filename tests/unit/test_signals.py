@@ -131,7 +131,7 @@ def test_bad_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["audit", "--signals", str(tmp_path / "none.csv"), "--adapter", "x", "--attacks", "[loss]"]) == 2
     err = capsys.readouterr().err
     assert "none.csv', which is not a file" in err
-    assert "--adapter goes with an adapter, not with --signals" in err
+    assert "--adapter, --attacks: not with --signals, where no adapter is attacked; leave out" in err
     assert "--output_dir is missing" in err
 
 

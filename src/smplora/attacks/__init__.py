@@ -62,6 +62,17 @@ STRONG = ("reconstruction", "reconstruction_ratio", "semantic_distance", *STANDA
           "calibrated_loss+low_pass", "secmi+low_pass", "pia+low_pass")  # fmt: skip
 TIERS = {"quick": QUICK, "standard": STANDARD, "strong": STRONG}
 
+# the attack that looks at the base model where this one looks at the adapted one; those that compare the two, vary
+# images at length or are controls themselves have none but the loss
+ON_BASE = {
+    "error_map": "error_map", "error_map_single": "error_map", "error_map_timestep": "error_map",
+    "loss_single": "loss_single", "secmi": "secmi", "secmi_network": "secmi", "pia": "pia", "pian": "pian",
+    "pfami": "pfami", "pfami_calibrated": "pfami", "pfami_network": "pfami", "sima": "sima", "sima_mc": "sima",
+    "clid": "clid", "clid_vector": "clid",
+    "gsa1": "gsa1_base", "gsa1_base": "gsa1_base", "gsa2": "gsa2_base", "gsa2_base": "gsa2_base",
+    "gradient_alignment": "gsa1_base",
+}  # fmt: skip
+
 # how often the attacks of a tier look, where it is not said by an option
 COUNTS = {
     "quick": {"noise_pairs": 2, "error_map_draws": 10, "pfami_crops": 1, "variations": 10},

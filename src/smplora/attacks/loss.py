@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView, Scorer
-from smplora.diffusion import adaptation_loss
 from smplora.scorers import StandardisedMean
 
 if TYPE_CHECKING:
@@ -37,9 +36,7 @@ def pair_draws(noise_pairs: int) -> list[str]:
 def loss_vector(view: GreyBoxView, num_timesteps: int, noise_pairs: int, *, adapted: bool = True) -> torch.Tensor:
     """l_ada at each timestep, averaged over antithetic noise pairs (eps and -eps, the same at every timestep): [b, T]."""
     losses = [
-        torch.stack(
-            [adaptation_loss(view.error_maps(draw, t, adapted=adapted)) for draw in pair_draws(noise_pairs)]
-        ).mean(0)
+        torch.stack([view.losses(draw, t, adapted=adapted) for draw in pair_draws(noise_pairs)]).mean(0)
         for t in timestep_grid(num_timesteps, view.num_train_timesteps)
     ]
     return torch.stack(losses, 1)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
-from smplora.config.checks import at_least, existing_folder
+from smplora.config.checks import at_least, existing_folder, no_pickle
 from smplora.config.data import model_problems, preparation_problems
 from smplora.config.train import TrainConfig
 
 if TYPE_CHECKING:
     from smplora.config.audit import SubjectOptions
 
+PICKLED_ADAPTER = "ask its author for .safetensors, or convert it on a machine that holds nothing of worth"
 RUN = "config.yaml"  # what every run folder holds
 POOLS = ("members", "nonmembers")
 
@@ -101,6 +102,9 @@ def as_training(config: SubjectOptions, told: Mapping[str, Any]) -> TrainConfig:
 def file_problems(config: SubjectOptions, output_dir: str | None) -> list[str]:
     """Problems of an adapter that is to be read without a run."""
     adapter = config.adapter or ""
+    pickled = no_pickle(adapter, "adapter", PICKLED_ADAPTER)
+    if pickled:
+        return pickled
     given = [f"--{name}" for name in _of_files_alone(config)]
     if given and Path(adapter).is_dir() and in_a_run(adapter):
         return [f"{', '.join(given)}: '{adapter}' is a run, which knows its own; leave out, or give one of its files"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar, Literal, Optional
 
@@ -13,6 +13,8 @@ from smplora.config.data import TWO_SOURCES, CacheOptions, cache_problems
 from smplora.config.memorisation import MemorisationOptions, memorisation_problems
 from smplora.config.shadows import ShadowOptions, shadow_problems
 from smplora.registry import unknown
+
+OF_SIGNALS = ("signals", "coin_flip", "output_dir", "target_delta", "seed", "json")  # what --signals is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,12 @@ class AuditConfig(SubjectOptions, ShadowOptions, MemorisationOptions):
     """Delta of the (epsilon, delta) whose epsilon is bounded from below."""
     attack_encoder: str = "tiny"
     """Image encoder of attacks that compare generated images: a folder in transformers' format or an id in the local hub cache (BLIP for semantic_distance, DeiT for reconstruction, as in their papers; CLIP, DINO), or 'tiny', the small extractor that comes with smplora, for images up to 64 pixels."""
+    positive_control: bool = False
+    """Also train an adapter that learns some aux members by heart, and see that the attacks find it out; if they do not, the audit is invalid: it could not have found a leak. It is kept in the audit's folder."""
+    positive_control_steps: int = 400
+    """Training steps of that adapter, of 10 images each."""
+    plan: bool = False
+    """Say which attacks would run on how many images, what is in the cache and how long it would take, and stop."""
     batch_size: int = 64
     """Images per pass. The result does not depend on it."""
 
@@ -73,7 +81,7 @@ class AuditConfig(SubjectOptions, ShadowOptions, MemorisationOptions):
             *shadow_problems(self),
             *(p for name in self.chosen_attacks for p in if_any(unknown_attack(name))),
             *([] if self.chosen_attacks else [f"--attacks got none; allowed: {', '.join(ATTACKS)}"]),
-            *at_least(self, ("num_timesteps", *COUNTS["quick"], "batch_size"), 1),
+            *at_least(self, ("num_timesteps", *COUNTS["quick"], "positive_control_steps", "batch_size"), 1),
             *at_least(self, ("target_delta",), 0),
             *([] if self.target_delta < 1 else [f"--target_delta got {self.target_delta}; allowed: below 1"]),
             *memorisation_problems(self),
@@ -139,11 +147,10 @@ def subject_problems(config: SubjectOptions, output_dir: str | None) -> list[str
 
 
 def _signals_problems(config: AuditConfig) -> list[str]:
-    both = [
-        f"--{name} goes with an adapter, not with --signals"
-        for name in ("adapter", "attacks", "memorisation")
-        if getattr(config, name)
+    ignored = [
+        f"--{f.name}" for f in fields(config) if f.name not in OF_SIGNALS and getattr(config, f.name) != f.default
     ]
+    both = [f"{', '.join(ignored)}: not with --signals, where no adapter is attacked; leave out"] if ignored else []
     missing = [] if Path(config.signals or "").is_file() else [f"--signals got '{config.signals}', which is not a file"]
     return [
         *both,

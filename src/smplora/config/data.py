@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional
 
-from smplora.config.checks import at_least, at_most, existing_folder, needed
+from smplora.config.checks import at_least, at_most, existing_folder, needed, no_pickle
 
 BUNDLED_MODEL = "tiny"
 GUIDANCE = 7.5  # classifier-free guidance that pipelines for Stable Diffusion use
@@ -98,14 +98,14 @@ class PreparationOptions:
 @dataclass(frozen=True, kw_only=True)
 class CacheOptions:
     cache_latents_to_disk: bool = True
-    """Keep latents, text embeddings and the images of evaluations, in a folder that only you can read, so that the next command need not compute them again. Whoever can read that folder can decode the images: 'smplora cache --clear' removes it, and what has not been used for 30 days is removed anyway."""
+    """Keep latents, text embeddings, the images of evaluations and the signals of audits, in a folder that only you can read, so that the next command need not compute them again. Whoever can read that folder can decode the images: 'smplora cache --clear' removes it, and what has not been used for 30 days is removed anyway."""
     cache_dir: Optional[str] = None
     """Where they are kept. Default: the environment variable SMPLORA_CACHE, or ~/.cache/smplora."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig:
-    """Say where latents, text embeddings and generated images are kept, and how large they are. With --clear they are removed."""
+    """Say where latents, text embeddings, generated images and signals of audits are kept, and how large they are. With --clear they are removed."""
 
     cache_dir: Optional[str] = None
     """The folder. Default: the environment variable SMPLORA_CACHE, or ~/.cache/smplora."""
@@ -162,9 +162,15 @@ def cache_problems(config: CacheOptions, images: str | None) -> list[str]:
     return [f"--cache_dir got '{config.cache_dir}', which is inside of the images' folder; give a folder elsewhere"]
 
 
+PICKLED_MODEL = "take the model's .safetensors file, which holds numbers only, or convert it where you trust it"
+
+
 def model_problems(config: ModelOptions) -> list[str]:
     """What is wrong with the options of the base model."""
     name = config.pretrained_model_name_or_path
+    pickled = no_pickle(name, "pretrained_model_name_or_path", PICKLED_MODEL)
+    if pickled:
+        return pickled
     single = name.lower().endswith(".safetensors")
     only_files = [f"--model_config is for base models in one .safetensors file, and '{name}' is none"]
     never_files = [

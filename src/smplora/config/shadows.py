@@ -45,7 +45,6 @@ def shadow_problems(config: AuditConfig) -> list[str]:
     return [
         *([] if config.shadows >= FEWEST and config.shadows % 2 == 0 else [number]),
         *([useless] if config.attacks is not None and not wanted else []),
-        *(["--shadows goes with an adapter, not with --signals"] if config.signals else []),
         *if_any(unknown_signal(config.shadow_signal)),
         *at_least(config, ("workers",), 1),
         *([] if config.signals or not config.adapter else _config_problems(config)),

@@ -1,0 +1,249 @@
+"""Attacks' signals on the cells, batch after batch, each attack through the view of its access level.
+
+Whatever was measured before, of the same images, model, attack and seed, is taken from the cache: a second audit with
+another tier, or one after a kill, computes what is missing. A signal's key is made of everything that decides it, the
+adapter and the code of the attack among it, and damaged entries are computed anew (cache.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from smplora import __version__
+from smplora.config import AuditConfig
+from smplora.contracts import Attack, Batch, Floats, Pictures
+from smplora.errors import CheckpointError
+from smplora.split import CELLS
+from smplora.streams import generator
+from smplora.subject import TOLD, Loaded
+from smplora.views import LOSSES, VIEWS, Memory
+
+ATTACKED = CELLS[:4]
+AUX, TEST = ATTACKED[::2], ATTACKED[1::2]
+LARGEST = 2**19  # numbers per image; larger signals, such as SDXL's error maps, are not kept
+Signals = dict[tuple[str, str], Floats]  # {(attack, cell): [n, ...]}
+Tell = Callable[[bool, str, int, bool], Any]  # on the base model?, the attack, how many images, from the cache?
+
+
+@dataclass
+class Piece:
+    """A batch of a cell as attacks see it."""
+
+    batch: Batch
+    pictures: Pictures
+    digest: str  # of all of it
+    base_losses: Memory = field(default_factory=dict)  # of the base model: numbers that several attacks ask for
+
+
+class Collector:
+    """Measures a subject; its cells are encoded once, when they are first asked for."""
+
+    def __init__(self, loaded: Loaded, config: AuditConfig) -> None:
+        self.loaded, self.config = loaded, config
+        self.measured = 0  # signals that did not come from the cache
+        self._cells: dict[str, tuple[list[Piece], list[int]]] = {}
+        self._names = {base: _model_names(loaded, config, base) for base in (True, False)}
+
+    def signals(
+        self,
+        attacks: Mapping[str, Attack],
+        cells: Iterable[str],
+        *,
+        base: bool = False,
+        tell: Tell | None = None,
+    ) -> Signals:
+        """Every attack's signals on every cell.
+
+        Raises:
+            CheckpointError: signals that are not finite numbers.
+
+        Args:
+            base: attack the base model, the adapter switched off.
+            tell: told of each batch when it is through.
+        """
+        found: Signals = {}
+        for cell in cells:
+            pieces, order = self.cell(cell)
+            parts: dict[str, list[Floats]] = {name: [] for name in attacks}
+            for piece in pieces:
+                for name, signals, cached in self._measure(attacks, piece, base):
+                    parts[name].append(signals)
+                    if tell:
+                        tell(base, name, len(signals), cached)
+            found |= {(name, cell): np.concatenate(part)[np.argsort(order)] for name, part in parts.items()}
+        return found
+
+    def cell(self, name: str) -> tuple[list[Piece], list[int]]:
+        """The batches of a cell, and the places of their images in it."""
+        if name not in self._cells:
+            samples, encoded = self.loaded.split.cells[name], self.loaded.encode(name)
+            others = captions_of_others([s.caption for s in samples], self.config.seed)
+            order, pieces, start = encoded.order, [], 0
+            for batch in encoded.split(self.config.batch_size):
+                rows = order[start : start + len(batch)]
+                start += len(batch)
+                pictures = Pictures(
+                    captions=tuple(samples[row].caption for row in rows),
+                    other_captions=tuple(others[row] for row in rows),
+                    load_pixels=partial(self.loaded.pixels, [samples[row] for row in rows]),
+                )
+                piece = Piece(batch, pictures, _digest(batch, pictures))
+                piece.base_losses = _named_keys(self._load(piece, LOSSES, base=True))
+                pieces.append(piece)
+            self._cells[name] = pieces, order
+        return self._cells[name]
+
+    @staticmethod
+    def first_pictures(piece: Piece, count: int = 1) -> Pictures:
+        """The part of the first images of a batch in its pictures."""
+        first = piece.pictures
+        return Pictures(first.captions[:count], first.other_captions[:count], lambda: first.load_pixels()[:count])
+
+    def view(self, attack: Attack, piece: Piece, memory: Memory, *, base: bool = False) -> Any:
+        """What the attack sees of a batch. ``memory`` is that of the batch: attacks that ask alike share the work."""
+        loaded = self.loaded
+        kind = VIEWS[attack.info.access]
+        return kind(loaded.model, piece.batch, self.config.seed, piece.pictures, memory, loaded.latent_size, base)
+
+    def cached(self, name: str, attack: Attack, piece: Piece, *, base: bool = False) -> bool:
+        """Whether the attack need not be run on a batch."""
+        return bool(self._load(piece, described(attack, self.config), base=base))
+
+    def _measure(self, attacks: Mapping[str, Attack], piece: Piece, base: bool) -> Iterable[tuple[str, Floats, bool]]:
+        memory: Memory = dict(piece.base_losses)
+        for name, attack in attacks.items():
+            description = described(attack, self.config)
+            kept = self._load(piece, description, base=base)
+            if kept:
+                yield name, kept["signals"].numpy(), True
+                continue
+            signals = attack.signals(self.view(attack, piece, memory, base=base))
+            self.measured += 1
+            _check_numbers(name, signals, self.loaded.subject.label)
+            if signals[0].size <= LARGEST:
+                self._save({"signals": torch.from_numpy(np.ascontiguousarray(signals))}, piece, description, base=base)
+            yield name, signals, False
+        losses = {key: value for key, value in memory.items() if key[0] == LOSSES and not key[-1]}
+        if len(losses) > len(piece.base_losses):
+            piece.base_losses = losses
+            self._save({json.dumps(key): value for key, value in losses.items()}, piece, LOSSES, base=True)
+
+    def _load(self, piece: Piece, what: str, *, base: bool) -> dict[str, Tensor]:
+        entry = self.loaded.cache.load(*self._names[base], what, piece.digest) if self.loaded.cache else None
+        return entry or {}
+
+    def _save(self, tensors: Mapping[str, Tensor], piece: Piece, what: str, *, base: bool) -> None:
+        if self.loaded.cache:
+            self.loaded.cache.save(tensors, *self._names[base], what, piece.digest)
+
+
+def _check_numbers(name: str, signals: Floats, label: str) -> None:
+    wrong = int((~np.isfinite(signals).reshape(len(signals), -1).all(1)).sum())
+    if wrong:
+        raise CheckpointError(
+            f"--attacks: '{name}' measured NaN or infinity for {wrong} of {len(signals)} images of a batch: '{label}' "
+            "computes no finite numbers there. Try to generate with it, or leave the attack out"
+        )
+
+
+def captions_of_others(captions: Sequence[str], seed: int) -> list[str]:
+    """For each image the caption of another one: a random cycle through all."""
+    order = torch.randperm(len(captions), generator=generator(seed, "captions of others")).tolist()
+    others = dict(zip(order, [captions[i] for i in order[1:] + order[:1]], strict=True))
+    return [others[i] for i in range(len(captions))]
+
+
+def described(attack: Attack, config: AuditConfig) -> str:
+    """The attack with its options."""
+    inner = getattr(attack, "inner", None)
+    if inner:
+        return f"low pass of {described(inner, config)}"
+    options = _plain(attack)
+    if hasattr(attack, "encoder"):
+        options["encoder"] = config.attack_encoder
+    parts = [*getattr(attack, "parts", ()), *([attack.compared] if hasattr(attack, "compared") else [])]
+    options["parts"] = [described(part, config) for part in parts]
+    kind = type(attack)
+    return f"{kind.__module__}.{kind.__qualname__} {json.dumps(options)}"
+
+
+def _model_names(loaded: Loaded, config: AuditConfig, base: bool) -> tuple[str, ...]:
+    """Of a signal's key, what names the model and how it is asked."""
+    model, trained = loaded.model, loaded.subject.config
+    names = [
+        "signals",
+        _code(),
+        torch.__version__,
+        model.device.type,
+        str(next(model.denoiser.parameters()).dtype),
+        model.digest,
+        hashlib.sha256(model.alphas_cumprod.cpu().numpy().tobytes()).hexdigest(),
+        str(model.scheduler.config.prediction_type),
+        json.dumps([getattr(trained, name) for name in TOLD]),
+        str(config.seed),
+    ]
+    # scales may stand in another file than the weights; a base model with new tokens knows what they began as
+    adaptation = f"{type(model.adaptation).__qualname__} {json.dumps(_plain(model.adaptation))}"
+    if not base:
+        return (*names, loaded.adapter_sha256, adaptation, _weights_digest(model.proxy))
+    return (*names, "base", adaptation if model.text_is_adapted else "")
+
+
+def _weights_digest(network: nn.Module | None) -> str:
+    state = network.state_dict() if network else {}
+    content = b"".join(state[name].cpu().contiguous().numpy().tobytes() for name in sorted(state))
+    return hashlib.sha256(content).hexdigest()
+
+
+def _plain(one: Any) -> dict[str, Any]:
+    """The fields of a dataclass that JSON can hold."""
+    values = {f.name: getattr(one, f.name) for f in fields(one)} if is_dataclass(one) else {}
+    return {n: dict(v) if isinstance(v, Mapping) else v for n, v in values.items() if _is_plain(v)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+@cache
+def _code() -> str:
+    """Digest of the code that computes signals: another version may compute others."""
+    package = Path(__file__).parent
+    parts = (
+        "views",
+        "diffusion",
+        "lowpass",
+        "ddim",
+        "gradients",
+        "encoders",
+        "text",
+        "shadowed",
+        "adapt/*",
+        "attacks/*",
+    )
+    files = sorted(file for part in parts for file in package.glob(f"{part}.py"))
+    return f"{__version__} {hashlib.sha256(b''.join(file.read_bytes() for file in files)).hexdigest()}"
+
+
+def _digest(batch: Batch, pictures: Pictures) -> str:
+    digest = hashlib.sha256(json.dumps([batch.digests, pictures.captions, pictures.other_captions]).encode())
+    for tensor in (batch.mean, *(batch.conditioning[name] for name in sorted(batch.conditioning))):
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _named_keys(entry: Mapping[str, Tensor]) -> Memory:
+    return {tuple(json.loads(name)): value for name, value in entry.items()}

@@ -1,0 +1,166 @@
+"""The positive control: an adapter that learned some aux members by heart must be found out by the audit's attacks.
+
+Otherwise they could not have found a leak either. It needs the base model and images only, so adapters of any origin
+can be audited with it. It is trained once for each base model, split and seed, and resumed after a kill.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smplora.blind import Check
+from smplora.collect import ATTACKED, Collector
+from smplora.config import AuditConfig, ModelOptions, TrainConfig
+from smplora.contracts import Attack
+from smplora.data import Sample
+from smplora.files import write_atomically
+from smplora.metrics import delong_interval
+from smplora.models import choose_device
+from smplora.run import RunFolder
+from smplora.scorers import out_of_fold
+from smplora.split import SMALLEST_CELL, Split, write_split
+from smplora.streams import stream_seed
+from smplora.subject import TOLD, Loaded, find_subject, load_adapted
+from smplora.train import train
+from smplora.views import out_of_reach
+
+NAME = "positive_control"
+FOLDER = "control"
+MOST_MEMBERS = 20  # few images are learned by heart soonest
+BATCH, RANK, LEARNING_RATE = 10, 64, 2e-3
+AS_TRAINED = ("center_crop", "bucket_reso_steps", "min_bucket_reso", "max_bucket_reso", "mixed_precision",
+              "gradient_checkpointing")  # fmt: skip
+REACHED = 0.9  # the AUC that a working attack must exceed
+
+
+def control_check(
+    loaded: Loaded, attacks: Mapping[str, Attack], config: AuditConfig, folder: Path, *, progress: bool = True
+) -> Check:
+    """Train the control, unless that was done, and attack it, out of fold, with the audit's own attacks.
+
+    Args:
+        folder: of the audit.
+
+    Raises:
+        UserError: it cannot be trained.
+    """
+    split = control_split(loaded.split)
+    if split is None:
+        return Check(
+            NAME, None, f"positive control: not tried, as aux cells have fewer than {2 * SMALLEST_CELL} images"
+        )
+    attacks = {name: getattr(attack, "compared", attack) for name, attack in attacks.items()}  # shadows know no control
+    control = _trained(loaded, split, config, folder / FOLDER, progress)
+    collector = Collector(control, config)
+    attacks = {n: attack for n, attack in attacks.items() if attack.info.access not in out_of_reach(control.model)}
+    signals = collector.signals(attacks, ATTACKED)
+    is_member = np.concatenate([np.full(split.sizes[cell], not cell.endswith("nonmember")) for cell in ATTACKED])
+    level = 1 - 0.05 / len(attacks)
+    areas = {}
+    for name, attack in attacks.items():
+        whole = np.concatenate([signals[name, cell] for cell in ATTACKED])
+        scores = out_of_fold(attack, whole, is_member, stream_seed(config.seed, NAME)).scores
+        area = delong_interval(scores, is_member, level)
+        areas[name] = area if area.value >= 0.5 else delong_interval(-scores, is_member, level)
+    best = max(areas, key=lambda name: areas[name].value)
+    area, blind = areas[best], [name for name, one in areas.items() if one.value <= REACHED]
+    passed = area.value > REACHED and area.low > 0.5
+    learned = f"an adapter that learned {len(split.train)} images by heart ({config.positive_control_steps} steps)"
+    sentence = (
+        f"{learned} {'is found out' if passed else 'goes unseen, so that this audit could not have found a leak'}: "
+        f"'{attacks[best].info.title}' has AUC {area.value:.2f} [{area.low:.2f}, {area.high:.2f}]"
+        + f"; at {REACHED} or below: {', '.join(blind)}"
+        * bool(passed and blind)
+    )
+    tried = [{"attack": name, "auc": {**one.bounds(), "method": one.method}} for name, one in areas.items()]
+    return Check(NAME, passed, sentence, {**area.bounds(), "method": area.method, "level": level}, tried)
+
+
+def control_sentence(config: AuditConfig) -> str:
+    """For the plan."""
+    return (
+        f"positive control: unless it is in the audit's folder, {config.positive_control_steps} training steps of "
+        f"{BATCH} images, and the attacks on {2 * MOST_MEMBERS} images or fewer"
+    )
+
+
+def control_split(split: Split) -> Split | None:
+    """Some aux members, to be learned by heart, and as many aux non-members; None: there are too few.
+
+    Test images stay out: they are private like the others, and nothing more is to be learned from them.
+    """
+    half = min(MOST_MEMBERS, *(len(split.cells[cell]) for cell in ("aux_member", "aux_nonmember"))) // 2
+    if half < SMALLEST_CELL:
+        return None
+    cells: dict[str, tuple[Sample, ...]] = {"reference": ()}
+    for name in ("member", "nonmember"):
+        images = split.cells[f"aux_{name}"]
+        cells |= {f"aux_{name}": images[:half], f"test_{name}": images[half : 2 * half]}
+    return Split("fixed", split.seed, cells)
+
+
+def control_options(loaded: Loaded, config: AuditConfig) -> dict[str, Any]:
+    """How the control is trained: base model and preparation of the audited adapter, plain LoRA on all layers."""
+    known = loaded.subject.config
+    shared = (*(f.name for f in fields(ModelOptions)), *TOLD, *AS_TRAINED)
+    return {
+        **{name: getattr(known, name) for name in shared},
+        "resolution": loaded.resolution,
+        "lora_targets": "all",
+        "rank": RANK,
+        "learning_rate": LEARNING_RATE,
+        "lr_warmup_steps": 0,
+        "train_batch_size": BATCH,
+        "max_train_steps": config.positive_control_steps,
+        "checkpointing_steps": max(1, config.positive_control_steps // 4),
+        "checkpoints_total_limit": 1,
+        "seed": config.seed,
+        "device": config.device,
+        "cache_dir": config.cache_dir,
+        "cache_latents_to_disk": config.cache_latents_to_disk,
+        "monitor_steps": 0,
+        "validation_steps": 0,
+        "run_page": False,
+    }
+
+
+def _trained(loaded: Loaded, split: Split, config: AuditConfig, folder: Path, progress: bool) -> Loaded:
+    options = control_options(loaded, config)
+    decided = [loaded.model.digest, split.seal, {k: v for k, v in options.items() if k not in ("device", "cache_dir")}]
+    digest = hashlib.sha256(json.dumps(decided, sort_keys=True, default=str).encode()).hexdigest()
+    run, images = folder / digest[:16], folder / "images"
+    if RunFolder(run).done is None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        manifest = write_split(_copy(loaded, split, images), folder)
+        train(
+            TrainConfig(**options, train_data_dir=str(images), split_manifest=str(manifest), output_dir=str(run)),
+            progress=progress,
+        )
+    shutil.rmtree(images, ignore_errors=True)
+    subject = find_subject(str(run))
+    model = load_adapted(subject, choose_device(config.device))
+    return replace(loaded, subject=subject, model=model, split=split, adapter_sha256=subject.adapter_sha256)
+
+
+def _copy(loaded: Loaded, split: Split, folder: Path) -> Split:
+    """The images, which may come from several sources, as one folder for the training; removed when it is through."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    rows, cells = [], {}
+    for cell, samples in split.cells.items():
+        named = [replace(sample, file=f"{cell}-{number:04d}.png") for number, sample in enumerate(samples)]
+        for old, new in zip(samples, named, strict=True):
+            loaded.source.read(old.file).save(folder / new.file)
+            captions = [new.caption, *new.more_captions]
+            rows.append(json.dumps({"file_name": new.file, "text": captions if new.more_captions else new.caption}))
+        cells[cell] = tuple(named)
+    write_atomically(folder / "metadata.jsonl", "\n".join(rows) + "\n")
+    return replace(split, cells=cells)
