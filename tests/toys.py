@@ -26,6 +26,8 @@ class ToyDenoiser(nn.Module):
     linear guess, and for captions whose image it memorised a mixture of it with the exact eps, ``strength`` of it.
     Without memories the adapter helps all images alike. A linear layer with a low-rank adapter adds a little."""
 
+    dtype = torch.float32
+
     def __init__(self, alphas_cumprod: Tensor, memories: Tensor | None, strength: float = 0.8) -> None:
         super().__init__()
         self.abar, self.memories, self.strength, self.adapted = alphas_cumprod, memories, strength, True

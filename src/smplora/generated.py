@@ -1,7 +1,8 @@
-"""The images of an evaluation: drawn in batches, each from its own seed, kept in the private cache as they come.
+"""Images that are generated to be measured: drawn in batches, each from its own seed, kept in the private cache as they
+come.
 
-An image is known by everything that decides it, so that an evaluation that was killed goes on where it was, one with
-other features draws nothing, and another adapter or setting never gets this one's images.
+An image is known by everything that decides it, so that what was killed goes on where it was, an evaluation with other
+features draws nothing, and another adapter or setting never gets this one's images.
 """
 
 from __future__ import annotations
@@ -40,18 +41,26 @@ class Images:
         return (self[start : start + AT_ONCE] for start in range(0, len(self), AT_ONCE))
 
 
-def generate(loaded: Loaded, captions: Sequence[str], config: EvaluateConfig, progress: bool) -> Images:
-    """One image per caption, image i from seed + i."""
-    keys = [_key(loaded, caption, config.seed + i, config) for i, caption in enumerate(captions)]
+def generate(
+    loaded: Loaded,
+    captions: Sequence[str],
+    config: EvaluateConfig,
+    progress: bool,
+    seeds: Sequence[int] | None = None,
+    title: str = "generate",
+) -> Images:
+    """One image per caption, each from its own of ``seeds``; without these image i from seed + i."""
+    seeds = range(config.seed, config.seed + len(captions)) if seeds is None else seeds
+    keys = [_key(loaded, caption, seed, config) for caption, seed in zip(captions, seeds, strict=True)]
     found = {i: entry["image"] for i, key in enumerate(keys) if loaded.cache and (entry := loaded.cache.load(*key))}
     lacking = [i for i in range(len(captions)) if i not in found]
-    title = f"generate {loaded.subject.label}"
+    title = f"{title} {loaded.subject.label}"
     with bar(len(captions), title, unit="image", initial=len(found), show=progress and bool(lacking)) as display:
         for start in range(0, len(lacking), config.batch_size):
             part = lacking[start : start + config.batch_size]
             images = loaded.model.generate(
                 [captions[i] for i in part],
-                [config.seed + i for i in part],
+                [seeds[i] for i in part],
                 resolution=loaded.resolution,
                 num_inference_steps=config.num_inference_steps,
                 guidance_scale=config.guidance_scale,
@@ -73,6 +82,7 @@ def _key(loaded: Loaded, caption: str, seed: int, config: EvaluateConfig) -> tup
     schedule = {name: str(value) for name, value in model.sampler().config.items() if not name.startswith("_")}
     precision = [str(model.denoiser.dtype), str(model.vae.dtype), model.device.type]
     words = [str(model.text.clip_skip), str(model.text.chunks)]
+    words.append(str(getattr(model.adaptation, "alphas", "")))  # of peft's files they lie in another one
     asked = [str(x) for x in (loaded.resolution, config.num_inference_steps, config.guidance_scale, seed)]
     what = json.dumps(schedule, sort_keys=True)
     return (KIND, model.digest, loaded.adapter_sha256, what, *precision, *words, *asked, caption)

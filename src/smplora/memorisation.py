@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from smplora.config import AuditConfig
+from smplora.config import AuditConfig, EvaluateConfig
 from smplora.config.data import usual_guidance
 from smplora.copies import (
     NEAR_ADAPTIVE,
@@ -32,7 +32,8 @@ from smplora.copies import (
 from smplora.data import Sample, load_pixels
 from smplora.encoders import BUNDLED, LARGEST_FOR_BUNDLED, ImageEncoder, load_encoder
 from smplora.files import write_atomically, write_json
-from smplora.progress import bar, progress
+from smplora.generated import generate
+from smplora.progress import progress
 from smplora.prompts import NOISES, judge_prompts, magnitudes
 from smplora.split import Split
 from smplora.streams import stream_seed
@@ -90,7 +91,7 @@ def memorise(loaded: Loaded, config: AuditConfig, folder: Path, show: bool) -> d
         guidance = usual_guidance(loaded.subject.config.pretrained_model_name_or_path)
     encoder = encoder_for(config, loaded.resolution)
     wanted = [(sample, k) for sample in prompted for k in range(config.memorisation_images)]
-    images = generate(loaded, wanted, config, guidance, show)
+    images = draw(loaded, wanted, config, guidance, show)
     looks = torch.cat([encoder.embedding(part / 255) for part in images.split(READ_AT_ONCE)]) if encoder else None
     found = {
         side: distances(loaded, images, looks, samples, encoder)
@@ -139,40 +140,17 @@ def encoder_for(config: AuditConfig, resolution: int) -> ImageEncoder | None:
     return load_encoder(config.attack_encoder, config.device)
 
 
-def generate(
+def draw(
     loaded: Loaded, wanted: Sequence[tuple[Sample, int]], config: AuditConfig, guidance: float, show: bool
 ) -> Tensor:
-    """Image k from the caption of each sample, each from its own noise: [g, 3, H, W] of 8 bits.
-
-    Latents are kept in the cache, so that an audit that was stopped goes on where it was.
-    """
-    model, settings = loaded.model, (config.memorisation_steps, guidance, loaded.resolution, config.seed)
-    alphas = getattr(model.adaptation, "alphas", None)  # of some files they lie beside the weights
-    kind = ("generated", model.digest, loaded.adapter_sha256, repr(alphas), model.device.type,
-            str(model.text.clip_skip), str(model.text.chunks), repr(settings))  # fmt: skip
-    parts = []
-    with bar(len(wanted), "generate from training captions", unit="image", show=show) as display:
-        for start in range(0, len(wanted), config.batch_size):
-            part = wanted[start : start + config.batch_size]
-            keys = [(*kind, sample.digest, sample.caption, str(k)) for sample, k in part]
-            known = {i: e["latents"] for i, key in enumerate(keys) if loaded.cache and (e := loaded.cache.load(*key))}
-            missing = [i for i in range(len(part)) if i not in known]
-            if missing:
-                captions = [part[i][0].caption for i in missing]
-                with torch.no_grad():
-                    told = model.text.embed(model.text.tokens(captions, loaded.resolution))
-                    empty = model.text.empty(1, loaded.resolution) if guidance != 1 else None
-                seeds = [stream_seed(config.seed, part[i][0].digest, "memorisation", part[i][1]) for i in missing]
-                made = model.sample(told, empty, seeds, resolution=loaded.resolution,
-                                    num_inference_steps=config.memorisation_steps, guidance_scale=guidance)  # fmt: skip
-                for i, latents in zip(missing, made.cpu(), strict=True):
-                    known[i] = latents
-                    if loaded.cache:
-                        loaded.cache.save({"latents": latents}, *keys[i])
-            latents = torch.stack([known[i] for i in range(len(part))])
-            parts.append(eight_bits(model.decode(latents)))
-            display.update(len(part))
-    return torch.cat(parts)
+    """Image k from the caption of each sample, each from its own noise: [g, 3, H, W] of 8 bits."""
+    drawing = EvaluateConfig(
+        num_inference_steps=config.memorisation_steps, guidance_scale=guidance, batch_size=config.batch_size
+    )
+    captions = [sample.caption for sample, _ in wanted]
+    seeds = [stream_seed(config.seed, sample.digest, "memorisation", k) for sample, k in wanted]
+    images = generate(loaded, captions, drawing, show, seeds, "generate from training captions,")
+    return torch.cat([eight_bits(part) for part in images.parts()])
 
 
 def eight_bits(images: Tensor) -> Tensor:
