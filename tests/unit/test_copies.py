@@ -123,6 +123,7 @@ def measure(count: int, p: float, ratio_p: float | None) -> dict[str, Any]:
     ("measures", "p", "said"),
     [
         ([measure(9, 0.001, 0.01), measure(3, 0.5, None)], 0.003, "Copies training images: 9 of 20 training images"),
+        ([measure(9, 0.01, 0.001), measure(3, 0.5, None)], 0.03, "Copies training images: 9 of 20 training images"),
         ([measure(2, 0.4, 0.001), measure(3, 0.5, None)], 0.003, "nearer to training images than to held-out ones"),
         ([measure(2, 0.02, 0.4), measure(3, 0.5, None)], 0.06, "No copying of training images found beyond"),
         ([measure(2, 0.6, 0.7), measure(3, 0.5, None)], 1.0, "No copying of training images found beyond"),
