@@ -25,7 +25,7 @@ from smplora import offline
 from smplora.cli import VERBS, checked
 from smplora.errors import CheckpointError
 
-__all__ = ["Page", "Result", "Run", "audit", "evaluate", "quickstart", "report", "split", "train"]
+__all__ = ["Page", "Result", "Run", "audit", "dataset", "evaluate", "quickstart", "report", "split", "sweep", "train"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -170,6 +170,21 @@ def split(**options: Any) -> dict[str, Any]:
 def quickstart(**options: Any) -> Page:
     """The whole story at once. See ``smplora quickstart --help``."""
     return Page(_call("quickstart", options))
+
+
+@command("sweep")
+def sweep(**options: Any) -> Page:
+    """Train, audit and evaluate many settings; sweep.json and sweep.csv lie beside the page. See ``smplora sweep
+    --help``."""
+    return Page(_call("sweep", options))
+
+
+@command("dataset", ["name"])
+def dataset(name: str, **options: Any) -> Path:
+    """Build one of the paper's data sets from a local copy of the originals; returns its folder. See ``smplora dataset
+    --help``."""
+    folder: Path = _call("dataset", {"name": name, **options})
+    return folder
 
 
 def _call(verb: str, options: dict[str, Any], run: str | None = None) -> Any:

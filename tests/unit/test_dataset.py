@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from smplora import api
 from smplora.cli import main
 from smplora.config import DataOptions
 from smplora.data import open_source, read_samples
@@ -109,6 +110,7 @@ def test_small(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_the_same_seed_draws_the_same_people(faces: Path, tmp_path: Path) -> None:
     first = build("celeba_small", faces, tmp_path / "a")
     assert build("celeba_small", faces, tmp_path / "b", "--copy_images") == first
+    assert api.dataset("celeba_small", output_dir=tmp_path / "b") == tmp_path / "b"
     assert not (tmp_path / "b" / first["images"][0]["file"]).samefile(faces / first["images"][0]["original"])
     assert people_of(build("celeba_small", faces, tmp_path / "c", "--seed", "1")) != people_of(first)
     large = build("celeba_large", faces, tmp_path / "large")

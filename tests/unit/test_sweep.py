@@ -58,7 +58,7 @@ def test_grid_points_and_seeds(images: str, tmp_path: Path) -> None:
         ("lora", 0.05, "attention", 4),
     ]
     assert all(p.train["rank"] == 8 for p in config.all_points)
-    assert config.all_points[0].run == "mi_lambda=1.0_lora_targets=all_seed=3"
+    assert config.all_points[0].run == "lora_targets=all_mi_lambda=1.0_seed=3"
     assert list(plan.trainings(config)) == [p.run for p in config.all_points]
     assert config.all_points[0].setting == config.all_points[1].setting
 
@@ -182,9 +182,12 @@ def test_numbers_of_the_files(images: str, monkeypatch: pytest.MonkeyPatch) -> N
     seen = [(line["rank"], line["seed"], line["auc"]) for line in lines[:3]]
     assert seen == [("2", "0", "0.6"), ("2", "1", "0.7"), ("4", "0", "0.9")]
     assert (lines[5]["auc"], lines[5]["problem"]) == ("", "<out of memory>")
+    for subject in subjects[:5]:
+        subject.folder.mkdir(parents=True)
     page = render(made, config)
     assert "&lt;out of memory&gt;" in page
     assert "<out of memory>" not in page
     assert 'id="front-3"' in page
     assert 'href="#front-3"' in page
     assert "runs/rank%3D8_seed%3D0/" in page
+    assert "runs/rank%3D8_seed%3D1/" not in page  # there is no such folder

@@ -11,6 +11,8 @@ from functools import cached_property
 from itertools import product
 from typing import Any, Literal, Optional, TypeAlias
 
+from jsonargparse import ArgumentParser
+
 from smplora.config.audit import AuditConfig
 from smplora.config.checks import at_least
 from smplora.config.evaluate import EvaluateConfig
@@ -113,7 +115,7 @@ class SweepConfig(TrainConfig):
     @cached_property
     def all_points(self) -> list[Point]:
         """Every run, those of a setting one after the other."""
-        values, _ = self._values()
+        values, _ = self._values
         shared = {f.name: getattr(self, f.name) for f in fields(TrainConfig) if f.name not in ("output_dir", "json")}
         points = []
         for setting in self._settings():
@@ -154,12 +156,14 @@ class SweepConfig(TrainConfig):
         ]
         return [*grid, *points, *shared]
 
+    @cached_property
     def _values(self) -> tuple[dict[tuple[str, str], Any], list[str]]:
         """Everything that varies by (option, its text), with the option's type; and what is wrong."""
         values: dict[tuple[str, str], Any] = {}
         problems: list[str] = []
-        parsers = {kind: parser_for(options) for kind, options in {"": TrainConfig, **KINDS}.items()}
-        known = {kind: {f.name for f in fields(options)} - OURS for kind, options in {"": TrainConfig, **KINDS}.items()}
+        options = {"": TrainConfig, **KINDS}
+        parsers: dict[str, ArgumentParser] = {}
+        known = {kind: {f.name for f in fields(one)} - OURS for kind, one in options.items()}
         everything = [*sorted(known[""]), *(f"{kind}.{name}" for kind in KINDS for name in sorted(known[kind]))]
         for name, value, where in self._given():
             kind, _, option = name.rpartition(".")
@@ -170,8 +174,8 @@ class SweepConfig(TrainConfig):
                 hint = " is decided by the sweep itself; leave it out" if taken else nearest(name, everything)
                 problems.append(f"{where} {'option' if taken else 'has no option'} '{name}'{hint}")
                 continue
-            options = KINDS.get(kind, TrainConfig)
-            found, wrong = typed(parsers[kind], options, kind or "train", [(option, value, where)])
+            parser = parsers.setdefault(kind, parsers.get(kind) or parser_for(options[kind]))
+            found, wrong = typed(parser, options[kind], kind or "train", [(option, value, where)])
             problems += [f"{where}: {line.replace('--', f'--{kind}.' if kind else '--', 1)}" for line in wrong]
             values[name, repr(value)] = found.get(option, value)
         return values, list(dict.fromkeys(problems))
@@ -182,7 +186,7 @@ class SweepConfig(TrainConfig):
         return [
             *(["nothing varies: give --grid, --points or --seeds, as in --seeds '[0, 1, 2]'"] if nothing else []),
             *empty,
-            *self._values()[1],
+            *self._values[1],
         ]
 
     def _seed_problems(self) -> list[str]:
@@ -243,8 +247,9 @@ def shown(value: Any) -> str:
 
 
 def named(values: Mapping[str, Any]) -> str:
-    """A name for folders, such as ``mi_lambda=0.3_seed=0``."""
-    return _short("_".join(f"{name}={_short(shown(value), 40)}" for name, value in values.items()), LONGEST)
+    """A name for folders, such as ``mi_lambda=0.3_seed=0``, whatever the order."""
+    ordered = sorted(values, key=lambda name: (name in SEEDS, name))
+    return _short("_".join(f"{name}={_short(shown(values[name]), 40)}" for name in ordered), LONGEST)
 
 
 def _short(text: str, length: int) -> str:

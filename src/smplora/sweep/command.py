@@ -130,7 +130,7 @@ def say_cost(
     if not left:
         say(f"{text}: all done before")
         return
-    say(f"{text}; {len(tasks) - len(left)} of {len(tasks)} tasks are done. Timing a few steps ...")
+    say(f"{text}; {len(tasks) - len(left)} of {len(tasks)} tasks are done")
     seconds = plan.steps_left(left) * plan.seconds_per_step(runs)
     say(f"to do: {plan.steps_left(left):,} steps, an audit or evaluation counted as {MEASURING}: about "
         f"{duration(seconds)}")  # fmt: skip

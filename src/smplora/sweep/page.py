@@ -16,7 +16,7 @@ from smplora.report.run_page import PAGE
 from smplora.report.subject import Estimate
 from smplora.report.svg import mark
 from smplora.report.wording import LEVEL_WORDS, decimal, digits_for, interval
-from smplora.sweep.results import MEASURES, PRIVACY, Row, Setting, placed
+from smplora.sweep.results import MEASURES, PRIVACY, Row, Setting, kinds, placed
 
 
 def cell(estimate: Interval | None) -> Cell:
@@ -33,19 +33,19 @@ def render(made: Sequence[Setting], config: SweepConfig) -> str:
     root = Path(config.output_dir)
     quality, privacy = config.quality, PRIVACY[config.privacy]
     places = placed(made, config)
+    names = [name for name in MEASURES if any(name in one.measured for one in made)]
+    looks = {place.sign: mark(place.look) for place in places}
+    legend = {kind: looks[one.sign] for one, kind in zip(made, kinds(made), strict=True) if kind and one.sign in looks}
     return template("sweep.html.j2").render(
         title=f"Sweep: {root.resolve().name}",
         figure=front_figure(places, "front", MEASURES[quality], MEASURES[privacy]),
-        marks={place.sign: mark(place.look) for place in places},
-        headers=list(MEASURES.values()),
-        rows=[
-            (one, [cell(one.measured.get(name)) for name in MEASURES], verdicts(one), links(one, root)) for one in made
-        ],
+        legend_items=[(look, kind) for kind, look in legend.items()],
+        marks=looks,
+        headers=[MEASURES[name] for name in names],
+        rows=[(one, [cell(one.measured.get(name)) for name in names], verdicts(one), links(one, root)) for one in made],
         best=[one.label for one in made if one.front],
         failed=[(row.subject.name, row.problem) for one in made for row in one.rows if row.problem],
         unplaced=len(made) - len(places),
-        quality=MEASURES[quality],
-        privacy=MEASURES[privacy],
         several=any(len(one.rows) > 1 for one in made),
         version=smplora.__version__,
     )
@@ -61,13 +61,16 @@ def verdicts(one: Setting) -> str:
 
 
 def links(one: Setting, root: Path) -> list[tuple[str, str]]:
-    """(address relative to the page, name) of each run."""
+    """(address relative to the page, name) of each run; no address where there is nothing."""
     return [(_address(row, root), _seeds(row)) for row in one.rows]
 
 
 def _address(row: Row, root: Path) -> str:
-    folder = row.subject.folder.relative_to(root).as_posix()
-    return quote(f"{folder}/{PAGE}" if (row.subject.folder / PAGE).exists() else f"{folder}/")
+    folder = row.subject.folder
+    if not folder.exists():
+        return ""
+    inside = f"{folder.relative_to(root).as_posix()}/"
+    return quote(inside + PAGE if (folder / PAGE).exists() else inside)
 
 
 def _seeds(row: Row) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from smplora.config import SweepConfig
 from smplora.config.sweep import SEEDS, shown
 from smplora.metrics import Interval, over_seeds
+from smplora.objectives import TITLES
 from smplora.once import kept_audit, kept_quality
 from smplora.report.front import Place, on_front
 from smplora.report.svg import style
@@ -108,13 +109,19 @@ def settings(found: Sequence[Row], config: SweepConfig) -> list[Setting]:
     return [Setting(**{**vars(one), "front": best.get(one.sign, False)}) for one in made]
 
 
-def placed(made: Sequence[Setting], config: SweepConfig) -> list[Place]:
-    """The settings that have both measures, in the figure's terms. Objectives differ in colour, or where there is one
-    only, the values of the first option that varies."""
-    x, y = config.quality, PRIVACY[config.privacy]
+def kinds(made: Sequence[Setting]) -> list[str]:
+    """What the colour of each setting stands for: its objective, or where there is one only, the value of the first
+    option that varies."""
     told = [str(one.rows[0].subject.point.train["objective"]) for one in made]
-    if len(set(told)) == 1:
-        told = [shown(next(iter(one.values.values()), "")) for one in made]
+    if len(set(told)) > 1:
+        return [TITLES.get(objective, objective) for objective in told]
+    return [", ".join(f"{name} {shown(value)}" for name, value in list(one.values.items())[:1]) for one in made]
+
+
+def placed(made: Sequence[Setting], config: SweepConfig) -> list[Place]:
+    """The settings that have both measures, in the figure's terms."""
+    x, y = config.quality, PRIVACY[config.privacy]
+    told = kinds(made)
     looks = {text: style(i) for i, text in enumerate(dict.fromkeys(told))}
     return [
         Place(one.label, one.sign, one.measured[x], one.measured[y], looks[text], _curve(one))
