@@ -122,8 +122,8 @@ def _ends(values: Any) -> dict[str, float]:
 
 
 def conclusion(measures: Mapping[str, Mapping[str, Any]], generated: int) -> dict[str, Any]:
-    """One sentence out of all tests, the p-values corrected for their number (Bonferroni): the most significant one, but
-    copies before nearness where there are copies.
+    """One sentence out of all tests, the p-values corrected for their number (Bonferroni): the most significant one,
+    but copies before nearness where there are copies.
 
     Args:
         measures: by title, results of ``compare``, some of them with that of ``nearer_test`` as "nearer_test".
