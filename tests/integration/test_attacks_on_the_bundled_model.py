@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, TIERS
+from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, TIERS
 from smplora.cli import main, parse
 from smplora.collect import Collector, captions_of_others
 from smplora.config import AuditConfig
@@ -20,6 +20,7 @@ from smplora.config.audit import unknown_attack
 from smplora.contracts import Access
 from smplora.lowpass import load_attacks
 from smplora.subject import load_subject
+from smplora.views import out_of_reach
 
 SOME = ["pia", "pfami", "clid_other_caption", "gsa2", "rediffuse"]
 
@@ -50,7 +51,7 @@ def test_an_audit_with_names_of_attacks(trained_run: Path, tmp_path: Path) -> No
 
 
 def test_the_adapters_own_proxy_is_turned_on_it(
-    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """That of the same step, on test alone: it was trained on aux. Where there is none, a tier goes without it and a
     wish is refused in a line."""
@@ -59,28 +60,29 @@ def test_the_adapters_own_proxy_is_turned_on_it(
         assert proxy is not None
         saved = load_file(trained_run / "checkpoints" / f"checkpoint-{step}" / "proxy.safetensors")
         assert all(torch.equal(tensor, saved[name]) for name, tensor in proxy.state_dict().items())
-    monkeypatch.setattr("smplora.config.audit.TIERS", {"quick": ("loss", "proxy", "proxy_calibrated")})
-    without = tmp_path / "run"
+    assert Access.INSIDER not in out_of_reach(load_subject(str(trained_run), None, "cpu").model)
+    without, out = tmp_path / "run", tmp_path / "audit"
     shutil.copytree(trained_run, without)
     (without / "checkpoints" / "checkpoint-6" / "proxy.safetensors").unlink()
+    reasons = out_of_reach(load_subject(str(without), None, "cpu").model)
+    assert reasons == {Access.INSIDER: "no proxy that was trained on aux alone is at hand"}
     few = ["--num_timesteps", "1", "--noise_pairs", "1", "--error_map_draws", "1", "--device", "cpu"]
-    for run, attacks in ((trained_run, ["loss", "proxy", "proxy_calibrated"]), (without, ["loss"])):
-        out = tmp_path / str(len(attacks))
-        assert main(["audit", "--adapter", str(run), "--output_dir", str(out), *few]) in (0, 3)
-        content = json.loads((out / "audit.json").read_text())
-        assert [a["name"] for a in content["attacks"]] == attacks
-        assert [a["aux_members"] is None for a in content["attacks"]] == [name != "loss" for name in attacks]
-        assert {content["strongest"][g]["attack"] for g in ("test", "aux_members")} == {"loss"}
-    assert (
-        "left out, since no proxy that was trained on aux alone is at hand: proxy, proxy_calibrated"
-        in capsys.readouterr().err
-    )
+    names = ["loss", "proxy", "proxy_calibrated"]
+    chosen = ["--attacks", f"[{', '.join(names)}]"]
+    assert main(["audit", "--adapter", str(trained_run), "--output_dir", str(out), *few, *chosen]) in (0, 3)
+    content = json.loads((out / "audit.json").read_text())
+    assert [a["name"] for a in content["attacks"]] == names
+    assert [a["aux_members"] is None for a in content["attacks"]] == [False, True, True]
+    assert {content["strongest"][g]["attack"] for g in ("test", "aux_members")} == {"loss"}
+    capsys.readouterr()
     assert main(["audit", "--adapter", str(without), "--output_dir", str(out), *few, "--attacks", "[proxy]"]) == 2
     assert "--attacks got proxy alone, which the run has trained on aux; add another" in capsys.readouterr().err
     assert main(["audit", "--adapter", str(without), "--output_dir", str(out), *few, "--attacks", "[loss, proxy]"]) == 2
     assert "--attacks got one that asks the proxy" in capsys.readouterr().err
-    assert main(["report", "--runs", f"[{tmp_path / '3'}]", "--output", str(tmp_path / "page.html")]) == 0
-    assert "The adapter&#39;s own proxy" in (tmp_path / "page.html").read_text()
+    assert main(["report", "--runs", f"[{out}]", "--output", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "The adapter&#39;s own proxy" in page
+    assert "trained on them" in page
 
 
 def test_an_unfinished_installation_is_said(
@@ -96,7 +98,7 @@ def test_tiers() -> None:
     """Every tier holds the one before; strong holds every attack; options win over tiers."""
     quick, standard, strong = (set(TIERS[t]) for t in ("quick", "standard", "strong"))
     assert quick < standard < strong
-    assert {name.removesuffix(LOW_PASS) for name in strong} == set(ATTACKS)
+    assert {name.removesuffix(LOW_PASS) for name in strong} == set(ATTACKS) - set(SHADOW)
     assert not [name for tier in TIERS.values() for name in tier if unknown_attack(name)]
     assert parse("audit", ["--adapter", "x"]).chosen_attacks == ["error_map", "loss", "calibrated_loss"]
     config = parse("audit", ["--adapter", "x", "--tier", "strong", "--noise_pairs", "3"])

@@ -90,7 +90,9 @@ def attack_rows(subject: Subject) -> list[AttackRow]:
                 auc_cell(attack.test, bootstrap_note(attack.test)),
                 fraction_cell(attack.test.asr),
                 *(rate_cell(attack.test, fpr) for fpr in _rates(subject)),
-                auc_cell(attack.aux_members, bootstrap_note(attack.aux_members)),
+                auc_cell(attack.aux_members, bootstrap_note(attack.aux_members))
+                if attack.aux_members
+                else Cell("\N{EN DASH}", note="trained on them"),
                 Cell(f"ASR {percent(attack.paper_asr)}", note=attack.paper_label)
                 if attack.paper_asr is not None
                 else Cell("\N{EN DASH}"),
