@@ -140,7 +140,7 @@ def measures(extractor: Extractor, features: Features) -> dict[str, Any]:
         "dimensions": generated.shape[1],
         "against": {
             name: compare(generated, features[name], unit_clip=extractor.name == "clip")
-            for name in ("held_out", "train")
+            for name in with_bar(("held_out", "train"), f"distances by {extractor.name}", "set")
         },
         "nearest": nearest(generated, features["train"], features["held_out"]),
     }
