@@ -54,7 +54,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Pa
 def test_planted_copies_are_found(copied: tuple[dict[str, Any], Path]) -> None:
     """Every generation is the training image of its caption."""
     found, folder = copied
-    assert found["found"]
+    assert found["found"] == "copies"
     assert found["sentence"].startswith("Copies training images: 24 of 24 training images")
     tiles = found["measures"][0]
     assert tiles["images"]["train"]["count"] == MEMBERS
@@ -80,7 +80,7 @@ def test_the_gallery_shows_the_pair_and_the_control(copied: tuple[dict[str, Any]
 
 def test_where_nothing_was_learned_nothing_is_found(tmp_path: Path) -> None:
     found = memorise(toy_subject(False), toy_config(), tmp_path, False)
-    assert not found["found"]
+    assert found["found"] is None
     assert found["sentence"].startswith("No copying of training images found beyond what held-out images show: 0 of 24")
     assert found["prompts"]["scores"]["adapter"]["auc"]["value"] == 0.5
 

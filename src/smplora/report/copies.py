@@ -45,7 +45,7 @@ def read_memorisation(data: Any, folder: Path) -> Memorisation | None:
     )
     pairs, captions = _private(folder)
     return Memorisation(
-        found=one_of(data["found"], (True, False)),
+        found=one_of(data["found"], ("copies", "nearer", None)),
         sentence=plain(data["sentence"]),
         about=about if settings["encoder"] else f"{about} Embeddings were not compared: no --attack_encoder.",
         measures=tuple(_measure(m) for m in data["measures"]),

@@ -204,7 +204,7 @@ class CopyPair:
 class Memorisation:
     """Copies of training images among generated ones."""
 
-    found: bool
+    found: str | None  # "copies", "nearer"
     sentence: str
     about: str  # what was generated and compared
     measures: tuple[CopyMeasure, ...]
