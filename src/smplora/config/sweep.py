@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from typing import Any, Literal, Optional, TypeAlias
 
@@ -162,7 +162,6 @@ class SweepConfig(TrainConfig):
         values: dict[tuple[str, str], Any] = {}
         problems: list[str] = []
         options = {"": TrainConfig, **KINDS}
-        parsers: dict[str, ArgumentParser] = {}
         known = {kind: {f.name for f in fields(one)} - OURS for kind, one in options.items()}
         everything = [*sorted(known[""]), *(f"{kind}.{name}" for kind in KINDS for name in sorted(known[kind]))]
         for name, value, where in self._given():
@@ -174,8 +173,7 @@ class SweepConfig(TrainConfig):
                 hint = " is decided by the sweep itself; leave it out" if taken else nearest(name, everything)
                 problems.append(f"{where} {'option' if taken else 'has no option'} '{name}'{hint}")
                 continue
-            parser = parsers.setdefault(kind, parsers.get(kind) or parser_for(options[kind]))
-            found, wrong = typed(parser, options[kind], kind or "train", [(option, value, where)])
+            found, wrong = typed(_parser(options[kind]), options[kind], kind or "train", [(option, value, where)])
             problems += [f"{where}: {line.replace('--', f'--{kind}.' if kind else '--', 1)}" for line in wrong]
             values[name, repr(value)] = found.get(option, value)
         return values, list(dict.fromkeys(problems))
@@ -239,6 +237,11 @@ class SweepConfig(TrainConfig):
 def _measuring_problems(point: Point) -> list[str]:
     audit = AuditConfig(adapter="run", **point.audit).problems()
     return [*audit, *EvaluateConfig(adapter="run", **point.evaluate).problems()]
+
+
+@cache
+def _parser(options: type) -> ArgumentParser:
+    return parser_for(options)
 
 
 def shown(value: Any) -> str:
