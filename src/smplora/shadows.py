@@ -8,6 +8,7 @@ own, on aux cells of its own.
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from smplora.cache import open_cache
 from smplora.config import AuditConfig, ModelOptions, TrainConfig
@@ -201,6 +203,9 @@ def train_shadows(plan: Plan, config: AuditConfig, progress: bool = True) -> Non
     Raises:
         TrainingError: one or more could not be trained; what was trained stays.
     """
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()  # what this process keeps, workers cannot have
     if progress:
         say(plan.cost())
     tasks = [Task(Path(shadow.options.output_dir).name, shadow.options) for shadow in plan.shadows]
