@@ -75,8 +75,8 @@ def main() -> None:
                     for attack in content["attacks"]
                 },
             }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "shadows.json").write_text(json.dumps(record, indent=2) + "\n")
+            RESULTS.mkdir(exist_ok=True)
+            (RESULTS / "shadows.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":
