@@ -207,10 +207,10 @@ def test_an_adapter_made_elsewhere_needs_to_be_told_how_it_was_trained(
         with said(capsys, *command, "--shadow_config", told, status=2) as err:
             assert problem in err
     told.write_text(
-        yaml.safe_dump({"num_train_epochs": 2, "train_batch_size": 4, "learning_rate": 1e-3, "split_seed": 5})
+        yaml.safe_dump({"num_train_epochs": 1, "train_batch_size": 4, "learning_rate": 1e-3, "split_seed": 5})
     )
     with said(capsys, *command, "--shadow_config", told, status=0) as err:
-        assert "4 x 4 steps on 8 images; time unknown" in err
+        assert "4 x 2 steps on 8 images; time unknown" in err
     content = read_json(tmp_path / "out" / "audit.json")
     assert content["shadows"]["objective"] == "lora"
     assert content["shadows"]["images"] == 8
