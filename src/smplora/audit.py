@@ -32,7 +32,7 @@ from smplora.foreign import load_any
 from smplora.gates import base_attacks, base_check, blind_checks, failures, gates, look, notes, shuffled_check
 from smplora.judgement import FORMAT, conclude, labels, learn_attacks, score_arrays, strongest_first, try_attacks
 from smplora.lowpass import load_attacks
-from smplora.memorisation import encoder_for, forget, memorise
+from smplora.memorisation import cost_sentence, encoder_for, forget, memorise
 from smplora.plan import Plan, make_plan
 from smplora.progress import bar
 from smplora.report import write_report
@@ -63,6 +63,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     plan = None
     if progress or config.plan:
         more = [shadowing.cost()] if shadowing else []
+        more += [cost_sentence(loaded, config)] * config.looks_for_copies
         plan = make_plan(collector, base, attacks, [*more, *([control_sentence(config)] * config.positive_control)])
         if config.plan:
             return show_plan(plan, config)

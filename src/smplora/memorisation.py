@@ -133,6 +133,12 @@ def choose(split: Split, seed: int) -> Sides:
     return Sides(tuple(train[:n]), tuple(unseen[:n]), {"train": len(train) - n, "held_out": len(unseen) - n})
 
 
+def cost_sentence(loaded: Loaded, config: AuditConfig) -> str:
+    """For the plan."""
+    count = min(len(loaded.split.train), config.memorisation_captions) * config.memorisation_images
+    return f"search for copies: {count:,} images, {config.memorisation_steps} steps each, unless they are in the cache"
+
+
 def encoder_for(config: AuditConfig, resolution: int) -> ImageEncoder | None:
     """That of --attack_encoder; None where it is the bundled one, which knows digits, and the images are larger."""
     if config.attack_encoder == BUNDLED and resolution > LARGEST_FOR_BUNDLED:
