@@ -230,6 +230,7 @@ def _code() -> str:
         "encoders",
         "text",
         "shadowed",
+        "proxy",
         "adapt/*",
         "attacks/*",
     )

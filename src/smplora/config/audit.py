@@ -22,7 +22,7 @@ class SubjectOptions(FileOptions, CacheOptions):
     fetches_for_runs: ClassVar[bool] = False  # whether --allow_download is for more than the base model
 
     adapter: Optional[str] = None
-    """A run folder of 'smplora train', one of its checkpoints (RUN/checkpoints/checkpoint-500), or a LoRA file of any trainer (.safetensors; needs its base model and images, see --members)."""
+    """A run folder of 'smplora train', one of its checkpoints (RUN/checkpoints/checkpoint-500), or a LoRA file or learned embeddings of any trainer (.safetensors; needs its base model and images, see --members)."""
     train_data_dir: Optional[str] = None
     """The images, if they moved since training; of an adapter made elsewhere those of --split_manifest."""
     dataset_name: Optional[str] = None
