@@ -63,10 +63,13 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     plan = None
     if progress or config.plan:
         more = [shadowing.cost()] if shadowing else []
-        more += [cost_sentence(loaded, config)] * config.looks_for_copies
-        plan = make_plan(collector, base, attacks, [*more, *([control_sentence(config)] * config.positive_control)])
+        more += [cost_sentence(loaded, config)] if config.looks_for_copies else []
+        more += [control_sentence(config)] if config.positive_control else []
+        plan = make_plan(collector, base, attacks, more)
         if config.plan:
             return show_plan(plan, config)
+        for sentence in more:
+            say(sentence)
         say(f"audit of {loaded.subject.label}: {plan.sentence}")
     sizes = loaded.split.sizes
     aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))
@@ -82,7 +85,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
         if shadowing:
             split = loaded.split
             del loaded, collector  # their memory is needed to train
-            attacks = with_shadows(attacks, shadowing, config, split, partial(ask_shadow, config, progress), progress)
+            attacks = with_shadows(attacks, shadowing, config, split, partial(ask_shadow, config, progress))
             loaded = load_any(config, open_cache(config))
             collector = Collector(loaded, config)
             display.unpause()

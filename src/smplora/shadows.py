@@ -23,7 +23,7 @@ from smplora.config import AuditConfig, ModelOptions, TrainConfig
 from smplora.contracts import Attack, Floats
 from smplora.data import Sample, open_source, read_samples
 from smplora.errors import SplitError, TrainingError
-from smplora.run import PRIVATE, RunFolder, say
+from smplora.run import PRIVATE, RunFolder
 from smplora.shadowed import ShadowAttack, Shadows, near_normal
 from smplora.shadowpool import as_folder, read_training
 from smplora.split import CELLS, MANIFEST, Split, read_split, write_split
@@ -184,20 +184,20 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> Plan:
 
 
 def with_shadows(
-    attacks: Mapping[str, Attack], plan: Plan, config: AuditConfig, target: Split, ask: Ask, progress: bool = True
+    attacks: Mapping[str, Attack], plan: Plan, config: AuditConfig, target: Split, ask: Ask
 ) -> dict[str, Attack]:
     """The attacks, those that need shadows with trained and asked ones.
 
     Raises:
         TrainingError: one or more could not be trained.
     """
-    train_shadows(plan, config, progress)
+    train_shadows(plan, config)
     (first, *_) = (attack for attack in attacks.values() if isinstance(attack, ShadowAttack))
     shadows = ask_shadows(plan, config, target, first, ask)
     return {name: a.among(shadows) if isinstance(a, ShadowAttack) else a for name, a in attacks.items()}
 
 
-def train_shadows(plan: Plan, config: AuditConfig, progress: bool = True) -> None:
+def train_shadows(plan: Plan, config: AuditConfig) -> None:
     """Train those that are not there, in worker processes.
 
     Raises:
@@ -206,8 +206,6 @@ def train_shadows(plan: Plan, config: AuditConfig, progress: bool = True) -> Non
     if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()  # what this process keeps, workers cannot have
-    if progress:
-        say(plan.cost())
     tasks = [Task(Path(shadow.options.output_dir).name, shadow.options) for shadow in plan.shadows]
     problems = run_tasks(tasks, "shadow adapters", workers=config.workers, device=config.device)
     failed = {name: problem for name, problem in problems.items() if problem}
