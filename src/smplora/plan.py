@@ -17,7 +17,7 @@ from smplora.shadows import duration
 from smplora.views import LOSSES, VIEWS, Memory, WhiteBox
 
 BACKWARD = 2  # passes that a backward pass takes as long as
-QUICK_S = 1.0  # a first pass below this was mostly warming up: time another
+QUICK_S = 20.0  # a first pass below this may have been mostly warming up: time another
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Plan:
     @property
     def sentence(self) -> str:
         """In all."""
-        took = f"{1000 * self.seconds_per_pass:.2g} ms a pass on {self.device}"
+        milliseconds = 1000 * self.seconds_per_pass
+        took = f"{milliseconds:,.{1 if milliseconds < 10 else 0}f} ms a pass on {self.device}"
         return f"{self.left:,} denoiser passes, about {duration(self.left * self.seconds_per_pass)} ({took})"
 
     def as_dict(self) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def seconds_per_pass(collector: Collector, piece: Piece) -> float:
         return time.perf_counter() - began
 
     first = once()
-    return (once() if first < QUICK_S else first) / len(batch)
+    return (min(first, once()) if first < QUICK_S else first) / len(batch)
 
 
 def count_passes(collector: Collector, attack: Attack, piece: Piece, memory: Memory, *, base: bool) -> int:
