@@ -126,7 +126,7 @@ def say_cost(
     left = [task for task in tasks if not done_already(task.options)]
     lengths = sorted({length(options) for options in runs.values()})
     steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
-    text = f"{len(runs)} runs of {steps} steps, {len(subjects)} adapters to audit and evaluate"
+    text = f"{len(runs)} run{'s' * (len(runs) > 1)} of {steps} steps, {len(subjects)} adapters to audit and evaluate"
     if not left:
         say(f"{text}: all done before")
         return
