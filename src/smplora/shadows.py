@@ -23,6 +23,7 @@ from smplora.config import AuditConfig, ModelOptions, TrainConfig
 from smplora.contracts import Attack, Floats
 from smplora.data import Sample, open_source, read_samples
 from smplora.errors import SplitError, TrainingError
+from smplora.objectives import WITH_PROXY
 from smplora.run import PRIVATE, RunFolder
 from smplora.shadowed import ShadowAttack, Shadows, near_normal
 from smplora.shadowpool import as_folder, read_training
@@ -82,7 +83,7 @@ class Plan:
             "number": len(self.shadows),
             "signal": signal,
             "objective": one.options.objective,
-            "mi_lambda": None if one.options.objective == "lora" else one.options.mi_lambda,
+            "mi_lambda": one.options.mi_lambda if one.options.objective in WITH_PROXY else None,
             "adaptation": one.options.adaptation,
             "steps": self.steps,
             "images": len(one.split.train),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from smplora.split import CELLS
+
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 
@@ -26,4 +28,4 @@ def test_named_tests_exist(path: Path) -> None:
         for name in re.findall(r"def (test_\w+)", test.read_text())
     }
     named = set(re.findall(r"`(test_\w+)`", path.read_text()))
-    assert not named - defined
+    assert not named - defined - set(CELLS)

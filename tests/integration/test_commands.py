@@ -70,6 +70,8 @@ def test_audit_writes_what_the_docs_say(audited: Path) -> None:
         "verdict",
         "environment",
         "memorisation",
+        "methods",
+        "shadows",
         "elapsed_s",
     }
     assert [a["name"] for a in content["attacks"]] == ["error_map", "loss", "calibrated_loss"]
