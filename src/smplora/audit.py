@@ -105,6 +105,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
         # 5. only now the adapter is attacked on the test cells
         signals |= collector.signals(attacks, TEST, tell=told)
     tried = try_attacks(attacks, learned, signals, aux_member, test_member, config.seed)
+    memorisation = memorise(loaded, config, folder, progress) if config.looks_for_copies else None
     content: dict[str, Any] = {
         "format": FORMAT,
         "subject": loaded.subject.describe(loaded.adapter_sha256, loaded.model),
@@ -126,8 +127,9 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
             coin=loaded.split.protocol == "coin",
             delta=config.target_delta,
             failed_gates=failures(checks),
+            memorisation=memorisation,
         ),
-        "memorisation": memorise(loaded, config, folder, progress) if config.looks_for_copies else None,
+        "memorisation": memorisation,
         "environment": environment(),
         "elapsed_s": round(time.perf_counter() - began, 1),
     }

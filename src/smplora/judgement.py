@@ -104,6 +104,7 @@ def conclude(
     coin: bool = False,
     delta: float = 0.0,
     failed_gates: Sequence[str] | None = None,
+    memorisation: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything in audit.json that follows from scores (docs/formats.md): attacks, strongest, epsilon, dataset
     inference, power, exposure, verdict, methods.
@@ -114,6 +115,7 @@ def conclude(
         coin: whether membership was drawn by independent fair coins.
         delta: of the (epsilon, delta) in question.
         failed_gates: why the audit is invalid, if it is; None: no gates were run.
+        memorisation: what the search for copies found, if there was one.
     """
     groups = {
         "test": evidence.Scored({one.name: one.judged.test for one in tried}, test_member),
@@ -155,7 +157,7 @@ def conclude(
         },
         "power": {g: evidence.power(scored, strongest[g]["auc"]["level"]) for g, scored in groups.items()},
         "exposure": {g: evidence.exposure(chosen, sign, scored) for g, scored in groups.items()},
-        "verdict": verdict(attacks, strongest, failed_gates or ()),
+        "verdict": verdict(attacks, strongest, failed_gates or (), memorisation),
         "methods": methods_used(attacks=len(tried), one_run=coin, gates=failed_gates is not None),
     }
 

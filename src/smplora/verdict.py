@@ -11,18 +11,21 @@ from smplora.evidence import GROUPS, LEVEL
 LEAK, NO_LEAK = 0.1, 0.3
 # a few fully exposed images move the AUC little, but the true positive rate at a low false positive rate much
 EXPOSED = 2.0
+COPIED = 0.01  # p below which copies of training images speak for themselves
 
 
 def verdict(
     attacks: Sequence[Mapping[str, Any]],
     strongest: Mapping[str, Mapping[str, Any]],
     failed_gates: Sequence[str] = (),
+    memorisation: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The "verdict" object of audit.json, from all numbers and the strongest of each group (docs/formats.md).
 
     Invalid: a gate failed, so that the numbers do not measure what the adapter gives away. Red: the corrected interval
     of |AUC - 0.5| / 0.5 of a group's strongest attack lies wholly above 0.1; or the interval of its most significant
-    true positive rate lies wholly above twice the false positive rate, with a corrected p below 0.05. Green: no
+    true positive rate lies wholly above twice the false positive rate, with a corrected p below 0.05; or training images
+    come back when images are drawn from their captions, with a corrected p below 0.01. Green: no
     corrected p is below 0.05, and every attack's 95 % interval of |AUC - 0.5| / 0.5 ends below 0.3. The largest of
     these ends needs no correction: it is too low only if the interval of the attack that is truly strongest is.
     """
@@ -51,6 +54,8 @@ def verdict(
             f"{100 * rate['tpr']['value']:.0f} % of {GROUPS[group]} are found at {100 * rate['fpr']:g} % false alarms"
         )
         sentence = f"Leaks some images: {share} by '{titles[attack]}' (corrected p {p_text(rate['p_corrected'])})."
+    elif memorisation and memorisation["found"] == "copies" and memorisation["p_corrected"] < COPIED:
+        level, sentence = "red", str(memorisation["sentence"])
     elif suspicious >= 1 - LEVEL and worst < NO_LEAK:
         level = "green"
         sentence = f"No leak found by these attacks; an average AUC above {0.5 + worst / 2:.2f} is ruled out at 95 %."

@@ -73,3 +73,17 @@ def test_a_failed_gate_makes_everything_invalid() -> None:
     result = judged(group(0.8, 0.9, 0.95, 0.001), NOTHING, ("images alone tell members: AUC 0.90",))
     assert result["level"] == "invalid"
     assert result["sentence"].startswith("Invalid audit: images alone tell members: AUC 0.90. Disregard: Leaks")
+
+
+@pytest.mark.parametrize(
+    ("found", "p", "level"), [("copies", 0.001, "red"), ("copies", 0.02, "green"), ("nearer", 0.001, "green")]
+)
+def test_copies_of_training_images_are_a_leak(found: str, p: float, level: str) -> None:
+    test, aux = group(0.45, 0.5, 0.55), group(0.45, 0.5, 0.55)
+    attacks = [{"name": "a", "title": "A", "test": test[0], "aux_members": aux[0]}]
+    strongest = {"test": test[1], "aux_members": aux[1]}
+    memorisation = {"found": found, "p_corrected": p, "sentence": "Copies training images."}
+    assert verdict(attacks, strongest)["level"] == "green"
+    said = verdict(attacks, strongest, memorisation=memorisation)
+    assert said["level"] == level
+    assert (said["sentence"] == "Copies training images.") == (level == "red")
