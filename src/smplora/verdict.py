@@ -24,10 +24,10 @@ def verdict(
 
     Invalid: a gate failed, so that the numbers do not measure what the adapter gives away. Red: the corrected interval
     of |AUC - 0.5| / 0.5 of a group's strongest attack lies wholly above 0.1; or the interval of its most significant
-    true positive rate lies wholly above twice the false positive rate, with a corrected p below 0.05; or training images
-    come back when images are drawn from their captions, with a corrected p below 0.01. Green: no
-    corrected p is below 0.05, and every attack's 95 % interval of |AUC - 0.5| / 0.5 ends below 0.3. The largest of
-    these ends needs no correction: it is too low only if the interval of the attack that is truly strongest is.
+    true positive rate lies wholly above twice the false positive rate, with a corrected p below 0.05; or training
+    images come back when images are drawn from their captions, with a corrected p below 0.01. Green: no corrected p is
+    below 0.05, and every attack's 95 % interval of |AUC - 0.5| / 0.5 ends below 0.3. The largest of these ends needs no
+    correction: it is too low only if the interval of the attack that is truly strongest is.
     """
     worst = max(attack[g]["auc_deviation"]["high"] for attack in attacks for g in GROUPS if attack[g])
     titles = {attack["name"]: attack["title"] for attack in attacks}
