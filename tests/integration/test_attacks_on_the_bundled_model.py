@@ -100,7 +100,7 @@ def test_tiers() -> None:
     assert quick < standard < strong
     assert {name.removesuffix(LOW_PASS) for name in strong} == set(ATTACKS) - set(SHADOW)
     assert not [name for tier in TIERS.values() for name in tier if unknown_attack(name)]
-    assert parse("audit", ["--adapter", "x"]).chosen_attacks == ["error_map", "loss", "calibrated_loss"]
+    assert parse("audit", ["--adapter", "x"]).chosen_attacks == ["error_map", "loss", "calibrated_loss", "sima"]
     config = parse("audit", ["--adapter", "x", "--tier", "strong", "--noise_pairs", "3"])
     assert config.chosen_attacks == list(TIERS["strong"])
     assert (config.count("noise_pairs"), config.count("error_map_draws")) == (3, 20)

@@ -74,7 +74,7 @@ def test_audit_writes_what_the_docs_say(audited: Path) -> None:
         "shadows",
         "elapsed_s",
     }
-    assert [a["name"] for a in content["attacks"]] == ["error_map", "loss", "calibrated_loss"]
+    assert [a["name"] for a in content["attacks"]] == ["error_map", "loss", "calibrated_loss", "sima"]
     assert content["split"]["cells"]["aux_member"] == 10
     assert content["attacks"][0]["paper_protocol"]["label"].startswith("optimistic")
     for attack in content["attacks"]:

@@ -52,9 +52,9 @@ SHADOW = ("lira", "lira_offline", "rmia")  # run where there are shadow adapters
 SHADOW_SIGNALS = ("calibrated_loss", "loss", "loss_single", "secmi", "pia", "pian", "sima", "pfami", "clid",
                   "gradient_alignment", "noise_probe", "rediffuse", "reconstruction")  # fmt: skip
 
-QUICK = ("error_map", "loss", "calibrated_loss")
+QUICK = ("error_map", "loss", "calibrated_loss", "sima")
 STANDARD = (*QUICK, "loss_vector", "loss_two_sided", "calibrated_two_sided", "proxy", "proxy_calibrated", "loss_single",
-            "secmi", "pia", "pian", "pfami", "pfami_calibrated", "sima", "sima_mc", "clid", "clid_vector",
+            "secmi", "pia", "pian", "pfami", "pfami_calibrated", "sima_mc", "clid", "clid_vector",
             "clid_fixed_caption", "clid_other_caption", "rediffuse", "ensemble", "gsa1", "gsa2", "gradient_alignment")  # fmt: skip
 # those with an encoder first: one that does not suit the images is said at once
 STRONG = ("reconstruction", "reconstruction_ratio", "semantic_distance", *STANDARD, "error_map_single",

@@ -48,7 +48,7 @@ class AuditConfig(SubjectOptions, ShadowOptions, MemorisationOptions):
     coin_flip: bool = False
     """Each row of --signals became a member by an independent fair coin: epsilon is then also bounded from one run."""
     tier: Literal["quick", "standard", "strong"] = "quick"
-    """How hard to try: 'quick' (three attacks, about 70 denoiser passes per image), 'standard' (every inexpensive attack), 'strong' (all, with more draws)."""
+    """How hard to try: 'quick' (four attacks, about 90 denoiser passes per image), 'standard' (every inexpensive attack), 'strong' (all, with more draws)."""
     attacks: Optional[list[str]] = None
     """Attacks to run, by name; NAME+low_pass compares low frequencies only. Default: those of --tier."""
     num_timesteps: int = 8
