@@ -25,7 +25,20 @@ from smplora import offline
 from smplora.cli import VERBS, checked
 from smplora.errors import CheckpointError
 
-__all__ = ["Page", "Result", "Run", "audit", "dataset", "evaluate", "quickstart", "report", "split", "sweep", "train"]
+__all__ = [
+    "Page",
+    "Result",
+    "Run",
+    "audit",
+    "dataset",
+    "evaluate",
+    "quickstart",
+    "report",
+    "reproduce",
+    "split",
+    "sweep",
+    "train",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -185,6 +198,13 @@ def dataset(name: str, **options: Any) -> Path:
     --help``."""
     folder: Path = _call("dataset", {"name": name, **options})
     return folder
+
+
+@command("reproduce", ["targets"])
+def reproduce(targets: Sequence[str], **options: Any) -> Page:
+    """Tables and figures of the paper, such as ``["table_6", "figure_3"]`` or ``["all"]``. See ``smplora reproduce
+    --help``."""
+    return Page(_call("reproduce", {"targets": list(targets), **options}))
 
 
 def _call(verb: str, options: dict[str, Any], run: str | None = None) -> Any:

@@ -115,3 +115,8 @@ def test_changed_images_and_captions_are_refused(tmp_path: Path) -> None:
         read_split(path, POOL[1:])
     with pytest.raises(SplitError, match="1 captions differ"):
         read_split(path, [Sample("0.png", "another", "digest0000"), *POOL[1:]])
+
+
+@pytest.mark.parametrize(("reference", "held_out"), [(20, "reference"), (0, "test_nonmember")])
+def test_quality_is_measured_on_images_that_nothing_learned_from(reference: int, held_out: str) -> None:
+    assert make_split(POOL, SplitOptions(aux_size=12, reference_size=reference)).held_out == held_out

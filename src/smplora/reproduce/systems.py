@@ -10,12 +10,13 @@ from typing import Any
 from smplora.report.wording import decimal
 from smplora.reproduce import paper
 from smplora.reproduce.results import Results, described, measured, over_seeds
-from smplora.reproduce.runs import LAMBDA, SMP, Need, Run
+from smplora.reproduce.runs import LAMBDA, LORA, SMP, Need, Run
 from smplora.reproduce.section import Cell, Group, Section, Table
 
 Named = Mapping[str, Any]  # what names a row in the paper
 HEADERS = {"fid": "FID", "kid": "KID", "asr": "ASR, %", "auc_dev": "|AUC - 0.5| / 0.5", "tpr": "TPR at 5 % FPR, %"}
 PLACES = {"fid": 2, "kid": 3, "asr": 1, "auc_dev": 2, "tpr": 1}
+TITLES = {"dataset": "data set", "learning_rate": "learning rate", "lambda": "λ"}
 LINES = {
     "paper_protocol": "ours, paper's protocol",
     "honest": "ours, honest protocol",
@@ -103,11 +104,13 @@ class SystemsTable:
         numbers = [row["paper"] or {} for row in rows]
         metrics = [name for name in paper.METRICS if any(name in row for row in numbers)]
         names = list(dict.fromkeys(name for row in rows for name in row["labels"]))
+        rows = [{**row, "labels": _with_lambda(row)} for row in rows] if "lambda" in names else rows
         groups = [
             Group(
                 tuple(_label(name, row["labels"].get(name)) for name in names),
                 (
-                    ("paper", tuple(published(row["paper"], name) for name in metrics)),
+                    *([("paper", tuple(published(row["paper"], name) for name in metrics))] if row["paper"] else []),
+                    *([] if row["over_seeds"] else [("ours: missing", tuple(Cell() for _ in metrics))]),
                     *(
                         (title, tuple(ours(row, protocol, name) for name in metrics))
                         for protocol, title in LINES.items()
@@ -117,7 +120,9 @@ class SystemsTable:
             )
             for row in rows
         ]
-        table = Table(tuple(names), tuple(HEADERS[name] for name in metrics), tuple(groups))
+        table = Table(
+            tuple(TITLES.get(name, name) for name in names), tuple(HEADERS[name] for name in metrics), tuple(groups)
+        )
         return Section(self.name, self.title, self.caption, table=table, missing=missing(rows))
 
     def needs(self, best_lambda: float | None) -> list[Need]:
@@ -135,10 +140,8 @@ def missing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def published(numbers: Named | None, metric: str) -> Cell:
+def published(numbers: Named, metric: str) -> Cell:
     """The paper's number as it prints it."""
-    if numbers is None:
-        return Cell(note="not in the paper")
     value, error = numbers.get(metric), numbers.get(f"{metric}_std")
     if value is None:
         return Cell("N/A")
@@ -160,6 +163,12 @@ def ours(row: Named, protocol: str, metric: str) -> Cell:
     interval = "" if None in ends else f"[{', '.join(decimal(end, places) for end in ends if end is not None)}]"
     attack = next((s[protocol]["attack"] for s in row["seeds"] if protocol in s), "")
     return Cell(decimal(mean["mean"], places), interval, attack if metric == "auc_dev" else "")
+
+
+def _with_lambda(row: Named) -> dict[str, Any]:
+    """A row's labels, where some rows name their lambda: all games do."""
+    own = {} if row["run"]["objective"] == LORA else {"lambda": row["run"]["mi_lambda"]}
+    return {**own, **row["labels"]}
 
 
 def _label(name: str, value: Any) -> str:

@@ -51,6 +51,7 @@ DATASETS = {
     "MSCOCO_Large_5X": Digits(200, 200, 200, "a fifth of the published cells, split anew", epochs=10),
 }  # fmt: skip
 BEST_LAMBDA = 1.0  # of those tried for SMP-LoRA on other seeds (docs/log.md); that of MP-LoRA is the paper's 0.05
+QUICK_STEPS = 6
 RECIPE: dict[str, Any] = {
     "train_batch_size": BATCH, "proxy_learning_rate": 1e-3,
     "monitor_steps": 0, "validation_steps": 0, "run_page": False,
@@ -141,14 +142,15 @@ class Quick(Tiny):
     def training(self, run: Run, seed: int) -> dict[str, Any]:
         """As ``Tiny``, on a few images for a few steps; lambda, rank, rate and data set do not matter."""
         alike = replace(run, dataset="Pokemon", mi_lambda=LAMBDA, rank=RANK, learning_rate=RATE)
-        small = {"aux_size": 8, "test_size": 8, "test_nonmember_size": 8, "reference_size": 24, "max_train_steps": 12}
-        small |= {"train_batch_size": 4, "checkpointing_steps": 12}
-        small |= {"num_class_images": 4} if run.adaptation == "dreambooth" else {}
+        small = {"aux_size": 8, "test_size": 8, "test_nonmember_size": 8, "reference_size": 24, "train_batch_size": 2}
+        small |= {"max_train_steps": QUICK_STEPS, "checkpointing_steps": QUICK_STEPS, "logging_steps": 2}
+        small |= {"rank": 2, "lora_targets": "attention"} if run.adaptation == "lora" else {}
+        small |= {"num_class_images": 2} if run.adaptation == "dreambooth" else {}
         return super().training(alike, seed) | small
 
     def theory(self, run: Run) -> dict[str, Any]:
-        """As ``Tiny``, at three points."""
-        return super().theory(run) | {"hessian_steps": 4}
+        """As ``Tiny``, at two points."""
+        return super().theory(run) | {"hessian_steps": QUICK_STEPS // 2}
 
     def place(self, dataset: str, root: Path) -> dict[str, Any]:
         """All data sets are one."""
@@ -156,7 +158,7 @@ class Quick(Tiny):
 
     def stands_for(self, dataset: str) -> str:
         """The same few digits for all."""
-        return "32 digits, the same for every data set; 12 steps"
+        return f"32 digits, the same for every data set; {QUICK_STEPS} steps"
 
 
 def _part(everything: Path, folder: Path, shares: Mapping[int, int]) -> Path:
