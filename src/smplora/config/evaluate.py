@@ -50,9 +50,7 @@ class EvaluateConfig(SubjectOptions):
             *at_least(self, ("num_images",), 20),
             *at_least(self, ("num_inference_steps", "batch_size", "guidance_scale"), 1),
             *at_most(self, ("num_inference_steps",), 1000),
-            *(p for wanted in self.features for p in if_any(_feature_problem(wanted))),
-            *([] if self.features else [f"--features got none; allowed: {', '.join(FEATURES)}"]),
-            *_twice([wanted.partition("=")[0] for wanted in self.features]),
+            *features_problems(self.features),
         ]
 
 
@@ -60,6 +58,16 @@ def feature_source(wanted: str) -> tuple[str, str]:
     """What an item of ``--features`` says: its name, and where its weights come from."""
     name, _, source = wanted.partition("=")
     return name, source or FEATURES[name]
+
+
+def features_problems(features: list[str]) -> list[str]:
+    """What is wrong with ``--features``, one line each."""
+    names = [wanted.partition("=")[0] for wanted in features]
+    return [
+        *(p for wanted in features for p in if_any(_feature_problem(wanted))),
+        *([] if features else [f"--features got none; allowed: {', '.join(FEATURES)}"]),
+        *(f"--features got '{name}' twice" for name in dict.fromkeys(names) if names.count(name) > 1),
+    ]
 
 
 def _feature_problem(wanted: str) -> str | None:
@@ -78,7 +86,3 @@ def _feature_problem(wanted: str) -> str | None:
     if Path(source).suffix == WITH_WEIGHTS and not Path(source).is_file():
         return f"{said}; there is no such file, docs/quality.md says where to get it"
     return None
-
-
-def _twice(names: list[str]) -> list[str]:
-    return [f"--features got '{name}' twice" for name in dict.fromkeys(names) if names.count(name) > 1]

@@ -7,10 +7,11 @@ from typing import Literal, Optional
 
 from smplora.config.checks import at_least, existing_folder
 from smplora.config.data import CacheOptions, cache_problems
+from smplora.config.evaluate import features_problems
 from smplora.errors import nearest
 from smplora.reproduce import FAMILIES, TARGETS, expand
 
-OF_SD15 = ("data_dir", "pretrained_model_name_or_path", "allow_download")
+OF_SD15 = ("data_dir", "pretrained_model_name_or_path", "features", "allow_download")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +30,10 @@ class ReproduceConfig(CacheOptions):
     """At scale sd15: a folder with one folder of captioned images for each data set (pokemon, celeba_small, ...), as 'smplora dataset' makes them. Default: data."""
     pretrained_model_name_or_path: Optional[str] = None
     """At scale sd15: the base model. Default: the paper's, stable-diffusion-v1-5/stable-diffusion-v1-5."""
+    features: Optional[list[str]] = None
+    """At scale sd15: networks that FID and KID are measured with, as of 'smplora evaluate'; the first one's are shown. The paper's is 'inception-768=FILE.safetensors'. Default: dinov2."""
     allow_download: bool = False
-    """At scale sd15: fetch the base model if it is not in the local hub cache."""
+    """At scale sd15: fetch the base model and the networks of --features that are not in the local hub cache."""
     quick: bool = False
     """At scale tiny: a few steps on a few images, each kind of training once, to see that everything works. The numbers mean nothing."""
     dry_run: bool = False
@@ -59,6 +62,7 @@ class ReproduceConfig(CacheOptions):
                 if self.seeds and (min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds))
                 else []
             ),
+            *([] if self.features is None else features_problems(self.features)),
             *existing_folder(self.data_dir, "data_dir"),
             *cache_problems(self, self.data_dir),
             *at_least(self, ("workers",), 1),

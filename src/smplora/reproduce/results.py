@@ -84,7 +84,8 @@ def measured(found: Found, attack: str | None) -> dict[str, Any]:
         audit = read_json(found.folder / found.planned.place_of(attack) / "audit.json")
         return {"honest": {**_of_attack(audit, attack, "test"), "attack": attack}}
     audit = read_json(found.folder / "audit" / "audit.json")
-    against = read_json(found.folder / "quality" / "quality.json")["against"]
+    quality = read_json(found.folder / "quality" / "quality.json")
+    against = quality["against"]
     optimistic = next(a["paper_protocol"] for a in audit["attacks"] if a["name"] == "error_map")
     strongest, aux = audit["strongest"]["test"], audit["strongest"]["aux_members"]
     return {
@@ -106,6 +107,7 @@ def measured(found: Found, attack: str | None) -> dict[str, Any]:
             "auc_dev": _bounds(aux["auc_deviation"]),
             "attack": aux["attack"],
         },
+        "features": quality["title"],
         "verdict": audit["verdict"]["level"],
     }
 

@@ -39,14 +39,15 @@ class SD15:
     machine = "one A100, from the paper's own hours; audits and images from counted passes"
     best_lambda: float | None = None
     auditing: Mapping[str, Any] = {"attack_encoder": BLIP, "batch_size": 8}
-    evaluating: Mapping[str, Any] = {
-        "num_images": IMAGES, "num_inference_steps": INFERENCE_STEPS, "guidance_scale": GUIDANCE, "batch_size": 8,
-    }  # fmt: skip
 
     def __init__(self, config: ReproduceConfig) -> None:
         self.data_dir = Path(config.data_dir or DATA_DIR)
         self.base = config.pretrained_model_name_or_path or BASE_MODEL
         self.allow_download = config.allow_download
+        self.evaluating: Mapping[str, Any] = {
+            "num_images": IMAGES, "num_inference_steps": INFERENCE_STEPS, "guidance_scale": GUIDANCE, "batch_size": 8,
+            "features": config.features or ["dinov2"], "allow_download": config.allow_download or None,
+        }  # fmt: skip
 
     def training(self, run: Run, seed: int) -> dict[str, Any]:
         """Options of TrainConfig that decide what ``run`` computes."""

@@ -123,7 +123,9 @@ class SystemsTable:
         table = Table(
             tuple(TITLES.get(name, name) for name in names), tuple(HEADERS[name] for name in metrics), tuple(groups)
         )
-        return Section(self.name, self.title, self.caption, table=table, missing=missing(rows))
+        features = dict.fromkeys(seed["features"] for row in rows for seed in row["seeds"] if "features" in seed)
+        notes = [f"Our FID and KID are of {' and '.join(features)}."] if features else []
+        return Section(self.name, self.title, self.caption, notes, table=table, missing=missing(rows))
 
     def needs(self, best_lambda: float | None) -> list[Need]:
         """What has to be trained and measured."""

@@ -142,7 +142,13 @@ class Quick(Tiny):
     def training(self, run: Run, seed: int) -> dict[str, Any]:
         """As ``Tiny``, on a few images for a few steps; lambda, rank, rate and data set do not matter."""
         alike = replace(run, dataset="Pokemon", mi_lambda=LAMBDA, rank=RANK, learning_rate=RATE)
-        small = {"aux_size": 8, "test_size": 8, "test_nonmember_size": 8, "reference_size": 24, "train_batch_size": 2}
+        small: dict[str, Any] = {
+            "aux_size": 8,
+            "test_size": 8,
+            "test_nonmember_size": 8,
+            "reference_size": 24,
+            "train_batch_size": 2,
+        }
         small |= {"max_train_steps": QUICK_STEPS, "checkpointing_steps": QUICK_STEPS, "logging_steps": 2}
         small |= {"rank": 2, "lora_targets": "attention"} if run.adaptation == "lora" else {}
         small |= {"num_class_images": 2} if run.adaptation == "dreambooth" else {}
