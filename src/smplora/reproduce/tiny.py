@@ -155,8 +155,8 @@ class Quick(Tiny):
         return super().training(alike, seed) | small
 
     def theory(self, run: Run) -> dict[str, Any]:
-        """As ``Tiny``, at two points."""
-        return super().theory(run) | {"hessian_steps": QUICK_STEPS // 2}
+        """As ``Tiny``, at one point."""
+        return super().theory(run) | {"hessian_steps": QUICK_STEPS}
 
     def place(self, dataset: str, root: Path) -> dict[str, Any]:
         """All data sets are one."""
