@@ -115,7 +115,9 @@ class Plan:
             if key in theory or (self.root / RUNS / f"{name}{MEASURED}" / DONE).exists():
                 name, options = name + MEASURED, options | self.scale.theory(need.run)
             place = self.scale.place(need.run.dataset, self.root / IMAGES)
-            train = TrainConfig(**options, **place, **self.common, output_dir=str(self.root / RUNS / name))
+            train = TrainConfig(
+                **options, **place, **self.scale.bookkeeping, **self.common, output_dir=str(self.root / RUNS / name)
+            )
             self.planned[key] = Planned(need.run, seed, key, name, train)
         planned = self.planned[key]
         subject: dict[str, Any] = {"adapter": str(planned.folder), "seed": seed, **self.common}

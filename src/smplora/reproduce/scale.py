@@ -17,6 +17,7 @@ class Scale(Protocol):
     model: str  # what is adapted, for people
     machine: str  # that ``duration`` is about
     best_lambda: float | None  # of SMP-LoRA, where the paper's does nothing at this scale
+    bookkeeping: Mapping[str, Any]  # options of TrainConfig that decide nothing
     auditing: Mapping[str, Any]  # options of AuditConfig
     evaluating: Mapping[str, Any]  # options of EvaluateConfig
 

@@ -38,6 +38,7 @@ class SD15:
     model = "Stable Diffusion 1.5 at 512 pixels"
     machine = "one A100, from the paper's own hours; audits and images from counted passes"
     best_lambda: float | None = None
+    bookkeeping: Mapping[str, Any] = {"checkpointing_steps": 2000, "checkpoints_total_limit": 1}
     auditing: Mapping[str, Any] = {"attack_encoder": BLIP, "batch_size": 8}
 
     def __init__(self, config: ReproduceConfig) -> None:

@@ -70,6 +70,7 @@ class Tiny:
 
     name = "tiny"
     best_lambda: float | None = BEST_LAMBDA
+    bookkeeping: Mapping[str, Any] = {}
     auditing: Mapping[str, Any] = {"noise_pairs": 1}
     evaluating: Mapping[str, Any] = {"num_images": 150}
     model = "the bundled model, 32 x 32 pixels"
