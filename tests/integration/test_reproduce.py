@@ -39,7 +39,7 @@ def plan_of(*arguments: str) -> Plan:
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything once, quickly."""
     output = tmp_path_factory.mktemp("reproduce") / "paper"
-    assert main(["reproduce", "all", "--quick", "--workers", "1", "--output_dir", str(output), "--device", "cpu"]) == 0
+    assert main(["reproduce", "all", "--quick", "--workers", "2", "--output_dir", str(output), "--device", "cpu"]) == 0
     return output
 
 
@@ -86,7 +86,7 @@ def test_again_costs_nothing_and_a_failure_is_shown(quick: Path, capsys: pytest.
     (victim / "DONE.json").rename(victim / "DONE.bak")
     split = (victim / "split.json").read_text()
     (victim / "split.json").write_text("{}")
-    common = ["--quick", "--workers", "1", "--output_dir", str(quick), "--device", "cpu"]
+    common = ["--quick", "--workers", "2", "--output_dir", str(quick), "--device", "cpu"]
     try:
         assert main(["reproduce", "table_10", *common]) == 0
         page = (quick / "index.html").read_text()
