@@ -141,8 +141,13 @@ class Quick(Tiny):
     auditing: Mapping[str, Any] = {"num_timesteps": 2, "noise_pairs": 1, "error_map_draws": 2}
 
     def training(self, run: Run, seed: int) -> dict[str, Any]:
-        """As ``Tiny``, on a few images for a few steps; lambda, rank, rate and data set do not matter."""
+        """As ``Tiny``, on a few images for a few steps. Lambda, rank, rate and data set do not matter; other
+        adaptations are trained with SMP alone, and the clipping is the usual one."""
         alike = replace(run, dataset="Pokemon", mi_lambda=LAMBDA, rank=RANK, learning_rate=RATE)
+        if run.adaptation != "lora":
+            alike = replace(alike, objective=SMP)
+        if run.stabiliser == "clipping":
+            alike = replace(alike, stabiliser="")
         small: dict[str, Any] = {
             "aux_size": 8,
             "test_size": 8,
