@@ -190,7 +190,7 @@ def pool(workers: int | None, device: str) -> Iterator[Callable[..., Future[str 
     """Worker processes that share the processor's cores; yields the function that gives them work. Leaving it by an
     error ends them: what they do can be resumed."""
     workers, cores = number_of_workers(workers, device), available_cores()
-    threads = max(1, cores // workers)
+    threads = max(1, min(cores // workers, torch.get_num_threads()))  # what OMP_NUM_THREADS allows this process
     before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "TQDM_DISABLE")}
     os.environ |= {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}  # inherited by the workers
     executor = ProcessPoolExecutor(

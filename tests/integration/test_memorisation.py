@@ -185,7 +185,7 @@ def test_ready_scores_have_no_model(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "s.csv").write_text("member,score\n" + "\n".join(f"{i % 2},{i}" for i in range(12)))
     command = ["audit", "--signals", str(tmp_path / "s.csv"), "--output_dir", str(tmp_path / "out"), "--memorisation"]
     assert main(command) == 2
-    assert "--memorisation goes with an adapter, not with --signals" in capsys.readouterr().err
+    assert "--memorisation: not with --signals" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
