@@ -302,8 +302,7 @@ def test_unequal_cells(image_folder: Path, tmp_path: Path) -> None:
     config = short_config(image_folder, tmp_path / "run", aux_size=None, split_protocol="coin", max_train_steps=1)
     run = train(config, progress=False)
     assert (
-        main(["audit", "--adapter", str(run), "--num_timesteps", "2", "--noise_pairs", "1", "--attacks", "[loss, sima]"])
-        == 0
+        main(["audit", "--adapter", str(run), "--num_timesteps", "2", "--noise_pairs", "1", "--attacks", "[loss]"]) == 0
     )
     content = json.loads((run / "audit" / "audit.json").read_text())
     sizes = content["split"]["cells"]
