@@ -49,7 +49,7 @@ class Task:
 def run_tasks(
     tasks: Sequence[Task], title: str, *, workers: int | None = None, device: str = "auto", strict: bool = False
 ) -> dict[str, str | None]:
-    """Do every task, those that wait for nothing first and in the order given.
+    """Do every task. A free worker takes the first one, in the order given, that waits for nothing more.
 
     Args:
         tasks: with distinct names; a task stands behind the one that it waits for.
@@ -83,7 +83,8 @@ def run_tasks(
                 pending: dict[Future[str | None], Task] = {}
                 broken = False
                 while not broken and (desk.waiting or pending):
-                    pending |= {submit(perform, task.options): task for task in desk.ready()}
+                    free = number_of_workers(workers, device) - len(pending)
+                    pending |= {submit(perform, task.options): task for task in desk.ready(free)}
                     finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                     for future in finished:
                         broken |= desk.receive(pending.pop(future), future, display)
@@ -101,14 +102,15 @@ class Desk:
         self.attempts = dict.fromkeys((t.name for t in waiting), 0)
         self.units = {t.name: length(t.options) for t in waiting}
 
-    def ready(self) -> list[Task]:
-        """Take the tasks that wait for nothing more; those that wait for a failed one have failed."""
-        found = [t for t in self.waiting if t.after is None or t.after in self.outcome]
-        self.waiting = [t for t in self.waiting if t not in found]
-        for task in found:
-            if task.after and self.outcome[task.after] is not None:
+    def ready(self, most: int) -> list[Task]:
+        """Take the first tasks that wait for nothing more; those that wait for a failed one have failed."""
+        for task in self.waiting:
+            if task.after and self.outcome.get(task.after) is not None:
                 self.outcome[task.name] = f"{task.after} failed"
-        return [t for t in found if t.name not in self.outcome]
+        self.waiting = [t for t in self.waiting if t.name not in self.outcome]
+        found = [t for t in self.waiting if t.after is None or t.after in self.outcome][:most]
+        self.waiting = [t for t in self.waiting if t not in found]
+        return found
 
     def receive(self, task: Task, future: Future[str | None], display: Any) -> bool:
         """Note how a task ended; returns whether its worker was killed."""

@@ -13,7 +13,7 @@ import pytest
 
 from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
 from smplora.run import RunFolder
-from smplora.tasks import Task, done_already, run_tasks
+from smplora.tasks import Desk, Task, done_already, run_tasks
 
 
 def training(images: Path, folder: Path, **options: object) -> TrainConfig:
@@ -60,3 +60,18 @@ def test_names_are_distinct_and_in_order(image_folder: Path, tmp_path: Path) -> 
     for tasks in ([one, one], [Task("two", one.options, after="one"), one]):
         with pytest.raises(ValueError, match="task"):
             run_tasks(tasks, "test")
+
+
+def test_a_free_worker_takes_the_first_task_that_can_be_done(image_folder: Path, tmp_path: Path) -> None:
+    tasks = [Task(name, training(image_folder, tmp_path / name)) for name in ("one", "two", "three")]
+    tasks.insert(1, Task("after one", AuditConfig(adapter="one"), after="one"))
+    tasks.append(Task("after that", AuditConfig(adapter="one"), after="after one"))
+    desk = Desk(tasks, strict=False)
+    assert [t.name for t in desk.ready(2)] == ["one", "two"]
+    assert desk.ready(0) == []
+    desk.outcome["one"] = None
+    assert [t.name for t in desk.ready(1)] == ["after one"], "before what was named later"
+    desk.outcome["after one"] = "no"
+    assert [t.name for t in desk.ready(5)] == ["three"]
+    assert desk.outcome["after that"] == "after one failed"
+    assert not desk.waiting
