@@ -34,7 +34,7 @@ PRIVATE: dict[str, dict[str, Any]] = {  # 100 images, half of them in each step
 }
 FEW_STEPS: dict[str, Any] = {
     "objective": "dp_lora", "train_batch_size": 50, "max_train_steps": 200, "checkpointing_steps": 200,
-    "max_grad_norm": 0.05, "learning_rate": 3e-3, "rank": 8,
+    "max_grad_norm": 0.02, "learning_rate": 3e-3, "rank": 8,
 }  # fmt: skip
 COMMON: dict[str, Any] = {
     "mi_lambda": 1.0, "proxy_learning_rate": 1e-3, "aux_size": 50, "test_size": 50, "train_batch_size": 10,

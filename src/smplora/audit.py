@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,16 @@ from smplora.exposed import write_exposed
 from smplora.files import write_atomically, write_json
 from smplora.foreign import load_any
 from smplora.gates import base_attacks, base_check, blind_checks, failures, gates, look, notes, shuffled_check
-from smplora.judgement import FORMAT, conclude, labels, learn_attacks, score_arrays, strongest_first, try_attacks
+from smplora.judgement import (
+    FORMAT,
+    Tried,
+    conclude,
+    labels,
+    learn_attacks,
+    score_arrays,
+    strongest_first,
+    try_attacks,
+)
 from smplora.lowpass import load_attacks
 from smplora.memorisation import cost_sentence, encoder_for, forget, memorise
 from smplora.plan import Plan, make_plan
@@ -133,22 +143,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
         "environment": environment(),
         "elapsed_s": round(time.perf_counter() - began, 1),
     }
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if content["memorisation"] is None:
-        forget(folder)
-    buffer = io.BytesIO()
-    arrays = score_arrays(tried, aux_member, test_member)
-    np.savez_compressed(buffer, seal=loaded.split.seal, adapter_sha256=loaded.adapter_sha256, **arrays)
-    write_atomically(folder / "scores.npz", buffer.getvalue())
-    best = content["strongest"]["test"]
-    write_exposed(folder, loaded, next(t for t in tried if t.name == best["attack"]), best["sign"])
-    write_json(folder / "audit.json", content)
-    if isinstance(loaded.subject, Foreign):  # no run has a page of it
-        write_report([folder], folder / "report.html")
-    elif config.output_dir is None:
-        write_card(loaded.subject)
-    if loaded.split.protocol == POOLS:  # which image is in which cell, and so behind which score
-        write_split(loaded.split, folder)
+    _write(content, tried, loaded, folder, beside_the_adapter=config.output_dir is None)
     if progress:
         say(f"{loaded.subject.label}: {content['verdict']['sentence']}")
         if content["memorisation"]:
@@ -156,6 +151,28 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
     if config.json:
         print(json.dumps(content))
     return content
+
+
+def _write(
+    content: dict[str, Any], tried: Sequence[Tried], loaded: Loaded, folder: Path, *, beside_the_adapter: bool
+) -> None:
+    """Everything that an audit leaves, audit.json last but for the pages made from it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if content["memorisation"] is None:
+        forget(folder)
+    buffer = io.BytesIO()
+    arrays = score_arrays(tried, *(labels(loaded.split.sizes, kind) for kind in ("aux", "test")))
+    np.savez_compressed(buffer, seal=loaded.split.seal, adapter_sha256=loaded.adapter_sha256, **arrays)
+    write_atomically(folder / "scores.npz", buffer.getvalue())
+    best = content["strongest"]["test"]
+    write_exposed(folder, loaded, next(t for t in tried if t.name == best["attack"]), best["sign"])
+    write_json(folder / "audit.json", content)
+    if isinstance(loaded.subject, Foreign):  # no run has a page of it
+        write_report([folder], folder / "report.html")
+    elif beside_the_adapter:
+        write_card(loaded.subject)
+    if loaded.split.protocol == POOLS:  # which image is in which cell, and so behind which score
+        write_split(loaded.split, folder)
 
 
 def command(config: AuditConfig) -> None:
