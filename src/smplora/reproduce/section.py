@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from markupsafe import Markup
-
+from smplora.report.page import Strip
 from smplora.report.svg import Drawing
 from smplora.reproduce.results import Results
 from smplora.reproduce.runs import Need
@@ -37,15 +36,6 @@ class Table:
     names: tuple[str, ...]
     headers: tuple[str, ...]
     groups: tuple[Group, ...]
-
-
-@dataclass(frozen=True)
-class Strip:
-    """A row of pictures as data URIs."""
-
-    title: str
-    mark: Markup
-    pictures: tuple[str, ...]
 
 
 @dataclass(frozen=True)
