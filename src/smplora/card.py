@@ -40,6 +40,8 @@ _GAIN = (
 HOW = {
     "lora": "Trained with the plain adaptation loss: nothing was done against membership inference.",
     "dp_lora": "Trained with DP-LoRA: the plain adaptation loss, with each image's gradient clipped and noise added.",
+    "distill_lora": "Trained with Distill-LoRA: on the answers of other adapters, for each training image "
+    "those of one that had not seen it.",
     "mp_lora": f"Trained with MP-LoRA: the adaptation loss plus lambda times {_GAIN}.",
     "smp_lora": f"Trained with SMP-LoRA: the adaptation loss divided by one minus lambda times {_GAIN}.",
 }
@@ -59,6 +61,7 @@ TOLD = (
     *("resolution", "learning_rate", "lr_scheduler", "train_batch_size", "gradient_accumulation_steps", "snr_gamma"),
     *("mixed_precision", "save_precision", "clip_skip", "max_token_length"),
     *("target_epsilon", "noise_multiplier", "noise_multiplicity"),
+    "num_teachers",
 )
 
 

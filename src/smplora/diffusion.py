@@ -158,11 +158,19 @@ class LatentDiffusion:
             return 1.0
         return min_snr_weights(self.alphas_cumprod[timesteps], gamma, self.scheduler.config.prediction_type)
 
-    def error_maps(self, batch: Batch, draw: Draw) -> Tensor:
-        """e(x, y; t, eps) = (target - f(z_t, t, tau(y)))^2, the summands of the paper's Eq. 1 -> [b, c, h, w] fp32."""
-        latents = batch.mean if draw.posterior is None else batch.mean + batch.std * draw.posterior
+    def latents(self, batch: Batch, draw: Draw) -> Tensor:
+        """z0, a sample of the VAE's posterior or its mode: [b, c, h, w]."""
+        return batch.mean if draw.posterior is None else batch.mean + batch.std * draw.posterior
+
+    def error_maps(self, batch: Batch, draw: Draw, target: Tensor | None = None) -> Tensor:
+        """e(x, y; t, eps) = (target - f(z_t, t, tau(y)))^2, the summands of the paper's Eq. 1 -> [b, c, h, w] fp32.
+
+        Args:
+            target: [b, c, h, w], what to answer in place of the truth.
+        """
+        latents = self.latents(batch, draw)
         prediction = self.predict(self.add_noise(latents, draw), draw.timesteps, batch.conditioning)
-        return error_map(prediction, self.target(latents, draw))
+        return error_map(prediction, self.target(latents, draw) if target is None else target)
 
     def predict(self, noised: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
         """f(z_t, t, tau(y)): [b, c, h, w], [b] -> [b, c, h, w]."""

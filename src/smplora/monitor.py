@@ -18,6 +18,7 @@ from torch import Tensor
 from smplora.cache import open_cache
 from smplora.config import TrainConfig
 from smplora.config.data import usual_guidance
+from smplora.config.distill import DISTILLED
 from smplora.data import encode, open_source, preparation
 from smplora.evaluate import strip
 from smplora.files import write_atomically
@@ -42,6 +43,7 @@ def with_intervals(config: TrainConfig, split: Split) -> TrainConfig:
     per_step = config.train_batch_size * (
         (1 + BACKWARD) * config.gradient_accumulation_steps
         + (2 * config.proxy_steps if config.objective in WITH_PROXY else 0)
+        + (config.gradient_accumulation_steps if config.objective == DISTILLED else 0)
     )
     guidance = config.validation_guidance_scale
     if guidance is None:

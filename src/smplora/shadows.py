@@ -20,6 +20,7 @@ import torch
 
 from smplora.cache import open_cache
 from smplora.config import AuditConfig, ModelOptions, TrainConfig
+from smplora.config.monitor import UNWATCHED
 from smplora.contracts import Attack, Floats
 from smplora.data import Sample, open_source, read_samples
 from smplora.errors import SplitError, TrainingError
@@ -35,13 +36,6 @@ from smplora.tasks import Task, run_tasks
 ATTACKED = CELLS[:4]
 PROTOCOL = "shadow"
 STEADY = ("constant", "constant_with_warmup")  # schedules that do not depend on when training ends
-UNWATCHED: dict[str, Any] = {
-    **dict.fromkeys(("monitor_steps", "validation_steps", "gradient_steps", "hessian_steps"), 0),
-    "run_page": False,
-    "report_to": None,
-    "json": False,
-    "resume_from_checkpoint": "latest",
-}
 NO_MORE: dict[str, tuple[Sample, ...]] = {"reference": ()}
 OTHERS = "--shadow_dir '{}' holds shadows of other images, cells or another --seed; give another folder"
 Ask = Callable[[Loaded, Mapping[str, Attack], str], Mapping[tuple[str, str], Floats]]

@@ -21,6 +21,7 @@ from torch import Tensor
 from smplora.adapt import ADAPTATIONS
 from smplora.card import write_card
 from smplora.config import TrainConfig
+from smplora.config.distill import DISTILLED
 from smplora.config.dreambooth import CAPTION
 from smplora.data import open_source, preparation, read_samples
 from smplora.diffusion import LatentDiffusion, adaptation_loss
@@ -41,6 +42,7 @@ from smplora.run import RunFolder, check_place, check_settings, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.streams import stream_seed
 from smplora.subject import Subject
+from smplora.teachers import teacher_runs
 from smplora.text import configured
 from smplora.theory import Theory
 from smplora.trackers import PROJECT, chosen_trackers, init_options, tracker_options
@@ -85,6 +87,15 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
             write_split(split, folder.path)
             folder.rewind(config.resume_from_checkpoint)
         accelerator.wait_for_everyone()
+        if config.objective == DISTILLED and folder.done is None:
+            del model  # a teacher has its own
+            with accelerator.main_process_first():
+                teachers = teacher_runs(config, split)
+            for number, options in enumerate(teachers, 1):
+                if progress:
+                    say(f"teacher {number} of {len(teachers)}: {options.output_dir}")
+                train(options, progress=progress)
+            model = load_base(config, device)
         split = split.worded(config.wording)
         if folder.done is None:
             checkpoint = folder.latest()
@@ -189,7 +200,8 @@ def optimise(
             batches = zip(setup.feed.adapter(step), setup.feed.class_images(step), strict=True)
             for (batch, draw), of_class in batches if not setup.private else ():
                 with setup.autocast():
-                    error_maps = model.error_maps(batch, draw)
+                    told = setup.teachers.answers(batch, draw) if setup.teachers else None
+                    error_maps = model.error_maps(batch, draw, told)
                 weights = model.loss_weights(draw.timesteps, config.snr_gamma)
                 terms = game.terms(error_maps, draw.timesteps, weights)
                 theory.see_loss(step, *terms)

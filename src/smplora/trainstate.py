@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from smplora.adapt import ADAPTATIONS
 from smplora.cache import open_cache
 from smplora.config import TrainConfig
+from smplora.config.distill import DISTILLED
 from smplora.contracts import Adaptation
 from smplora.data import encode, open_source, preparation
 from smplora.diffusion import LatentDiffusion
@@ -34,6 +35,7 @@ from smplora.registry import load
 from smplora.run import Checkpoint, RunFolder
 from smplora.split import Split
 from smplora.streams import stream_seed
+from smplora.teachers import Teachers
 from smplora.text import configured
 
 
@@ -54,6 +56,7 @@ class Setup:
     steps: int
     mixed_precision: str
     private: PrivateGradients | None = None  # makes the gradients in place of a backward pass
+    teachers: Teachers | None = None  # whose answers are learned in place of the images
 
     def autocast(self) -> torch.autocast:
         """The precision of the base model's forward passes."""
@@ -179,6 +182,7 @@ def prepare(
         steps=steps,
         mixed_precision=config.mixed_precision,
         private=private,
+        teachers=Teachers.read(config, split, model, adaptation, parameters) if config.objective == DISTILLED else None,
     )
 
 

@@ -100,6 +100,7 @@ LAYERS = [  # a module may import from its own layer and from those above
         "train",
         "trainstate",
         "private",
+        "teachers",
         "prior",
         "monitor",
         "theory",

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Optional
+from typing import Any, Literal, Optional
 
 from smplora.config.checks import at_least
+
+# for runs that serve another one: nothing but the adapter
+UNWATCHED: dict[str, Any] = {
+    **dict.fromkeys(("monitor_steps", "validation_steps", "gradient_steps", "hessian_steps"), 0),
+    "run_page": False,
+    "report_to": None,
+    "json": False,
+    "resume_from_checkpoint": "latest",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

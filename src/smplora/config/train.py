@@ -19,6 +19,7 @@ from smplora.config.data import (
     preparation_problems,
     split_problems,
 )
+from smplora.config.distill import DistillOptions, distill_problems
 from smplora.config.dreambooth import CAPTION, DreamBoothOptions, dreambooth_problems
 from smplora.config.monitor import MonitorOptions, monitor_problems
 from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions, optimization_problems
@@ -44,6 +45,7 @@ class TrainConfig(
     TheoryOptions,
     DreamBoothOptions,
     PrivateOptions,
+    DistillOptions,
 ):
     """Adapt the base model to the members of a split. Run the same command again to resume."""
 
@@ -54,7 +56,7 @@ class TrainConfig(
     adaptation: str = "lora"
     """What is trained: 'lora' (low-rank adapters), 'full' (every weight of the U-Net), 'dreambooth' (the same, on captions with a rare token, and on images of the class that the base model draws first), 'textual_inversion' (embeddings of new tokens)."""
     objective: str = "lora"
-    """What is minimised: 'lora' (adaptation loss), 'dp_lora' (the same with differentially private gradients), 'mp_lora' (plus lambda times the MI gain), 'smp_lora' (divided by 1 - lambda times the MI gain + delta)."""
+    """What is minimised: 'lora' (adaptation loss), 'dp_lora' (the same with differentially private gradients), 'distill_lora' (the answers of teachers that never saw the image), 'mp_lora' (plus lambda times the MI gain), 'smp_lora' (divided by 1 - lambda times the MI gain + delta)."""
     mi_lambda: float = 0.05
     """Lambda of MP-LoRA and SMP-LoRA, the weight of the membership-inference gain (paper: 0.05)."""
     smp_delta: float = 1e-5
@@ -147,6 +149,7 @@ class TrainConfig(
             *self._of_other_methods(),
             *dreambooth_problems(self, self.preserves_prior),
             *private_problems(self),
+            *distill_problems(self),
         ]
 
     @property

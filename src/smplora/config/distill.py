@@ -1,0 +1,29 @@
+"""Options of out-of-fold distillation. docs/training.md is their guide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from smplora.config.checks import at_least
+
+DISTILLED = "distill_lora"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions:
+    num_teachers: int = 2
+    """With --objective distill_lora: parts that the training images are divided into. For each, a teacher is trained first, on all other parts; it takes about as long as plain LoRA, and leaks as much: keep the run folder to yourself."""
+    teacher_steps: Optional[int] = None
+    """With --objective distill_lora: steps of each teacher. Default: as many passes over its images as the run itself."""
+
+
+def distill_problems(options: Any) -> list[str]:
+    """What is wrong, one line each."""
+    if options.objective != DISTILLED:
+        given = [n for n in ("num_teachers", "teacher_steps") if getattr(options, n) != getattr(DistillOptions, n)]
+        return [f"--{name} is of --objective {DISTILLED}; leave it out with {options.objective}" for name in given]
+    found = [*at_least(options, ("num_teachers",), 2), *at_least(options, ("teacher_steps",), 1)]
+    if options.hessian_steps:
+        found.append(f"--objective {DISTILLED} needs --hessian_steps 0: curvature is measured of the loss on images")
+    return found
