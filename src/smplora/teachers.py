@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,20 @@ def folds(split: Split, count: int, seed: int) -> dict[str, int]:
     return fold_of
 
 
+def check_teachers(config: TrainConfig, split: Split) -> None:
+    """See, before anything is written, whether every teacher has images to learn from and some to leave out.
+
+    Raises:
+        ConfigError: not so.
+    """
+    images, least = len(split.train), min(len(split.cells[cell]) for cell in TRAINED)
+    if config.num_teachers > images or least < 2:
+        raise ConfigError(
+            f"--num_teachers got {config.num_teachers} for {images} training images; allowed: 2 to {images}, with 2 "
+            "images or more in each cell"
+        )
+
+
 def teacher_runs(config: TrainConfig, split: Split) -> list[TrainConfig]:
     """The runs of all teachers; writes their splits below the run folder.
 
@@ -50,41 +65,31 @@ def teacher_runs(config: TrainConfig, split: Split) -> list[TrainConfig]:
         split: of the run, with captions as they are on disk.
 
     Raises:
-        ConfigError: more teachers than images.
         OSError: a split cannot be written.
     """
-    count, folder = config.num_teachers, Path(config.output_dir)
-    least = min(len(split.cells[cell]) for cell in TRAINED)
-    if count > len(split.train) or least < 2:
-        raise ConfigError(
-            f"--num_teachers got {count} for {len(split.train)} training images; allowed: 2 to as many, and cells of 2 "
-            "members at least"
-        )
-    fold_of = folds(split, count, config.seed)
+    folder = Path(config.output_dir)
+    fold_of = folds(split, config.num_teachers, config.seed)
     passes = (config.max_train_steps or 1) / len(split.train)
     runs = []
-    for k in range(count):
+    for k in range(config.num_teachers):
         cells = {cell: tuple(s for s in split.cells[cell] if fold_of.get(s.digest) != k) for cell in CELLS}
         own = Split(PROTOCOL, config.seed, cells | {"reference": ()})
         steps = config.teacher_steps or max(1, round(passes * len(own.train)))
-        run = folder / TEACHERS / f"teacher-{k}"
-        options = {name: getattr(DistillOptions, name) for name in ("num_teachers", "teacher_steps")}
-        runs.append(
-            replace(
-                config,
-                **UNWATCHED,
-                **options,
-                objective="lora",
-                split_manifest=str(write_split(own, folder / TEACHERS / "splits" / f"teacher-{k}")),
-                output_dir=str(run),
-                seed=stream_seed(config.seed, "teacher", k) % 2**31,
-                max_train_steps=steps,
-                checkpointing_steps=min(config.checkpointing_steps, steps),
-                checkpoints_total_limit=1,
-                save_precision="float",
-                class_data_dir=config.class_data_dir or str(folder / CLASS_IMAGES) if config.preserves_prior else None,
-            )
-        )
+        options: dict[str, Any] = UNWATCHED | {
+            "objective": "lora",
+            "num_teachers": DistillOptions.num_teachers,
+            "teacher_steps": None,
+            "split_manifest": str(write_split(own, folder / TEACHERS / "splits" / f"teacher-{k}")),
+            "output_dir": str(folder / TEACHERS / f"teacher-{k}"),
+            "seed": stream_seed(config.seed, "teacher", k) % 2**31,
+            "max_train_steps": steps,
+            "checkpointing_steps": min(config.checkpointing_steps, steps),
+            "checkpoints_total_limit": 1,
+            "save_precision": "float",
+        }
+        if config.preserves_prior:  # images of the class are nobody's: one set for all
+            options["class_data_dir"] = config.class_data_dir or str(folder / CLASS_IMAGES)
+        runs.append(replace(config, **options))
     return runs
 
 

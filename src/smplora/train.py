@@ -42,7 +42,7 @@ from smplora.run import RunFolder, check_place, check_settings, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.streams import stream_seed
 from smplora.subject import Subject
-from smplora.teachers import teacher_runs
+from smplora.teachers import check_teachers, teacher_runs
 from smplora.text import configured
 from smplora.theory import Theory
 from smplora.trackers import PROJECT, chosen_trackers, init_options, tracker_options
@@ -80,6 +80,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     configured(model.text, config.clip_skip, config.max_token_length)
     if config.objective == "dp_lora":
         check_private(config, len(split.train), accelerator.num_processes, progress)
+    if config.objective == DISTILLED:
+        check_teachers(config, split)
     check_settings(folder.path, config)
     with folder.locked() if first else nullcontext():  # from here on files are written
         if first:
