@@ -32,6 +32,7 @@ from smplora.split import CELLS, MANIFEST, Split, read_split, write_split
 from smplora.streams import stream_seed
 from smplora.subject import TOLD, Foreign, Loaded, Subject, load_subject
 from smplora.tasks import Task, run_tasks
+from smplora.teachers import steps_of_teachers
 
 ATTACKED = CELLS[:4]
 PROTOCOL = "shadow"
@@ -97,7 +98,7 @@ class Plan:
         work = f"{len(left)} x {self.steps:,} steps on {len(self.shadows[0].split.train)} images"
         time = "time unknown (no run to go by)"
         if self.seconds_per_step is not None:
-            seconds = self.seconds_per_step * self.steps * len(left)
+            seconds = self.seconds_per_step * sum(self.steps + steps_of_teachers(s.options) for s in left)
             time = f"about {duration(seconds)} one after another, at the run's {self.seconds_per_step:.2g} s a step"
         space = f"about {self.bytes_each * len(left) / 2**20:,.0f} MB in {self.folder}"
         return f"{len(self.shadows)} shadow adapters" + (

@@ -26,6 +26,7 @@ from smplora.errors import TrainingError, UserError
 from smplora.models import choose_device
 from smplora.progress import bar
 from smplora.run import CONFIG, RunFolder, read_config
+from smplora.teachers import TEACHERS, steps_of_teachers
 
 Options: TypeAlias = TrainConfig | AuditConfig | EvaluateConfig
 
@@ -171,20 +172,19 @@ def length(options: Options) -> int:
     """How long a task is, in training steps."""
     if not isinstance(options, TrainConfig):
         return MEASURING
-    if options.max_train_steps:
-        return options.max_train_steps
     folder = Path(options.output_dir)
-    if not (folder / CONFIG).exists():
-        return UNKNOWN_STEPS
-    return read_config(folder, TrainConfig).max_train_steps or UNKNOWN_STEPS
+    if not options.max_train_steps and (folder / CONFIG).exists():
+        options = read_config(folder, TrainConfig)
+    return (options.max_train_steps or UNKNOWN_STEPS) + steps_of_teachers(options)
 
 
 def latest_step(options: Options) -> int:
-    """How far a run is, read from its metrics."""
+    """How far a run and its teachers are, read from their metrics."""
     if not isinstance(options, TrainConfig):
         return 0
-    rows = RunFolder(Path(options.output_dir)).metrics()
-    return int(rows[-1]["step"]) if rows else 0
+    folder = Path(options.output_dir)
+    each = [RunFolder(path).metrics() for path in (folder, *(folder / TEACHERS).glob("teacher-*"))]
+    return sum(int(rows[-1]["step"]) for rows in each if rows)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from smplora.processes import make_accelerator
 from smplora.run import RunFolder, read_config
 from smplora.split import MANIFEST, Split, read_split
 from smplora.subject import load_subject
+from smplora.tasks import latest_step, length
 from smplora.teachers import TEACHERS, TRAINED, folds
 from smplora.train import train
 from smplora.trainstate import Setup, prepare
@@ -128,6 +129,13 @@ def test_teachers_take_as_many_passes_unless_told(run: Path) -> None:
         options = read_config(run / TEACHERS / f"teacher-{k}", TrainConfig)
         cells = read_json(run / TEACHERS / f"teacher-{k}" / MANIFEST)["cells"]
         assert options.max_train_steps == round(6 * sum(len(cells[cell]) for cell in TRAINED) / images)
+
+
+def test_a_bar_counts_the_teachers_too(run: Path) -> None:
+    options = read_config(run, TrainConfig)
+    steps = [RunFolder(folder).metrics()[-1]["step"] for folder in (run, *(run / TEACHERS).glob("teacher-*"))]
+    assert latest_step(options) == sum(steps) > 6
+    assert length(options) == pytest.approx(sum(steps), abs=options.num_teachers)
 
 
 def test_every_weight_can_be_distilled(image_folder: Path, tmp_path: Path) -> None:
