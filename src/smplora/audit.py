@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from smplora.attacks import COUNTS
+from smplora.attacks import ATTACKS, COUNTS, LOW_PASS, WITH_ENCODER
 from smplora.attacks.loss import timestep_grid
 from smplora.cache import open_cache
 from smplora.card import write_card
 from smplora.collect import ATTACKED, AUX, TEST, Collector, Tell
 from smplora.config import AuditConfig
-from smplora.contracts import Access, Attack, Floats
+from smplora.contracts import Access, Attack, AttackInfo, Floats
 from smplora.control import control_check, control_sentence
+from smplora.encoders import BUNDLED
 from smplora.errors import ConfigError, InvalidAudit
 from smplora.exposed import write_exposed
 from smplora.files import write_atomically, write_json
@@ -42,15 +43,16 @@ from smplora.judgement import (
     try_attacks,
 )
 from smplora.lowpass import load_attacks
-from smplora.memorisation import cost_sentence, encoder_for, forget, memorise
+from smplora.memorisation import cost_sentence, encoder_for, encoder_weights, forget, memorise, same_search
 from smplora.plan import Plan, make_plan
 from smplora.progress import bar
+from smplora.registry import load
 from smplora.report import write_report
 from smplora.run import environment, say
 from smplora.shadows import plan_shadows, with_shadows
 from smplora.signals import audit_signals
 from smplora.split import POOLS, write_split
-from smplora.subject import Foreign, Loaded, result_folder
+from smplora.subject import Foreign, Loaded, find_subject, result_folder
 from smplora.views import out_of_reach
 
 
@@ -210,7 +212,35 @@ def audit_settings(config: AuditConfig) -> dict[str, Any]:
         "shadows": config.shadows,
         "shadow_signal": config.shadow_signal if config.shadows else None,
         "positive_control": config.positive_control_steps if config.positive_control else None,
+        "attack_encoder": encoder_weights(config) if uses_encoder(config) else None,
     }
+
+
+def uses_encoder(config: AuditConfig) -> bool:
+    """Whether an attack asks --attack_encoder."""
+    asked = [*config.chosen_attacks, *([config.shadow_signal] if config.shadows else [])]
+    return any(name in WITH_ENCODER for name in asked)
+
+
+def same_audit(content: Mapping[str, Any], config: AuditConfig) -> bool:
+    """Whether an audit.json of this adapter and split is what ``audit`` would write with these options.
+
+    Of the attacks of a tier those may be missing that have nothing to see in some adapters. Earlier versions told the
+    encoder only where copies were looked for."""
+    memorisation = content.get("memorisation")
+    before = ((memorisation or {}).get("settings", {}).get("encoder") or BUNDLED) if uses_encoder(config) else None
+    told = {"attack_encoder": before, **content["settings"]}
+    wanted = audit_settings(config)
+    if config.attacks is None:
+        wanted["attacks"] = [name for name in wanted["attacks"] if name in told["attacks"] or not _blinded(name)]
+    model = find_subject(config.adapter or "").config.pretrained_model_name_or_path
+    return all(told.get(name) == value for name, value in wanted.items()) and same_search(memorisation, config, model)
+
+
+def _blinded(name: str) -> bool:
+    """Whether ``chosen_attacks`` leaves an attack out where there is nothing for it to see."""
+    info: AttackInfo = load(ATTACKS, name.removesuffix(LOW_PASS), "attacks").info
+    return info.access in (Access.WHITE_BOX, Access.INSIDER)
 
 
 def chosen_attacks(loaded: Loaded, config: AuditConfig, progress: bool) -> tuple[dict[str, Attack], dict[str, Attack]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from smplora.attacks.loss import loss_vector
 from smplora.cache import open_cache
 from smplora.card import write_card
 from smplora.config import EvaluateConfig
+from smplora.config.evaluate import feature_source
 from smplora.data import Sample, load_pixels
 from smplora.encoders import LARGEST_FOR_BUNDLED, ClipEncoder
 from smplora.errors import DataError
@@ -90,11 +91,23 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
 
 
 def evaluation_settings(config: EvaluateConfig) -> dict[str, Any]:
-    """The options that decide an evaluation's numbers; of weights on this machine only that there were some."""
+    """The options that decide an evaluation's numbers; what weights they name is told beside the numbers."""
     named = ("num_images", "seed", "num_inference_steps", "guidance_scale")
     return {name: getattr(config, name) for name in named} | {
-        "features": [w.partition("=")[0] for w in config.features]
+        "features": [feature_source(wanted)[0] for wanted in config.features]
     }
+
+
+def same_evaluation(content: Mapping[str, Any], config: EvaluateConfig) -> bool:
+    """Whether a quality.json of this adapter and split has what ``config`` asks for: as many images, drawn alike and
+    seen by the same networks with the same weights. What it has besides, such as a CLIP score, does no harm."""
+    if any(content.get(name) != value for name, value in evaluation_settings(config).items()):
+        return False
+    told = {content["features"][0]: content, **content["others"]}
+    pairs = [(told[name]["weights"], source) for name, source in map(feature_source, config.features)]
+    if config.clip_score_model:
+        pairs.append(((content["clip_score"] or {}).get("weights"), config.clip_score_model))
+    return all(recorded == weights_of(source) for recorded, source in pairs)
 
 
 def look(

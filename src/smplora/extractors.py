@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -74,4 +75,10 @@ def weights_of(source: str) -> str:
     if not path.exists():
         return source
     files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
-    return f"sha256:{files_sha256(files)}"
+    return f"sha256:{_contents(tuple((f, f.stat().st_size, f.stat().st_mtime_ns) for f in files))}"
+
+
+@lru_cache
+def _contents(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Digest of files as they are now; read once, since weights are large and asked for often."""
+    return files_sha256([path for path, _, _ in files])

@@ -5,7 +5,7 @@ Pictures, captions and file names go into two private files, for the private rep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +31,7 @@ from smplora.copies import (
 )
 from smplora.data import Sample, load_pixels
 from smplora.encoders import BUNDLED, LARGEST_FOR_BUNDLED, ImageEncoder, load_encoder
+from smplora.extractors import weights_of
 from smplora.files import write_atomically, write_json
 from smplora.generated import generate
 from smplora.progress import progress
@@ -86,9 +87,7 @@ def memorise(loaded: Loaded, config: AuditConfig, folder: Path, show: bool) -> d
     """
     sides = choose(loaded.split, config.seed)
     prompted = sides.train[: config.memorisation_captions]
-    guidance = config.memorisation_guidance
-    if guidance is None:
-        guidance = usual_guidance(loaded.subject.config.pretrained_model_name_or_path)
+    guidance = guidance_of(config, loaded.subject.config.pretrained_model_name_or_path)
     encoder = encoder_for(config, loaded.resolution)
     wanted = [(sample, k) for sample in prompted for k in range(config.memorisation_images)]
     images = draw(loaded, wanted, config, guidance, show)
@@ -107,12 +106,35 @@ def memorise(loaded: Loaded, config: AuditConfig, folder: Path, show: bool) -> d
             "images": config.memorisation_images,
             "steps": config.memorisation_steps,
             "guidance": guidance,
-            "encoder": config.attack_encoder if encoder else None,
+            "encoder": encoder_weights(config) if encoder else None,
         },
         **conclusion({m["title"]: m for m in measures}, len(images)),
         "measures": measures,
         "prompts": prompts,
     }
+
+
+def guidance_of(config: AuditConfig, model: str) -> float:
+    """``--memorisation_guidance``, or what is usual for the base model."""
+    given = config.memorisation_guidance
+    return usual_guidance(model) if given is None else given
+
+
+def same_search(found: Mapping[str, Any] | None, config: AuditConfig, model: str) -> bool:
+    """Whether the "memorisation" object of an audit.json is what ``memorise`` would write of an adapter of ``model``.
+    How many captions were allowed is told by how many images there are."""
+    if found is None or not config.looks_for_copies:
+        return found is None and not config.looks_for_copies
+    told, images = found["settings"], found["images"]
+    encoders = [config.attack_encoder, encoder_weights(config)]  # the option itself: of earlier versions
+    none = [None] if config.attack_encoder == BUNDLED else []  # where images are too large for it
+    captions = min(config.memorisation_captions, images["train"])
+    return (
+        (told["images"], told["steps"]) == (config.memorisation_images, config.memorisation_steps)
+        and told["guidance"] == guidance_of(config, model)
+        and told["encoder"] in [*encoders, *none]
+        and images["generated"] == captions * config.memorisation_images
+    )
 
 
 def choose(split: Split, seed: int) -> Sides:
@@ -144,6 +166,11 @@ def encoder_for(config: AuditConfig, resolution: int) -> ImageEncoder | None:
     if config.attack_encoder == BUNDLED and resolution > LARGEST_FOR_BUNDLED:
         return None
     return load_encoder(config.attack_encoder, config.device)
+
+
+def encoder_weights(config: AuditConfig) -> str:
+    """How results call --attack_encoder: folders of this machine by their content."""
+    return BUNDLED if config.attack_encoder == BUNDLED else weights_of(config.attack_encoder)
 
 
 def draw(

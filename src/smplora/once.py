@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from smplora.audit import audit, audit_settings
+from smplora.audit import audit, same_audit
 from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
 from smplora.errors import UserError
 from smplora.evaluate import FORMAT as QUALITY_FORMAT
-from smplora.evaluate import evaluate, evaluation_settings
+from smplora.evaluate import evaluate, same_evaluation
 from smplora.files import read_json
 from smplora.judgement import FORMAT as AUDIT_FORMAT
 from smplora.run import FREE_OPTIONS, RunFolder, read_config
@@ -63,8 +63,8 @@ def kept_audit(config: AuditConfig) -> dict[str, Any] | None:
     content = _kept(config, "audit")
     if content is None or content.get("format") != AUDIT_FORMAT:
         return None
-    same = content.get("split", {}).get("seal") == _seal(config)
-    return content if same and _holds(content.get("settings", {}), audit_settings(config)) else None
+    same = content["split"]["seal"] == _seal(config)
+    return content if same and same_audit(content, config) else None
 
 
 def kept_quality(config: EvaluateConfig) -> dict[str, Any] | None:
@@ -72,8 +72,8 @@ def kept_quality(config: EvaluateConfig) -> dict[str, Any] | None:
     content = _kept(config, "quality")
     if content is None or content.get("format") != QUALITY_FORMAT:
         return None
-    same = content.get("seal") == _seal(config)
-    return content if same and _holds(content, evaluation_settings(config)) else None
+    same = content["seal"] == _seal(config)
+    return content if same and same_evaluation(content, config) else None
 
 
 def _kept(config: AuditConfig | EvaluateConfig, name: str) -> dict[str, Any] | None:
@@ -94,7 +94,3 @@ def _seal(config: AuditConfig | EvaluateConfig) -> str | None:
         return str(read_json(manifest)["seal"])
     except (OSError, ValueError, KeyError):
         return None
-
-
-def _holds(content: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    return all(content.get(name) == value for name, value in wanted.items())

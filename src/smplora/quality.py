@@ -112,12 +112,14 @@ def _distances(generated: Tensor, reference: Tensor) -> tuple[Tensor, ...]:
 def jackknife(metric: Callable[..., Sequence[float]], *sets: Tensor) -> list[dict[str, float]]:
     """Each number of a metric of several sets of images and its 95 % interval by the delete-a-group jackknife over all
     of them (Efron and Tibshirani 1993, chapter 11): value +- t s, s^2 = (g - 1)/g sum over groups of (theta_without -
-    mean)^2, added over the sets, with t of Student's distribution with g - 1 degrees of freedom.
+    mean)^2, added over the sets, with t of Student's distribution with g - 1 degrees of freedom, of the set with the
+    fewest groups: g is 20, or the number of images where there are fewer.
 
     The bootstrap would not do: repeated images bias KID and FID upwards, and are their own nearest neighbours.
     """
     values = metric(*sets)
     variances = torch.zeros(len(values), dtype=torch.float64)
+    fewest = min(GROUPS, *(len(members) for members in sets))
     for which, members in enumerate(sets):
         order = torch.randperm(len(members), generator=torch.Generator().manual_seed(which))
         groups = min(GROUPS, len(order))
@@ -127,7 +129,7 @@ def jackknife(metric: Callable[..., Sequence[float]], *sets: Tensor) -> list[dic
             left_out.append(metric(*(s[kept] if i == which else s for i, s in enumerate(sets))))
         thetas = torch.tensor(left_out, dtype=torch.float64)
         variances += (groups - 1) / groups * (thetas - thetas.mean(0)).square().sum(0)
-    half = float(student_t.ppf(0.975, GROUPS - 1)) * variances.sqrt()
+    half = float(student_t.ppf(0.975, fewest - 1)) * variances.sqrt()
     return [{"value": v, "low": v - h, "high": v + h} for v, h in zip(values, half.tolist(), strict=True)]
 
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import t as student_t
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 
@@ -53,6 +54,15 @@ def test_interval_covers_the_truth() -> None:
         interval = with_interval(kid, features(80, seed=2 * seed + 10), features(100, seed=2 * seed + 11, shift=0.5))
         inside += interval["low"] <= truth <= interval["high"]
     assert inside >= 34
+
+
+@pytest.mark.parametrize("sizes", [(12, 20), (20, 12), (12, 15), (20, 20)])
+def test_few_images_give_fewer_degrees_of_freedom(sizes: tuple[int, int]) -> None:
+    """Groups of one image and a difference of means: the textbook's variance, and t of the smaller set."""
+    x, y = (features(n, seed=n)[:, 0] for n in sizes)
+    found = with_interval(lambda a, b: float(a.mean() - b.mean()), x, y)
+    half = student_t.ppf(0.975, min(sizes) - 1) * float(x.var() / len(x) + y.var() / len(y)) ** 0.5
+    assert found["high"] - found["value"] == pytest.approx(half)
 
 
 def test_fid_is_refused_where_features_outnumber_images() -> None:

@@ -56,10 +56,11 @@ QUICK = ("error_map", "loss", "calibrated_loss", "sima")
 STANDARD = (*QUICK, "loss_vector", "loss_two_sided", "calibrated_two_sided", "proxy", "proxy_calibrated", "loss_single",
             "secmi", "pia", "pian", "pfami", "pfami_calibrated", "sima_mc", "clid", "clid_vector",
             "clid_fixed_caption", "clid_other_caption", "rediffuse", "ensemble", "gsa1", "gsa2", "gradient_alignment")  # fmt: skip
-# those with an encoder first: one that does not suit the images is said at once
-STRONG = ("reconstruction", "reconstruction_ratio", "semantic_distance", *STANDARD, "error_map_single",
-          "error_map_timestep", "secmi_network", "pfami_network", "gsa1_base", "gsa2_base", "noise_probe", "quantile",
-          "calibrated_loss+low_pass", "secmi+low_pass", "pia+low_pass")  # fmt: skip
+WITH_ENCODER = ("reconstruction", "reconstruction_ratio", "semantic_distance")  # of --attack_encoder
+# these first: an encoder that does not suit the images is said at once
+STRONG = (*WITH_ENCODER, *STANDARD, "error_map_single", "error_map_timestep", "secmi_network", "pfami_network",
+          "gsa1_base", "gsa2_base", "noise_probe", "quantile", "calibrated_loss+low_pass", "secmi+low_pass",
+          "pia+low_pass")  # fmt: skip
 TIERS = {"quick": QUICK, "standard": STANDARD, "strong": STRONG}
 
 # the attack that looks at the base model where this one looks at the adapted one; those that compare the two, vary

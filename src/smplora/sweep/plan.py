@@ -75,11 +75,11 @@ def subjects(config: SweepConfig) -> list[Subject]:
     return found
 
 
-def tasks_of(runs: Mapping[str, TrainConfig], measured: Sequence[Subject], evaluated: bool) -> list[Task]:
+def tasks_of(runs: Mapping[str, TrainConfig], measured: Sequence[Subject]) -> list[Task]:
     """Runs in the order given; what measures them follows as soon as they are done."""
     return [
         *(Task(name, options) for name, options in runs.items()),
-        *(task for subject in measured for kind, task in subject.tasks.items() if kind == "audit" or evaluated),
+        *(task for subject in measured for task in subject.tasks.values()),
     ]
 
 

@@ -1,0 +1,155 @@
+"""When an earlier audit or evaluation still holds: never for other options, always for the same ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from smplora import audit as auditing
+from smplora.attacks import ATTACKS, SHADOW, STANDARD, WITH_ENCODER
+from smplora.audit import audit_settings, same_audit
+from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
+from smplora.evaluate import evaluation_settings, same_evaluation
+from smplora.extractors import weights_of
+from smplora.lowpass import load_attacks
+
+
+def evaluated(*weights: str, clip: str | None = None, **options: Any) -> dict[str, Any]:
+    """quality.json of an evaluation whose features had these weights."""
+    config = EvaluateConfig(adapter="run", **options)
+    first, *others = [{"weights": one} for one in weights]
+    names = [wanted.partition("=")[0] for wanted in config.features[1:]]
+    return {
+        **evaluation_settings(config),
+        **first,
+        "others": dict(zip(names, others, strict=True)),
+        "clip_score": clip and {"weights": clip, "generated": {"value": 20.0}},
+    }
+
+
+def test_an_evaluation_is_of_its_weights(tmp_path: Path) -> None:
+    """Hub ids by name, files by content; the first network as well as the others."""
+    file = tmp_path / "inception.safetensors"
+    file.write_bytes(b"one")
+    features = ["dinov2", f"inception-768={file}"]
+    content = evaluated("facebook/dinov2-large", weights_of(str(file)), features=features)
+
+    def same(*wanted: str, **options: Any) -> bool:
+        return same_evaluation(content, EvaluateConfig(adapter="run", features=list(wanted), **options))
+
+    assert same(*features)
+    assert same("dinov2=facebook/dinov2-large", features[1])
+    assert not same("dinov2=facebook/dinov2-base", features[1])
+    assert not same("dinov2")
+    assert not same(*features, num_images=30)
+    file.write_bytes(b"other")
+    assert not same(*features)
+    file.write_bytes(b"one")
+    os.utime(file, ns=(0, 0))
+    assert same(*features)
+
+
+def test_a_clip_score_that_is_asked_for_is_of_its_model() -> None:
+    def same(there: str | None, wanted: str | None) -> bool:
+        config = EvaluateConfig(adapter="run", clip_score_model=wanted)
+        return same_evaluation(evaluated("bundled", clip=there), config)
+
+    assert same(None, None)
+    assert same("openai/one", "openai/one")
+    assert not same("openai/other", "openai/one")
+    assert not same(None, "openai/one")
+    assert same("openai/one", None)  # more than was asked for
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
+    """Whether an audit.json holds for an audit of a run of the bundled model."""
+    subject = SimpleNamespace(config=TrainConfig())
+    monkeypatch.setattr(auditing, "find_subject", lambda adapter: subject)
+
+    def judge(content: dict[str, Any], **options: Any) -> bool:
+        return same_audit(content, AuditConfig(adapter="run", **options))
+
+    return judge
+
+
+def audited(**options: Any) -> dict[str, Any]:
+    """audit.json of an audit with these options, of ten images, five of them training images."""
+    config = AuditConfig(adapter="run", **options)
+    searched = {
+        "settings": {
+            "images": config.memorisation_images,
+            "steps": config.memorisation_steps,
+            "guidance": 1.0 if config.memorisation_guidance is None else config.memorisation_guidance,
+            "encoder": config.attack_encoder,
+        },
+        "images": {"generated": min(config.memorisation_captions, 5) * config.memorisation_images, "train": 5},
+    }
+    return {"settings": audit_settings(config), "memorisation": searched if config.looks_for_copies else None}
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "holds"),
+    [
+        ({}, {}, True),
+        ({}, {"noise_pairs": 1}, False),
+        ({}, {"attack_encoder": "some/blip"}, True),  # no attack asks it
+        ({"tier": "strong"}, {"tier": "strong"}, True),
+        ({"tier": "strong"}, {"tier": "strong", "attack_encoder": "some/blip"}, False),
+        ({"attacks": ["reconstruction"]}, {"attacks": ["reconstruction"], "attack_encoder": "some/blip"}, False),
+        ({"shadows": 4}, {"shadows": 4, "attack_encoder": "some/blip"}, True),
+        (
+            {"shadows": 4, "shadow_signal": "reconstruction"},
+            {"shadows": 4, "shadow_signal": "reconstruction", "attack_encoder": "some/blip"},
+            False,
+        ),
+        ({}, {"memorisation": True}, False),
+        ({"memorisation": True}, {}, False),
+        ({"memorisation": True}, {"memorisation": True}, True),
+        ({"memorisation": True}, {"memorisation": True, "memorisation_guidance": 1.0}, True),
+        ({"memorisation": True}, {"memorisation": True, "memorisation_guidance": 2.0}, False),
+        ({"memorisation": True}, {"memorisation": True, "memorisation_images": 2}, False),
+        ({"memorisation": True}, {"memorisation": True, "memorisation_steps": 2}, False),
+        ({"memorisation": True}, {"memorisation": True, "memorisation_captions": 2}, False),
+        ({"memorisation": True}, {"memorisation": True, "memorisation_captions": 5}, True),
+        ({"memorisation": True}, {"memorisation": True, "attack_encoder": "some/blip"}, False),
+    ],
+    ids=str,
+)
+def test_an_audit_is_of_its_options(
+    made: dict[str, Any], asked: dict[str, Any], holds: bool, judged: Callable[..., bool]
+) -> None:
+    assert judged(audited(**made), **asked) is holds
+
+
+def test_audits_of_earlier_versions_hold(judged: Callable[..., bool]) -> None:
+    """They told the encoder only where copies were looked for."""
+    for options in ({}, {"attacks": ["reconstruction"]}, {"tier": "strong"}, {"tier": "strong", "attack_encoder": "a/b"}):
+        content = audited(**options)
+        del content["settings"]["attack_encoder"]
+        assert judged(content, **options)
+        if options:
+            assert not judged(content, **{**options, "attack_encoder": "some/blip"})
+
+
+def test_attacks_that_an_adapter_shows_nothing_to(judged: Callable[..., bool]) -> None:
+    """Plain LoRA has no proxy to attack: an audit of a tier leaves that out, and is complete; one that names it is not."""
+    content = audited(tier="standard")
+    content["settings"]["attacks"] = [name for name in STANDARD if not name.startswith("proxy")]
+    assert judged(content, tier="standard")
+    named = audited(attacks=["loss", "proxy"])
+    named["settings"]["attacks"] = ["loss"]
+    assert not judged(named, attacks=["loss", "proxy"])
+    content["settings"]["attacks"].remove("loss")  # everybody can run it
+    assert not judged(content, tier="standard")
+
+
+def test_which_attacks_ask_an_encoder() -> None:
+    names = [name for name in ATTACKS if name not in SHADOW]
+    loaded = load_attacks(names, AuditConfig(adapter="run"))
+    assert [name for name in names if hasattr(loaded[name], "encoder")] == list(WITH_ENCODER)
