@@ -232,7 +232,9 @@ def same_audit(content: Mapping[str, Any], config: AuditConfig) -> bool:
     told = {"attack_encoder": before, **content["settings"]}
     wanted = audit_settings(config)
     if config.attacks is None:
-        wanted["attacks"] = [name for name in wanted["attacks"] if name in told["attacks"] or not _blinded(name)]
+        wanted["attacks"] = [
+            name for name in wanted["attacks"] if name in told.get("attacks", ()) or not _blinded(name)
+        ]
     model = find_subject(config.adapter or "").config.pretrained_model_name_or_path
     return all(told.get(name) == value for name, value in wanted.items()) and same_search(memorisation, config, model)
 

@@ -129,7 +129,12 @@ def test_an_audit_is_of_its_options(
 
 def test_audits_of_earlier_versions_hold(judged: Callable[..., bool]) -> None:
     """They told the encoder only where copies were looked for."""
-    for options in ({}, {"attacks": ["reconstruction"]}, {"tier": "strong"}, {"tier": "strong", "attack_encoder": "a/b"}):
+    for options in (
+        {},
+        {"attacks": ["reconstruction"]},
+        {"tier": "strong"},
+        {"tier": "strong", "attack_encoder": "a/b"},
+    ):
         content = audited(**options)
         del content["settings"]["attack_encoder"]
         assert judged(content, **options)
@@ -138,7 +143,7 @@ def test_audits_of_earlier_versions_hold(judged: Callable[..., bool]) -> None:
 
 
 def test_attacks_that_an_adapter_shows_nothing_to(judged: Callable[..., bool]) -> None:
-    """Plain LoRA has no proxy to attack: an audit of a tier leaves that out, and is complete; one that names it is not."""
+    """Plain LoRA has no proxy to attack: an audit of a tier is complete without, one that names it is not."""
     content = audited(tier="standard")
     content["settings"]["attacks"] = [name for name in STANDARD if not name.startswith("proxy")]
     assert judged(content, tier="standard")
