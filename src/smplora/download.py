@@ -1,5 +1,5 @@
-"""``--allow_download``: fetch a base model from the hub into the local cache. Besides ``push`` the only use of a
-network, and only when asked."""
+"""``--allow_download``: fetch base models and networks from the hub into the local cache. Besides ``push`` the only use
+of the internet, and only when asked."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from smplora.errors import CheckpointError
 from smplora.run import say
 from smplora.single_file import is_single_file
 
+OF_NETWORKS = ("*.json", "*.txt", "*.safetensors")  # the files of a model of the transformers library
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")  # parts of pipelines that smplora has no use for
 
 
@@ -36,3 +37,36 @@ def fetch_model(options: ModelOptions) -> None:
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"--allow_download: '{name}' could not be fetched from the hub: {reason}") from error
+
+
+def at_hand(name: str) -> bool:
+    """Whether ``name`` is a file or folder here, or a hub id whose weights are in the local cache."""
+    if Path(name).exists():
+        return True
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True))
+    except (OSError, ValueError):
+        return False
+    return any(folder.rglob("*.safetensors"))
+
+
+def fetch_network(name: str) -> None:
+    """Fetch a model of the transformers library, such as an image encoder. What is at hand stays.
+
+    Raises:
+        CheckpointError: no such model, no network, no safetensors files.
+    """
+    if at_hand(name):
+        return
+    from huggingface_hub import snapshot_download
+
+    say(f"fetching {name} from the hub into the local cache")
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=list(OF_NETWORKS)))
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"--allow_download: '{name}' could not be fetched from the hub: {reason}") from error
+    if not any(folder.rglob("*.safetensors")):
+        raise CheckpointError(f"--allow_download: '{name}' has no weights in safetensors; take a model that has")

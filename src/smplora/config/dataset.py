@@ -25,7 +25,7 @@ class DatasetConfig:
     majority: Literal["male", "female"] = "male"
     """Of which gender 14 of the 20 people of celeba_gender are; the paper does not say."""
     captions: Literal["first", "all", "none"] = "first"
-    """Of MS-COCO's five captions: the first, all (training takes one of them at random), or none (the paper wrote its own: smplora caption)."""
+    """Of MS-COCO's five captions: the first, all (training takes one of them at random), or none, as in the paper, which had BLIP describe these images too: smplora caption."""
     copy_images: bool = False
     """Copy the images. Without it they are hard links to the originals where the file system can."""
     json: bool = False

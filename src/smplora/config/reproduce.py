@@ -10,8 +10,10 @@ from smplora.config.data import CacheOptions, cache_problems
 from smplora.config.evaluate import features_problems
 from smplora.errors import nearest
 from smplora.reproduce import FAMILIES, TARGETS, expand
+from smplora.subsets import SUBSETS
 
-OF_SD15 = ("data_dir", "pretrained_model_name_or_path", "features", "allow_download")
+OF_SD15 = ("data_dir", "datasets", "pretrained_model_name_or_path", "features", "allow_download")
+PAPERS_NAMES = tuple(subset.title for subset in SUBSETS.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +30,14 @@ class ReproduceConfig(CacheOptions):
     """Seeds of training and split; several give mean and standard error, as the paper prints. Default: one; three at scale sd15."""
     data_dir: Optional[str] = None
     """At scale sd15: a folder with one folder of captioned images for each data set (pokemon, celeba_small, ...), as 'smplora dataset' makes them. Default: data."""
+    datasets: Optional[dict[str, str]] = None
+    """At scale sd15: data sets of the datasets library in place of folders, as in '{Pokemon: HUB_ID, CelebA_Small: FOLDER}': a hub id, a folder written by save_to_disk, or parquet files, with columns image and text."""
     pretrained_model_name_or_path: Optional[str] = None
     """At scale sd15: the base model. Default: the paper's, stable-diffusion-v1-5/stable-diffusion-v1-5."""
     features: Optional[list[str]] = None
     """At scale sd15: networks that FID and KID are measured with, as of 'smplora evaluate'; the first one's are shown. The paper's is 'inception-768=FILE.safetensors'. Default: dinov2."""
     allow_download: bool = False
-    """At scale sd15: fetch the base model and the networks of --features that are not in the local hub cache."""
+    """At scale sd15: fetch what is not in the local hub cache: the base model, the networks of --features, the image encoder of Table 11, hub ids of --datasets."""
     quick: bool = False
     """At scale tiny: a few steps on a few images, each kind of training once, to see that everything works. The numbers mean nothing."""
     dry_run: bool = False
@@ -61,6 +65,11 @@ class ReproduceConfig(CacheOptions):
                 [f"--seeds got {self.seeds}; allowed: different whole numbers, 0 or more"]
                 if self.seeds and (min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds))
                 else []
+            ),
+            *(
+                f"--datasets got '{name}'{nearest(name, PAPERS_NAMES)}; allowed: {', '.join(PAPERS_NAMES)}"
+                for name in self.datasets or ()
+                if name not in PAPERS_NAMES
             ),
             *([] if self.features is None else features_problems(self.features)),
             *existing_folder(self.data_dir, "data_dir"),

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from smplora.config import ReproduceConfig
-from smplora.errors import ConfigError, DataError, listing
+from smplora.errors import ConfigError, DataError, TrainingError, listing
 from smplora.files import UNFINISHED, read_json, write_json
 from smplora.registry import load
 from smplora.report.run_page import duration
@@ -34,13 +34,14 @@ def reproduce(config: ReproduceConfig) -> Path:
     shown as missing.
 
     Raises:
-        UserError: anything that the user can mend, before the first step where possible.
+        UserError: anything that the user can mend, before the first step where possible; at the end, if anything
+            failed.
     """
     scale, root = scale_of(config), Path(config.output_dir)
     check_folder(root, config)
     targets: dict[str, Target] = {name: load(TARGETS, name, "targets") for name in config.chosen_targets}
     plan = Plan((need for target in targets.values() for need in target.needs(scale.best_lambda)), scale, config)
-    missing = scale.missing(plan.datasets)
+    missing = scale.missing(plan.datasets, plan.attacks)
     print_plan(plan, config, sys.stdout if config.dry_run and not config.json else sys.stderr)
     if config.dry_run:
         for line in missing:
@@ -49,24 +50,22 @@ def reproduce(config: ReproduceConfig) -> Path:
             print(json.dumps(described(plan)))
         return root / PAGE
     if missing:
-        raise DataError(listing("data sets are missing from --data_dir", missing))
+        raise DataError(listing("this is needed first", missing))
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_json(root / MARK, marked(config))
-    scale.prepare(plan.datasets, root / IMAGES)
+    scale.prepare(plan.datasets, plan.attacks, root / IMAGES)
     outcome = run_tasks(plan.tasks, "reproduce", workers=config.workers, device=config.device)
     results = Results(plan, outcome)
     for name, target in targets.items():
         write_json(root / f"{name}.json", content(name, target, results, scale))
     page = write_page(root)
-    failed = sorted(name for name, problem in outcome.items() if problem is not None)
-    if failed:
-        say(
-            f"{len(failed)} of {len(outcome)} tasks failed: the page says what is missing, and the same command tries "
-            "them again"
-        )
     say(f"page: {page.resolve()}")
     if config.json:
         print(json.dumps({"page": str(page), "files": {name: str(root / f"{name}.json") for name in targets}}))
+    failed = [f"{name}: {problem}" for name, problem in outcome.items() if problem is not None]
+    if failed:
+        title = f"{len(failed)} of {len(outcome)} tasks failed; the page has the others, the same command tries again"
+        raise TrainingError(listing(title, failed))
     return page
 
 
@@ -123,15 +122,14 @@ def print_plan(plan: Plan, config: ReproduceConfig, file: Any) -> None:
         table.add_column(header, justify="right" if header in ("seed", "about") else "left")
     left = 0.0
     for planned in plan.planned.values():
-        tasks = planned.tasks
+        tasks, seconds = planned.tasks, plan.durations(planned)
         done = [task.name for task in tasks if done_already(task.options)]
-        seconds = plan.duration(planned)
-        left += seconds * (1 - len(done) / len(tasks))
+        left += sum(s for name, s in seconds.items() if name not in done)
         state = "done" if len(done) == len(tasks) else "to be resumed" if planned.folder.exists() else ""
         measured = planned.theory * ["gradients, curvature"] + [
             t.name.removeprefix(planned.name).strip() for t in tasks[1:]
         ]
-        table.add_row(planned.run.title, str(planned.seed), ", ".join(measured), duration(seconds), state)
+        table.add_row(planned.run.title, str(planned.seed), ", ".join(measured), duration(sum(seconds.values())), state)
     console = Console(file=file)
     if not console.is_terminal:
         console.width = max(console.width, 140)
@@ -150,7 +148,7 @@ def described(plan: Plan) -> dict[str, Any]:
         "runs": [
             {
                 "run": planned.run.title, "seed": planned.seed, "key": planned.key, "folder": str(planned.folder),
-                "tasks": [task.name for task in planned.tasks], "seconds": round(plan.duration(planned), 1),
+                "tasks": {name: round(seconds, 1) for name, seconds in plan.durations(planned).items()},
             }
             for planned in plan.planned.values()
         ],

@@ -98,10 +98,14 @@ class Plan:
         """The paper's names of those that are needed, each once."""
         return list(dict.fromkeys(planned.run.dataset for planned in self.planned.values()))
 
-    def duration(self, planned: Planned) -> float:
-        """About how many seconds it takes, were it not begun yet."""
-        options = {f.name: getattr(planned.train, f.name) for f in fields(TrainConfig)}
-        return self.scale.duration(options, len(planned.tasks) // 2)
+    @property
+    def attacks(self) -> set[str]:
+        """Those that have audits of their own."""
+        return {attack for planned in self.planned.values() for attack in planned.more_audits}
+
+    def durations(self, planned: Planned) -> dict[str, float]:
+        """About how many seconds each of its tasks takes, by the task's name, were it not begun yet."""
+        return {task.name: self.scale.duration(planned.train, task.options) for task in planned.tasks}
 
     def _key(self, run: Run, seed: int) -> str:
         return key_of(self.scale.training(run, seed))

@@ -90,7 +90,7 @@ def measured(found: Found, attack: str | None) -> dict[str, Any]:
     strongest, aux = audit["strongest"]["test"], audit["strongest"]["aux_members"]
     return {
         "paper_protocol": {
-            **{name: {"value": against["train"][name]["value"]} for name in ("fid", "kid")},
+            **{name: _value(against["train"][name]) for name in ("fid", "kid")},
             "asr": {"value": 100 * optimistic["asr"]},
             "auc_dev": {"value": optimistic["auc_deviation"]},
             "tpr": {"value": 100 * optimistic["tpr_at_5_fpr"]},
@@ -127,6 +127,11 @@ def _bounds(value: Mapping[str, Any], factor: float = 1.0) -> dict[str, Any]:
     ends = {end: value.get(end) for end in ("value", "low", "high")}
     found = {end: None if x is None else factor * x for end, x in ends.items()}
     return found | ({"reason": value["reason"]} if value.get("reason") else {})
+
+
+def _value(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a VALUE of docs/formats.md what a protocol without intervals has."""
+    return {key: value[key] for key in ("value", "reason") if value.get(key) is not None or key == "value"}
 
 
 def over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from smplora.config import ReproduceConfig
+from smplora.config import ReproduceConfig, TrainConfig
 from smplora.reproduce.runs import Run
+from smplora.tasks import Options
 
 
 class Scale(Protocol):
@@ -33,16 +35,17 @@ class Scale(Protocol):
         """Options of TrainConfig that say where a data set's images are, or will be (below ``root``)."""
         ...
 
-    def prepare(self, datasets: Iterable[str], root: Path) -> None:
-        """Write the images that are not there, below ``root``."""
+    def prepare(self, datasets: Iterable[str], attacks: Collection[str], root: Path) -> None:
+        """Write the images that are not there, below ``root``, and fetch what may be fetched."""
         ...
 
-    def missing(self, datasets: Iterable[str]) -> list[str]:
-        """What the user has to bring first, one line each."""
+    def missing(self, datasets: Iterable[str], attacks: Collection[str]) -> list[str]:
+        """What the user has to bring first, for these data sets and these attacks of Table 11, one line each."""
         ...
 
-    def duration(self, options: Mapping[str, Any], audits: int) -> float:
-        """About how many seconds a run with these options and its audits take on ``machine``."""
+    def duration(self, train: TrainConfig, task: Options) -> float:
+        """About how many seconds a task of the run ``train``, its training, an audit or the evaluation, takes on
+        ``machine``."""
         ...
 
     def stands_for(self, dataset: str) -> str:
@@ -57,3 +60,12 @@ def scale_of(config: ReproduceConfig) -> Scale:
     if config.scale == "sd15":
         return sd15.SD15(config)
     return tiny.Quick() if config.quick else tiny.Tiny()
+
+
+def libraries_missing(attacks: Collection[str]) -> list[str]:
+    """Optional libraries that these attacks want and that are not installed."""
+    if "gsa1" not in attacks or find_spec("xgboost") is not None:
+        return []
+    return [
+        "GSA1, an attack of Table 11, needs XGBoost: pip install smplora[xgboost], or name targets without table_11"
+    ]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from smplora.config import ReproduceConfig
+from smplora.config import AuditConfig, CaptionConfig, EvaluateConfig, ReproduceConfig, TrainConfig
+from smplora.download import fetch_model, fetch_network
+from smplora.errors import DataError, listing
+from smplora.reproduce import supplies
 from smplora.reproduce.paper import published
 from smplora.reproduce.runs import LORA, RANK, Run
-from smplora.subsets import SUBSETS
+from smplora.reproduce.scale import libraries_missing
+from smplora.tasks import Options
 
 BASE_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 DATA_DIR = "data"  # where 'smplora dataset' puts them
-BLIP = "Salesforce/blip-image-captioning-base"
+BLIP = CaptionConfig.caption_model  # in safetensors
 OF_ALL: dict[str, Any] = {
     "resolution": 512, "proxy_learning_rate": 1e-5, "train_text_encoder": True, "clip_skip": 2, "max_token_length": 225,
     "shuffle_caption": True, "mixed_precision": "fp16", "train_batch_size": 1, "num_train_epochs": 400,
@@ -24,11 +28,13 @@ OF_DREAMBOOTH: dict[str, Any] = {
     "instance_prompt": "sks {caption}", "with_prior_preservation": True, "class_prompt": "a drawing of a creature",
     "num_class_images": 200,
 }  # fmt: skip
+IMAGES, INFERENCE_STEPS, GUIDANCE = 1200, 25, 7.5  # FID on 1024 features wants 1079 images: quality.fewest_for_fid
 # the paper's A100: 400 epochs of 433 images in 16 hours with LoRA, in 20 with SMP-LoRA
 STEP_S = {True: 16 * 3600 / (400 * 433), False: 20 * 3600 / (400 * 433)}
 FORWARD = 0.80 / 1.71  # a forward pass in LoRA steps, by operations: docs/log.md
-PASSES_PER_IMAGE = 70  # of the denoiser, in an audit
-IMAGES, INFERENCE_STEPS, GUIDANCE = 1000, 25, 7.5
+EVERY_WEIGHT = 3 * FORWARD  # a step of which all weights have gradients, likewise
+CURVATURE = 200  # a measurement of the Hessian norm, in steps: config/theory.py
+PASSES = {"usual": 70, "semantic_distance": 60, "gsa1": 10 / FORWARD}  # of the denoiser for an image, by attack
 
 
 class SD15:
@@ -45,9 +51,11 @@ class SD15:
         self.data_dir = Path(config.data_dir or DATA_DIR)
         self.base = config.pretrained_model_name_or_path or BASE_MODEL
         self.allow_download = config.allow_download
+        self.features = config.features or ["dinov2"]
+        self.datasets = config.datasets or {}
         self.evaluating: Mapping[str, Any] = {
             "num_images": IMAGES, "num_inference_steps": INFERENCE_STEPS, "guidance_scale": GUIDANCE, "batch_size": 8,
-            "features": config.features or ["dinov2"], "allow_download": config.allow_download or None,
+            "features": self.features, "allow_download": config.allow_download or None,
         }  # fmt: skip
 
     def training(self, run: Run, seed: int) -> dict[str, Any]:
@@ -74,41 +82,72 @@ class SD15:
         return {"gradient_steps": 1, "hessian_steps": 100, "hessian_method": "power", "mixed_precision": "bf16"}
 
     def place(self, dataset: str, root: Path) -> dict[str, Any]:
-        """In ``--data_dir``."""
+        """In ``--data_dir``, unless ``--datasets`` names it."""
+        if dataset in self.datasets:
+            return {"dataset_name": self.datasets[dataset]}
         return {"train_data_dir": str(self.data_dir / dataset.lower())}
 
-    def prepare(self, datasets: Iterable[str], root: Path) -> None:
-        """The images are the user's; the base model is fetched if that is allowed.
+    def prepare(self, datasets: Iterable[str], attacks: Collection[str], root: Path) -> None:
+        """The images are the user's; base model, networks and hub ids of ``--datasets`` are fetched if that is allowed.
 
         Raises:
-            UserError: there is no such model.
+            UserError: there is no such model or data set, or it has too few images.
         """
-        from smplora.config import TrainConfig
-        from smplora.download import fetch_model
+        if not self.allow_download:
+            return
+        fetch_model(TrainConfig(pretrained_model_name_or_path=self.base, allow_download=True))
+        for name in self._networks(attacks).values():
+            fetch_network(name)
+        problems = self._images_missing(datasets, root, fetch=True)
+        if problems:
+            raise DataError(listing("data sets cannot be used", problems))
 
-        fetch_model(TrainConfig(pretrained_model_name_or_path=self.base, allow_download=self.allow_download))
-
-    def missing(self, datasets: Iterable[str]) -> list[str]:
-        """Data sets that are not in ``--data_dir``, each with the command that makes it."""
-        folders = {name: self.data_dir / name for name in dict.fromkeys(dataset.lower() for dataset in datasets)}
+    def missing(self, datasets: Iterable[str], attacks: Collection[str]) -> list[str]:
+        """Data sets, models and libraries that are not there."""
+        wanted = {"the base model": self.base, **self._networks(attacks)}
         return [
-            f"'{folder}' is missing; make it: smplora dataset {name} --source {SUBSETS[name].original} --output_dir "
-            f"{folder}, and where images have no captions: smplora caption {folder}"
-            for name, folder in folders.items()
-            if not folder.is_dir()
+            *self._images_missing(datasets, Path(), fetch=False),
+            *([] if self.allow_download else supplies.models_missing(wanted)),
+            *libraries_missing(attacks),
         ]
 
-    def duration(self, options: Mapping[str, Any], audits: int) -> float:
-        """About how many seconds a run with these options and its audits take on an A100."""
-        images = options["aux_size"] + options["test_size"]
-        step = STEP_S[options["objective"] == LORA]
-        training = options["num_train_epochs"] * images * step
-        if options.get("hessian_steps"):  # each takes as long as some 200 steps: config/theory.py
-            training += training / options["hessian_steps"] * 200
-        cells = images + options["aux_size"] + options["test_nonmember_size"]
-        passes = cells * PASSES_PER_IMAGE + 2 * IMAGES * INFERENCE_STEPS
-        return float(training + audits * passes * FORWARD * STEP_S[True])
+    def duration(self, train: TrainConfig, task: Options) -> float:
+        """About how many seconds a task of the run ``train`` takes on an A100, but for what the paper's hours leave
+        out: full fine-tuning and gradients measured are counted by operations, class images as batches of their own."""
+        members = (train.aux_size or 0) + (train.test_size or 0)
+        forward = FORWARD * STEP_S[True]
+        if isinstance(task, EvaluateConfig):
+            return 2 * forward * task.num_images * task.num_inference_steps  # with and without the caption
+        if isinstance(task, AuditConfig):
+            images = members + (train.aux_size or 0) + (train.test_nonmember_size or 0)
+            return forward * images * sum(PASSES[attack] for attack in task.attacks or ["usual"])
+        steps, plain = train.num_train_epochs * members, train.objective == LORA
+        step = STEP_S[plain] * (1 if train.adaptation == "lora" else EVERY_WEIGHT)
+        step *= 2 if train.with_prior_preservation else 1
+        seconds = steps * step
+        if train.gradient_steps and not plain:  # the gain's gradient, a backward pass
+            seconds += steps / train.gradient_steps * (STEP_S[True] - forward)
+        return seconds + (steps / train.hessian_steps * CURVATURE * step if train.hessian_steps else 0)
 
     def stands_for(self, dataset: str) -> str:
         """What stands for a data set of the paper."""
         return "itself"
+
+    def _networks(self, attacks: Collection[str]) -> dict[str, str]:
+        return supplies.networks(self.features, BLIP if "semantic_distance" in attacks else None)
+
+    def _images_missing(self, datasets: Iterable[str], root: Path, *, fetch: bool) -> list[str]:
+        """What is wrong with data sets; those that may be fetched are looked at when that is done."""
+        places = {name: TrainConfig(**self.place(name, root), allow_download=fetch) for name in datasets}
+        absent = {
+            name: Path(place.train_data_dir)
+            for name, place in places.items()
+            if place.train_data_dir and not Path(place.train_data_dir).is_dir()
+        }
+        later = self.allow_download and not fetch
+        looked = [
+            supplies.images_missing(name, place)
+            for name, place in places.items()
+            if name not in absent and not (place.dataset_name and later)
+        ]
+        return [*supplies.recipes(absent), *(problem for problem in looked if problem)]

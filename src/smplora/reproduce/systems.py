@@ -102,7 +102,8 @@ class SystemsTable:
         """The table, three or four lines for each row of the paper's."""
         rows = content["rows"]
         numbers = [row["paper"] or {} for row in rows]
-        metrics = [name for name in paper.METRICS if any(name in row for row in numbers)]
+        known = {name for row in numbers for name in row} | {"kid" for row in numbers if "fid" in row}
+        metrics = [name for name in paper.METRICS if name in known]
         names = list(dict.fromkeys(name for row in rows for name in row["labels"]))
         rows = [{**row, "labels": _with_lambda(row)} for row in rows] if "lambda" in names else rows
         groups = [
@@ -146,7 +147,7 @@ def published(numbers: Named, metric: str) -> Cell:
     """The paper's number as it prints it."""
     value, error = numbers.get(metric), numbers.get(f"{metric}_std")
     if value is None:
-        return Cell("N/A")
+        return Cell("N/A" if metric in numbers else "")
     return Cell(f"{value:g}", f"± {error:g}" if error is not None else "")
 
 
@@ -156,8 +157,7 @@ def ours(row: Named, protocol: str, metric: str) -> Cell:
     mean = row["over_seeds"][protocol].get(metric)
     places = PLACES[metric]
     if mean is None:
-        reasons = [r.get("reason") or f"needs {r['needs_nonmembers']} non-members" for r in runs if len(r) > 3]
-        return Cell("N/A" if runs else "", note=(reasons or [""])[0].partition(":")[0])
+        return Cell("N/A" if runs else "", note=next((reason(value) for value in runs), ""))
     if mean["n"] > 1:
         return Cell(decimal(mean["mean"], places), f"± {decimal(mean['standard_error'], places)}")
     only = next(r for r in runs if r["value"] is not None)
@@ -165,6 +165,13 @@ def ours(row: Named, protocol: str, metric: str) -> Cell:
     interval = "" if None in ends else f"[{', '.join(decimal(end, places) for end in ends if end is not None)}]"
     attack = next((s[protocol]["attack"] for s in row["seeds"] if protocol in s), "")
     return Cell(decimal(mean["mean"], places), interval, attack if metric == "auc_dev" else "")
+
+
+def reason(value: Named) -> str:
+    """Why a number does not exist, in a few words."""
+    if "needs_nonmembers" in value:
+        return f"needs {value['needs_nonmembers']} non-members"
+    return str(value.get("reason", "")).partition(";")[0]
 
 
 def _with_lambda(row: Named) -> dict[str, Any]:

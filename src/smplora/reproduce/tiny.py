@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
 from smplora.examples import caption, write_private_digits
 from smplora.files import write_atomically
 from smplora.reproduce.runs import LAMBDA, LORA, MP, RANK, RATE, SMP, Run
+from smplora.reproduce.scale import libraries_missing
+from smplora.tasks import Options
 
 EPOCHS, BATCH = 30, 10  # of larger data sets fewer, so that no run takes more than 400 steps
 POINTS = 20  # of the Hessian norm, over a run
@@ -60,7 +63,8 @@ OF_LORA: dict[str, Any] = {"lora_targets": "all"}
 OF_WEIGHTS: dict[str, Any] = {"learning_rate": 3e-4}  # benchmarks/adaptations.py
 OF_DREAMBOOTH: dict[str, Any] = {"class_prompt": "a handwritten digit", "num_class_images": 40, "sample_batch_size": 20}
 # seconds on one core of a server of 2024: benchmarks/results/step_time.json, docs/log.md
-LOADING_S, STEP_S, CURVATURE_S, MEASURING_S = 2.0, 0.045, 2.0, 12.0
+LOADING_S, STEP_S, CURVATURE_S, PICTURE_S = 2.0, 0.045, 2.5, 0.055
+AUDIT_S = {"usual": 0.08, "semantic_distance": 0.2, "gsa1": 0.05}  # an image, by attack
 STEP_RATIO = {LORA: 1.0, MP: 1.86, SMP: 1.72}
 ACTING_NORM = 0.01  # the usual gradient norm here is 0.03: docs/log.md
 
@@ -107,7 +111,7 @@ class Tiny:
         """Where the images are, below ``root``: options of TrainConfig."""
         return {"train_data_dir": str(root / ("digits" if DATASETS[dataset].shares is None else dataset.lower()))}
 
-    def prepare(self, datasets: Iterable[str], root: Path) -> None:
+    def prepare(self, datasets: Iterable[str], attacks: Collection[str], root: Path) -> None:
         """Write the images that are not there."""
         everything = write_private_digits(root / "digits")
         for dataset in datasets:
@@ -115,15 +119,23 @@ class Tiny:
             if shares is not None:
                 _part(everything, root / dataset.lower(), shares)
 
-    def missing(self, datasets: Iterable[str]) -> list[str]:
-        """What the user has to bring."""
-        return []
+    def missing(self, datasets: Iterable[str], attacks: Collection[str]) -> list[str]:
+        """Optional libraries."""
+        return libraries_missing(attacks)
 
-    def duration(self, options: Mapping[str, Any], audits: int) -> float:
-        """About how many seconds a run with these options and its audits take on one processor core."""
-        steps, every = options["max_train_steps"], options.get("hessian_steps")
-        train = steps * STEP_S * STEP_RATIO[options["objective"]] * (2 if options["adaptation"] == "dreambooth" else 1)
-        return float(LOADING_S + train + (steps // every * CURVATURE_S if every else 0) + audits * MEASURING_S)
+    def duration(self, train: TrainConfig, task: Options) -> float:
+        """About how many seconds a task of the run ``train`` takes on one processor core."""
+        if isinstance(task, EvaluateConfig):
+            return LOADING_S + task.num_images * PICTURE_S
+        if isinstance(task, AuditConfig):
+            sizes = (train.aux_size, train.aux_size, train.test_size, train.test_nonmember_size)
+            return LOADING_S + sum(size or 0 for size in sizes) * sum(AUDIT_S[a] for a in task.attacks or ["usual"])
+        steps = train.max_train_steps or 0
+        step = STEP_S * STEP_RATIO[train.objective] * (2 if train.adaptation == "dreambooth" else 1)
+        measured = steps // train.hessian_steps * CURVATURE_S if train.hessian_steps else 0
+        if train.gradient_steps and train.objective != LORA:
+            measured += steps / train.gradient_steps * STEP_S / 2
+        return LOADING_S + steps * step + measured
 
     def stands_for(self, dataset: str) -> str:
         """What stands for a data set of the paper."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from smplora.reproduce.drawings import Point, scatter
 from smplora.reproduce.results import Results, measured
 from smplora.reproduce.runs import Need
 from smplora.reproduce.section import Section
-from smplora.reproduce.systems import missing
+from smplora.reproduce.systems import missing, reason
 
 PROTOCOLS = {"paper_protocol": "ours, paper's protocol", "honest": "ours, honest protocol"}
 
@@ -25,7 +25,7 @@ class Figure1d:
 
     name: str = "figure_1d"
     title: str = "Figure 1d: image quality against attack success"
-    caption: str = "FID and attack success rate on Pokemon; low is good for both. The dashed line is chance."
+    caption: str = "Image quality and attack success rate on Pokemon; low is good for both. The dashed line is chance."
 
     def needs(self, best_lambda: float | None) -> list[Need]:
         """The main runs on Pokemon."""
@@ -41,21 +41,33 @@ class Figure1d:
         """The paper's panel beside ours."""
         told = [Point(row["method"], row["fid"], row["asr"], style(LOOKS[row["method"]])) for row in content["paper"]]
         figures: list[tuple[str, Drawing]] = [("paper", scatter(told, "figure-1d-paper", "FID", "ASR, %", 50))]
-        for protocol, title in PROTOCOLS.items():
-            points = []
-            for row in content["rows"]:
-                values = [s[protocol] for s in row["seeds"] if s["problem"] is None]
-                pairs = [(v["fid"]["value"], v["asr"]["value"]) for v in values if v["fid"]["value"] is not None]
-                if pairs:
-                    x, y = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
-                    points.append(Point(label(row), x, y, style(look(row))))
-            if points:
-                figures.append((title, scatter(points, f"figure-1d-{protocol.replace('_', '-')}", "FID", "ASR, %", 50)))
         notes = [
-            "FID is of other features than the paper's: compare the order of the points, not their place. "
+            "Features are others than the paper's: compare the order of the points, not their place. "
             "What LoRA stopped early would reach, which the paper leaves out, is in the quickstart's report."
         ]
+        for protocol, title in PROTOCOLS.items():
+            values = [s[protocol]["fid"] for row in content["rows"] for s in row["seeds"] if s["problem"] is None]
+            refused = [value for value in values if value["value"] is None]
+            metric = "kid" if refused else "fid"
+            points = _points(content["rows"], protocol, metric)
+            if points:
+                drawn = scatter(points, f"figure-1d-{protocol.replace('_', '-')}", metric.upper(), "ASR, %", 50)
+                figures.append((title, drawn))
+            if refused:
+                notes.append(f"{title[0].upper()}{title[1:]}: KID in place of FID. {reason(refused[0])}.")
         return Section(self.name, self.title, self.caption, notes, figures=figures, missing=missing(content["rows"]))
+
+
+def _points(rows: Sequence[Mapping[str, Any]], protocol: str, metric: str) -> list[Point]:
+    """Each row's means over seeds; rows without are left out."""
+    points = []
+    for row in rows:
+        values = [s[protocol] for s in row["seeds"] if s["problem"] is None]
+        pairs = [(v[metric]["value"], v["asr"]["value"]) for v in values if v[metric]["value"] is not None]
+        if pairs:
+            x, y = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
+            points.append(Point(label(row), x, y, style(look(row))))
+    return points
 
 
 TARGET = Figure1d()
