@@ -63,6 +63,34 @@ def test_grid_points_and_seeds(images: str, tmp_path: Path) -> None:
     assert config.all_points[0].setting == config.all_points[1].setting
 
 
+def test_what_an_objective_has_no_use_for_makes_no_run(images: str) -> None:
+    """Plain LoRA is the same for all lambdas: one run, one line, and a name without lambda."""
+    config = options(
+        images,
+        *("--grid", "{objective: [lora, smp_lora, mp_lora], mi_lambda: [0.5, 1], smp_delta: [0.1, 0.2]}"),
+        *("--points", "[{objective: distill_lora}, {objective: lora}, {objective: dp_lora, target_epsilon: 8}]"),
+        *("--seeds", "[0, 1]", "--num_teachers", "3", "--mi_lambda", "0.25"),
+    )
+    seen = {(p.train["objective"], p.run.removesuffix("_seed=0")) for p in config.all_points if p.train["seed"] == 0}
+    assert seen == {
+        ("lora", "objective=lora"),
+        *(("mp_lora", f"mi_lambda={weight}_objective=mp_lora") for weight in (0.5, 1.0)),
+        *(
+            ("smp_lora", f"mi_lambda={weight}_objective=smp_lora_smp_delta={delta}")
+            for weight in (0.5, 1.0)
+            for delta in (0.1, 0.2)
+        ),
+        ("distill_lora", "objective=distill_lora"),
+        ("dp_lora", "objective=dp_lora_target_epsilon=8.0"),
+    }
+    assert len(config.all_points) == 2 * len(seen)
+    plain = config.all_points[0]
+    assert (plain.train["objective"], plain.train["mi_lambda"]) == ("lora", 0.25)  # as all share it
+    assert {p.train["num_teachers"] for p in config.all_points if p.train["objective"] != "distill_lora"} == {2}
+    assert [p.train["num_teachers"] for p in config.all_points if p.train["objective"] == "distill_lora"] == [3, 3]
+    assert config.unused == {"lora": ["mi_lambda", "smp_delta"], "mp_lora": ["smp_delta"]}
+
+
 def test_options_of_audits_and_evaluations(images: str) -> None:
     """They share a run, and each has a folder of its own."""
     given = ("--grid", "{rank: [2], audit.noise_pairs: [1, 3]}", "--audit", "{num_timesteps: 2}", "--tier", "standard")
@@ -130,11 +158,23 @@ def test_long_and_odd_values_name_folders(images: str) -> None:
                 "--checkpoints needs --max_train_steps",
             ],
         ),
-        (["--grid", "{mi_lambda: [1, 1.0]}"], ["two points are the same settings"]),
+        (["--grid", "{learning_rate: [1, 1.0]}"], ["two points are the same settings"]),
         (["--objective", "mp_lora", "--seeds", "[1]", "--checkpoints", "true"], ["no point has objective lora"]),
         (
             ["--seeds", "[1]", "--checkpoints", "[150]", "--max_train_steps", "2000"],
             ["--checkpoints got 150; allowed: multiples of --checkpointing_steps (500) below 2000"],
+        ),
+        (
+            ["--grid", "{mi_lambda: [1, 2]}", "--points", "[{proxy_steps: 2, teacher_steps: 5}]"],
+            [
+                "--grid got 'mi_lambda', which is of --objective mp_lora and smp_lora, and no point has it",
+                "--points got 'proxy_steps', which is of --objective mp_lora and smp_lora",
+                "--points got 'teacher_steps', which is of --objective distill_lora, and no point has it",
+            ],
+        ),
+        (
+            ["--grid", "{rank: [2, 4]}", "--num_teachers", "3"],
+            ["--num_teachers is of --objective distill_lora; leave it out with lora"],
         ),
         (["--split_seeds", "[1]", "--split_manifest", "x"], ["--split_seeds and --split_manifest exclude each other"]),
         (["--seeds", "[1]", "--objctive", "x", "--network_dim", "8"], ["mean 'objective'?)", "(here it is --rank)"]),
@@ -152,12 +192,12 @@ def test_what_all_points_have_in_common_is_said_once(images: str) -> None:
 
 def test_another_sweep_is_refused_and_a_larger_one_is_not(images: str, tmp_path: Path) -> None:
     root = tmp_path / "out"
-    before = options(images, "--grid", "{mi_lambda: [1]}")
+    before = options(images, "--grid", "{learning_rate: [1]}")
     root.mkdir()
     (root / "config.yaml").write_text(yaml.safe_dump(vars(before) | {"all_points": None}))
-    command.check_sweep(root, options(images, "--grid", "{mi_lambda: [1, 2]}", "--seeds", "[0, 1]"))
+    command.check_sweep(root, options(images, "--grid", "{learning_rate: [1, 2]}", "--seeds", "[0, 1]"))
     with pytest.raises(ConfigError, match=r"holds another sweep .*rank was 4, now 8"):
-        command.check_sweep(root, options(images, "--grid", "{mi_lambda: [1]}", "--rank", "8"))
+        command.check_sweep(root, options(images, "--grid", "{learning_rate: [1]}", "--rank", "8"))
     (root / "config.yaml").write_text(yaml.safe_dump(vars(TrainConfig())))
     with pytest.raises(ConfigError, match="holds something else"):
         command.check_sweep(root, before)

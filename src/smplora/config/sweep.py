@@ -15,9 +15,12 @@ from jsonargparse import ArgumentParser
 
 from smplora.config.audit import AuditConfig
 from smplora.config.checks import at_least
+from smplora.config.distill import DISTILLED, DistillOptions
 from smplora.config.evaluate import EvaluateConfig
+from smplora.config.private import PrivateOptions
 from smplora.config.train import TrainConfig
 from smplora.errors import nearest
+from smplora.objectives import WITH_PROXY
 from smplora.parsing import parser_for, typed
 
 SEEDS = ("seed", "split_seed")  # runs that differ in these only are runs of one setting
@@ -25,6 +28,13 @@ KINDS = {"audit": AuditConfig, "evaluate": EvaluateConfig}  # whose options are 
 OURS = {"output_dir", "json", "device", "adapter", "signals", "coin_flip"}  # what the sweep itself decides
 LONGEST = 100  # characters of the name of a folder
 PLAIN_LORA = "lora"
+OF_ONE = {DISTILLED: DistillOptions, "dp_lora": PrivateOptions}  # objective -> options that others refuse
+USED_BY = {  # option of training -> the objectives that it is for; those that are not here are for all of them
+    "mi_lambda": WITH_PROXY,
+    **{f.name: WITH_PROXY for f in fields(TrainConfig) if f.name.startswith("proxy_")},
+    **dict.fromkeys(("smp_delta", "smp_ratio"), ("smp_lora",)),
+    **{f.name: (objective,) for objective, options in OF_ONE.items() for f in fields(options)},
+}
 Value: TypeAlias = str | bool | int | float | list[Any] | None  # text first: a caption with a colon is no mapping
 
 
@@ -36,6 +46,12 @@ class Point:
     train: Mapping[str, Any]  # every option of the run
     audit: Mapping[str, Any]  # those that were given
     evaluate: Mapping[str, Any]
+    unused: tuple[str, ...] = ()  # what varies, and its objective has no use for
+
+    @property
+    def same(self) -> str:
+        """Equal where everything that decides the numbers is."""
+        return json.dumps([dict(self.train), dict(self.audit), dict(self.evaluate)], sort_keys=True, default=str)
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -109,12 +125,35 @@ class SweepConfig(TrainConfig):
                 if p not in common
             ),
             *self._same_settings(),
+            *self._useless(),
             *self._checkpoint_problems(),
         ]
 
     @cached_property
     def all_points(self) -> list[Point]:
-        """Every run, those of a setting one after the other."""
+        """Every run, those of a setting one after the other; once where what its objective has no use for made two."""
+        kept: dict[str, Point] = {}
+        points = []
+        for point in self._every_point:
+            before = kept.setdefault(point.same, point)
+            if before is point or not (point.unused or before.unused):
+                points.append(point)
+        return points
+
+    @property
+    def unused(self) -> dict[str, list[str]]:
+        """What varies, and an objective has no use for, by objective."""
+        found: dict[str, dict[str, None]] = {}
+        for point in self._every_point:
+            found.setdefault(point.train["objective"], {}).update(dict.fromkeys(point.unused))
+        return {objective: list(names) for objective, names in found.items() if names}
+
+    @cached_property
+    def _objectives(self) -> set[str]:
+        return {str(setting.get("objective", self.objective)) for setting in self._settings()}
+
+    @cached_property
+    def _every_point(self) -> list[Point]:
         values, _ = self._values
         shared = {f.name: getattr(self, f.name) for f in fields(TrainConfig) if f.name not in ("output_dir", "json")}
         points = []
@@ -124,16 +163,24 @@ class SweepConfig(TrainConfig):
                 seeds = {"split_seed": split_seed, "seed": seed}
                 varied = {name: values.get((name, repr(value)), value) for name, value in setting.items()}
                 varied |= {name: value for name, value in seeds.items() if value is not None}
+                objective = str(varied.get("objective", self.objective))
+                unused = tuple(name for name in varied if not uses(objective, name))
+                varied = {name: value for name, value in varied.items() if name not in unused}
                 own: dict[str, dict[str, Any]] = {
-                    "train": dict(shared),
+                    "train": {**shared, **self._left_out(objective)},
                     "audit": {"tier": self.tier, **self.audit},
                     "evaluate": dict(self.evaluate),
                 }
                 for name, value in varied.items():
                     kind, _, option = name.rpartition(".")
                     own[kind or "train"][option] = value
-                points.append(Point(varied, **own))
+                points.append(Point(varied, **own, unused=unused))
         return points
+
+    def _left_out(self, objective: str) -> dict[str, Any]:
+        """What all points share, and this one's objective refuses since it is another point's."""
+        owners = [options for owner, options in OF_ONE.items() if owner in self._objectives - {objective}]
+        return {f.name: f.default for options in owners for f in fields(options)}
 
     def stops(self, point: Point) -> list[int]:
         """Steps at which the run of ``point`` is audited before its end."""
@@ -204,13 +251,19 @@ class SweepConfig(TrainConfig):
 
     def _same_settings(self) -> list[str]:
         seen: dict[str, Point] = {}
-        problems = []
-        for point in self.all_points:
-            key = json.dumps([dict(point.train), dict(point.audit), dict(point.evaluate)], sort_keys=True, default=str)
-            if key in seen:
-                problems.append(f"two points are the same settings: '{seen[key].label}' and '{point.label}'")
-            seen.setdefault(key, point)
-        return problems
+        twice = [(seen[p.same], p) for p in self.all_points if seen.setdefault(p.same, p) is not p]
+        return [f"two points are the same settings: '{one.label}' and '{other.label}'" for one, other in twice]
+
+    def _useless(self) -> list[str]:
+        useless = {
+            (where, name): USED_BY[name]
+            for name, _, where in self._given()
+            if not any(uses(objective, name) for objective in self._objectives)
+        }
+        return [
+            f"{where} got '{name}', which is of --objective {' and '.join(owners)}, and no point has it; leave it out"
+            for (where, name), owners in useless.items()
+        ]
 
     def _checkpoint_problems(self) -> list[str]:
         if not self.checkpoints:
@@ -232,6 +285,11 @@ class SweepConfig(TrainConfig):
                     if step % every or not 0 < step < end
                 ]
         return list(dict.fromkeys(problems))
+
+
+def uses(objective: str, option: str) -> bool:
+    """Whether an option of training changes anything with this objective."""
+    return objective in USED_BY.get(option, (objective,))
 
 
 def _measuring_problems(point: Point) -> list[str]:

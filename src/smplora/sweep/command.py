@@ -122,6 +122,8 @@ def say_cost(
     config: SweepConfig, runs: Mapping[str, TrainConfig], subjects: Sequence[plan.Subject], tasks: Sequence[Task]
 ) -> None:
     """Runs, steps and time, before anything starts."""
+    for objective, names in config.unused.items():
+        say(f"{objective} has no use for {', '.join(names)}: trained once for all values")
     left = [task for task in tasks if not done_already(task.options)]
     lengths = sorted({length(options) for options in runs.values()})
     steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"

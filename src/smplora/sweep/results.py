@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from smplora.config import SweepConfig
-from smplora.config.sweep import SEEDS, shown
+from smplora.config.sweep import SEEDS, shown, uses
 from smplora.metrics import Interval, over_seeds
 from smplora.objectives import TITLES
 from smplora.once import kept_audit, kept_quality
@@ -186,7 +186,8 @@ def table(made: Sequence[Setting]) -> str:
         for row in one.rows:
             train = row.subject.point.train
             numbers = [getattr(row.measured[n], end) if n in row.measured else "" for n in MEASURES for end in ENDS]
-            given = [shown(one.values[name]) if name in one.values else shown(train.get(name, "")) for name in varied]
+            told = {name: value for name, value in train.items() if uses(train["objective"], name)} | one.values
+            given = [shown(told.get(name, "")) for name in varied]
             writer.writerow(
                 [
                     *(one.sign, *given, *(train[seed] for seed in SEEDS), row.subject.step or "end", *numbers),
