@@ -148,6 +148,7 @@ def test_options_that_do_not_fit(image_folder: Path, tmp_path: Path, capsys: pyt
     for given, words in (
         (["--objective", "dp_lora"], "either --target_epsilon"),
         (["--objective", "dp_lora", "--target_epsilon", "8", "--use_dora", "true"], "needs --use_dora false"),
+        (["--objective", "dp_lora", "--target_epsilon", "8", "--adaptation", "full"], "are made of linear layers"),
         (["--objective", "lora", "--target_epsilon", "8"], "is of --objective dp_lora"),
         (["--objective", "dp_lora", "--target_epsilon", "8", "--train_batch_size", "500"], "at most all of them"),
         (["--objective", "dp_lora", "--target_epsilon", "1e-9"], "which no noise keeps"),

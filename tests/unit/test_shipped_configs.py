@@ -1,4 +1,4 @@
-"""The YAML files under configs/ are what the command takes, and those of the paper have its cells (Table 4)."""
+"""The YAML files under configs/ are what the commands take; those of the paper have its cells (Table 4)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import pytest
 import yaml
 
 from smplora.cli import parse
-from smplora.config import TrainConfig
+from smplora.config import QuickstartConfig, SweepConfig, TrainConfig
+from smplora.objectives import OBJECTIVES
+from smplora.quickstart import training
+from smplora.sweep import plan
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+SWEEPS = sorted((CONFIGS / "sweeps").glob("*.yaml"))
 CELLS = {  # aux members = aux non-members, test members, test non-members
     "pokemon": (200, 233, 200),
     "celeba_small": (50, 50, 50),
@@ -28,13 +32,33 @@ def parsed(path: Path, folder: Path) -> TrainConfig:
     return config
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted({*CONFIGS.rglob("*.yaml")} - {*SWEEPS}), ids=lambda p: p.stem)
 def test_every_file_is_taken_whole(path: Path, tmp_path: Path) -> None:
     config = parsed(path, tmp_path)
     for option, value in yaml.safe_load(path.read_text()).items():
         assert getattr(config, option) == value
     launch = path.read_text().splitlines()[0]
     assert f"smplora train --config {path.relative_to(CONFIGS.parent)} " in launch
+
+
+def test_the_sweep_of_baselines(tmp_path: Path) -> None:
+    """It can start; every objective is in it, so that a new one is compared too; plain LoRA is the quickstart's, and
+    nothing that is written there for one objective is another's."""
+    (path,) = SWEEPS
+    config: SweepConfig = parse("sweep", ["--config", str(path), "--train_data_dir", str(tmp_path)])
+    for option, value in yaml.safe_load(path.read_text()).items():
+        assert getattr(config, option) == value
+    assert f"smplora sweep --config {path.relative_to(CONFIGS.parent)} " in path.read_text().splitlines()[0]
+    points = config.all_points
+    assert {point.train["objective"] for point in points} == set(OBJECTIVES)
+    assert len(points) == len(config.points or [])
+    assert not config.unused
+    plain = plan.trainings(config)["objective=lora"]
+    quick = training(QuickstartConfig(), "lora", {"train_data_dir": str(tmp_path)}, tmp_path)
+    differing = {name for name, value in vars(plain).items() if value != getattr(quick, name)}
+    assert differing == {"output_dir", "split_manifest", "aux_size"}
+    stopped = [s.step for s in plan.subjects(config) if s.run == "objective=lora"]
+    assert stopped == [*QuickstartConfig().early_stops, None]
 
 
 @pytest.mark.parametrize("name", CELLS)

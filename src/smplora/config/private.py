@@ -37,7 +37,7 @@ def private_problems(options: Any) -> list[str]:
     if len(given) != 1:
         found.append("--objective dp_lora needs either --target_epsilon (such as 8) or --noise_multiplier (such as 1)")
     refused = {
-        "--adaptation lora": options.adaptation != "lora",
+        "--adaptation lora (per-image gradients are made of linear layers)": options.adaptation != "lora",
         "--use_dora false": options.use_dora,
         "--mixed_precision no or bf16": options.mixed_precision == "fp16",
         "--gradient_normalisation false": options.gradient_normalisation,
