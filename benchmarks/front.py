@@ -44,11 +44,11 @@ QUALITY = {"fid": "held-out FID", "held_out_loss": "held-out loss"}  # the lower
 Row = dict[str, Any]
 
 
-def configured(root: Path, setting: str, seed: int, split: int) -> TrainConfig:
+def configured(root: Path, setting: str, seed: int, split: int, aux_size: int | None = None) -> TrainConfig:
     """The run of a setting, its images and its split, which are written where they are not yet."""
     objective, *options = setting.split(",")
     folder = root / f"split-{split}" / f"seed-{seed}"
-    quick = QuickstartConfig(seed=seed, split_seed=split, output_dir=str(folder))
+    quick = QuickstartConfig(seed=seed, split_seed=split, output_dir=str(folder), aux_size=aux_size)
     if not (root / "images").exists():
         write_private_digits(root / "images")
     folder.mkdir(parents=True, exist_ok=True)
@@ -188,12 +188,16 @@ def main() -> None:
         "--pairs", nargs="+", default=["0:10", "0:11", "1:10", "1:11", "2:10", "2:11"], help="SEED:SPLIT"
     )
     parser.add_argument("--name", default="front")
+    parser.add_argument("--aux_size", type=int, help="images in each cell; with another --root. Default: 50")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--collect", action="store_true", help="run nothing: write what was measured so far")
     args = parser.parse_args()
     settings = list(dict.fromkeys([SHORTEST, "lora", *args.settings]))
     runs = [
-        ({"setting": setting, "seed": seed, "split": split}, configured(args.root.resolve(), setting, seed, split))
+        (
+            {"setting": setting, "seed": seed, "split": split},
+            configured(args.root.resolve(), setting, seed, split, args.aux_size),
+        )
         for seed, split in (map(int, pair.split(":")) for pair in args.pairs)
         for setting in settings
     ]
