@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 
-from smplora.config import QuickstartConfig
+from smplora.config import AuditConfig, EvaluateConfig, QuickstartConfig
 from smplora.examples import write_private_digits
 from smplora.files import read_json, write_json
-from smplora.quickstart import measure, private_split, training
+from smplora.once import audit_once, evaluate_once
+from smplora.quickstart import NOISE_PAIRS, private_split, training
 from smplora.split import write_split
 from smplora.train import train
 
@@ -39,7 +40,10 @@ def run(objective: str, mi_lambda: float, seed: int, folder: Path) -> list[dict[
     config = replace(training(quick, objective, {"train_data_dir": str(images)}, root), mi_lambda=mi_lambda)
     trained = train(config, progress=False)
     stops = [trained / "checkpoints" / f"checkpoint-{s}" for s in STOPS] if objective == "lora" else []
-    return [row(measure(subject, quick).folder, mi_lambda, seed) for subject in [*stops, trained]]
+    for subject in [*stops, trained]:
+        audit_once(AuditConfig(adapter=str(subject), seed=seed, noise_pairs=NOISE_PAIRS))
+        evaluate_once(EvaluateConfig(adapter=str(subject), seed=seed, num_images=quick.num_images))
+    return [row(subject, mi_lambda, seed) for subject in [*stops, trained]]
 
 
 def row(subject: Path, mi_lambda: float, seed: int) -> dict[str, object]:
