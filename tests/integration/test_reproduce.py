@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ import yaml
 from PIL import Image
 
 from smplora.cli import main, parse
-from smplora.config import ReproduceConfig, TrainConfig
+from smplora.config import EvaluateConfig, ReproduceConfig, TrainConfig
 from smplora.data import open_source, read_samples
 from smplora.errors import ConfigError
 from smplora.examples import PRIVATE_DIGITS, digit_images
 from smplora.registry import load
 from smplora.reproduce import TARGETS, expand
+from smplora.reproduce.claims import duel, of, steps
+from smplora.reproduce.commands import command_line
 from smplora.reproduce.paper import published
 from smplora.reproduce.plan import Plan
 from smplora.reproduce.results import over_seeds
@@ -82,6 +86,10 @@ def test_the_numbers_are_those_of_the_runs(quick: Path) -> None:
     assert one["paper_protocol"]["asr"]["value"] == 100 * audit["attacks"][0]["paper_protocol"]["asr"]
     assert one["adapter_sha256"] == audit["subject"]["adapter_sha256"]
     assert row["paper"]["asr"] == 82.27
+    page = (quick / "index.html").read_text()
+    assert len(one["commands"]) == 3
+    assert all(html.escape(command) in page for command in one["commands"])
+    assert str(quick) not in page
 
 
 def test_again_costs_nothing_and_a_failure_is_shown(quick: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -317,6 +325,51 @@ def test_a_cost_is_that_of_what_is_left_to_do() -> None:
     assert sum(seconds for _, seconds in others) < training / 2
     assert next(iter(full.values())) > training
     assert next(iter(dreambooth.values())) == pytest.approx(2 * next(iter(full.values())))
+
+
+def test_each_row_has_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed in the output folder, they say what the plan says."""
+    root = tmp_path / "paper"
+    (root / "images" / "digits").mkdir(parents=True)
+    monkeypatch.chdir(root)
+    plan = plan_of("table_8", "table_9", "table_10", "table_11", "--output_dir", str(root))
+    runs = [Run(rank=8), Run(**of_method("DreamBooth")), Run(**of_method("LoRA"))]
+    for run in runs:
+        for task in plan.of(run, 0).tasks:
+            _, verb, *words = shlex.split(command_line(task.options, root))
+            given = {name: getattr(task.options, name) for name in vars(task.options)}
+            there = {n: v.replace(f"{root}/", "") if isinstance(v, str) else v for n, v in given.items()}
+            assert vars(parse(verb, words)) == there
+
+
+def test_commands_name_no_folder_of_this_machine() -> None:
+    options = EvaluateConfig(adapter="/home/me/out/runs/x", features=["inception-768=/home/me/weights.safetensors"])
+    line = command_line(options, Path("/home/me/out"))
+    assert line == "smplora evaluate runs/x --features '[inception-768=weights.safetensors]'"
+
+
+def test_alpha_is_one_at_every_rank_as_in_the_paper() -> None:
+    for scale in (Tiny(), scale_of(ReproduceConfig(targets=["all"], scale="sd15"))):
+        usual = TrainConfig(**scale.training(Run(), 0))
+        alphas = {scale.training(Run(rank=rank), 0)["lora_alpha"] for rank in (128, 32, 16, 8)}
+        assert alphas == {usual.lora_alpha or usual.rank}
+        assert "one alpha" in " ".join(scale.differences([Run(rank=8)]))
+
+
+def test_claims_are_counted() -> None:
+    def row(dataset: str, objective: str, asr: float, kid: float, mi_lambda: float = 0.05) -> dict[str, Any]:
+        means = {"asr": {"mean": asr}, "kid": {"mean": kid}}
+        run = {"dataset": dataset, "objective": objective, "mi_lambda": mi_lambda}
+        return {"labels": {"dataset": dataset}, "run": run, "over_seeds": {"honest": means}}
+
+    rows = [row("A", "lora", 80, 0.1), row("B", "lora", 60, 0.1), row("C", "lora", 60, 0.1)]
+    rows += [row("A", "smp_lora", 40, 0.2), row("B", "smp_lora", 35, 0.05)]
+    said = duel(rows, ("SMP-LoRA", of("smp_lora")), ("LoRA", of("lora")), ("asr", "kid"), "dataset")
+    assert said == [
+        "SMP-LoRA against LoRA by the honest protocol: ASR is nearer to 50 % in 1 of 2, KID is lower in 1 of 2."
+    ]
+    rows = [row("A", "smp_lora", 50, kid, weight) for weight, kid in ((1.0, 0.3), (0.01, 0.1), (0.1, 0.4))]
+    assert steps(rows, "mi_lambda", ["kid"]) == ["By the honest protocol: KID grows in 1 of 2 steps to a larger value."]
 
 
 def test_a_refused_number_keeps_its_reason() -> None:

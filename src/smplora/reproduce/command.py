@@ -72,7 +72,7 @@ def reproduce(config: ReproduceConfig) -> Path:
 def content(name: str, target: Target, results: Results, scale: Scale) -> dict[str, Any]:
     """What ``NAME.json`` holds (docs/formats.md)."""
     plan = results.plan
-    datasets = dict.fromkeys(need.run.dataset for need in target.needs(scale.best_lambda))
+    runs = list(dict.fromkeys(need.run for need in target.needs(scale.best_lambda)))
     return {
         "format": FORMAT,
         "target": name,
@@ -82,7 +82,8 @@ def content(name: str, target: Target, results: Results, scale: Scale) -> dict[s
         "model": scale.model,
         "best_lambda": scale.best_lambda,
         "seeds": list(plan.seeds),
-        "stands_for": {dataset: scale.stands_for(dataset) for dataset in datasets},
+        "stands_for": {dataset: scale.stands_for(dataset) for dataset in dict.fromkeys(run.dataset for run in runs)},
+        "differences": scale.differences(runs),
         **target.collect(results, scale.best_lambda),
         "environment": environment(),
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,4 +63,14 @@ def read_content(path: Path) -> dict[str, Any]:
 def section(name: str, content: dict[str, Any], root: Path) -> Section:
     """A target's part of the page."""
     target: Target = load(TARGETS, name, "targets")
-    return target.show(content, root)
+    shown = target.show(content, root)
+    return replace(shown, differences=content.get("differences", ()), commands=commands(content["rows"]))
+
+
+def commands(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[str, ...]]]:
+    """Each row's command lines, of its first seed, those of equal rows together."""
+    first = [(row["run"]["title"], tuple(row["seeds"][0].get("commands", ()))) for row in rows]
+    found: dict[str, tuple[str, ...]] = {}
+    for title, lines in first:
+        found[title] = (*found.get(title, ()), *(line for line in lines if line not in found.get(title, ())))
+    return [(title, lines) for title, lines in found.items() if lines]

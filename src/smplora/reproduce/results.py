@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from smplora.files import read_json
+from smplora.reproduce.commands import command_line
 from smplora.reproduce.paper import METRICS
 from smplora.reproduce.plan import Plan, Planned
 from smplora.reproduce.runs import Need, Run
 from smplora.run import RunFolder
+from smplora.tasks import Task
 
 PERCENT = ("asr", "tpr")  # printed in %
 
@@ -24,10 +26,12 @@ class Found:
 
     Args:
         problem: why something that it needs is missing, or None.
+        tasks: what it needs.
     """
 
     planned: Planned
     problem: str | None
+    tasks: tuple[Task, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -43,6 +47,7 @@ class Found:
             "key": self.planned.key,
             "adapter_sha256": done.get("adapter_sha256"),
             "problem": self.problem,
+            "commands": [command_line(task.options, root) for task in self.tasks],
         }
 
 
@@ -55,13 +60,18 @@ class Results:
     def of(self, need: Need) -> list[Found]:
         """The run that ``need`` asks for, one for each seed."""
         return [
-            Found(planned, self._problem(planned, need))
+            Found(planned, self._problem(planned, need), self._tasks(planned, need))
             for planned in (self.plan.of(need.run, seed) for seed in self.plan.seeds)
         ]
 
     def whole(self, need: Need) -> list[Found]:
         """Those of them that nothing is missing of."""
         return [found for found in self.of(need) if found.problem is None]
+
+    @staticmethod
+    def _tasks(planned: Planned, need: Need) -> tuple[Task, ...]:
+        wanted = planned.tasks_for(need)
+        return tuple(task for task in planned.tasks if task.name in wanted)
 
     def _problem(self, planned: Planned, need: Need) -> str | None:
         wanted = planned.tasks_for(need)

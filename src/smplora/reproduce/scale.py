@@ -48,6 +48,10 @@ class Scale(Protocol):
         ``machine``."""
         ...
 
+    def differences(self, runs: Iterable[Run]) -> list[str]:
+        """In what these runs differ from the paper's, beside what all runs of the scale do; sentences."""
+        ...
+
     def stands_for(self, dataset: str) -> str:
         """What stands for a data set of the paper, for people."""
         ...

@@ -129,6 +129,21 @@ class SD15:
             seconds += steps / train.gradient_steps * (STEP_S[True] - forward)
         return seconds + (steps / train.hessian_steps * CURVATURE * step if train.hessian_steps else 0)
 
+    def differences(self, runs: Iterable[Run]) -> list[str]:
+        """What the paper leaves open, and how it was read here."""
+        runs = list(runs)
+        said = {
+            "The paper names one alpha, 32 at rank 64 (Table 5): it is 32 at every rank.": {run.rank for run in runs}
+            - {RANK},
+            "All runs clip gradients at norm 1, so MP-LoRA + gradient clipping is Table 1's MP-LoRA itself.": {
+                run for run in runs if run.stabiliser == "clipping"
+            },
+            "DreamBooth's token and class prompt, which the paper does not give, are ours.": {
+                run for run in runs if run.adaptation == "dreambooth"
+            },
+        }
+        return [sentence for sentence, concerned in said.items() if concerned]
+
     def stands_for(self, dataset: str) -> str:
         """What stands for a data set of the paper."""
         return "itself"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from smplora.report.page import Strip
@@ -49,7 +49,14 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page, made of one JSON file."""
+    """A part of the page, made of one JSON file.
+
+    Args:
+        claim: what the paper says.
+        found: what our numbers say of it, sentences.
+        differences: how the runs differ from the paper's.
+        commands: what a row's runs are called, and the command lines behind them.
+    """
 
     name: str
     title: str
@@ -58,7 +65,11 @@ class Section:
     table: Table | None = None
     figures: Sequence[tuple[str, Drawing]] = ()
     galleries: Sequence[Gallery] = ()
-    missing: Sequence[str] = field(default=())
+    missing: Sequence[str] = ()
+    claim: str = ""
+    found: Sequence[str] = ()
+    differences: Sequence[str] = ()
+    commands: Sequence[tuple[str, tuple[str, ...]]] = ()
 
 
 class Target(Protocol):

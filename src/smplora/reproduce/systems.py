@@ -49,6 +49,9 @@ class SystemsTable:
         attack: the attack whose numbers the row shows, where it is not the usual audit.
         best_of: data sets whose SMP runs at the paper's lambda are also shown at the best lambda that is known for the
             scale.
+        claim: what the paper says of it.
+        found: what the JSON file's rows say of that, sentences.
+        notes: what a reader must know besides.
     """
 
     name: str
@@ -57,6 +60,9 @@ class SystemsTable:
     run: Callable[[Named], Run]
     attack: Callable[[Named], str] | None = None
     best_of: tuple[str, ...] = ()
+    claim: str = ""
+    found: Callable[[Sequence[Named]], list[str]] = lambda rows: []
+    notes: tuple[str, ...] = ()
 
     def rows(self, best_lambda: float | None) -> list[Row]:
         """The paper's rows, each SMP run followed by the same at ``best_lambda``, unless that is the paper's or has a
@@ -101,6 +107,7 @@ class SystemsTable:
     def show(self, content: Mapping[str, Any], root: Path) -> Section:
         """The table, three or four lines for each row of the paper's."""
         rows = content["rows"]
+        found = self.found(rows)
         numbers = [row["paper"] or {} for row in rows]
         known = {name for row in numbers for name in row} | {"kid" for row in numbers if "fid" in row}
         metrics = [name for name in paper.METRICS if name in known]
@@ -125,8 +132,10 @@ class SystemsTable:
             tuple(TITLES.get(name, name) for name in names), tuple(HEADERS[name] for name in metrics), tuple(groups)
         )
         features = dict.fromkeys(seed["features"] for row in rows for seed in row["seeds"] if "features" in seed)
-        notes = [f"Our FID and KID are of {' and '.join(features)}."] if features else []
-        return Section(self.name, self.title, self.caption, notes, table=table, missing=missing(rows))
+        notes = [*self.notes, *([f"Our FID and KID are of {' and '.join(features)}."] if features else [])]
+        return Section(
+            self.name, self.title, self.caption, notes, table, missing=missing(rows), claim=self.claim, found=found
+        )
 
     def needs(self, best_lambda: float | None) -> list[Need]:
         """What has to be trained and measured."""

@@ -66,6 +66,7 @@ OF_DREAMBOOTH: dict[str, Any] = {"class_prompt": "a handwritten digit", "num_cla
 LOADING_S, STEP_S, CURVATURE_S, PICTURE_S = 2.0, 0.045, 2.5, 0.055
 AUDIT_S = {"usual": 0.08, "semantic_distance": 0.2, "gsa1": 0.05}  # an image, by attack
 STEP_RATIO = {LORA: 1.0, MP: 1.86, SMP: 1.72}
+ALPHA = RANK / 2.0  # of the main runs, and so of all ranks
 ACTING_NORM = 0.01  # the usual gradient norm here is 0.03: docs/log.md
 
 
@@ -94,6 +95,7 @@ class Tiny:
             options["mi_lambda"] = run.mi_lambda
         if run.adaptation == "lora":
             options |= {**OF_LORA, "rank": run.rank // 2, "learning_rate": round(3e-3 * run.learning_rate / RATE, 9)}
+            options |= {"lora_alpha": ALPHA} if run.rank != RANK else {}  # without it alpha is the rank
         else:
             options |= OF_WEIGHTS | (OF_DREAMBOOTH if run.adaptation == "dreambooth" else {})
         if run.stabiliser == "clipping":
@@ -137,6 +139,28 @@ class Tiny:
             measured += steps / train.gradient_steps * STEP_S / 2
         return LOADING_S + steps * step + measured
 
+    def differences(self, runs: Iterable[Run]) -> list[str]:
+        """Epochs, rates, alpha and clipping, where these runs have them."""
+        runs = list(runs)
+        epochs = {run.dataset: DATASETS[run.dataset].epochs for run in runs}
+        said = [f"Epochs (paper: 400): {', '.join(f'{name} {n}' for name, n in epochs.items())}."]
+        if {run.rank for run in runs} - {RANK}:
+            said.append(
+                f"Ranks are half of the paper's. The paper names one alpha, 32 at rank 64 (Table 5), which is read as "
+                f"that of all ranks: here {ALPHA:g}, that of our main runs."
+            )
+        if {run.learning_rate for run in runs} - {RATE}:
+            said.append("Learning rates are 30 times the paper's: 3e-3 stands for 1e-4.")
+        if {run.adaptation for run in runs} - {"lora"}:
+            rate = OF_WEIGHTS["learning_rate"]
+            said.append(f"Full fine-tuning and DreamBooth learn at {rate:g} (paper: 5e-6; docs/log.md).")
+        if "clipping" in {run.stabiliser for run in runs}:
+            said.append(
+                f"Gradient clipping is at norm {ACTING_NORM:g}: the usual norm of 1, which all other runs have, never "
+                "acts here, since gradients have norms of about 0.03."
+            )
+        return said
+
     def stands_for(self, dataset: str) -> str:
         """What stands for a data set of the paper."""
         data = DATASETS[dataset]
@@ -171,6 +195,10 @@ class Quick(Tiny):
         small |= {"rank": 2, "lora_targets": "attention"} if run.adaptation == "lora" else {}
         small |= {"num_class_images": 2} if run.adaptation == "dreambooth" else {}
         return super().training(alike, seed) | small
+
+    def differences(self, runs: Iterable[Run]) -> list[str]:
+        """All that matters is said once."""
+        return []
 
     def theory(self, run: Run) -> dict[str, Any]:
         """As ``Tiny``, at one point."""

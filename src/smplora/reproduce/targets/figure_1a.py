@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smplora.reproduce.curves import collected, panel, points, systems
+from smplora.reproduce.curves import collected, first_seed, label, panel, points, systems
 from smplora.reproduce.results import Found, Results
 from smplora.reproduce.runs import Need
 from smplora.reproduce.section import Section
@@ -21,7 +21,7 @@ class Figure1a:
 
     name: str = "figure_1a"
     title: str = "Figure 1a: training loss"
-    caption: str = "Training loss on Pokemon. The paper's MP-LoRA does not come down, its SMP-LoRA does."
+    caption: str = "Training loss on Pokemon."
 
     def needs(self, best_lambda: float | None) -> list[Need]:
         """The main runs on Pokemon."""
@@ -49,7 +49,24 @@ class Figure1a:
             "cannot be compared between objectives, the adaptation loss beside can."
         ]
         figures = [(title, figure) for title, figure in drawn if figure]
-        return Section(self.name, self.title, self.caption, notes, figures=figures, missing=missing(rows))
+        return Section(
+            self.name, self.title, self.caption, notes, figures=figures, missing=missing(rows),
+            claim="MP-LoRA's training loss does not come down, SMP-LoRA's does.", found=_found(rows),
+        )  # fmt: skip
+
+
+def _found(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """By how much the adaptation loss changed, from the first to the last fifth of its points."""
+    parts = []
+    for row in rows:
+        seed = first_seed(row)
+        values = [value for _, value in seed["adaptation_loss"]] if seed else []
+        part = max(1, len(values) // 5)
+        if len(values) > 1:
+            before, after = (sum(some) / part for some in (values[:part], values[-part:]))
+            parts.append(f"{label(row)} {100 * (after / before - 1):+.0f} %")
+    said = f"From the first to the last fifth of training the adaptation loss changed: {', '.join(parts)}."
+    return [said] if parts else []
 
 
 TARGET = Figure1a()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,29 @@ class Figure1b:
             "Hessian norm (Proposition 2): docs/log.md, Gradients and curvature."
         ]
         table = Table(("method",), HEADERS, tuple(groups))
-        return Section(self.name, self.title, self.caption, notes, table, figures, missing=missing(rows))
+        return Section(
+            self.name, self.title, self.caption, notes, table, figures, missing=missing(rows),
+            claim="MP-LoRA's correlation is insignificant, SMP-LoRA's strong and positive, its Hessian norm lower.",
+            found=_found(rows),
+        )  # fmt: skip
+
+
+def _found(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which correlations differ from zero, with their sign, and the order of the Hessian norms."""
+    signs, norms = [], []
+    for row in rows:
+        for seed in row["seeds"]:
+            r = (seed.get("pearson") or {}).get("r")
+            if r and r["low"] is not None:
+                said = "positive" if r["low"] > 0 else "negative" if r["high"] < 0 else "not told from zero"
+                signs.append(f"{label(row)}, seed {seed['seed']}: {said} ({decimal(r['value'], 2)})")
+            if seed.get("hessian_norm"):
+                norms.append((float(seed["hessian_norm"]["mean"]), f"{label(row)}, seed {seed['seed']}"))
+    order = " < ".join(f"{name} ({norm:.3g})" for norm, name in sorted(norms))
+    return [
+        *([f"The correlation is, by its 95 % interval: {'; '.join(signs)}."] if signs else []),
+        *([f"Mean Hessian norms: {order}."] if len(norms) > 1 else []),
+    ]
 
 
 def _published(row: Mapping[str, Any], told: Mapping[str, Any]) -> list[tuple[str, tuple[Cell, ...]]]:

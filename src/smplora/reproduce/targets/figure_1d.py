@@ -55,7 +55,23 @@ class Figure1d:
                 figures.append((title, drawn))
             if refused:
                 notes.append(f"{title[0].upper()}{title[1:]}: KID in place of FID. {reason(refused[0])}.")
-        return Section(self.name, self.title, self.caption, notes, figures=figures, missing=missing(content["rows"]))
+        rows = content["rows"]
+        return Section(
+            self.name, self.title, self.caption, notes, figures=figures, missing=missing(rows),
+            claim="SMP-LoRA lies near chance and near LoRA's quality; MP-LoRA near chance only.", found=_found(rows),
+        )  # fmt: skip
+
+
+def _found(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The order of the systems along both axes."""
+    sentences = []
+    for protocol, title in PROTOCOLS.items():
+        for metric, said in (("kid", "KID"), ("asr", "Distance of the ASR from 50 %")):
+            points = _points(rows, protocol, metric)
+            keys = sorted((abs(p.y - 50) if metric == "asr" else p.x, p.label) for p in points)
+            order = " < ".join(f"{name} ({value:.3g})" for value, name in keys)
+            sentences += [f"{said}, {title}: {order}."] if len(keys) > 1 else []
+    return sentences
 
 
 def _points(rows: Sequence[Mapping[str, Any]], protocol: str, metric: str) -> list[Point]:

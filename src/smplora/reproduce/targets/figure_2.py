@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from smplora.reproduce.section import Cell, Group, Section, Table
 from smplora.reproduce.systems import missing
 from smplora.run import GRADIENTS, THEORY, RunFolder
 
+OF_BATCHES = "A gradient is that of a batch: ten images at scale tiny, one in the paper, which fluctuates more."
 SCALES = {"gradient_scale": "whole gradient", "adaptation_scale": "adaptation term", "gain_scale": "MI gain term"}
 IN_THE_PAPER = {
     ("LoRA", "gradient_scale"): "LoRA",
@@ -66,12 +67,25 @@ class Figure2:
         groups = tuple(Group((label(row),), _lines(row, seed, content["paper"])) for row, seed in rows)
         notes = [
             "The paper prints standard deviations over training. Gradients are those before clipping; the terms are as "
-            "they enter the gradient, for SMP-LoRA times 1/D and λ L_ada/D². Curves are drawn as means of neighbours."
+            "they enter the gradient, for SMP-LoRA times 1/D and λ L_ada/D². Curves are drawn as means of neighbours.",
+            OF_BATCHES,
         ]
         return Section(
             self.name, self.title, self.caption, notes, Table(("method",), tuple(SCALES.values()), groups), figures,
-            missing=missing(content["rows"]),
+            missing=missing(content["rows"]), found=_found(rows),
+            claim="MP-LoRA's gradient fluctuates most, above all its gain term.",
         )  # fmt: skip
+
+
+def _found(rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+    """The order of the standard deviations of whole gradients, and of gain terms."""
+    sentences = []
+    for scale, title in SCALES.items():
+        known = [(row, seed["spread"][scale]) for row, seed in rows]
+        spreads = sorted((s["std"], label(row)) for row, s in known if s and s["std"])
+        order = " < ".join(f"{name} ({value:.3g})" for value, name in spreads)
+        sentences += [f"Standard deviation, {title}: {order}."] if len(spreads) > 1 else []
+    return sentences
 
 
 def _lines(

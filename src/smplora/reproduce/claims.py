@@ -1,0 +1,109 @@
+"""What the paper claims, looked up in our numbers: sentences that are computed from a target's JSON file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from smplora.reproduce.runs import LAMBDA, LORA, SMP
+
+Row = Mapping[str, Any]  # of a JSON file
+Chosen = Callable[[Row], bool]
+
+PROTOCOLS = {"paper_protocol": "the paper's protocol", "honest": "the honest protocol"}
+BETTER = {
+    "fid": "FID is lower", "kid": "KID is lower", "asr": "ASR is nearer to 50 %", "auc_dev": "the AUC is nearer to 0.5",
+}  # fmt: skip
+CALLED = {"fid": "FID", "kid": "KID", "asr": "ASR", "auc_dev": "|AUC - 0.5| / 0.5"}
+
+
+def defended(
+    rows: Sequence[Row], metrics: Sequence[str], place: str, other: tuple[str, str] = ("LoRA", LORA)
+) -> list[str]:
+    """SMP-LoRA, at the paper's lambda and the best one, against ``other``, a name and an objective."""
+    more = {row["run"]["mi_lambda"] for row in rows if row["paper"] is None}
+    return [
+        sentence
+        for weight in (LAMBDA, *sorted(more))
+        for sentence in duel(
+            rows, (f"SMP, λ {weight:g},", of(SMP, mi_lambda=weight)), (other[0], of(other[1])), metrics, place
+        )
+    ]
+
+
+def of(objective: str, **more: Any) -> Chosen:
+    """Rows of runs with this objective at the paper's lambda, and other fields of ``Run``."""
+    wanted = {"objective": objective, "mi_lambda": LAMBDA, **more}
+    return lambda row: all(row["run"][name] == value for name, value in wanted.items())
+
+
+def mean(row: Row, protocol: str, metric: str) -> float | None:
+    """Over seeds, if there is one."""
+    found = row["over_seeds"].get(protocol, {}).get(metric)
+    return None if found is None else float(found["mean"])
+
+
+def duel(
+    rows: Sequence[Row], one: tuple[str, Chosen], other: tuple[str, Chosen], metrics: Sequence[str], place: str
+) -> list[str]:
+    """In how many places ``one``, a name and which rows it has, is better than ``other``, a sentence for each protocol.
+
+    Args:
+        place: what the paper compares them in: a label of the rows, or a field of their runs.
+    """
+    sides = [{_place(row, place): row for row in rows if chosen(row)} for _, chosen in (one, other)]
+    sentences = []
+    for protocol, said in PROTOCOLS.items():
+        parts = []
+        for metric in metrics:
+            pairs = [tuple(_badness(side[at], protocol, metric) for side in sides) for at in sides[0] if at in sides[1]]
+            known = [(x, y) for x, y in pairs if x is not None and y is not None]
+            if known:
+                parts.append(f"{BETTER[metric]} in {sum(x < y for x, y in known)} of {len(known)}")
+        if parts:
+            sentences.append(f"{one[0]} against {other[0]} by {said}: {', '.join(parts)}.")
+    return sentences
+
+
+def steps(rows: Sequence[Row], by: str, metrics: Sequence[str], among: str = "dataset") -> list[str]:
+    """How often a number grows from one value of ``by``, a field of the runs, to the next larger one, a sentence for
+    each protocol."""
+    series = [
+        sorted((row for row in rows if row["run"][among] == group), key=lambda row: float(row["run"][by]))
+        for group in dict.fromkeys(row["run"][among] for row in rows)
+    ]
+    sentences = []
+    for protocol, said in PROTOCOLS.items():
+        parts = []
+        for metric in metrics:
+            values = [[v for row in group if (v := mean(row, protocol, metric)) is not None] for group in series]
+            grows = [y > x for group in values for x, y in pairwise(group)]
+            if grows:
+                parts.append(f"{CALLED[metric]} grows in {sum(grows)} of {len(grows)} steps to a larger value")
+        if parts:
+            sentences.append(f"By {said}: {', '.join(parts)}.")
+    return sentences
+
+
+def ranges(rows: Sequence[Row], metrics: Iterable[str]) -> list[str]:
+    """Between which numbers all rows lie, a sentence for each protocol."""
+    sentences = []
+    for protocol, said in PROTOCOLS.items():
+        parts = []
+        for metric in metrics:
+            values = [v for row in rows if (v := mean(row, protocol, metric)) is not None]
+            if len(values) > 1:
+                parts.append(f"{CALLED[metric]} lies between {min(values):.3g} and {max(values):.3g}")
+        if parts:
+            sentences.append(f"By {said}: {', '.join(parts)}.")
+    return sentences
+
+
+def _place(row: Row, name: str) -> Any:
+    return row["labels"].get(name) or row["run"].get(name)
+
+
+def _badness(row: Row, protocol: str, metric: str) -> float | None:
+    value = mean(row, protocol, metric)
+    return abs(value - 50) if metric == "asr" and value is not None else value
