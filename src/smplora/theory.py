@@ -18,7 +18,7 @@ from smplora.curvature import Curvature, Product, lanczos, power_iteration
 from smplora.files import write_json
 from smplora.gauge import evaluating
 from smplora.objectives import WITH_PROXY
-from smplora.processes import average, mean
+from smplora.processes import average, gather, mean
 from smplora.progress import bar
 from smplora.run import GRADIENTS, HESSIAN, THEORY, RunFolder
 from smplora.smoothness import (
@@ -36,7 +36,9 @@ ESTIMATES: dict[str, Any] = {"power": power_iteration, "lanczos": lanczos}
 GRADIENT_ROW = (
     *("gradient_norm", "gradient_scale", "adaptation_scale", "gain_scale"),
     *("adaptation_factor", "gain_factor"),
+    *(f"{name}_{of}" for name in ("adaptation_factor", "gain_factor") for of in ("min", "max", "square")),
 )
+OF_BATCHES = 4  # columns before those that come from factors
 
 
 class Theory:
@@ -59,7 +61,8 @@ class Theory:
         if not self._due(self.config.gradient_steps, step + 1):
             return
         c, k, _ = rescaling_factors(self.setup.game.objective, losses, gains)
-        self.factors.append(torch.stack([c.mean(), k.mean()]))
+        singles = [f(x) for x in (c, k) for f in (torch.amin, torch.amax, lambda x: x.square().mean())]
+        self.factors.append(torch.stack([c.mean(), k.mean(), *singles]))
         if not gains.requires_grad:
             return
         term = (k * gains).mean() / self.config.gradient_accumulation_steps
@@ -82,7 +85,7 @@ class Theory:
             numbers += [gradient_scale(rest), gradient_scale(self.of_gain)]
         else:
             numbers += [numbers[1], torch.zeros_like(numbers[1])]
-        self.rows.append((step + 1, torch.cat([torch.stack(numbers), torch.stack(self.factors).mean(0)])))
+        self.rows.append((step + 1, torch.cat([torch.stack(numbers), together(torch.stack(self.factors), OF_BATCHES)])))
         self.factors, self.of_gain = [], []
 
     def after_step(self, done: int) -> None:
@@ -96,7 +99,8 @@ class Theory:
         """Append the gradients' lines seen since the last time. The host waits."""
         if not self.rows:
             return
-        table = mean(self.setup.accelerator, torch.stack([row for _, row in self.rows])).tolist()
+        own = torch.stack([row for _, row in self.rows])
+        table = together(gather(self.setup.accelerator, own[None])).tolist()
         if self.writes:
             lines = [
                 {
@@ -183,6 +187,11 @@ def summary(config: TrainConfig, gradients: list[dict[str, Any]], hessian: list[
             "L_ada/D^2": spread(column(gradients, "gain_factor", per_gain)) if per_gain else None,
             "lambda*L_ada/D^2": spread(column(gradients, "gain_factor")) if per_gain else None,
         },
+        "table_3_single_images": {
+            "1/D": singles(gradients, "adaptation_factor"),
+            "L_ada/D^2": singles(gradients, "gain_factor", per_gain) if per_gain else None,
+            "lambda*L_ada/D^2": singles(gradients, "gain_factor") if per_gain else None,
+        },
         "propositions": {
             "points": len(checked),
             "holds": sum(line["holds"] for line in checked),
@@ -190,6 +199,31 @@ def summary(config: TrainConfig, gradients: list[dict[str, Any]], hessian: list[
             "l1": spread(column(checked, "l1")),
         },
     }
+
+
+def together(rows: Tensor, first: int = 0) -> Tensor:
+    """[n, .., columns] of several batches or processes -> [.., columns], each column as its name wants it.
+
+    Args:
+        first: of the columns in ``GRADIENT_ROW``.
+    """
+    by_name = {"min": torch.amin, "max": torch.amax}
+    columns = zip(GRADIENT_ROW[first:], rows.unbind(-1), strict=True)
+    return torch.stack([by_name.get(name.rpartition("_")[2], torch.mean)(x, 0) for name, x in columns], -1)
+
+
+def singles(lines: list[dict[str, Any]], name: str, factor: float = 1.0) -> dict[str, Any] | None:
+    """As ``spread``, of the single images of all batches; None for lines of earlier versions, which lack these."""
+    kept = [line for line in lines if line.get(name) is not None]
+    if not kept or any(line.get(f"{name}_{of}") is None for line in kept for of in ("min", "max", "square")):
+        return None
+    mean_ = float(np.mean([line[name] for line in kept]))
+    square = float(np.mean([line[f"{name}_square"] for line in kept]))
+    return {
+        "n": len(kept), "mean": factor * mean_, "std": factor * max(0.0, square - mean_**2) ** 0.5,
+        "min": factor * min(line[f"{name}_min"] for line in kept),
+        "max": factor * max(line[f"{name}_max"] for line in kept),
+    }  # fmt: skip
 
 
 def spread(values: list[float]) -> dict[str, Any] | None:

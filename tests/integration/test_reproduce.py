@@ -369,7 +369,9 @@ def test_claims_are_counted() -> None:
         "SMP-LoRA against LoRA by the honest protocol: ASR is nearer to 50 % in 1 of 2, KID is lower in 1 of 2."
     ]
     rows = [row("A", "smp_lora", 50, kid, weight) for weight, kid in ((1.0, 0.3), (0.01, 0.1), (0.1, 0.4))]
-    assert steps(rows, "mi_lambda", ["kid"]) == ["By the honest protocol: KID grows in 1 of 2 steps to a larger value."]
+    assert steps(rows, "mi_lambda", ["kid"]) == [
+        "By the honest protocol, from each value to the next larger one, KID grows in 1 of 2."
+    ]
 
 
 def test_a_refused_number_keeps_its_reason() -> None:

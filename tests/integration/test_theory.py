@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from smplora.export import ADAPTER_FILE
 from smplora.files import read_json
 from smplora.run import GRADIENTS, HESSIAN, THEORY, RunFolder
 from smplora.smoothness import correlation
-from smplora.theory import spread, summary
+from smplora.theory import singles, spread, summary
 from smplora.train import train
 
 MEASURED: dict[str, Any] = {"gradient_steps": 1, "hessian_steps": 6, "train_batch_size": 2}
@@ -69,7 +70,7 @@ def test_every_step_has_a_line(measured: Path) -> None:
     for row in rows:
         assert row["gradient_norm"] < row["gradient_scale"]
         assert row["gradient_scale"] <= row["adaptation_scale"] + row["gain_scale"]
-        assert 0 < row["adaptation_factor"] < 1
+        assert 0 < row["adaptation_factor_min"] < row["adaptation_factor"] < row["adaptation_factor_max"] < 1
 
 
 def test_hessian_lines(measured: Path) -> None:
@@ -131,6 +132,7 @@ def test_summary(measured: Path) -> None:
     factors = [row["gain_factor"] for row in rows]
     assert told["table_3"]["lambda*L_ada/D^2"]["max"] == max(factors)
     assert told["table_3"]["L_ada/D^2"]["mean"] == pytest.approx(sum(factors) / 6 / 0.05)
+    assert told["table_3_single_images"]["1/D"]["max"] == max(row["adaptation_factor_max"] for row in rows)
     assert told["figure_2"]["gain_scale"] == spread([row["gain_scale"] for row in rows])
     assert told["propositions"]["holds"] == told["propositions"]["points"] == len(points)
     assert told["figure_1b"]["pearson"] is None  # of two points
@@ -177,3 +179,24 @@ def test_normalised_gradients(image_folder: Path, tmp_path: Path) -> None:
     assert norms["clipped"] == pytest.approx(1e-3, rel=1e-2)
     assert norms["as it is"] == pytest.approx(logged, rel=1e-4)
     assert logged != pytest.approx(1, rel=1e-2)
+
+
+def test_single_images_of_batches_of_any_number() -> None:
+    """Against numpy, for factors that were seen in three batches of four."""
+    factors = np.random.default_rng(0).uniform(0.1, 2, (3, 4))
+    lines = [
+        {"gain_factor": x.mean(), "gain_factor_min": x.min(), "gain_factor_max": x.max(),
+         "gain_factor_square": (x**2).mean()}
+        for x in factors
+    ]  # fmt: skip
+    found = singles(lines, "gain_factor", 2.0)
+    assert found == pytest.approx(
+        {
+            "n": 3,
+            "mean": 2 * factors.mean(),
+            "std": 2 * factors.std(),
+            "min": 2 * factors.min(),
+            "max": 2 * factors.max(),
+        }
+    )
+    assert singles([{"gain_factor": 1.0}], "gain_factor") is None

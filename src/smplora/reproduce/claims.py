@@ -80,9 +80,9 @@ def steps(rows: Sequence[Row], by: str, metrics: Sequence[str], among: str = "da
             values = [[v for row in group if (v := mean(row, protocol, metric)) is not None] for group in series]
             grows = [y > x for group in values for x, y in pairwise(group)]
             if grows:
-                parts.append(f"{CALLED[metric]} grows in {sum(grows)} of {len(grows)} steps to a larger value")
+                parts.append(f"{CALLED[metric]} grows in {sum(grows)} of {len(grows)}")
         if parts:
-            sentences.append(f"By {said}: {', '.join(parts)}.")
+            sentences.append(f"By {said}, from each value to the next larger one, {', '.join(parts)}.")
     return sentences
 
 
