@@ -1,4 +1,4 @@
-"""The whole story in one command: adapt with three objectives, stop one early, attack everything, show it on a page."""
+"""The whole story in one command: adapt with four objectives, stop one early, attack everything, show it on a page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from smplora.config import AuditConfig, CacheOptions, DataOptions, EvaluateConfig, QuickstartConfig, TrainConfig
+from smplora.config.distill import DISTILLED
 from smplora.data import open_source, read_samples
 from smplora.download import fetch_model
 from smplora.examples import write_private_digits
@@ -50,10 +51,10 @@ def quickstart(config: QuickstartConfig) -> Path:
         f"{sum(sizes.values())} private images: {len(split.train)} to train on, "
         f"{sizes['aux_nonmember'] + sizes['test_nonmember']} to compare with, {sizes['reference']} held out for quality"
     )
-    runs = {name: training(config, name, images, root) for name in ("lora", "smp_lora", "mp_lora")}
+    runs = {name: training(config, name, images, root) for name in ("lora", "distill_lora", "smp_lora", "mp_lora")}
     subjects = [
         *(root / "lora" / "checkpoints" / f"checkpoint-{step}" for step in sorted(config.early_stops)),
-        *(root / name for name in ("lora", "mp_lora", "smp_lora")),
+        *(root / name for name in ("lora", "mp_lora", "smp_lora", DISTILLED)),
     ]
     run_tasks(
         tasks_of(config, runs, subjects, split), "quickstart", workers=config.workers, device=config.device, strict=True
@@ -94,8 +95,15 @@ def shared(config: QuickstartConfig, options: type) -> dict[str, Any]:
 
 
 def training(config: QuickstartConfig, objective: str, images: dict[str, Any], root: Path) -> TrainConfig:
-    """The options of one of the runs: one configuration for all, but for objective and lambda."""
+    """The options of one of the runs: one configuration for all, but for objective, lambda and the steps of a
+    distillation, whose teachers take time too."""
+    steps = config.max_train_steps
+    own: dict[str, Any] = {}
+    if objective == DISTILLED:
+        own = {"teacher_steps": config.teacher_steps or max(1, steps // 4)}
+        steps = config.distill_steps or max(1, 2 * steps // 3)
     return TrainConfig(
+        **own,
         pretrained_model_name_or_path=config.pretrained_model_name_or_path,
         model_config=config.model_config,
         prediction_type=config.prediction_type,
@@ -114,7 +122,7 @@ def training(config: QuickstartConfig, objective: str, images: dict[str, Any], r
         lora_targets=config.lora_targets,
         learning_rate=config.learning_rate,
         train_batch_size=config.train_batch_size,
-        max_train_steps=config.max_train_steps,
+        max_train_steps=steps,
         checkpointing_steps=CHECKPOINT_EVERY,
         checkpoints_total_limit=None if objective == "lora" else 1,
         seed=config.seed,

@@ -46,13 +46,17 @@ def test_quickstart_on_a_folder_then_resumed(
     assert main(arguments(image_folder, root)) == 0
     out, err = capsys.readouterr()
     summary = json.loads(out)
-    assert [s["label"] for s in summary["subjects"]] == ["LoRA, stopped at step 100", "LoRA", "MP-LoRA", "SMP-LoRA"]
+    labels = ["LoRA, stopped at step 100", "LoRA", "MP-LoRA", "SMP-LoRA", "Distill-LoRA"]
+    assert [s["label"] for s in summary["subjects"]] == labels
+    assert [s["step"] for s in summary["subjects"]] == [100, 200, 200, 200, 133]
     page = (root / "report.html").read_text()
     assert all(s["label"] in page for s in summary["subjects"])
     assert "60 private images: 16 to train on" in err
     assert err.rstrip().endswith("report.html")
     assert (
-        len({json.loads((root / run / "split.json").read_text())["seal"] for run in ("lora", "mp_lora", "smp_lora")})
+        len(
+            {json.loads((root / run / "split.json").read_text())["seal"] for run in ("lora", "mp_lora", "distill_lora")}
+        )
         == 1
     )
     for subject in (root / "lora", root / "lora" / "checkpoints" / "checkpoint-100"):

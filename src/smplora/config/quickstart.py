@@ -20,14 +20,14 @@ from smplora.config.data import (
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
-    """Adapt with LoRA, MP-LoRA and SMP-LoRA, stop LoRA early at two points, attack all five, and put everything on one page. Without --train_data_dir or --dataset_name the private images are the handwritten digits 5 to 9, which the bundled model has never seen."""
+    """Adapt with LoRA, MP-LoRA, SMP-LoRA and Distill-LoRA, stop LoRA early at two points, attack all six, and put everything on one page. Without --train_data_dir or --dataset_name the private images are the handwritten digits 5 to 9, which the bundled model has never seen."""
 
     output_dir: str = "runs/quickstart"
     """Everything goes here. Run the same command again to resume."""
     aux_size: Optional[int] = None
     """Images in each of the two aux cells (members, non-members). Default: 50 of the digits; of your own images a fifth of the pool, at most 100."""
     max_train_steps: int = 1500
-    """Steps of each method."""
+    """Steps of each method, but of Distill-LoRA."""
     early_stops: list[int] = field(default_factory=lambda: [200, 600])
     """LoRA is also audited as if it had been stopped at these steps: the honest baseline. Multiples of 100."""
     train_batch_size: int = 10
@@ -42,6 +42,10 @@ class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
     """Lambda of MP-LoRA."""
     smp_lambda: float = 1.0
     """Lambda of SMP-LoRA. The paper's 0.05 changes nothing on the bundled model; see docs/log.md."""
+    distill_steps: Optional[int] = None
+    """Steps of Distill-LoRA. Default: two thirds of --max_train_steps."""
+    teacher_steps: Optional[int] = None
+    """Steps of each of its two teachers. Default: a quarter of --max_train_steps."""
     proxy_learning_rate: float = 1e-3
     """Learning rate of the proxy attack model; the paper's 1e-5 is for 400 epochs of SD 1.5."""
     num_images: int = 300
@@ -66,7 +70,9 @@ class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
             *(data_problems(self) if self.train_data_dir or self.dataset_name else []),
             *split_problems(self),
             *stops,
-            *at_least(self, ("max_train_steps", "train_batch_size", "rank", "workers"), 1),
+            *at_least(
+                self, ("max_train_steps", "train_batch_size", "rank", "workers", "distill_steps", "teacher_steps"), 1
+            ),
             *at_least(self, ("num_images",), 20),
             *at_least(self, ("mp_lambda", "smp_lambda", "seed"), 0),
             *positive(self, ("learning_rate", "proxy_learning_rate")),
