@@ -56,9 +56,7 @@ def quickstart(config: QuickstartConfig) -> Path:
         *(root / "lora" / "checkpoints" / f"checkpoint-{step}" for step in sorted(config.early_stops)),
         *(root / name for name in ("lora", "mp_lora", "smp_lora", DISTILLED)),
     ]
-    run_tasks(
-        tasks_of(config, runs, subjects, split), "quickstart", workers=config.workers, device=config.device, strict=True
-    )
+    run_tasks(tasks_of(config, runs, subjects), "quickstart", workers=config.workers, device=config.device, strict=True)
     report = root / "report.html"
     write_report(subjects, report)
     print_table(subjects)
@@ -132,9 +130,7 @@ def training(config: QuickstartConfig, objective: str, images: dict[str, Any], r
     )
 
 
-def tasks_of(
-    config: QuickstartConfig, runs: dict[str, TrainConfig], subjects: Iterable[Path], split: Split
-) -> list[Task]:
+def tasks_of(config: QuickstartConfig, runs: dict[str, TrainConfig], subjects: Iterable[Path]) -> list[Task]:
     """Train the runs, then audit and evaluate each subject of theirs."""
     common = {"seed": config.seed, "device": config.device, **shared(config, CacheOptions)}
     tasks = [Task(name, run) for name, run in runs.items()]
@@ -142,7 +138,6 @@ def tasks_of(
         name = str(folder.relative_to(config.output_dir))
         auditing = AuditConfig(adapter=str(folder), noise_pairs=NOISE_PAIRS, **common)
         tasks.append(Task(f"audit of {name}", auditing, after=folder.relative_to(config.output_dir).parts[0]))
-        if split.sizes["reference"]:
-            quality = EvaluateConfig(adapter=str(folder), num_images=config.num_images, **common)
-            tasks.append(Task(f"evaluation of {name}", quality, after=f"audit of {name}"))
+        quality = EvaluateConfig(adapter=str(folder), num_images=config.num_images, **common)
+        tasks.append(Task(f"evaluation of {name}", quality, after=f"audit of {name}"))
     return tasks
