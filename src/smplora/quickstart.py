@@ -99,7 +99,7 @@ def training(config: QuickstartConfig, objective: str, images: dict[str, Any], r
     own: dict[str, Any] = {}
     if objective == DISTILLED:
         own = {"teacher_steps": config.teacher_steps or max(1, steps // 4)}
-        steps = config.distill_steps or max(1, 2 * steps // 3)
+        steps = config.distill_steps or max(1, 2 * steps // 5)
     return TrainConfig(
         **own,
         pretrained_model_name_or_path=config.pretrained_model_name_or_path,

@@ -43,7 +43,7 @@ class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
     smp_lambda: float = 1.0
     """Lambda of SMP-LoRA. The paper's 0.05 changes nothing on the bundled model; see docs/log.md."""
     distill_steps: Optional[int] = None
-    """Steps of Distill-LoRA. Default: two thirds of --max_train_steps."""
+    """Steps of Distill-LoRA. Default: two fifths of --max_train_steps."""
     teacher_steps: Optional[int] = None
     """Steps of each of its two teachers. Default: a quarter of --max_train_steps."""
     proxy_learning_rate: float = 1e-3
