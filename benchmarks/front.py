@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 import yaml
@@ -31,7 +31,7 @@ from smplora.metrics import Interval, mean_interval
 from smplora.quickstart import private_split, training
 from smplora.report.front import Place, front_figure
 from smplora.report.svg import Style, style
-from smplora.run import environment
+from smplora.run import RunFolder, environment
 from smplora.split import MANIFEST, write_split
 from smplora.tasks import Task, run_tasks
 
@@ -84,7 +84,14 @@ def numbers(subject: Path) -> Row:
         "auc": {a["name"]: {g: a[g]["auc"]["value"] for g in GROUPS} for a in found["attacks"]},
         **{name: quality["against"]["held_out"][name]["value"] for name in ("fid", "kid")},
         "held_out_loss": quality["held_out_loss"]["value"],
+        "grad_norm": stability(RunFolder(subject).metrics()),
     }
+
+
+def stability(lines: Sequence[Row]) -> Row | None:
+    """Mean of the gradient norm over a run, standard deviation and largest of its lines' means; None of a checkpoint."""
+    norms = [line["grad_norm"] for line in lines]
+    return {"mean": fmean(norms), "deviation": stdev(norms), "largest": max(norms)} if len(norms) > 1 else None
 
 
 def reached(curve: Sequence[tuple[float, float]], quality: float) -> tuple[float, str]:
@@ -150,6 +157,9 @@ def means(rows: Sequence[Row]) -> list[Row]:
             "step": step,
             **{f"strongest_{g}": estimate([r["strongest"][g] for r in group]) for g in GROUPS},
             **{name: estimate([r[name] for r in group]) for name in ("fid", "kid", "held_out_loss")},
+            "grad_norm": {
+                name: estimate([r["grad_norm"][name] for r in group]) for name in group[0]["grad_norm"] or ()
+            },
         }
         for (setting, step), group in groups.items()
     ]
