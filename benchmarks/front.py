@@ -89,7 +89,7 @@ def numbers(subject: Path) -> Row:
 
 
 def stability(lines: Sequence[Row]) -> Row | None:
-    """Mean of the gradient norm over a run, standard deviation and largest of its lines' means; None of a checkpoint."""
+    """Gradient norms of a run, from the means of its log lines; None of a checkpoint."""
     norms = [line["grad_norm"] for line in lines]
     return {"mean": fmean(norms), "deviation": stdev(norms), "largest": max(norms)} if len(norms) > 1 else None
 
