@@ -5,8 +5,9 @@
 Results: benchmarks/results/shadows.json; objectives that are not given keep what was measured before.
 
 The quickstart's recipe: 10 private digits a step, rank 32 on all linear layers, 50 images a cell; SMP-LoRA with lambda
-1 and a proxy rate of 1e-3; Distill-LoRA of twice the steps, teachers of four thirds. Shadows have the objective of the adapter that they are to attack. What is done in DIR is
-used as it is, so that a killed call goes on. One seed: the standard error of an AUC is about 0.05.
+1 and a proxy rate of 1e-3; Distill-LoRA of twice the steps, its teachers of four thirds. Shadows have the objective of
+the adapter that they are to attack. What is done in DIR is used as it is, so that a killed call goes on. One seed: the
+standard error of an AUC is about 0.05.
 """
 
 from __future__ import annotations
