@@ -36,7 +36,7 @@ from smplora.optimizers import check_installed, limit_gradients, set_learning_ra
 from smplora.private import check_private
 from smplora.processes import average_gradients, gather, make_accelerator, mean
 from smplora.progress import bar
-from smplora.proxy import at_size, frozen
+from smplora.proxy import at_size
 from smplora.registry import load
 from smplora.run import RunFolder, check_place, check_settings, say
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
@@ -189,9 +189,7 @@ def optimise(
                 turn = step * config.proxy_steps + k
                 pair = setup.feed.proxy(turn)
                 with torch.no_grad(), setup.autocast():
-                    share = torch.cat(
-                        [at_size(averaged(model, *part, config.proxy_draws), game.proxy.size) for part in pair.parts]
-                    )
+                    share = torch.cat([at_size(model.error_maps(*part), game.proxy.size) for part in pair.parts])
                 error_maps = members_first(gather(accelerator, share), accelerator.num_processes)
                 torch.manual_seed(stream_seed(config.seed, "dropout", turn))
                 seen = game.ascend(error_maps, pair.timesteps, pair.is_member)
@@ -205,21 +203,9 @@ def optimise(
             for (batch, draw), of_class in batches if not setup.private else ():
                 with setup.autocast():
                     told = setup.teachers.answers(batch, draw) if setup.teachers else None
-                    error_maps = (
-                        averaged(model, batch, draw, config.proxy_draws)
-                        if told is None
-                        else model.error_maps(batch, draw, told)
-                    )
+                    error_maps = model.error_maps(batch, draw, told)
                 weights = model.loss_weights(draw.timesteps, config.snr_gamma)
                 terms = game.terms(error_maps, draw.timesteps, weights)
-                if config.gain_halves == "both":
-                    pair = setup.feed.proxy(step)
-                    (outside, of_outside) = pair.parts[0]
-                    rows = slice(len(batch), None)
-                    maps = averaged(model, outside[rows], of_outside[rows], config.proxy_draws)
-                    with frozen(game.proxy):
-                        other = game.proxy(maps, of_outside.timesteps[rows])[:, 0]
-                    terms = (terms[0], (terms[1] + other) / 2)
                 theory.see_loss(step, *terms)
                 loss = game.objective(*terms).mean()
                 if of_class:  # prior preservation: these images are nobody's, so the plain loss
@@ -340,16 +326,3 @@ def not_a_number(folder: RunFolder, step: int, config: TrainConfig) -> TrainingE
         f"the loss is not a number by step {step}; {kept}. Lower --learning_rate or --mi_lambda"
         f"{', or take --mixed_precision bf16' * (config.mixed_precision == 'fp16')} in a new --output_dir"
     )
-
-
-def averaged(model, batch, draw, count):
-    """Mean error map over draws whose timesteps are evenly apart."""
-    from smplora.contracts import Draw
-
-    maps = model.error_maps(batch, draw)
-    for k in range(1, count):
-        t = (draw.timesteps + k * model.num_train_timesteps // count) % model.num_train_timesteps
-        generator = torch.Generator().manual_seed(int(draw.timesteps.sum()) * 16 + k)
-        noise = torch.randn(draw.noise.shape, generator=generator)
-        maps = maps + model.error_maps(batch, Draw(t, noise, draw.posterior))
-    return maps / count

@@ -73,10 +73,6 @@ class TrainConfig(
     """Tell the proxy the timestep."""
     proxy_members: Literal["aux", "train"] = "aux"
     """Whom the proxy learns as members: those of the aux cell (as in the paper) or the whole training set, which protects both halves alike."""
-    proxy_draws: int = 1
-    """Trial: draws whose error maps are averaged before the proxy sees them."""
-    gain_halves: Literal["member", "both"] = "member"
-    """Trial: the half of the gain, or both, that the adapter descends."""
     rank: int = 4
     """Rank r of the adapter (paper: 64)."""
     lora_alpha: Optional[float] = None
