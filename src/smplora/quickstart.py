@@ -25,6 +25,10 @@ from smplora.tasks import Task, run_tasks
 CHECKPOINT_EVERY = 100
 DIGITS_PER_CELL = 50
 NOISE_PAIRS = 1
+ADVICE = (  # what many runs of these systems say (docs/log.md), not the one above
+    "for your own images try --objective distill_lora first: over seeds and splits of these digits it gave away least "
+    "at equal image quality. LoRA stopped early costs nothing and comes second. Audit before you publish"
+)
 
 
 def quickstart(config: QuickstartConfig) -> Path:
@@ -60,6 +64,7 @@ def quickstart(config: QuickstartConfig) -> Path:
     report = root / "report.html"
     write_report(subjects, report)
     print_table(subjects)
+    say(ADVICE)
     say(f"report: {report.resolve()}")
     if config.json:
         print(json.dumps(summary(subjects, report)))
