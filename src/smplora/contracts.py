@@ -73,7 +73,6 @@ class Objective(Protocol):
     """What the adapter minimises. One file each in ``objectives/``."""
 
     uses_proxy: bool
-    is_private: bool  # its gradients are clipped image by image, and noised (private.py)
 
     def __call__(self, adaptation_loss: Tensor, log_member: Tensor) -> Tensor:
         """Per-sample losses whose mean is minimised.

@@ -3,6 +3,8 @@ of the internet, and only when asked."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from smplora.config import BUNDLED_MODEL, ModelOptions
@@ -12,6 +14,21 @@ from smplora.single_file import is_single_file
 
 OF_NETWORKS = ("*.json", "*.txt", "*.safetensors")  # the files of a model of the transformers library
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")  # parts of pipelines that smplora has no use for
+
+
+@contextmanager
+def fetching(name: str) -> Iterator[None]:
+    """Say it, and turn what goes wrong inside into one line.
+
+    Raises:
+        CheckpointError: no such model, or no network.
+    """
+    say(f"fetching {name} from the hub into the local cache")
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"--allow_download: '{name}' could not be fetched from the hub: {reason}") from error
 
 
 def fetch_model(options: ModelOptions) -> None:
@@ -25,8 +42,7 @@ def fetch_model(options: ModelOptions) -> None:
         return
     from diffusers import DiffusionPipeline
 
-    say(f"fetching {name} from the hub into the local cache")
-    try:
+    with fetching(name):
         DiffusionPipeline.download(
             name,
             revision=options.revision,
@@ -34,9 +50,6 @@ def fetch_model(options: ModelOptions) -> None:
             use_safetensors=True,
             **dict.fromkeys(UNUSED),
         )
-    except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"--allow_download: '{name}' could not be fetched from the hub: {reason}") from error
 
 
 def at_hand(name: str) -> bool:
@@ -62,11 +75,7 @@ def fetch_network(name: str) -> None:
         return
     from huggingface_hub import snapshot_download
 
-    say(f"fetching {name} from the hub into the local cache")
-    try:
+    with fetching(name):
         folder = Path(snapshot_download(name, allow_patterns=list(OF_NETWORKS)))
-    except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"--allow_download: '{name}' could not be fetched from the hub: {reason}") from error
     if not any(folder.rglob("*.safetensors")):
         raise CheckpointError(f"--allow_download: '{name}' has no weights in safetensors; take a model that has")

@@ -51,9 +51,10 @@ def quickstart(config: QuickstartConfig) -> Path:
         images["train_data_dir"] = str(write_private_digits(root / "images"))
     write_split(split, root)
     sizes = split.sizes
+    held_out = f"{sizes['reference']} held out for quality" if sizes["reference"] else "none held out for quality alone"
     say(
         f"{sum(sizes.values())} private images: {len(split.train)} to train on, "
-        f"{sizes['aux_nonmember'] + sizes['test_nonmember']} to compare with, {sizes['reference']} held out for quality"
+        f"{sizes['aux_nonmember'] + sizes['test_nonmember']} to compare with, {held_out}"
     )
     runs = {name: training(config, name, images, root) for name in ("lora", "distill_lora", "smp_lora", "mp_lora")}
     subjects = [

@@ -7,5 +7,3 @@ from smplora.objectives.lora import LoRA
 
 class DPLoRA(LoRA):
     """L = L_ada(D_tr). Its gradient is made of each image's own, clipped, and of noise: private.py."""
-
-    is_private = True

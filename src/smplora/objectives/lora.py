@@ -14,7 +14,6 @@ class LoRA:
     """L = L_ada(D_tr)."""
 
     uses_proxy = False
-    is_private = False
 
     @classmethod
     def from_config(cls, config: TrainConfig) -> LoRA:

@@ -20,7 +20,6 @@ class MPLoRA:
 
     mi_lambda: float = 0.05
     uses_proxy = True
-    is_private = False
 
     @classmethod
     def from_config(cls, config: TrainConfig) -> MPLoRA:

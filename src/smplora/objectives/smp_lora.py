@@ -26,7 +26,6 @@ class SMPLoRA:
     delta: float = 1e-5
     ratio: str = "per_sample"
     uses_proxy = True
-    is_private = False
 
     @classmethod
     def from_config(cls, config: TrainConfig) -> SMPLoRA:

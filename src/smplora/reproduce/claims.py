@@ -53,17 +53,13 @@ def duel(
         place: what the paper compares them in: a label of the rows, or a field of their runs.
     """
     sides = [{_place(row, place): row for row in rows if chosen(row)} for _, chosen in (one, other)]
-    sentences = []
-    for protocol, said in PROTOCOLS.items():
-        parts = []
-        for metric in metrics:
-            pairs = [tuple(_badness(side[at], protocol, metric) for side in sides) for at in sides[0] if at in sides[1]]
-            known = [(x, y) for x, y in pairs if x is not None and y is not None]
-            if known:
-                parts.append(f"{BETTER[metric]} in {sum(x < y for x, y in known)} of {len(known)}")
-        if parts:
-            sentences.append(f"{one[0]} against {other[0]} by {said}: {', '.join(parts)}.")
-    return sentences
+
+    def wins(protocol: str, metric: str) -> str | None:
+        pairs = [tuple(_badness(side[at], protocol, metric) for side in sides) for at in sides[0] if at in sides[1]]
+        known = [(x, y) for x, y in pairs if x is not None and y is not None]
+        return f"{BETTER[metric]} in {sum(x < y for x, y in known)} of {len(known)}" if known else None
+
+    return _by_protocol(metrics, f"{one[0]} against {other[0]} by {{}}: ", wins)
 
 
 def steps(rows: Sequence[Row], by: str, metrics: Sequence[str], among: str = "dataset") -> list[str]:
@@ -73,30 +69,38 @@ def steps(rows: Sequence[Row], by: str, metrics: Sequence[str], among: str = "da
         sorted((row for row in rows if row["run"][among] == group), key=lambda row: float(row["run"][by]))
         for group in dict.fromkeys(row["run"][among] for row in rows)
     ]
-    sentences = []
-    for protocol, said in PROTOCOLS.items():
-        parts = []
-        for metric in metrics:
-            values = [[v for row in group if (v := mean(row, protocol, metric)) is not None] for group in series]
-            grows = [y > x for group in values for x, y in pairwise(group)]
-            if grows:
-                parts.append(f"{CALLED[metric]} grows in {sum(grows)} of {len(grows)}")
-        if parts:
-            sentences.append(f"By {said}, from each value to the next larger one, {', '.join(parts)}.")
-    return sentences
+
+    def growth(protocol: str, metric: str) -> str | None:
+        values = [[v for row in group if (v := mean(row, protocol, metric)) is not None] for group in series]
+        grows = [y > x for group in values for x, y in pairwise(group)]
+        return f"{CALLED[metric]} grows in {sum(grows)} of {len(grows)}" if grows else None
+
+    return _by_protocol(metrics, "By {}, from each value to the next larger one, ", growth)
 
 
 def ranges(rows: Sequence[Row], metrics: Iterable[str]) -> list[str]:
     """Between which numbers all rows lie, a sentence for each protocol."""
-    sentences = []
+
+    def span(protocol: str, metric: str) -> str | None:
+        values = [v for row in rows if (v := mean(row, protocol, metric)) is not None]
+        if len(values) < 2:
+            return None
+        return f"{CALLED[metric]} lies between {min(values):.3g} and {max(values):.3g}"
+
+    return _by_protocol(metrics, "By {}: ", span)
+
+
+def _by_protocol(metrics: Iterable[str], beginning: str, part: Callable[[str, str], str | None]) -> list[str]:
+    """A sentence for each protocol of what ``part`` says of each metric; none where it has nothing to say.
+
+    Args:
+        beginning: of the sentence, with {} for the protocol.
+    """
+    metrics, sentences = list(metrics), []
     for protocol, said in PROTOCOLS.items():
-        parts = []
-        for metric in metrics:
-            values = [v for row in rows if (v := mean(row, protocol, metric)) is not None]
-            if len(values) > 1:
-                parts.append(f"{CALLED[metric]} lies between {min(values):.3g} and {max(values):.3g}")
+        parts = [text for metric in metrics if (text := part(protocol, metric))]
         if parts:
-            sentences.append(f"By {said}: {', '.join(parts)}.")
+            sentences.append(f"{beginning.format(said)}{', '.join(parts)}.")
     return sentences
 
 
