@@ -11,17 +11,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from smplora import __version__
+from smplora import __version__, views
 from smplora.config import AuditConfig
 from smplora.contracts import Attack, Batch, Floats, Pictures
+from smplora.core.code_digest import code_digest
 from smplora.errors import CheckpointError
 from smplora.split import CELLS
 from smplora.streams import generator
@@ -98,7 +98,7 @@ class Collector:
                     load_pixels=partial(self.loaded.pixels, [samples[row] for row in rows]),
                 )
                 piece = Piece(batch, pictures, _digest(batch, pictures))
-                piece.base_losses = _named_keys(self._load(piece, LOSSES, base=True))
+                piece.base_losses = _named_keys(self._load(piece, self._named(None), base=True))
                 pieces.append(piece)
             self._cells[name] = pieces, order
         return self._cells[name]
@@ -117,12 +117,12 @@ class Collector:
 
     def cached(self, name: str, attack: Attack, piece: Piece, *, base: bool = False) -> bool:
         """Whether the attack need not be run on a batch."""
-        return bool(self._load(piece, described(attack, self.config), base=base))
+        return bool(self._load(piece, self._named(attack), base=base))
 
     def _measure(self, attacks: Mapping[str, Attack], piece: Piece, base: bool) -> Iterable[tuple[str, Floats, bool]]:
         memory: Memory = dict(piece.base_losses)
         for name, attack in attacks.items():
-            description = described(attack, self.config)
+            description = self._named(attack)
             kept = self._load(piece, description, base=base)
             if kept:
                 yield name, kept["signals"].numpy(), True
@@ -136,7 +136,19 @@ class Collector:
         losses = {key: value for key, value in memory.items() if key[0] == LOSSES and not key[-1]}
         if len(losses) > len(piece.base_losses):
             piece.base_losses = losses
-            self._save({json.dumps(key): value for key, value in losses.items()}, piece, LOSSES, base=True)
+            self._save({json.dumps(key): value for key, value in losses.items()}, piece, self._named(None), base=True)
+
+    def _named(self, attack: Attack | None) -> str:
+        """Of a signal's key, what names the attack (None: losses of the base model), and the code that computes it."""
+        adaptation = self.loaded.model.adaptation
+        modules = {
+            views.__name__,
+            *({type(adaptation).__module__} if adaptation else ()),
+            type(self.loaded.model).__module__,
+        }
+        if attack is None:
+            return f"{LOSSES} {code_digest(modules)}"
+        return f"{described(attack, self.config)} {code_digest(modules | modules_of(attack))}"
 
     def _load(self, piece: Piece, what: str, *, base: bool) -> dict[str, Tensor]:
         entry = self.loaded.cache.load(*self._names[base], what, piece.digest) if self.loaded.cache else None
@@ -182,7 +194,7 @@ def _model_names(loaded: Loaded, config: AuditConfig, base: bool) -> tuple[str, 
     model, trained = loaded.model, loaded.subject.config
     names = [
         "signals",
-        _code(),
+        __version__,
         torch.__version__,
         model.device.type,
         str(next(model.denoiser.parameters()).dtype),
@@ -217,25 +229,18 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-@cache
-def _code() -> str:
-    """Digest of the code that computes signals: another version may compute others."""
-    package = Path(__file__).parent
-    parts = (
-        "views",
-        "diffusion",
-        "lowpass",
-        "ddim",
-        "gradients",
-        "encoders",
-        "text",
-        "shadowed",
-        "proxy",
-        "adapt/*",
-        "attacks/*",
-    )
-    files = sorted(file for part in parts for file in package.glob(f"{part}.py"))
-    return f"{__version__} {hashlib.sha256(b''.join(file.read_bytes() for file in files)).hexdigest()}"
+def modules_of(attack: Attack) -> set[str]:
+    """The modules of an attack's class and of those of its parts and of its encoder."""
+    inner = [getattr(attack, name) for name in ("inner", "compared") if hasattr(attack, name)]
+    parts = [*inner, *getattr(attack, "parts", ())]
+    encoder = getattr(attack, "encoder", None)
+    own = {type(one).__module__ for one in (attack, encoder) if is_ours(one)}
+    return own.union(*map(modules_of, parts))
+
+
+def is_ours(one: object) -> bool:
+    """Whether its class stands in this package."""
+    return type(one).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _digest(batch: Batch, pictures: Pictures) -> str:

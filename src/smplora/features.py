@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-EXTRACTOR_FILE = Path(__file__).parent / "assets" / "extractor.safetensors"
+from smplora.files import ASSETS
+
+EXTRACTOR_FILE = ASSETS / "extractor.safetensors"
 
 
 class DigitFeatures(nn.Module):

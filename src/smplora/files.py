@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+PACKAGE = Path(str(files("smplora")))  # not beside this file: files move
+ASSETS = PACKAGE / "assets"
 UNFINISHED = ".smplora-"  # how the names of files begin that a kill left half-written
 
 

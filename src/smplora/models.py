@@ -12,11 +12,12 @@ from smplora.components import quiet, read_folder_model
 from smplora.config import BUNDLED_MODEL, ModelOptions
 from smplora.diffusion import LatentDiffusion
 from smplora.errors import CheckpointError, ConfigError
+from smplora.files import ASSETS
 from smplora.single_file import BASE_SAMPLE_SIZE, is_single_file, read_single_file
 from smplora.text import ClipText, SdxlText, TextConditioning
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
-BUNDLED_FOLDER = Path(__file__).parent / "assets" / "tiny"
+BUNDLED_FOLDER = ASSETS / "tiny"
 
 
 def choose_device(name: str) -> torch.device:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from smplora.errors import UserError
+from smplora.files import PACKAGE
 
 VARIABLE = "SMPLORA_OFFLINE"
 SWITCHES = {
@@ -112,7 +113,7 @@ def _shown(host: Any) -> str:
 def _asker() -> str:
     """Who wanted it, as "package (file:line)": what smplora called, or else the code next to the socket."""
     frames = [(Path(f.filename), f.lineno) for f in traceback.extract_stack() if Path(f.filename) != Path(__file__)]
-    ours = [i for i, (path, _) in enumerate(frames) if path.is_relative_to(Path(__file__).parent)]
+    ours = [i for i, (path, _) in enumerate(frames) if path.is_relative_to(PACKAGE)]
     outside = [frame for frame in frames[ours[-1] + 1 if ours else 0 :] if _is_library(frame[0])]
     if not outside:
         return "smplora" if ours else "Python"

@@ -19,8 +19,8 @@ from smplora.components import Components
 from smplora.config.checks import PICKLES, no_pickle
 from smplora.config.data import PICKLED_MODEL
 from smplora.errors import CheckpointError
+from smplora.files import ASSETS
 
-ASSETS = Path(__file__).parent / "assets"
 CONFIGS = ASSETS / "configs"
 SUFFIX = ".safetensors"
 FAMILIES = {"v1": "sd1", "v2": "sd2", "xl_base": "sdxl"}  # diffusers' name of the layout -> folder in CONFIGS

@@ -20,6 +20,8 @@ PACKAGE = Path(smplora.__file__).parent
 LAYERS = [  # a module may import from its own layer and from those above
     {
         "",
+        "core",
+        "core.*",
         "errors",
         "files",
         "offline",

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import smplora.audit
+import smplora.collect
 from smplora import control
 from smplora.attacks import ATTACKS, ON_BASE
 from smplora.cache import FOLDER, Cache
@@ -156,6 +157,18 @@ def test_a_second_audit_measures_what_is_missing(
     audit(trained_run / "checkpoints" / "checkpoint-3", tmp_path / "four")  # another adapter, the same base model
     assert whole / 3 < sum(asked) < whole
     assert any((scores(tmp_path / "four")[name] != values).any() for name, values in first.items())
+
+
+def test_other_code_measures_again(
+    trained_run: Path, tmp_path: Path, private_cache: Path, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit(trained_run, tmp_path / "one")
+    first = sum(asked)
+    asked.clear()
+    real = smplora.collect.code_digest
+    monkeypatch.setattr(smplora.collect, "code_digest", lambda modules: "other " + real(modules))
+    audit(trained_run, tmp_path / "two")
+    assert abs(sum(asked) - first) <= 2 * 10  # all of it, and the plan's timed passes
 
 
 def test_damaged_signals_are_measured_again(

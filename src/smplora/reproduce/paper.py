@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
+
+from smplora.files import ASSETS
 
 METRICS = ("fid", "kid", "asr", "auc_dev", "tpr")  # asr and tpr in %, as the paper prints them
 
@@ -14,7 +15,7 @@ METRICS = ("fid", "kid", "asr", "auc_dev", "tpr")  # asr and tpr in %, as the pa
 @cache
 def published() -> dict[str, Any]:
     """The whole file."""
-    text = files("smplora").joinpath("assets", "paper_tables.yaml").read_text(encoding="utf-8")
+    text = (ASSETS / "paper_tables.yaml").read_text(encoding="utf-8")
     content: dict[str, Any] = yaml.safe_load(text)
     return content
 
