@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from smplora.api import audit, evaluate, train
+from smplora.core.environment import environment
+from smplora.core.files import read_json, write_json
 from smplora.examples import write_private_digits
-from smplora.files import read_json, write_json
 from smplora.private import PRIVACY
-from smplora.run import environment
 
 RESULTS = Path(__file__).parent / "results" / "adaptations.json"
 METHODS: dict[str, dict[str, Any]] = {

@@ -18,8 +18,8 @@ import torch
 
 from smplora.audit import audit
 from smplora.config import AuditConfig, TrainConfig
+from smplora.core.files import read_json
 from smplora.examples import write_private_digits
-from smplora.files import read_json
 from smplora.train import train
 
 RESULTS = Path(__file__).parent / "results"

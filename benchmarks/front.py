@@ -25,15 +25,16 @@ from typing import Any
 import yaml
 
 from smplora.config import AuditConfig, EvaluateConfig, QuickstartConfig, TrainConfig
+from smplora.core.environment import environment
+from smplora.core.files import read_json, write_atomically, write_json
+from smplora.core.parallel import Task, run_tasks
 from smplora.examples import write_private_digits
-from smplora.files import read_json, write_atomically, write_json
 from smplora.metrics import Interval, mean_interval
 from smplora.quickstart import private_split, training
 from smplora.report.front import Place, front_figure
 from smplora.report.svg import Style, style
-from smplora.run import RunFolder, environment
+from smplora.run import RunFolder
 from smplora.split import MANIFEST, write_split
-from smplora.tasks import Task, run_tasks
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHORTEST = "lora,max_train_steps=50"  # checkpoints come every 100 steps

@@ -28,13 +28,14 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from smplora.config import TrainConfig
+from smplora.core.device import choose_device
+from smplora.core.registry import load
 from smplora.diffusion import LatentDiffusion
 from smplora.examples import write_private_digits
 from smplora.memory import PeakMemory
-from smplora.models import choose_device, load_model
+from smplora.models import load_model
 from smplora.objectives import OBJECTIVES
 from smplora.processes import make_accelerator
-from smplora.registry import load
 from smplora.run import RunFolder
 from smplora.single_file import CONFIGS, PADDING, clip_tokenizer
 from smplora.split import MANIFEST

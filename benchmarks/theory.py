@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from smplora.config import TrainConfig
+from smplora.core.files import write_json
 from smplora.examples import write_private_digits
-from smplora.files import write_json
 from smplora.run import GRADIENTS, HESSIAN, RunFolder
 from smplora.theory import summary
 from smplora.train import train

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from smplora.config import AuditConfig, EvaluateConfig, QuickstartConfig
+from smplora.core.files import read_json, write_json
 from smplora.examples import write_private_digits
-from smplora.files import read_json, write_json
 from smplora.once import audit_once, evaluate_once
 from smplora.quickstart import NOISE_PAIRS, private_split, training
 from smplora.split import write_split

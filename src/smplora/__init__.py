@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+from smplora.core.version import __version__
+
 if TYPE_CHECKING:
     from smplora.api import Run
     from smplora.game import SMPLoRAGame
 
-__version__ = "0.1.0"
 __all__ = ["Run", "SMPLoRAGame", "__version__"]
 
 

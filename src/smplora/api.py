@@ -21,9 +21,9 @@ from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any, TypeVar
 
-from smplora import offline
 from smplora.cli import VERBS, checked
-from smplora.errors import CheckpointError
+from smplora.core import offline
+from smplora.core.errors import CheckpointError
 
 __all__ = [
     "Page",

@@ -20,16 +20,20 @@ import numpy as np
 
 from smplora.attacks import ATTACKS, COUNTS, LOW_PASS, WITH_ENCODER
 from smplora.attacks.loss import timestep_grid
-from smplora.cache import open_cache
 from smplora.card import write_card
 from smplora.collect import ATTACKED, AUX, TEST, Collector, Tell
 from smplora.config import AuditConfig
-from smplora.contracts import Access, Attack, AttackInfo, Floats
+from smplora.contracts import Access, Attack, AttackInfo
 from smplora.control import control_check, control_sentence
+from smplora.core.arrays import Floats
+from smplora.core.cache import open_cache
+from smplora.core.console import bar, say
+from smplora.core.environment import environment
+from smplora.core.errors import ConfigError, InvalidAudit
+from smplora.core.files import write_atomically, write_json
+from smplora.core.registry import load
 from smplora.encoders import BUNDLED
-from smplora.errors import ConfigError, InvalidAudit
 from smplora.exposed import write_exposed
-from smplora.files import write_atomically, write_json
 from smplora.foreign import load_any
 from smplora.gates import base_attacks, base_check, blind_checks, failures, gates, look, notes, shuffled_check
 from smplora.judgement import (
@@ -45,10 +49,7 @@ from smplora.judgement import (
 from smplora.lowpass import load_attacks
 from smplora.memorisation import cost_sentence, encoder_for, encoder_weights, forget, memorise, same_search
 from smplora.plan import Plan, make_plan
-from smplora.progress import bar
-from smplora.registry import load
 from smplora.report import write_report
-from smplora.run import environment, say
 from smplora.shadows import plan_shadows, with_shadows
 from smplora.signals import audit_signals
 from smplora.split import POOLS, write_split

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from smplora.contracts import Batch, Draw
-from smplora.streams import generator
+from smplora.core.random_streams import generator
 
 
 def join(first: Batch, second: Batch) -> Batch:

@@ -18,7 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from smplora import metrics
-from smplora.contracts import Attack, Bools, Floats
+from smplora.contracts import Attack
+from smplora.core.arrays import Bools, Floats
 from smplora.scorers import FOLDS, out_of_fold
 
 TOLERANCE = 0.02  # by how much the AUC without the adapter may surely exceed 0.5

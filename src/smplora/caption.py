@@ -14,13 +14,12 @@ from PIL import Image
 
 from smplora.components import quiet
 from smplora.config import CaptionConfig, DataOptions
+from smplora.core.console import bar, say
+from smplora.core.device import choose_device
+from smplora.core.errors import CheckpointError, ConfigError, DataError, listing
+from smplora.core.files import write_atomically
 from smplora.data.folder import METADATA, ImageFolder
 from smplora.data.pictures import UnreadableImage
-from smplora.errors import CheckpointError, ConfigError, DataError, listing
-from smplora.files import write_atomically
-from smplora.models import choose_device
-from smplora.progress import bar
-from smplora.run import say
 
 
 @dataclass(frozen=True)

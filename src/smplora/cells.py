@@ -15,7 +15,7 @@ from torch import Tensor
 
 from smplora.batches import walk
 from smplora.contracts import Batch
-from smplora.streams import generator, stream_seed
+from smplora.core.random_streams import generator, stream_seed
 
 
 @dataclass(frozen=True)

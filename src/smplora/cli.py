@@ -15,9 +15,11 @@ from typing import Any, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from smplora import __version__, config, offline
+from smplora import config
 from smplora.config.elsewhere import ELSEWHERE
-from smplora.errors import ConfigError, UserError, is_out_of_memory, listing, nearest
+from smplora.core import offline
+from smplora.core.errors import ConfigError, UserError, is_out_of_memory, listing, nearest
+from smplora.core.version import __version__
 from smplora.parsing import COMMAND_LINE, NO_VALUE, SWITCH, THE_CALL, parser_for, typed
 
 SMALLER = ("train_batch_size", "batch_size", "resolution", "workers")  # what takes less memory when it is lower
@@ -90,7 +92,7 @@ VERBS = {
         slow=True,
         positional="targets",
     ),
-    "cache": Verb(config.CacheConfig, "smplora.cache:cache", "smplora cache --clear"),
+    "cache": Verb(config.CacheConfig, "smplora.core.cache:cache", "smplora cache --clear"),
 }
 
 

@@ -18,13 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from smplora import __version__, views
+from smplora import views
 from smplora.config import AuditConfig
-from smplora.contracts import Attack, Batch, Floats, Pictures
+from smplora.contracts import Attack, Batch, Pictures
+from smplora.core.arrays import Floats
 from smplora.core.code_digest import code_digest
-from smplora.errors import CheckpointError
+from smplora.core.errors import CheckpointError
+from smplora.core.random_streams import generator
+from smplora.core.version import __version__
 from smplora.split import CELLS
-from smplora.streams import generator
 from smplora.subject import TOLD, Loaded
 from smplora.views import LOSSES, VIEWS, Memory
 

@@ -13,19 +13,16 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from smplora.core.arrays import Bools, Floats
 
 if TYPE_CHECKING:
     from smplora.config import AuditConfig
     from smplora.diffusion import LatentDiffusion
     from smplora.export import Facts
     from smplora.gradients import Watched
-
-Floats = NDArray[np.floating[Any]]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ from smplora.blind import Check
 from smplora.collect import ATTACKED, Collector
 from smplora.config import AuditConfig, ModelOptions, TrainConfig
 from smplora.contracts import Attack
+from smplora.core.device import choose_device
+from smplora.core.files import write_atomically
+from smplora.core.random_streams import stream_seed
 from smplora.data import Sample
-from smplora.files import write_atomically
 from smplora.metrics import delong_interval
-from smplora.models import choose_device
 from smplora.run import RunFolder
 from smplora.scorers import out_of_fold
 from smplora.split import SMALLEST_CELL, Split, write_split
-from smplora.streams import stream_seed
 from smplora.subject import TOLD, Loaded, find_subject, load_adapted
 from smplora.train import train
 from smplora.views import out_of_reach

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from smplora.config import BUNDLED_MODEL, ModelOptions
-from smplora.errors import CheckpointError
-from smplora.run import say
+from smplora.core.console import say
+from smplora.core.errors import CheckpointError
 from smplora.single_file import is_single_file
 
 OF_NETWORKS = ("*.json", "*.txt", "*.safetensors")  # the files of a model of the transformers library

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from smplora.errors import ConfigError
+from smplora.core.errors import ConfigError
 from smplora.features import load_digit_features
 
 BUNDLED = "tiny"

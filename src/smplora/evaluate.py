@@ -14,20 +14,20 @@ from PIL import Image
 from torch import Tensor
 
 from smplora.attacks.loss import loss_vector
-from smplora.cache import open_cache
 from smplora.card import write_card
 from smplora.config import EvaluateConfig
 from smplora.config.evaluate import feature_source
+from smplora.core.cache import open_cache
+from smplora.core.console import progress as with_bar
+from smplora.core.console import say
+from smplora.core.errors import DataError
+from smplora.core.files import write_atomically, write_json
 from smplora.data import Sample, load_pixels
 from smplora.encoders import LARGEST_FOR_BUNDLED, ClipEncoder
-from smplora.errors import DataError
 from smplora.extractors import Extractor, load_clip, load_extractor, weights_of
-from smplora.files import write_atomically, write_json
 from smplora.foreign import load_any
 from smplora.generated import AT_ONCE, Images, generate
-from smplora.progress import progress as with_bar
 from smplora.quality import compare, mean_interval, nearest
-from smplora.run import say
 from smplora.subject import Loaded, Subject, result_folder
 from smplora.views import GreyBox
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from smplora import metrics
-from smplora.contracts import Bools, Floats
+from smplora.core.arrays import Bools, Floats
 
 CLAIMS = 4
 LEVEL = 0.95

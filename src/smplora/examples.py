@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from smplora.files import write_atomically
+from smplora.core.files import write_atomically
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PRETRAINING_DIGITS = range(0, 5)

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from smplora import __version__
 from smplora.config import BUNDLED_MODEL
+from smplora.core.version import __version__
 from smplora.kohya import kohya_metadata, kohya_state, published_name
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers looks for
@@ -163,13 +162,3 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         file.seek(8)
         file.write(text.ljust(length))
-
-
-def files_sha256(paths: Sequence[Path]) -> str:
-    """SHA-256 of the files' contents, one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while part := file.read(2**24):
-                digest.update(part)
-    return digest.hexdigest()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from smplora.files import write_atomically, write_json
+from smplora.core.files import write_atomically, write_json
 from smplora.judgement import Tried
 from smplora.subject import Loaded
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from smplora import inception
 from smplora.config.evaluate import feature_source
+from smplora.core.files import files_sha256
 from smplora.encoders import ClipEncoder, TransformersEncoder
-from smplora.export import files_sha256
 from smplora.features import load_digit_features
 
 TITLES = {

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from smplora.files import ASSETS
+from smplora.core.files import ASSETS
 
 EXTRACTOR_FILE = ASSETS / "extractor.safetensors"
 

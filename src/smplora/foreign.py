@@ -19,19 +19,21 @@ from torch import Tensor, nn
 
 from smplora.adapt.full import FullAdaptation
 from smplora.adapt.lora import LoRAAdaptation
-from smplora.cache import Cache
 from smplora.config import SubjectOptions, TrainConfig
 from smplora.config.adapter_file import POOLS, as_training, is_foreign
 from smplora.config.dreambooth import CAPTION
+from smplora.core.cache import Cache
+from smplora.core.device import choose_device
+from smplora.core.errors import CheckpointError
+from smplora.core.files import files_sha256
 from smplora.data import ImageSource, open_source, read_samples
 from smplora.data.folder import ImageFolder
 from smplora.diffusion import LatentDiffusion
 from smplora.download import fetch_model
-from smplora.errors import CheckpointError
-from smplora.export import ADAPTER_FILE, OURS, files_sha256
+from smplora.export import ADAPTER_FILE, OURS
 from smplora.inversions import is_inversion, put_word, read_inversion
 from smplora.layouts import AdapterFile, named_as, read_adapter
-from smplora.models import choose_device, load_base
+from smplora.models import load_base
 from smplora.split import Split, read_split, split_pools
 from smplora.subject import Foreign, Loaded, load_subject
 from smplora.text import configured

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from smplora.config import TrainConfig
+from smplora.core.errors import ConfigError, listing
+from smplora.core.registry import load
 from smplora.diffusion import adaptation_loss
-from smplora.errors import ConfigError, listing
 from smplora.objectives import OBJECTIVES, WITH_PROXY
 from smplora.proxy import WEIGHT_DECAY, GainStep, ProxyAttackModel, ascend, log_membership
-from smplora.registry import load
 
 OPTIONS = (
     "objective",

@@ -24,17 +24,18 @@ from smplora.blind import (
 )
 from smplora.collect import ATTACKED
 from smplora.config import AuditConfig
-from smplora.contracts import Access, Attack, AttackInfo, Bools, Floats, GreyBoxView, Scorer
+from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.core.arrays import Bools, Floats
+from smplora.core.console import progress
+from smplora.core.random_streams import stream_seed
 from smplora.data import load_pixels
 from smplora.evidence import CLAIM_LEVEL
 from smplora.features import load_digit_features
 from smplora.judgement import both
 from smplora.lowpass import load_attacks
 from smplora.metrics import detectable_auc
-from smplora.progress import progress
 from smplora.proxy import at_size
 from smplora.scorers import Logistic
-from smplora.streams import stream_seed
 from smplora.subject import Loaded
 
 BASE = "base_model"

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from smplora.config import EvaluateConfig
+from smplora.core.console import bar
 from smplora.encoders import LARGEST_FOR_BUNDLED
-from smplora.progress import bar
 from smplora.subject import Loaded
 
 KIND = "generated/1"

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from smplora.errors import CheckpointError
+from smplora.core.errors import CheckpointError
 
 SIDE = 299  # pixels
 CLASSES = 1008  # torchvision's network, which is another one, has 1000

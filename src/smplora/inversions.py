@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from smplora.adapt.textual_inversion import FILES, TextualInversionAdaptation
+from smplora.core.errors import CheckpointError, ConfigError
+from smplora.core.files import files_sha256
 from smplora.diffusion import LatentDiffusion
-from smplora.errors import CheckpointError, ConfigError
-from smplora.export import files_sha256
 from smplora.layouts import read_tensors
 
 NAMELESS = "emb_params"

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from smplora import evidence
-from smplora.contracts import Attack, Bools, Floats
+from smplora.contracts import Attack
+from smplora.core.arrays import Bools, Floats
+from smplora.core.random_streams import stream_seed
 from smplora.metrics import auc, dataset_inference_p_value, methods_used, summary
 from smplora.scorers import Judged, Learned, learn
-from smplora.streams import stream_seed
 from smplora.verdict import verdict
 
 FORMAT = "smplora.audit/2"

@@ -16,9 +16,8 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from smplora.config.adapter_file import PICKLED_ADAPTER
-from smplora.config.checks import no_pickle
-from smplora.errors import CheckpointError
+from smplora.core.errors import CheckpointError
+from smplora.core.files import PICKLED_ADAPTER, no_pickle
 from smplora.kohya import PREFIXES, module_name, published_name
 
 PEFT_CONFIG = "adapter_config.json"  # what peft's save_pretrained writes beside the tensors

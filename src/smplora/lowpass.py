@@ -15,9 +15,10 @@ from torch import Tensor
 
 from smplora.attacks import ATTACKS, LOW_PASS
 from smplora.config import AuditConfig
-from smplora.contracts import Attack, Bools, Floats, Scorer
+from smplora.contracts import Attack, Scorer
+from smplora.core.arrays import Bools, Floats
+from smplora.core.registry import load
 from smplora.diffusion import adaptation_loss
-from smplora.registry import load
 
 KEPT, DAMPING = 5 / 64, 0.2  # half the edge of the central box that stays (5 of 64 latents); factor of the rest
 

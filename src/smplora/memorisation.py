@@ -29,15 +29,15 @@ from smplora.copies import (
     nearer_test,
     pixel_distances,
 )
+from smplora.core.console import progress
+from smplora.core.files import write_atomically, write_json
+from smplora.core.random_streams import stream_seed
 from smplora.data import Sample, load_pixels
 from smplora.encoders import BUNDLED, LARGEST_FOR_BUNDLED, ImageEncoder, load_encoder
 from smplora.extractors import weights_of
-from smplora.files import write_atomically, write_json
 from smplora.generated import generate
-from smplora.progress import progress
 from smplora.prompts import NOISES, judge_prompts, magnitudes
 from smplora.split import Split
-from smplora.streams import stream_seed
 from smplora.subject import Loaded
 from smplora.views import base_model
 

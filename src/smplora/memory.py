@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_leaves
 
 from smplora.config import TrainConfig
 from smplora.contracts import Batch, Draw
+from smplora.core.errors import TrainingError, is_out_of_memory
 from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.errors import TrainingError, is_out_of_memory
 from smplora.trainstate import Setup
 
 SMALLER = 0.75  # of the resolution, in the advice

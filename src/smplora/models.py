@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from hashlib import blake2b
 from pathlib import Path
 
@@ -10,32 +9,14 @@ import torch
 
 from smplora.components import quiet, read_folder_model
 from smplora.config import BUNDLED_MODEL, ModelOptions
+from smplora.core.errors import CheckpointError
+from smplora.core.files import ASSETS
 from smplora.diffusion import LatentDiffusion
-from smplora.errors import CheckpointError, ConfigError
-from smplora.files import ASSETS
 from smplora.single_file import BASE_SAMPLE_SIZE, is_single_file, read_single_file
 from smplora.text import ClipText, SdxlText, TextConditioning
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 BUNDLED_FOLDER = ASSETS / "tiny"
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of an option value; "auto" takes a GPU where there is one.
-
-    Raises:
-        ConfigError: not a device, or not one of this machine.
-    """
-    if name == "auto":
-        if not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1", "yes"):
-            return torch.device("cpu")
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # of several processes each has one
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(f"--device got '{name}', which cannot be used here: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def load_base(options: ModelOptions, device: torch.device) -> LatentDiffusion:

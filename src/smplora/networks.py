@@ -13,8 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
-from smplora.contracts import Bools, Floats
-from smplora.streams import generator, stream_seed
+from smplora.core.arrays import Bools, Floats
+from smplora.core.random_streams import generator, stream_seed
 
 EPOCHS, BATCH = 15, 8
 WIDTHS, DEPTHS = (64, 128, 256, 512), (2, 2, 2, 2)  # of ResNet-18

@@ -8,10 +8,10 @@ from typing import Any
 
 from smplora.audit import audit, same_audit
 from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
-from smplora.errors import UserError
+from smplora.core.errors import UserError
+from smplora.core.files import read_json
 from smplora.evaluate import FORMAT as QUALITY_FORMAT
 from smplora.evaluate import evaluate, same_evaluation
-from smplora.files import read_json
 from smplora.judgement import FORMAT as AUDIT_FORMAT
 from smplora.run import FREE_OPTIONS, RunFolder, read_config
 from smplora.split import MANIFEST

@@ -13,7 +13,7 @@ from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions
-from smplora.errors import ConfigError
+from smplora.core.errors import ConfigError
 
 NEEDS = {"adamw8bit": ("bitsandbytes", "bitsandbytes"), "prodigy": ("prodigyopt", "prodigy")}  # module, extra
 

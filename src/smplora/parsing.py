@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from smplora.errors import nearest
+from smplora.core.errors import nearest
 
 COMMAND_LINE, THE_CALL = "the command line", "the call"
 NO_VALUE: Any = object()  # of an option that is given without one

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from smplora.collect import ATTACKED, Collector, Piece
 from smplora.contracts import Access, Attack, Gradients
-from smplora.shadows import duration
+from smplora.core.wording import duration
 from smplora.views import LOSSES, VIEWS, Memory, WhiteBox
 
 BACKWARD = 2  # passes that a backward pass takes as long as

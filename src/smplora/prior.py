@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smplora.cache import Cache
 from smplora.cells import Cell
 from smplora.config import DataOptions, TrainConfig
 from smplora.config.data import usual_guidance
+from smplora.core.cache import Cache
+from smplora.core.console import bar
+from smplora.core.files import UNFINISHED, write_atomically
+from smplora.core.random_streams import stream_seed
 from smplora.data import Preparation, encode, open_source, read_samples
 from smplora.data.folder import SUFFIXES
 from smplora.diffusion import LatentDiffusion
 from smplora.evaluate import strip
-from smplora.files import UNFINISHED, write_atomically
-from smplora.progress import bar
-from smplora.streams import stream_seed
 from smplora.views import base_model
 
 FOLDER = "class_images"  # in the run folder

@@ -29,12 +29,12 @@ from smplora.batches import training_draw
 from smplora.cells import Cell, Choose
 from smplora.config import TrainConfig
 from smplora.contracts import Batch
+from smplora.core.console import say
+from smplora.core.errors import ConfigError
+from smplora.core.files import write_atomically
+from smplora.core.random_streams import generator
 from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.errors import ConfigError
-from smplora.files import write_atomically
 from smplora.gradients import recorded, sample_weights
-from smplora.run import say
-from smplora.streams import generator
 
 NOISE_SEED, PRIVACY = "noise_seed", "privacy.json"  # files of the run folder
 

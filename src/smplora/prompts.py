@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smplora.contracts import Bools, Floats
+from smplora.core.arrays import Bools, Floats
+from smplora.core.random_streams import generator
 from smplora.diffusion import LatentDiffusion
 from smplora.metrics import delong_interval
-from smplora.streams import generator
 
 NOISES = 4
 SCORES = ("adapter", "base", "adapter_to_base")

@@ -13,11 +13,11 @@ from PIL import Image, UnidentifiedImageError
 from smplora.card import CARD, MARKER, Wishes, audit_of, render
 from smplora.config import ExportConfig, PushConfig
 from smplora.config.publish import PublishOptions
-from smplora.errors import CheckpointError, ConfigError, PushError
+from smplora.core.console import say
+from smplora.core.errors import CheckpointError, ConfigError, PushError
+from smplora.core.files import check_writable, write_atomically
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, OURS, Facts, LoraSettings, kohya_bytes
-from smplora.files import write_atomically
 from smplora.layouts import AdapterFile, read_adapter
-from smplora.run import check_writable, say
 from smplora.subject import Subject, find_subject
 
 UNAUDITED = "this adapter was not audited; 'smplora audit --adapter {}' measures what it gives away before others do"

@@ -13,14 +13,16 @@ import torch
 
 from smplora.config import AuditConfig, CacheOptions, DataOptions, EvaluateConfig, QuickstartConfig, TrainConfig
 from smplora.config.distill import DISTILLED
+from smplora.core.console import say
+from smplora.core.device import choose_device
+from smplora.core.parallel import Task, run_tasks
 from smplora.data import open_source, read_samples
 from smplora.download import fetch_model
 from smplora.examples import write_private_digits
-from smplora.models import choose_device, load_base
+from smplora.models import load_base
 from smplora.report import print_table, summary, write_report
-from smplora.run import check_place, check_settings, open_folder, say
+from smplora.run import check_place, check_settings, open_folder
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
-from smplora.tasks import Task, run_tasks
 
 CHECKPOINT_EVERY = 100
 DIGITS_PER_CELL = 50

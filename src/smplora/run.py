@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,35 +21,22 @@ except ImportError:  # not on Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
 import safetensors.torch
-import torch
 import yaml
 from safetensors import SafetensorError
 from torch import Tensor
 
-from smplora import __version__
 from smplora.config import CacheOptions, TrainConfig
 from smplora.config.monitor import MonitorOptions
 from smplora.config.theory import TheoryOptions
-from smplora.errors import CheckpointError, ConfigError, listing
-from smplora.files import UNFINISHED, read_json, write_atomically, write_json
+from smplora.core.environment import environment
+from smplora.core.errors import CheckpointError, ConfigError, listing
+from smplora.core.files import PRIVATE, UNFINISHED, check_writable, read_json, write_atomically, write_json
 
 CONFIG, MODEL, ENVIRONMENT = "config.yaml", "model.json", "environment.json"
 METRICS, MONITOR, DONE, STATE = "metrics.jsonl", "monitor.jsonl", "DONE.json", "state.json"
 GRADIENTS, HESSIAN, THEORY = "gradients.jsonl", "hessian.jsonl", "theory.json"
 STATES = ("adapter_state", "optimizer", "ema", "scaler", "proxy", "proxy_optimizer")  # files of a checkpoint
 LOCK = f"{UNFINISHED}lock"
-PRIVATE = 0o700  # of folders that we make: only some of what libraries write into them is readable by its owner alone
-PRINTED_LIBRARIES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "peft",
-    "accelerate",
-    "safetensors",
-    "numpy",
-    "scikit-learn",
-    "torchmetrics",
-)
 # options that do not change what is computed, so that they may differ when a run is resumed
 FREE_OPTIONS = {
     "allow_download",
@@ -67,18 +51,6 @@ FREE_OPTIONS = {
 
 Options = TypeVar("Options")
 Result = TypeVar("Result")
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, for the record."""
-    return {
-        "smplora": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in PRINTED_LIBRARIES},
-        "platform": f"{platform.system()} {platform.machine()}",
-        "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-        "threads": torch.get_num_threads(),
-    }
 
 
 @dataclass(frozen=True)
@@ -300,17 +272,6 @@ def check_place(folder: Path) -> None:
     check_writable(folder)
 
 
-def check_writable(folder: Path) -> None:
-    """See whether ``folder`` exists or could be made, and written.
-
-    Raises:
-        ConfigError: not so.
-    """
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise ConfigError(f"--output_dir got '{folder}', which cannot be written; give another folder")
-
-
 def check_settings(folder: Path, config: Any) -> None:
     """Compare ``config`` with the one in ``folder``, if there is one.
 
@@ -362,8 +323,3 @@ def read_config(folder: Path, options: type[Options]) -> Options:
         raise CheckpointError(
             f"{folder / CONFIG} cannot be used ({error}); was it written by another command or version?"
         ) from error
-
-
-def say(text: str) -> None:
-    """A line for the user, on standard error: standard output is for results."""
-    print(text, file=sys.stderr, flush=True)

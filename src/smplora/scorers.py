@@ -12,8 +12,9 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from smplora.contracts import Attack, Bools, Floats, Scorer
-from smplora.errors import ConfigError
+from smplora.contracts import Attack, Scorer
+from smplora.core.arrays import Bools, Floats
+from smplora.core.errors import ConfigError
 from smplora.metrics import auc, best_threshold
 
 FOLDS = 5

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from smplora.attacks import LOW_PASS
-from smplora.contracts import Attack, AttackInfo, Bools, Floats
-from smplora.errors import ConfigError
+from smplora.contracts import Attack, AttackInfo
+from smplora.core.arrays import Bools, Floats
+from smplora.core.errors import ConfigError
 from smplora.lowpass import load_attacks
 
 if TYPE_CHECKING:

@@ -11,11 +11,10 @@ from typing import Any
 import yaml
 
 from smplora.config import TrainConfig
+from smplora.core.console import progress
+from smplora.core.errors import ConfigError, listing, nearest
+from smplora.core.files import PRIVATE, write_atomically
 from smplora.data import ImageSource, Sample
-from smplora.errors import ConfigError, listing, nearest
-from smplora.files import write_atomically
-from smplora.progress import progress
-from smplora.run import PRIVATE
 
 METADATA = "metadata.jsonl"
 

@@ -18,20 +18,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from smplora.cache import open_cache
 from smplora.config import AuditConfig, ModelOptions, TrainConfig
 from smplora.config.monitor import UNWATCHED
-from smplora.contracts import Attack, Floats
+from smplora.contracts import Attack
+from smplora.core.arrays import Floats
+from smplora.core.cache import open_cache
+from smplora.core.errors import SplitError, TrainingError
+from smplora.core.files import PRIVATE
+from smplora.core.parallel import Task, run_tasks
+from smplora.core.random_streams import stream_seed
+from smplora.core.wording import duration
 from smplora.data import Sample, open_source, read_samples
-from smplora.errors import SplitError, TrainingError
 from smplora.objectives import WITH_PROXY
-from smplora.run import PRIVATE, RunFolder
+from smplora.run import RunFolder
 from smplora.shadowed import ShadowAttack, Shadows, near_normal
 from smplora.shadowpool import as_folder, read_training
 from smplora.split import CELLS, MANIFEST, Split, read_split, write_split
-from smplora.streams import stream_seed
 from smplora.subject import TOLD, Foreign, Loaded, Subject, load_subject
-from smplora.tasks import Task, run_tasks
 from smplora.teachers import steps_of_teachers
 
 ATTACKED = CELLS[:4]
@@ -292,10 +295,3 @@ def _bytes_each(loaded: Loaded) -> int:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-
-
-def duration(seconds: float) -> str:
-    """ "40 s", "12 min", "3.5 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

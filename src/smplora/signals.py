@@ -18,17 +18,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedKFold
 
-from smplora.contracts import Bools, Floats
-from smplora.errors import DataError, listing
-from smplora.files import write_atomically, write_json
+from smplora.core.arrays import Bools, Floats
+from smplora.core.console import say
+from smplora.core.environment import environment
+from smplora.core.errors import DataError, listing
+from smplora.core.files import check_writable, write_atomically, write_json
+from smplora.core.random_streams import stream_seed
 from smplora.gates import gates, small_cells
 from smplora.judgement import FORMAT, Tried, conclude
 from smplora.metrics import auc, best_threshold, delong_interval
 from smplora.report import print_table, write_report
-from smplora.run import check_writable, environment, say
 from smplora.scorers import FOLDS, Judged, OutOfFold
 from smplora.split import SMALLEST_CELL
-from smplora.streams import stream_seed
 
 if TYPE_CHECKING:
     from smplora.config import AuditConfig

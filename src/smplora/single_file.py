@@ -16,10 +16,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from smplora.components import Components
-from smplora.config.checks import PICKLES, no_pickle
-from smplora.config.data import PICKLED_MODEL
-from smplora.errors import CheckpointError
-from smplora.files import ASSETS
+from smplora.core.errors import CheckpointError
+from smplora.core.files import ASSETS, PICKLED_MODEL, PICKLES, no_pickle
 
 CONFIGS = ASSETS / "configs"
 SUFFIX = ".safetensors"

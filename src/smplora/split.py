@@ -18,10 +18,10 @@ import numpy as np
 
 from smplora.config import SplitConfig, SplitOptions
 from smplora.config.dreambooth import CAPTION
+from smplora.core.errors import SplitError
+from smplora.core.files import read_json, write_json
+from smplora.core.random_streams import stream_seed
 from smplora.data import Sample, open_source, read_samples
-from smplora.errors import SplitError
-from smplora.files import read_json, write_json
-from smplora.streams import stream_seed
 
 CELLS = ("aux_member", "test_member", "aux_nonmember", "test_nonmember", "reference")
 FORMAT = "smplora.split/1"

@@ -12,21 +12,21 @@ from torch import Tensor, nn
 
 from smplora.adapt import ADAPTATIONS
 from smplora.adapt import TITLES as METHODS
-from smplora.cache import Cache
 from smplora.cells import Cell
 from smplora.config import TrainConfig
 from smplora.contracts import Adaptation
+from smplora.core.cache import Cache
+from smplora.core.device import choose_device
+from smplora.core.errors import CheckpointError, SplitError
+from smplora.core.files import check_writable, files_sha256, read_json
+from smplora.core.registry import load
 from smplora.data import ImageSource, Preparation, Sample, encode, frame, open_source, preparation, read_samples
 from smplora.diffusion import LatentDiffusion
-from smplora.errors import CheckpointError, SplitError
-from smplora.export import files_sha256
-from smplora.files import read_json
 from smplora.layouts import named_as, read_tensors
-from smplora.models import choose_device, load_base
+from smplora.models import load_base
 from smplora.objectives import TITLES
 from smplora.proxy import ProxyAttackModel
-from smplora.registry import load
-from smplora.run import CONFIG, STATE, RunFolder, check_writable, read_config
+from smplora.run import CONFIG, STATE, RunFolder, read_config
 from smplora.split import MANIFEST, Split, read_split
 from smplora.text import configured
 

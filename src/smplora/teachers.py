@@ -21,11 +21,11 @@ from smplora.config import TrainConfig
 from smplora.config.distill import DISTILLED, DistillOptions
 from smplora.config.monitor import UNWATCHED
 from smplora.contracts import Adaptation, Batch, Draw
+from smplora.core.errors import ConfigError
+from smplora.core.random_streams import generator, stream_seed
 from smplora.diffusion import LatentDiffusion
-from smplora.errors import ConfigError
 from smplora.prior import FOLDER as CLASS_IMAGES
 from smplora.split import CELLS, Split, write_split
-from smplora.streams import generator, stream_seed
 
 TEACHERS = "teachers"  # in the run folder
 PROTOCOL = "fold"

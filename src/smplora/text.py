@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from smplora.errors import ConfigError
+from smplora.core.errors import ConfigError
 
 TOKENS = "input_ids"  # of the first encoder; the second one's are "input_ids_2"
 TIME_IDS = "time_ids"  # SDXL's six numbers on size and crop

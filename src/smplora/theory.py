@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from smplora.config import TrainConfig
+from smplora.core.console import bar
+from smplora.core.files import write_json
+from smplora.core.random_streams import generator
 from smplora.curvature import Curvature, Product, lanczos, power_iteration
-from smplora.files import write_json
 from smplora.gauge import evaluating
 from smplora.objectives import WITH_PROXY
 from smplora.processes import average, gather, mean
-from smplora.progress import bar
 from smplora.run import GRADIENTS, HESSIAN, THEORY, RunFolder
 from smplora.smoothness import (
     Estimate,
@@ -29,7 +30,6 @@ from smplora.smoothness import (
     rescaling_factors,
     smoothness,
 )
-from smplora.streams import generator
 from smplora.trainstate import Setup
 
 ESTIMATES: dict[str, Any] = {"power": power_iteration, "lanczos": lanczos}

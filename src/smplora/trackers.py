@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from smplora import offline
-from smplora.errors import ConfigError
+from smplora.core import offline
+from smplora.core.errors import ConfigError
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
 KEPT_HERE = ("offline", "dryrun", "disabled")  # values of WANDB_MODE

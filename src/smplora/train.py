@@ -23,24 +23,25 @@ from smplora.card import write_card
 from smplora.config import TrainConfig
 from smplora.config.distill import DISTILLED
 from smplora.config.dreambooth import CAPTION
+from smplora.core.console import bar, say
+from smplora.core.device import choose_device
+from smplora.core.errors import ConfigError, SplitError, TrainingError
+from smplora.core.random_streams import stream_seed
+from smplora.core.registry import load
 from smplora.data import open_source, preparation, read_samples
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.download import fetch_model
-from smplora.errors import ConfigError, SplitError, TrainingError
 from smplora.feed import members_first
 from smplora.memory import explaining
-from smplora.models import choose_device, load_base
+from smplora.models import load_base
 from smplora.monitor import Monitor, with_intervals
 from smplora.objectives import WITH_PROXY
 from smplora.optimizers import check_installed, limit_gradients, set_learning_rates
 from smplora.private import check_private
 from smplora.processes import average_gradients, gather, make_accelerator, mean
-from smplora.progress import bar
 from smplora.proxy import at_size
-from smplora.registry import load
-from smplora.run import RunFolder, check_place, check_settings, say
+from smplora.run import RunFolder, check_place, check_settings
 from smplora.split import MANIFEST, Split, make_split, read_split, write_split
-from smplora.streams import stream_seed
 from smplora.subject import Subject
 from smplora.teachers import check_teachers, teacher_runs
 from smplora.text import configured

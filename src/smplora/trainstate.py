@@ -14,27 +14,27 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from smplora.adapt import ADAPTATIONS
-from smplora.cache import open_cache
 from smplora.config import TrainConfig
 from smplora.config.distill import DISTILLED
 from smplora.contracts import Adaptation
+from smplora.core.cache import open_cache
+from smplora.core.errors import CheckpointError
+from smplora.core.files import write_json
+from smplora.core.random_streams import stream_seed
+from smplora.core.registry import load
 from smplora.data import encode, open_source, preparation
 from smplora.diffusion import LatentDiffusion
 from smplora.ema import averaged, ema_tensors, load_ema_tensors
-from smplora.errors import CheckpointError
 from smplora.export import Facts, public_name
 from smplora.feed import Feed
-from smplora.files import write_json
 from smplora.game import SMPLoRAGame
 from smplora.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
 from smplora.precision import DTYPES, LossScaler
 from smplora.prior import prior_cell
 from smplora.private import PRIVACY, PrivateGradients, guarantee, noise_seed
 from smplora.processes import shard
-from smplora.registry import load
 from smplora.run import Checkpoint, RunFolder
 from smplora.split import Split
-from smplora.streams import stream_seed
 from smplora.teachers import Teachers
 from smplora.text import configured
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from smplora.core.wording import p_text
 from smplora.evidence import GROUPS, LEVEL
 
 # |AUC - 0.5| / 0.5: an interval wholly above the first is a leak; all below the second is none that these cells show
@@ -72,8 +73,3 @@ def _said(best: Mapping[str, Any], title: str, group: str) -> str:
         f"AUC {auc['value']:.2f} [{auc['low']:.2f}, {auc['high']:.2f}] by '{title}' on {GROUPS[group]} "
         f"({among}corrected p {p_text(best['p_corrected'])})"
     )
-
-
-def p_text(p: float) -> str:
-    """``0.032``, ``< 0.001``."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from smplora import ddim
 from smplora.contracts import Access, Batch, Draw, Gradients, Pictures
+from smplora.core.errors import ConfigError
+from smplora.core.random_streams import generator, stream_seed
 from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.errors import ConfigError
 from smplora.gradients import Watched, sample_gradients
 from smplora.proxy import log_odds
-from smplora.streams import generator, stream_seed
 from smplora.text import TIME_IDS
 
 Memory = dict[Any, Any]

@@ -20,10 +20,10 @@ from smplora.adapt import ADAPTATIONS
 from smplora.cli import main
 from smplora.config import TrainConfig
 from smplora.contracts import Adaptation
+from smplora.core.registry import load
 from smplora.diffusion import LatentDiffusion
 from smplora.export import ADAPTER_FILE
 from smplora.models import BUNDLED_FOLDER, load_model
-from smplora.registry import load
 from smplora.subject import find_subject, load_subject
 from smplora.train import train
 from smplora.views import base_model

@@ -12,8 +12,8 @@ from smplora.attacks import SHADOW, SHADOW_SIGNALS
 from smplora.cli import parser_of
 from smplora.config import AuditConfig
 from smplora.contracts import Access, Batch
+from smplora.core.errors import ConfigError
 from smplora.diffusion import LatentDiffusion
-from smplora.errors import ConfigError
 from smplora.lowpass import load_attacks
 from smplora.metrics import auc, delong_interval
 from smplora.scorers import judge, out_of_fold

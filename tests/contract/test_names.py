@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import smplora
-from smplora import offline
-from smplora.files import ASSETS
+from smplora.core import offline
+from smplora.core.files import ASSETS
 
 PACKAGE = Path(smplora.__file__).parent
 REPOSITORY = PACKAGE.parent.parent
@@ -51,7 +51,7 @@ def test_a_name_in_a_string_points_somewhere(name: str) -> None:
 
 def test_registries_and_commands_are_among_them() -> None:
     assert len([name for name in NAMES if ":" in name]) > 60
-    assert not points_somewhere("smplora.files:nothing")
+    assert not points_somewhere("smplora.core.files:nothing")
     assert not points_somewhere("smplora.nothing:write_json")
     assert not points_somewhere("smplora.nothing.nothing")
 
@@ -59,7 +59,7 @@ def test_registries_and_commands_are_among_them() -> None:
 def test_assets_are_found_from_one_place_only() -> None:
     """A file that moves takes ``__file__`` along, not what lies beside it."""
     users = {str(p.relative_to(PACKAGE)) for p in SOURCES if "__file__" in p.read_text()}
-    assert users == {"offline.py"}
+    assert users == {"core/offline.py"}
 
 
 def asset_paths() -> set[str]:

@@ -13,7 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from accelerate import PartialState
 
 from smplora.config import TrainConfig
-from smplora.errors import CheckpointError
+from smplora.core.errors import CheckpointError
 from smplora.train import train
 
 settings, target = json.loads(sys.argv[1]), Path(sys.argv[2])

@@ -17,7 +17,7 @@ import torch
 import smplora
 from smplora import api
 from smplora.cli import VERBS
-from smplora.errors import CheckpointError, ConfigError
+from smplora.core.errors import CheckpointError, ConfigError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

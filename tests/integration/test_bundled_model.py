@@ -11,10 +11,10 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors import safe_open
 
-from smplora import __version__
 from smplora.config import DataOptions
+from smplora.core.errors import CheckpointError
+from smplora.core.version import __version__
 from smplora.data import Preparation, encode, open_source, read_samples
-from smplora.errors import CheckpointError
 from smplora.examples import PRETRAINING_DIGITS, caption, digit_images
 from smplora.export import ADAPTER_FILE
 from smplora.models import BUNDLED_FOLDER, load_model

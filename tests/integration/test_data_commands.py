@@ -14,7 +14,7 @@ from smplora.attacks import ATTACKS
 from smplora.cli import main
 from smplora.collect import ATTACKED, Collector
 from smplora.config import AuditConfig, TrainConfig
-from smplora.registry import load
+from smplora.core.registry import load
 from smplora.run import read_config
 from smplora.subject import load_subject
 from smplora.views import GreyBox

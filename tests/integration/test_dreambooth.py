@@ -15,8 +15,8 @@ from conftest import short_config
 from smplora.batches import training_draw
 from smplora.cells import take
 from smplora.cli import main
+from smplora.core.files import read_json
 from smplora.diffusion import adaptation_loss
-from smplora.files import read_json
 from smplora.models import BUNDLED_FOLDER, load_model
 from smplora.prior import FOLDER, prior_cell
 from smplora.subject import load_subject

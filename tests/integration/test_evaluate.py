@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from encoder_folders import saved, saved_clip
-from smplora.cache import Cache
 from smplora.cli import main
 from smplora.config import EvaluateConfig
+from smplora.core.cache import Cache
 from smplora.diffusion import LatentDiffusion
 from smplora.foreign import load_any
 from smplora.generated import Images, generate

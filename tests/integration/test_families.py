@@ -14,7 +14,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
 
 from checkpoints import build, stock
 from conftest import short_config
-from smplora.errors import CheckpointError
+from smplora.core.errors import CheckpointError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.models import load_model
 from smplora.subject import load_subject

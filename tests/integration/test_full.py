@@ -15,10 +15,10 @@ from conftest import short_config
 from smplora.adapt.full import FullAdaptation
 from smplora.cli import main
 from smplora.contracts import Batch, Draw
+from smplora.core.files import read_json
+from smplora.core.random_streams import generator
 from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.files import read_json
 from smplora.models import BUNDLED_FOLDER, load_model
-from smplora.streams import generator
 from smplora.subject import load_subject
 from smplora.train import train
 from smplora.views import WhiteBox, base_model

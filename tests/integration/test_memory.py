@@ -14,8 +14,8 @@ from smplora import memory
 from smplora.adapt.lora import LoRAAdaptation
 from smplora.cli import main
 from smplora.contracts import Batch
+from smplora.core.errors import is_out_of_memory
 from smplora.diffusion import LatentDiffusion
-from smplora.errors import is_out_of_memory
 from smplora.memory import PeakMemory, step_bytes
 from smplora.models import load_model
 from smplora.text import configured

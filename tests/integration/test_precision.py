@@ -20,13 +20,13 @@ from smplora import trainstate
 from smplora.batches import training_draw
 from smplora.cli import main
 from smplora.config import ModelOptions
-from smplora.errors import TrainingError
+from smplora.core.errors import TrainingError
+from smplora.core.random_streams import generator
 from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.feed import Feed
 from smplora.models import load_base
 from smplora.precision import LossScaler
 from smplora.run import RunFolder
-from smplora.streams import generator
 from smplora.train import load_split, resolved, train
 from toys import toy_batch, toy_cell
 

@@ -19,10 +19,10 @@ from smplora.batches import training_draw
 from smplora.cli import main
 from smplora.config import TrainConfig
 from smplora.contracts import Draw
+from smplora.core.files import read_json
 from smplora.data import open_source, read_samples
 from smplora.diffusion import adaptation_loss
 from smplora.export import ADAPTER_FILE
-from smplora.files import read_json
 from smplora.models import load_base
 from smplora.private import NOISE_SEED, PRIVACY, Guarantee, PrivateGradients, clip_factors, poisson_sample
 from smplora.processes import make_accelerator

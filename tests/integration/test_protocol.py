@@ -17,11 +17,11 @@ import smplora.audit
 import smplora.collect
 from smplora import control
 from smplora.attacks import ATTACKS, ON_BASE
-from smplora.cache import FOLDER, Cache
 from smplora.cli import main
 from smplora.collect import ATTACKED, Collector
 from smplora.config import AuditConfig
 from smplora.contracts import Access, Attack
+from smplora.core.cache import FOLDER, Cache
 from smplora.diffusion import LatentDiffusion
 from smplora.foreign import load_any
 from smplora.gates import BASE, base_attacks, base_check

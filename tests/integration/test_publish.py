@@ -22,9 +22,9 @@ from smplora.audit import audit
 from smplora.card import CARD, MARKER, write_card
 from smplora.cli import main
 from smplora.config import AuditConfig, EvaluateConfig
+from smplora.core.files import write_json
 from smplora.evaluate import evaluate
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, public_name
-from smplora.files import write_json
 from smplora.layouts import read_adapter
 from smplora.models import BUNDLED_FOLDER
 from smplora.publish import as_kohya

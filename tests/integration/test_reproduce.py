@@ -16,10 +16,10 @@ from PIL import Image
 
 from smplora.cli import main, parse
 from smplora.config import EvaluateConfig, ReproduceConfig, TrainConfig
+from smplora.core.errors import ConfigError
+from smplora.core.registry import load
 from smplora.data import open_source, read_samples
-from smplora.errors import ConfigError
 from smplora.examples import PRIVATE_DIGITS, digit_images
-from smplora.registry import load
 from smplora.reproduce import TARGETS, expand
 from smplora.reproduce.claims import duel, of, steps
 from smplora.reproduce.commands import command_line

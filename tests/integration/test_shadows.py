@@ -21,15 +21,16 @@ import smplora.shadows
 from conftest import short_config
 from smplora.cli import main
 from smplora.config import AuditConfig, TrainConfig
+from smplora.core.errors import ConfigError
+from smplora.core.files import read_json
+from smplora.core.parallel import Task, done_already
+from smplora.core.wording import duration
 from smplora.data import open_source, read_samples
-from smplora.errors import ConfigError
 from smplora.export import ADAPTER_FILE
-from smplora.files import read_json
 from smplora.run import FREE_OPTIONS, RunFolder, open_folder, read_config
-from smplora.shadows import ATTACKED, divide, duration, plan_shadows, seconds_per_step
+from smplora.shadows import ATTACKED, divide, plan_shadows, seconds_per_step
 from smplora.split import MANIFEST, make_split, write_split
 from smplora.subject import Loaded, Subject
-from smplora.tasks import Task, done_already
 from smplora.train import train
 
 FAST = ("--num_timesteps", "2", "--noise_pairs", "1", "--attacks", "[calibrated_loss, lira, lira_offline, rmia]")

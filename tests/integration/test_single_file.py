@@ -22,8 +22,8 @@ from smplora import single_file as reader
 from smplora.adapt.lora import LoRAAdaptation
 from smplora.cli import main
 from smplora.contracts import Batch, Draw
+from smplora.core.errors import CheckpointError
 from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.errors import CheckpointError
 from smplora.models import BUNDLED_FOLDER, load_model, observed_prediction_type
 from smplora.single_file import CONFIGS, clip_tokenizer, family_of_file
 from smplora.subject import load_subject

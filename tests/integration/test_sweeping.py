@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from smplora.cli import main
+from smplora.core.parallel import Task, done_already, perform, problem
 from smplora.sweep import command
-from smplora.tasks import Task, done_already, perform, problem
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
+from smplora.core.parallel import Desk, Task, done_already, run_tasks
 from smplora.run import RunFolder
-from smplora.tasks import Desk, Task, done_already, run_tasks
 
 
 def training(images: Path, folder: Path, **options: object) -> TrainConfig:

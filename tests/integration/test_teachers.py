@@ -14,16 +14,16 @@ from conftest import short_config
 from smplora.batches import training_draw
 from smplora.cli import main
 from smplora.config import TrainConfig
+from smplora.core.files import read_json
+from smplora.core.parallel import latest_step, length
 from smplora.data import open_source, read_samples
 from smplora.diffusion import adaptation_loss
 from smplora.export import ADAPTER_FILE
-from smplora.files import read_json
 from smplora.models import load_base
 from smplora.processes import make_accelerator
 from smplora.run import RunFolder, read_config
 from smplora.split import MANIFEST, Split, read_split
 from smplora.subject import load_subject
-from smplora.tasks import latest_step, length
 from smplora.teachers import TEACHERS, TRAINED, folds
 from smplora.train import train
 from smplora.trainstate import Setup, prepare

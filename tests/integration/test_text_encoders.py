@@ -16,7 +16,7 @@ from checkpoints import build
 from conftest import short_config
 from smplora.cli import main
 from smplora.contracts import Batch, Draw
-from smplora.errors import ConfigError
+from smplora.core.errors import ConfigError
 from smplora.models import BUNDLED_FOLDER, load_model
 from smplora.subject import load_subject
 from smplora.text import TIME_IDS, configured, token_ids

@@ -14,8 +14,8 @@ import torch
 from conftest import short_config
 from smplora import theory
 from smplora.cli import main
+from smplora.core.files import read_json
 from smplora.export import ADAPTER_FILE
-from smplora.files import read_json
 from smplora.run import GRADIENTS, HESSIAN, THEORY, RunFolder
 from smplora.smoothness import correlation
 from smplora.theory import singles, spread, summary

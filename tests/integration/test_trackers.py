@@ -12,7 +12,7 @@ from accelerate.utils import LoggerType
 
 from conftest import short_config
 from smplora.cli import main
-from smplora.errors import ConfigError
+from smplora.core.errors import ConfigError
 from smplora.run import MONITOR, RunFolder
 from smplora.trackers import chosen_trackers, init_options
 from smplora.train import train
@@ -116,7 +116,7 @@ def test_offline_refuses_what_goes_out(
     """W&B and Trackio, unless W&B is told to stay here; before anything is written."""
     monkeypatch.setattr("smplora.trackers.find_spec", lambda name: object())
     monkeypatch.setenv("SMPLORA_OFFLINE", "1")
-    monkeypatch.setattr("smplora.offline.block", lambda: None)  # it would hold for the rest of this process
+    monkeypatch.setattr("smplora.core.offline.block", lambda: None)  # it would hold for the rest of this process
     monkeypatch.delenv("WANDB_MODE", raising=False)
     run = ["train", "--train_data_dir", str(image_folder), "--output_dir", str(tmp_path / "run"), "--offline"]
     for name, outside in (("wandb", "wandb"), ("trackio", "trackio"), ("all", "wandb and trackio")):

@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from conftest import short_config
 from smplora import train as loop
 from smplora.config import TrainConfig
+from smplora.core.errors import CheckpointError, ConfigError, SplitError, TrainingError
 from smplora.data import open_source, read_samples
-from smplora.errors import CheckpointError, ConfigError, SplitError, TrainingError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.models import BUNDLED_FOLDER
 from smplora.run import LOCK, RunFolder, read_config

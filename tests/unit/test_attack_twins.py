@@ -16,10 +16,10 @@ from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from smplora.config import AuditConfig
 from smplora.contracts import Batch
+from smplora.core.random_streams import generator, stream_seed
 from smplora.diffusion import LatentDiffusion
 from smplora.features import load_digit_features
 from smplora.lowpass import load_attacks, low_pass
-from smplora.streams import generator, stream_seed
 from smplora.views import VIEWS, GreyBox, base_model
 from toys import KNOWN, caption_of, toy_batch, toy_model, toy_pictures
 

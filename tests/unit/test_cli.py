@@ -12,7 +12,7 @@ import yaml
 from smplora.cli import VERBS, main, overview, parse, parser_of
 from smplora.config import TrainConfig
 from smplora.config.elsewhere import ELSEWHERE
-from smplora.errors import ConfigError, listing
+from smplora.core.errors import ConfigError, listing
 
 
 def problems(*arguments: str, verb: str = "train") -> str:

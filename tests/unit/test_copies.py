@@ -18,8 +18,8 @@ from smplora.copies import (
     nearer_test,
     pixel_distances,
 )
+from smplora.core.random_streams import generator
 from smplora.prompts import NOISES, judge_prompts, magnitudes
-from smplora.streams import generator
 from toys import SHAPE, ToyVAE, caption_of, toy_batch, toy_model
 
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from smplora.config import DataOptions
+from smplora.core.errors import DataError
 from smplora.data import Sample, open_source, read_image, read_samples
 from smplora.data.pictures import Framing, frame
-from smplora.errors import DataError
 
 
 def samples_of(folder: Path, **more: str) -> list[Sample]:

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from smplora.config import DataOptions
+from smplora.core.errors import ConfigError, DataError
 from smplora.data import Sample, open_source, read_samples
-from smplora.errors import ConfigError, DataError
 
 CAPTIONS = ["red, cat", "blue dog", "green bird", "pink fish"]
 PICTURES = [Image.new("RGB", (9, 8 + k), (40 * k, 0, 9)) for k in range(4)]

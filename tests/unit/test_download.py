@@ -9,8 +9,8 @@ import pytest
 
 from smplora.cli import main
 from smplora.config import TrainConfig
+from smplora.core.errors import CheckpointError
 from smplora.download import fetch_model
-from smplora.errors import CheckpointError
 from smplora.models import BUNDLED_FOLDER
 
 

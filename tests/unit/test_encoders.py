@@ -13,8 +13,8 @@ from encoder_folders import saved
 from smplora.attacks.reconstruction import LikelihoodRatio
 from smplora.cli import main
 from smplora.config import AuditConfig
+from smplora.core.errors import ConfigError
 from smplora.encoders import load_encoder
-from smplora.errors import ConfigError
 from smplora.features import load_digit_features
 from smplora.lowpass import load_attacks
 from smplora.views import BlackBox

@@ -12,8 +12,8 @@ import transformers
 from safetensors.torch import save_file
 
 from encoder_folders import saved, saved_clip
+from smplora.core.errors import CheckpointError, ConfigError
 from smplora.encoders import ClipEncoder
-from smplora.errors import CheckpointError, ConfigError
 from smplora.extractors import load_extractor
 from smplora.inception import Inception, load_inception
 from smplora.single_file import clip_tokenizer

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from smplora import SMPLoRAGame
-from smplora.errors import ConfigError
+from smplora.core.errors import ConfigError
 from smplora.objectives.smp_lora import SMPLoRA
 from smplora.proxy import ProxyAttackModel, ascend, log_membership
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from smplora.adapt.lora import LoRAAdaptation
 from smplora.attacks.gradient_alignment import GradientAlignmentAttack
 from smplora.contracts import Batch, Draw, Gradients
+from smplora.core.errors import ConfigError
+from smplora.core.random_streams import generator
 from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.errors import ConfigError
 from smplora.gradients import adapted_layers, gram_norms, norms, sample_gradients, sample_weights
 from smplora.metrics import auc
 from smplora.models import load_model
-from smplora.streams import generator
 from smplora.text import configured
 from smplora.views import GRADIENT_NUMBERS, WhiteBox
 from toys import toy_batch, toy_model

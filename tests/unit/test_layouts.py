@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from smplora.errors import CheckpointError
+from smplora.core.errors import CheckpointError
 from smplora.layouts import AdapterFile, named_as, read_adapter
 
 BLOCK = "unet.down_blocks.1.attentions.0.transformer_blocks.0"

@@ -10,10 +10,10 @@ import torch
 from PIL import Image, ImageOps
 
 from smplora.config import PreparationOptions
+from smplora.core.errors import ConfigError
 from smplora.data import Preparation, Sample, augment, preparation
 from smplora.data.pictures import Framing, frame
 from smplora.data.prepare import size_numbers
-from smplora.errors import ConfigError
 
 SOLARIZE = 4  # place among RandAugment's changes; inverts what is lighter than a threshold
 

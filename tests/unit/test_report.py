@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from smplora.errors import CheckpointError
+from smplora.core.errors import CheckpointError
 from smplora.report import print_table, report, write_report
 from smplora.report.collect import collect
 

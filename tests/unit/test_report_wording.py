@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from smplora.core.wording import NBSP
 from smplora.report import figures, wording
 from smplora.report.collect import collect
 from smplora.report.gaps import cautions, not_measured
@@ -30,7 +31,7 @@ def with_level(subject: Subject, level: Level) -> Subject:
 
 
 def shown(sentence: str) -> str:
-    return sentence.replace(wording.NBSP, " ")
+    return sentence.replace(NBSP, " ")
 
 
 def test_headline_leads_with_the_most_exposed_and_counts_the_rest(five: Sequence[Subject]) -> None:

@@ -11,7 +11,7 @@ from smplora.attacks import lira, quantile
 from smplora.attacks.lira import Deviation, LikelihoodRatio
 from smplora.attacks.quantile import LEVELS, Quantiles
 from smplora.attacks.rmia import Population
-from smplora.contracts import Bools, Floats
+from smplora.core.arrays import Bools, Floats
 from smplora.metrics import auc, delong_interval
 from smplora.shadowed import Compared, near_normal
 

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from smplora.cli import main
-from smplora.errors import DataError
+from smplora.core.errors import DataError
 from smplora.signals import audit_scores, read_signals
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from smplora.config import SplitOptions
+from smplora.core.errors import SplitError
 from smplora.data import Sample
-from smplora.errors import SplitError
 from smplora.split import CELLS, make_split, read_split, write_split
 
 POOL = [Sample(f"{i}.png", f"caption {i}", f"digest{i:04d}") for i in range(100)]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from smplora.batches import walk
-from smplora.files import read_json, write_atomically, write_json
-from smplora.streams import generator, stream_seed
+from smplora.core.files import read_json, write_atomically, write_json
+from smplora.core.random_streams import generator, stream_seed
 
 
 def test_streams_are_named() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from smplora.verdict import p_text, verdict
+from smplora.core.wording import p_text
+from smplora.verdict import verdict
 
 
 def group(low: float, value: float, high: float, p: float = 0.5, rate: tuple[float, float] | None = None) -> Any:

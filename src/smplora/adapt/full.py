@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from smplora.core.files import read_json, write_json
 from smplora.export import Facts, stored, write_tensors
-from smplora.files import read_json, write_json
 from smplora.gradients import Watched
 from smplora.layouts import read_tensors
 

@@ -14,8 +14,8 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
+from smplora.core.files import write_atomically
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
-from smplora.files import write_atomically
 from smplora.gradients import Watched, adapted_layers
 from smplora.layouts import read_adapter
 

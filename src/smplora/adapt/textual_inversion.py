@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from smplora.errors import ConfigError
+from smplora.core.errors import ConfigError
 from smplora.export import Facts, write_tensors
 from smplora.gradients import Watched
 from smplora.layouts import read_tensors

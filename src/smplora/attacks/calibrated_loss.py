@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from smplora.attacks.loss import loss_vector
-from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView, Scorer
+from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.core.arrays import Floats
 from smplora.scorers import Logistic
 
 if TYPE_CHECKING:

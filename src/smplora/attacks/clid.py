@@ -18,7 +18,8 @@ import torch
 from sklearn.preprocessing import RobustScaler
 
 from smplora.attacks.loss import at_scale
-from smplora.contracts import Access, Attack, AttackInfo, Bools, Floats, GreyBoxView, Scorer
+from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.core.arrays import Bools, Floats
 from smplora.diffusion import adaptation_loss
 from smplora.metrics import auc
 from smplora.scorers import Boosted

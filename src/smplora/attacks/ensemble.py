@@ -21,7 +21,8 @@ from smplora.attacks.pia import PIAAttack
 from smplora.attacks.secmi import SecMIAttack
 from smplora.attacks.sima import SimAAttack, SimAMonteCarloAttack
 from smplora.attacks.two_sided import TwoSidedCalibratedLossAttack
-from smplora.contracts import Access, Attack, AttackInfo, Bools, Floats, GreyBoxView, Scorer
+from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.core.arrays import Bools, Floats
 from smplora.scorers import Logistic, out_of_fold, standardised
 
 if TYPE_CHECKING:

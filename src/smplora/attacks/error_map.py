@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from smplora.contracts import Access, Attack, AttackInfo, Bools, Floats, GreyBoxView
+from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
+from smplora.core.arrays import Bools, Floats
+from smplora.core.random_streams import generator, stream_seed
 from smplora.metrics import auc, tpr_at_fpr
 from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel, ascend, at_size
-from smplora.streams import generator, stream_seed
 
 if TYPE_CHECKING:
     from smplora.config import AuditConfig

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from smplora.attacks.gsa import TIMESTEPS
 from smplora.attacks.loss import at_scale
-from smplora.contracts import Access, Attack, AttackInfo, Floats, WhiteBoxView
+from smplora.contracts import Access, Attack, AttackInfo, WhiteBoxView
+from smplora.core.arrays import Floats
 from smplora.scorers import StandardisedMean
 
 

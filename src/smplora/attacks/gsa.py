@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from smplora.attacks.loss import at_scale
-from smplora.contracts import Access, Attack, AttackInfo, Floats, WhiteBoxView
+from smplora.contracts import Access, Attack, AttackInfo, WhiteBoxView
+from smplora.core.arrays import Floats
 from smplora.scorers import Boosted
 
 TIMESTEPS = range(99, 1000, 100)  # of 1000, a noise of its own at each

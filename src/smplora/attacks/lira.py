@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from smplora.contracts import Access, AttackInfo, Bools, Floats
+from smplora.contracts import Access, AttackInfo
+from smplora.core.arrays import Bools, Floats
 from smplora.shadowed import Compared, ShadowAttack
 
 MANY = 64  # shadows; with fewer an image's own spread says less than that of all images together

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import torch
 
-from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView, Scorer
+from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.core.arrays import Floats
 from smplora.scorers import StandardisedMean
 
 if TYPE_CHECKING:

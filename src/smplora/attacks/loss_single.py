@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from smplora.attacks.loss import at_scale
-from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView
+from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
+from smplora.core.arrays import Floats
 from smplora.diffusion import adaptation_loss
 from smplora.scorers import Mean
 

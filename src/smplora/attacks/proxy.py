@@ -13,7 +13,8 @@ import torch
 
 from smplora.attacks.error_map import ErrorMapAttack
 from smplora.attacks.loss import pair_draws, timestep_grid
-from smplora.contracts import Access, Attack, AttackInfo, Floats, InsiderView
+from smplora.contracts import Access, Attack, AttackInfo, InsiderView
+from smplora.core.arrays import Floats
 from smplora.scorers import Mean
 
 if TYPE_CHECKING:

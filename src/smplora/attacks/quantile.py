@@ -16,7 +16,8 @@ from sklearn.linear_model import QuantileRegressor
 from sklearn.preprocessing import StandardScaler
 
 from smplora.attacks.loss import loss_vector
-from smplora.contracts import Access, Attack, AttackInfo, Bools, Floats, GreyBoxView
+from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
+from smplora.core.arrays import Bools, Floats
 
 if TYPE_CHECKING:
     from smplora.config import AuditConfig

@@ -13,7 +13,8 @@ import torch
 from scipy.stats import multivariate_normal
 from torch.nn import functional as F
 
-from smplora.contracts import Access, Attack, AttackInfo, BlackBoxView, Bools, Floats, Scorer
+from smplora.contracts import Access, Attack, AttackInfo, BlackBoxView, Scorer
+from smplora.core.arrays import Bools, Floats
 from smplora.encoders import BundledEncoder, ImageEncoder, load_encoder
 from smplora.scorers import Mean
 

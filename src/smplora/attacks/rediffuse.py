@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from smplora.contracts import Access, Attack, AttackInfo, BlackBoxView, Floats
+from smplora.contracts import Access, Attack, AttackInfo, BlackBoxView
+from smplora.core.arrays import Floats
 from smplora.scorers import Mean
 
 if TYPE_CHECKING:

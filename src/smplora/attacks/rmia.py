@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from smplora.contracts import Access, AttackInfo, Bools, Floats
+from smplora.contracts import Access, AttackInfo
+from smplora.core.arrays import Bools, Floats
 from smplora.shadowed import Compared, ShadowAttack
 
 

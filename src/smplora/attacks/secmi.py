@@ -11,7 +11,8 @@ import torch
 
 from smplora import ddim
 from smplora.attacks.loss import at_scale
-from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView
+from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
+from smplora.core.arrays import Floats
 from smplora.networks import ResNet
 from smplora.proxy import at_size
 from smplora.scorers import Mean

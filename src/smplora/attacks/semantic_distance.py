@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from smplora.attacks.reconstruction import GUIDANCE, STEPS, ReconstructionAttack
-from smplora.contracts import Access, AttackInfo, BlackBoxView, Floats, Scorer
+from smplora.contracts import Access, AttackInfo, BlackBoxView, Scorer
+from smplora.core.arrays import Floats
 from smplora.networks import Perceptron
 
 

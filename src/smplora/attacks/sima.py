@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self
 import torch
 
 from smplora.attacks.loss import at_scale, pair_draws, timestep_grid
-from smplora.contracts import Access, Attack, AttackInfo, Floats, GreyBoxView
+from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
+from smplora.core.arrays import Floats
 from smplora.scorers import BestColumn
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
-from smplora.config.checks import at_least, existing_folder, no_pickle
+from smplora.config.checks import at_least, existing_folder
 from smplora.config.data import model_problems, preparation_problems
 from smplora.config.train import TrainConfig
+from smplora.core.files import PICKLED_ADAPTER, no_pickle
 
 if TYPE_CHECKING:
     from smplora.config.audit import SubjectOptions
 
-PICKLED_ADAPTER = "ask its author for .safetensors, or convert it on a machine that holds nothing of worth"
 RUN = "config.yaml"  # what every run folder holds
 POOLS = ("members", "nonmembers")
 

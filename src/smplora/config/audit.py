@@ -12,7 +12,7 @@ from smplora.config.checks import at_least, existing_folder, if_any, needed
 from smplora.config.data import TWO_SOURCES, CacheOptions, cache_problems
 from smplora.config.memorisation import MemorisationOptions, memorisation_problems
 from smplora.config.shadows import ShadowOptions, shadow_problems
-from smplora.registry import unknown
+from smplora.core.registry import unknown
 
 OF_SIGNALS = ("signals", "coin_flip", "output_dir", "target_delta", "seed", "json")  # what --signals is told
 

@@ -7,15 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")  # suffixes of files that may run a program when read
-
-
-def no_pickle(given: str | None, name: str, way_out: str) -> list[str]:
-    """What is given must not be a pickle; seen by its name, before anything is opened."""
-    if Path(given or "").suffix.lower() not in PICKLES:
-        return []
-    return [f"--{name} got '{given}', a pickle, which can run any program when it is read; {way_out}"]
-
 
 def if_any(problem: str | None) -> list[str]:
     """A list of the problem, if there is one."""

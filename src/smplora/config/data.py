@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional
 
-from smplora.config.checks import at_least, at_most, existing_folder, needed, no_pickle
+from smplora.config.checks import at_least, at_most, existing_folder, needed
+from smplora.core.files import PICKLED_MODEL, no_pickle
 
 BUNDLED_MODEL = "tiny"
 GUIDANCE = 7.5  # classifier-free guidance that pipelines for Stable Diffusion use
@@ -160,9 +161,6 @@ def cache_problems(config: CacheOptions, images: str | None) -> list[str]:
     ):
         return []
     return [f"--cache_dir got '{config.cache_dir}', which is inside of the images' folder; give a folder elsewhere"]
-
-
-PICKLED_MODEL = "take the model's .safetensors file, which holds numbers only, or convert it where you trust it"
 
 
 def model_problems(config: ModelOptions) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Optional
 
 from smplora.config.checks import at_least, if_any
-from smplora.registry import unknown
+from smplora.core.registry import unknown
 from smplora.subsets import SUBSETS
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Optional
 
 from smplora.config.audit import SubjectOptions, subject_problems
 from smplora.config.checks import at_least, at_most, if_any
-from smplora.registry import unknown
+from smplora.core.registry import unknown
 
 FEATURES = {  # name -> where its weights come from unless NAME=SOURCE says so; "" where that must be said
     "tiny": "bundled",

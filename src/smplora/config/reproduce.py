@@ -8,7 +8,7 @@ from typing import Literal, Optional
 from smplora.config.checks import at_least, existing_folder
 from smplora.config.data import CacheOptions, cache_problems
 from smplora.config.evaluate import features_problems
-from smplora.errors import nearest
+from smplora.core.errors import nearest
 from smplora.reproduce import FAMILIES, TARGETS, expand
 from smplora.subsets import SUBSETS
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 from smplora.attacks import LOW_PASS, SHADOW, SHADOW_SIGNALS
 from smplora.config.adapter_file import is_foreign
 from smplora.config.checks import at_least, if_any
-from smplora.registry import unknown
+from smplora.core.registry import unknown
 
 if TYPE_CHECKING:
     from smplora.config.audit import AuditConfig

@@ -19,7 +19,7 @@ from smplora.config.distill import DISTILLED, DistillOptions
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.private import PrivateOptions
 from smplora.config.train import TrainConfig
-from smplora.errors import nearest
+from smplora.core.errors import nearest
 from smplora.objectives import WITH_PROXY
 from smplora.parsing import parser_for, typed
 

@@ -25,8 +25,8 @@ from smplora.config.monitor import MonitorOptions, monitor_problems
 from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions, optimization_problems
 from smplora.config.private import PrivateOptions, private_problems
 from smplora.config.theory import TheoryOptions, theory_problems
+from smplora.core.registry import unknown
 from smplora.objectives import OBJECTIVES
-from smplora.registry import unknown
 
 LORA_OPTIONS = ("rank", "lora_alpha", "lora_targets", "lora_dropout", "use_rslora", "use_dora")
 TOKEN_OPTIONS = ("placeholder_token", "initializer_token", "num_vectors")

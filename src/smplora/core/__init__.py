@@ -1,1 +1,2 @@
-"""The ground floor: errors, files, random streams, console, parallel work. Imports nothing of smplora."""
+"""The ground floor: errors, files, random streams, the registry, the console, the cache, work over processes. Imports
+no other room."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from smplora.files import PACKAGE
+from smplora.core.files import PACKAGE
 
 
 def code_digest(modules: Iterable[str], package: Path = PACKAGE) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from smplora.streams import generator
+from smplora.core.random_streams import generator
 
 GREY = (127, 127, 127)  # about 0 of the model's [-1, 1]
 CUTOUT = 0.5  # edge of the square, as a share of the picture's shorter side

@@ -10,14 +10,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from smplora.cache import Cache
 from smplora.cells import Cell, Group
+from smplora.core.cache import Cache
+from smplora.core.console import in_threads, progress
 from smplora.data.pictures import Framing, frame
 from smplora.data.pool import Sample
 from smplora.data.prepare import Preparation, Size, size_numbers
 from smplora.data.source import ImageSource
 from smplora.diffusion import LatentDiffusion
-from smplora.progress import in_threads, progress
 from smplora.text import TIME_IDS
 
 PIXELS_AT_ONCE, MOST_IMAGES, CAPTIONS_AT_ONCE = 2**18, 16, 8

@@ -12,9 +12,9 @@ from typing import Any
 from PIL import Image
 
 from smplora.config import DataOptions
+from smplora.core.errors import DataError
 from smplora.data.pictures import read_image
 from smplora.data.source import default_caption, one_and_more
-from smplora.errors import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 METADATA = ("metadata.jsonl", "metadata.csv")

@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from smplora.core.errors import DataError
 from smplora.data.augment import augmented
-from smplora.errors import DataError
 
 
 class UnreadableImage(DataError):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from smplora.config import DataOptions
+from smplora.core.console import in_threads
+from smplora.core.errors import DataError, listing
 from smplora.data.folder import ImageFolder
 from smplora.data.pictures import UnreadableImage, pixel_digest
 from smplora.data.source import ImageSource
 from smplora.data.table import ImageTable
-from smplora.errors import DataError, listing
-from smplora.progress import in_threads
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from smplora.config import PreparationOptions
+from smplora.core.errors import ConfigError
+from smplora.core.random_streams import generator, stream_seed
 from smplora.data.pictures import Framing
 from smplora.data.pool import Sample
-from smplora.errors import ConfigError
-from smplora.streams import generator, stream_seed
 
 Size = tuple[int, int]  # height, width
 

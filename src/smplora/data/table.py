@@ -13,9 +13,9 @@ from typing import Any
 from PIL import Image
 
 from smplora.config import DataOptions
+from smplora.core.errors import ConfigError, DataError
 from smplora.data.pictures import UnreadableImage, read_image
 from smplora.data.source import default_caption, one_and_more
-from smplora.errors import ConfigError, DataError
 
 TRAIN = "train"  # the split that is used unless another one is asked for
 

@@ -14,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from smplora.files import read_json, write_atomically
+from smplora.core.files import read_json, write_atomically
 from smplora.report import rows
 from smplora.report.collect import collect
 from smplora.report.page import render

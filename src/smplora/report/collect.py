@@ -13,8 +13,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped,unused-ignore]
 from PIL import Image
 
-from smplora.errors import CheckpointError, listing
-from smplora.files import read_json
+from smplora.core.errors import CheckpointError, listing
+from smplora.core.files import read_json
 from smplora.report.copies import read_memorisation
 from smplora.report.evidence import points, read_evidence
 from smplora.report.parse import estimate, flat, load, number, one_of, plain, read_curves, whole

@@ -9,12 +9,12 @@ from typing import Any
 
 from PIL import Image
 
-from smplora.files import read_json
+from smplora.core.files import read_json
+from smplora.core.wording import decimal, p_text, percent
 from smplora.report.parse import estimate, number, one_of, plain
 from smplora.report.rows import Cell
 from smplora.report.subject import CopyMeasure, CopyPair, Counted, Estimate, Memorisation, Prompts
-from smplora.report.wording import NOT_MEASURED, decimal, interval, percent
-from smplora.verdict import p_text
+from smplora.report.wording import NOT_MEASURED, interval
 
 HEADERS = (
     "Near-copies are",

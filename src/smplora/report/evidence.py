@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from smplora.files import read_json
+from smplora.core.files import read_json
+from smplora.core.wording import decimal, p_text, percent
 from smplora.report.parse import estimate, number, one_of, plain
 from smplora.report.rows import Cell
 from smplora.report.subject import (
@@ -22,8 +23,7 @@ from smplora.report.subject import (
     Histogram,
     Subject,
 )
-from smplora.report.wording import decimal, interval, percent
-from smplora.verdict import p_text
+from smplora.report.wording import interval
 
 HEADERS = (
     "Strongest attack on test members",

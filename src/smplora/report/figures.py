@@ -15,10 +15,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import IdentityTransform
 
+from smplora.core.wording import decimal, percent
 from smplora.report.placing import Box, place
 from smplora.report.subject import Estimate, Group, Numbers, Run, Subject
 from smplora.report.svg import CARD, FONT_SIZE, GRID, INK, MUTED, Style, blank, inline, short, thinned
-from smplora.report.wording import NOT_MEASURED, decimal, percent
+from smplora.report.wording import NOT_MEASURED
 
 Array = npt.NDArray[np.float64]
 Looks = Mapping[Subject, Style]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
+from smplora.core.wording import decimal
 from smplora.metrics import Interval, pareto_front
 from smplora.report.figures import GUIDE, name_axes
 from smplora.report.svg import CARD, FONT_SIZE, INK, MUTED, Style, blank, inline
-from smplora.report.wording import decimal
 
 CHANCE = 0.5
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
+from smplora.core.wording import count, percent, together
 from smplora.report.subject import Attack, Estimate, Subject
-from smplora.report.wording import count, percent, together
 
 BUNDLED = "the bundled model"  # models.py's name of it
 UNTRIED: tuple[tuple[str, Callable[[Attack], bool]], ...] = (

@@ -99,7 +99,7 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
         cells=wording.cells,
         splits=list({s.seal: s for s in subjects}.values()),
         citations=citations(subjects),
-        version=smplora.__version__,
+        version=smplora.core.version.__version__,
     )
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from smplora.errors import CheckpointError
-from smplora.files import read_json
+from smplora.core.errors import CheckpointError
+from smplora.core.files import read_json
 from smplora.report.subject import Estimate
 
 T = TypeVar("T")

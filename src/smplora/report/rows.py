@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from smplora.core.wording import decimal, p_text, percent
 from smplora.report.subject import Attack, Distances, Estimate, Numbers, Quality, Subject
-from smplora.report.wording import (
-    LEVEL_WORDS,
-    NOT_MEASURED,
-    decimal,
-    digits_for,
-    interval,
-    percent,
-    unresolvable,
-)
-from smplora.verdict import p_text
+from smplora.report.wording import LEVEL_WORDS, NOT_MEASURED, digits_for, interval, unresolvable
 
 HEADLINE_FPR = 0.05
 SUMMARY_HEADERS = (

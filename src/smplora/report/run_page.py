@@ -11,7 +11,8 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 from PIL import Image
 
 import smplora
-from smplora.files import read_json, write_atomically
+from smplora.core.files import read_json, write_atomically
+from smplora.core.wording import decimal
 from smplora.metrics import Interval, auc_deviation
 from smplora.objectives import TITLES
 from smplora.report import figures, wording
@@ -71,7 +72,7 @@ def render_run(folder: Path, written: str) -> str:
         rounds=rounds,
         settings=flat(config),
         written=written,
-        version=smplora.__version__,
+        version=smplora.core.version.__version__,
     )
 
 
@@ -81,7 +82,7 @@ def verdict_so_far(monitor: Mapping[str, Points]) -> tuple[Level, str]:
         return "amber", "Nothing was attacked so far: whether the adapter gives its images away is not known yet."
     (step, value), (_, low), (_, high) = (monitor[f"auc.{end}"][-1] for end in ("value", "low", "high"))
     deviation = auc_deviation(Interval(value, low, high, ""))
-    number = f"AUC {wording.decimal(value, 2)} {wording.interval(Estimate(value, low, high))}"
+    number = f"AUC {decimal(value, 2)} {wording.interval(Estimate(value, low, high))}"
     if deviation.low > LEAK:
         return "red", f"Leaks at step {step:,}: used images can be told from unused ones ({number})."
     if deviation.low == 0 and deviation.high < NO_LEAK:
@@ -100,12 +101,12 @@ def remarks(monitor: Mapping[str, Points]) -> list[str]:
     elif best[0] == held_out[0][0]:
         said = "The held-out loss has never been below the base model's: the adapter learns its own images only."
     else:
-        then, now = (wording.decimal(value, 4) for value in (best[1], held_out[-1][1]))
+        then, now = (decimal(value, 4) for value in (best[1], held_out[-1][1]))
         said = (
             f"The held-out loss was lowest at step {best[0]:,} ({then}; now {now}): since then the adapter fits "
             "the images that it sees rather than others like them."
         )
-    return [said, f"The members' loss is {wording.decimal(gaps[-1][1], 4)} below that of held-out images."]
+    return [said, f"The members' loss is {decimal(gaps[-1][1], 4)} below that of held-out images."]
 
 
 def pace(elapsed: Points, steps: int) -> str:

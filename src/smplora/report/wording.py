@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from smplora.core.wording import COUNTS, count, decimal, percent, together
 from smplora.report.subject import LEVELS, Estimate, Level, Numbers, Rate, Subject
 
-NBSP = "\N{NO-BREAK SPACE}"
-MINUS = "\N{MINUS SIGN}"
 NOT_MEASURED = "not measured"
 LEVEL_WORDS: dict[Level, str] = {"invalid": "Invalid", "red": "Leaks", "amber": "Unclear", "green": "No leak found"}
-COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 # One for each number in the order of its first appearance on the page.
 TERMS = (
@@ -36,18 +34,6 @@ TERMS = (
 )
 
 
-def percent(fraction: float) -> str:
-    """``0.84`` as ``84 %``, with one decimal below 10 % where needed."""
-    shown = 100 * fraction
-    return f"{shown:.1f}".removesuffix(".0") + f"{NBSP}%" if 0 < abs(shown) < 9.95 else f"{shown:.0f}{NBSP}%"
-
-
-def decimal(value: float, digits: int) -> str:
-    """``value`` with a fixed number of decimals and a true minus sign."""
-    text = f"{value:.{digits}f}"
-    return text.replace("-", MINUS) if float(text) else text.removeprefix("-")
-
-
 def digits_for(estimate: Estimate) -> int:
     """Decimals that show three significant digits of the value, or of its uncertainty where that is larger."""
     ends = [end for end in (estimate.low, estimate.high) if end is not None]
@@ -65,16 +51,6 @@ def interval(estimate: Estimate, digits: int = 2, scale: float = 1.0) -> str:
 def unresolvable(rate: Rate) -> str:
     """Why a rate is not shown."""
     return f"not resolvable (needs {rate.needs_nonmembers:,} non-members)"
-
-
-def count(number: int, noun: str) -> str:
-    """``1, "seed"`` as ``one seed``, ``12, "seed"`` as ``12 seeds``."""
-    return f"{COUNTS[number] if number < len(COUNTS) else number} {noun}{'' if number == 1 else 's'}"
-
-
-def together(names: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def cells(sizes: Mapping[str, int]) -> str:

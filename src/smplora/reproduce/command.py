@@ -12,9 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from smplora.config import ReproduceConfig
-from smplora.errors import ConfigError, DataError, TrainingError, listing
-from smplora.files import UNFINISHED, read_json, write_json
-from smplora.registry import load
+from smplora.core.console import say
+from smplora.core.environment import environment
+from smplora.core.errors import ConfigError, DataError, TrainingError, listing
+from smplora.core.files import UNFINISHED, check_writable, read_json, write_json
+from smplora.core.parallel import done_already, number_of_workers, run_tasks
+from smplora.core.registry import load
 from smplora.report.run_page import duration
 from smplora.reproduce import TARGETS
 from smplora.reproduce.page import PAGE, write_page
@@ -22,8 +25,6 @@ from smplora.reproduce.plan import IMAGES, Plan
 from smplora.reproduce.results import Results
 from smplora.reproduce.scale import Scale, scale_of
 from smplora.reproduce.section import Target
-from smplora.run import check_writable, environment, say
-from smplora.tasks import done_already, number_of_workers, run_tasks
 
 FORMAT = "smplora.reproduce/1"
 MARK = "reproduce.json"  # of a folder that is ours: scale, and whether it is a quick one

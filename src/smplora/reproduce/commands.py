@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smplora.config import CacheOptions
-from smplora.tasks import KIND, Options
+from smplora.core.parallel import KIND, Options
 
 OF_THIS_MACHINE = {"device", "json", *(f.name for f in fields(CacheOptions))}
 

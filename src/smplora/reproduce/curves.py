@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from smplora.files import read_json
+from smplora.core.files import read_json
 from smplora.report.collect import tiles
 from smplora.report.figures import Line, over_steps
 from smplora.report.page import Strip, uris

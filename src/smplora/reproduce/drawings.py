@@ -11,9 +11,9 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from smplora.core.wording import percent
 from smplora.report.figures import GUIDE, WIDTH, Line, name_axes
 from smplora.report.svg import CARD, FONT_SIZE, GRID, INK, Drawing, Style, blank, drawing, inline, mark
-from smplora.report.wording import percent
 
 ROC_FLOOR = 1e-3  # the paper's axes begin at 0.1 %
 PAPER_FPRS = (0.001, 0.01, 0.1)

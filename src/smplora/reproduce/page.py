@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import smplora
-from smplora.errors import CheckpointError
-from smplora.files import read_json, write_atomically
-from smplora.registry import load
+from smplora.core.errors import CheckpointError
+from smplora.core.files import read_json, write_atomically
+from smplora.core.registry import load
 from smplora.report.page import PAPER, template
 from smplora.reproduce import TARGETS
 from smplora.reproduce.section import Section, Target
@@ -40,7 +40,7 @@ def write_page(root: Path) -> Path:
         stands_for={k: v for content in contents.values() for k, v in content["stands_for"].items()},
         seeds=sorted({seed for content in contents.values() for seed in content["seeds"]}),
         citation=PAPER,
-        version=smplora.__version__,
+        version=smplora.core.version.__version__,
     )
     write_atomically(root / PAGE, html)
     return root / PAGE

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
-from smplora.files import ASSETS
+from smplora.core.files import ASSETS
 
 METRICS = ("fid", "kid", "asr", "auc_dev", "tpr")  # asr and tpr in %, as the paper prints them
 

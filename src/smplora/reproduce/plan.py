@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from smplora.config import AuditConfig, CacheOptions, EvaluateConfig, ReproduceConfig, TrainConfig
+from smplora.core.parallel import Task
 from smplora.reproduce.runs import LORA, Need, Run
 from smplora.reproduce.scale import Scale
 from smplora.run import DONE
-from smplora.tasks import Task
 
 RUNS, IMAGES = "runs", "images"
 MEASURED = "-measured"  # of the name of a run whose gradients and curvature were measured

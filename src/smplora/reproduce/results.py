@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from smplora.files import read_json
+from smplora.core.files import read_json
+from smplora.core.parallel import Task
 from smplora.reproduce.commands import command_line
 from smplora.reproduce.paper import METRICS
 from smplora.reproduce.plan import Plan, Planned
 from smplora.reproduce.runs import Need, Run
 from smplora.run import RunFolder
-from smplora.tasks import Task
 
 PERCENT = ("asr", "tpr")  # printed in %
 

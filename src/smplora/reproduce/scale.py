@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from smplora.config import ReproduceConfig, TrainConfig
+from smplora.core.parallel import Options
 from smplora.reproduce.runs import Run
-from smplora.tasks import Options
 
 
 class Scale(Protocol):

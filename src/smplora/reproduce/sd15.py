@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from smplora.config import AuditConfig, CaptionConfig, EvaluateConfig, ReproduceConfig, TrainConfig
+from smplora.core.errors import DataError, listing
+from smplora.core.parallel import Options
 from smplora.download import fetch_model, fetch_network
-from smplora.errors import DataError, listing
 from smplora.reproduce import supplies
 from smplora.reproduce.paper import published
 from smplora.reproduce.runs import LORA, RANK, Run
 from smplora.reproduce.scale import libraries_missing
-from smplora.tasks import Options
 
 BASE_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 DATA_DIR = "data"  # where 'smplora dataset' puts them

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from smplora.config import TrainConfig
 from smplora.config.evaluate import feature_source
+from smplora.core.errors import UserError
+from smplora.core.registry import load
 from smplora.data import open_source
 from smplora.download import at_hand
-from smplora.errors import UserError
-from smplora.registry import load
 from smplora.reproduce.paper import published
 from smplora.subsets import ORIGINALS, SUBSETS
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from smplora.report.wording import decimal
+from smplora.core.wording import decimal
 from smplora.reproduce import paper
 from smplora.reproduce.results import Results, described, measured, over_seeds
 from smplora.reproduce.runs import LAMBDA, LORA, SMP, Need, Run

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
+from smplora.core.files import write_atomically
+from smplora.core.parallel import Options
 from smplora.examples import caption, write_private_digits
-from smplora.files import write_atomically
 from smplora.reproduce.runs import LAMBDA, LORA, MP, RANK, RATE, SMP, Run
 from smplora.reproduce.scale import libraries_missing
-from smplora.tasks import Options
 
 EPOCHS, BATCH = 30, 10  # of larger data sets fewer, so that no run takes more than 400 steps
 POINTS = 20  # of the Hessian norm, over a run

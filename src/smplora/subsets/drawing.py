@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from smplora.streams import stream_seed
+from smplora.core.random_streams import stream_seed
 
 
 @dataclass(frozen=True)

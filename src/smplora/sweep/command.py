@@ -16,17 +16,19 @@ from rich.text import Text
 
 from smplora.config import SplitOptions, SweepConfig, TrainConfig
 from smplora.config.dreambooth import CAPTION
+from smplora.core.console import say
+from smplora.core.device import choose_device
+from smplora.core.environment import environment
+from smplora.core.errors import ConfigError, TrainingError, listing
+from smplora.core.files import write_atomically, write_json
+from smplora.core.parallel import MEASURING, Task, done_already, length, run_tasks
 from smplora.data import open_source, read_samples
 from smplora.download import fetch_model
-from smplora.errors import ConfigError, TrainingError, listing
-from smplora.files import write_atomically, write_json
-from smplora.models import choose_device
 from smplora.report.run_page import PAGE, duration
-from smplora.run import CONFIG, FREE_OPTIONS, check_place, environment, open_folder, say
+from smplora.run import CONFIG, FREE_OPTIONS, check_place, open_folder
 from smplora.split import make_split
 from smplora.sweep import plan, results
 from smplora.sweep.page import cell, render
-from smplora.tasks import MEASURING, Task, done_already, length, run_tasks
 
 TABLE, NUMBERS = "sweep.csv", "sweep.json"
 OF_A_SWEEP = "grid"  # a key that no other configuration has

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import smplora
 from smplora.config import SweepConfig
+from smplora.core.wording import decimal
 from smplora.metrics import Interval
 from smplora.report.front import front_figure
 from smplora.report.page import template
@@ -15,7 +16,7 @@ from smplora.report.rows import Cell
 from smplora.report.run_page import PAGE
 from smplora.report.subject import Estimate
 from smplora.report.svg import mark
-from smplora.report.wording import LEVEL_WORDS, decimal, digits_for, interval
+from smplora.report.wording import LEVEL_WORDS, digits_for, interval
 from smplora.sweep.results import MEASURES, PRIVACY, Row, Setting, kinds, placed
 
 
@@ -47,7 +48,7 @@ def render(made: Sequence[Setting], config: SweepConfig) -> str:
         failed=[(row.subject.name, row.problem) for one in made for row in one.rows if row.problem],
         unplaced=len(made) - len(places),
         several=any(len(one.rows) > 1 for one in made),
-        version=smplora.__version__,
+        version=smplora.core.version.__version__,
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from smplora.config import AuditConfig, CacheOptions, EvaluateConfig, SweepConfig, TrainConfig
 from smplora.config.sweep import Point
+from smplora.core.parallel import Task, done_already, latest_step, length
 from smplora.run import RunFolder
-from smplora.tasks import Task, done_already, latest_step, length
 from smplora.train import train
 
 RUNS, MEASURED = "runs", "measured"

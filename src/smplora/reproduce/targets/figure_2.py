@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smplora.files import read_json
+from smplora.core.files import read_json
 from smplora.report.figures import Line, over_steps
 from smplora.report.svg import Drawing, drawing, style
 from smplora.reproduce import paper

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smplora.files import read_json
+from smplora.core.files import read_json
+from smplora.core.wording import decimal
 from smplora.report.figures import Line
 from smplora.report.svg import Drawing, style
-from smplora.report.wording import decimal
 from smplora.reproduce import paper
 from smplora.reproduce.curves import collected, first_seed
 from smplora.reproduce.drawings import roc

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smplora.files import read_json
+from smplora.core.files import read_json
 from smplora.reproduce import paper
 from smplora.reproduce.curves import collected, label, systems
 from smplora.reproduce.results import Found, Results

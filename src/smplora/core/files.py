@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from smplora.core.errors import ConfigError
+
+PICKLED_ADAPTER = "ask its author for .safetensors, or convert it on a machine that holds nothing of worth"
+PICKLED_MODEL = "take the model's .safetensors file, which holds numbers only, or convert it where you trust it"
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")  # suffixes of files that may run a program when read
+PRIVATE = 0o700  # of folders that we make: only some of what libraries write into them is readable by its owner alone
 PACKAGE = Path(str(files("smplora")))  # not beside this file: files move
 ASSETS = PACKAGE / "assets"
 UNFINISHED = ".smplora-"  # how the names of files begin that a kill left half-written
@@ -44,3 +52,31 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Parse a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def check_writable(folder: Path) -> None:
+    """See whether ``folder`` exists or could be made, and written.
+
+    Raises:
+        ConfigError: not so.
+    """
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ConfigError(f"--output_dir got '{folder}', which cannot be written; give another folder")
+
+
+def files_sha256(paths: Sequence[Path]) -> str:
+    """SHA-256 of the files' contents, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while part := file.read(2**24):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def no_pickle(given: str | None, name: str, way_out: str) -> list[str]:
+    """What is given must not be a pickle; seen by its name, before anything is opened."""
+    if Path(given or "").suffix.lower() not in PICKLES:
+        return []
+    return [f"--{name} got '{given}', a pickle, which can run any program when it is read; {way_out}"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from smplora.errors import ConfigError, nearest
+from smplora.core.errors import ConfigError, nearest
 
 
 def load(registry: dict[str, str], name: str, kind: str) -> Any:

@@ -69,3 +69,8 @@ def bar(
         mininterval=_interval_s(),
         dynamic_ncols=True,
     )
+
+
+def say(text: str) -> None:
+    """A line for the user, on standard error: standard output is for results."""
+    print(text, file=sys.stderr, flush=True)

@@ -18,8 +18,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from smplora.errors import UserError
-from smplora.files import PACKAGE
+from smplora.core.errors import UserError
+from smplora.core.files import PACKAGE
 
 VARIABLE = "SMPLORA_OFFLINE"
 SWITCHES = {

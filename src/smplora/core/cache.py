@@ -23,10 +23,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from smplora.config import CacheConfig, CacheOptions
-from smplora.errors import ConfigError
-from smplora.files import write_atomically
+from smplora.core.errors import ConfigError
+from smplora.core.files import write_atomically
 
-FORMAT = "smplora.cache/1"
+FORMAT = "smplora.core.cache/1"
 FOLDER = "encoded"  # inside the cache folder: all that is written, and all that 'smplora cache --clear' removes
 KEPT_S = 30 * 24 * 3600.0
 

@@ -20,11 +20,11 @@ from typing import Any, TypeAlias
 
 import torch
 
-from smplora import offline
 from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
-from smplora.errors import TrainingError, UserError
-from smplora.models import choose_device
-from smplora.progress import bar
+from smplora.core import offline
+from smplora.core.console import bar
+from smplora.core.device import choose_device
+from smplora.core.errors import TrainingError, UserError
 from smplora.run import CONFIG, RunFolder, read_config
 from smplora.teachers import TEACHERS, steps_of_teachers
 
