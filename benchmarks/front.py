@@ -29,12 +29,13 @@ from smplora.core.environment import environment
 from smplora.core.files import read_json, write_atomically, write_json
 from smplora.core.parallel import Task, run_tasks
 from smplora.examples import write_private_digits
-from smplora.metrics import Interval, mean_interval
 from smplora.quickstart import private_split, training
 from smplora.report.front import Place, front_figure
 from smplora.report.svg import Style, style
 from smplora.run import RunFolder
 from smplora.split import MANIFEST, write_split
+from smplora.statistics.intervals import Interval
+from smplora.statistics.over_runs import mean_interval
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHORTEST = "lora,max_train_steps=50"  # checkpoints come every 100 steps

@@ -17,10 +17,12 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from smplora import metrics
 from smplora.contracts import Attack
 from smplora.core.arrays import Bools, Floats
 from smplora.scorers import FOLDS, out_of_fold
+from smplora.statistics import curves
+from smplora.statistics.intervals import delong_interval
+from smplora.statistics.many_attacks import family_test
 
 TOLERANCE = 0.02  # by how much the AUC without the adapter may surely exceed 0.5
 ALARM = 0.02  # chance of a false alarm, over all classifiers together
@@ -89,7 +91,7 @@ def blind_check(name: str, what: str, scores: Floats, is_member: Bools, looks: i
     One-sided, as a classifier that is worse than chance out of fold knows nothing. ``looks`` such checks share ALARM.
     """
     level = 1 - 2 * ALARM / looks
-    area = metrics.delong_interval(scores, is_member, float(2 * ndtr(WIDENED * ndtri((1 + level) / 2)) - 1))
+    area = delong_interval(scores, is_member, float(2 * ndtr(WIDENED * ndtri((1 + level) / 2)) - 1))
     passed = area.low <= 0.5 + TOLERANCE
     verb = "cannot" if passed else "can"
     sentence = (
@@ -105,7 +107,7 @@ def permutation_check(name: str, attack: Attack, signals: Floats, is_member: Boo
     areas = []
     for _ in range(SHUFFLES):
         shuffled = rng.permutation(is_member)
-        areas.append(metrics.auc(out_of_fold(attack, signals, shuffled, seed).scores, shuffled))
+        areas.append(curves.auc(out_of_fold(attack, signals, shuffled, seed).scores, shuffled))
     half = 2.576 * float(np.std(areas, ddof=1)) / SHUFFLES**0.5
     mean = float(np.mean(areas))
     passed = mean - half <= 0.5 + TOLERANCE
@@ -119,10 +121,10 @@ def permutation_check(name: str, attack: Attack, signals: Floats, is_member: Boo
 
 def odd_statistics(statistics: Floats, is_member: Bools, rng: np.random.Generator) -> list[str]:
     """Sentences on the picture statistics [n, len(STATISTICS)] that surely differ between members and non-members."""
-    found = metrics.family_test(list(statistics.T), is_member, rng)
+    found = family_test(list(statistics.T), is_member, rng)
     return [
         f"members and non-members differ in {name}: {values[is_member].mean():.3g} against "
-        f"{values[~is_member].mean():.3g} on average, AUC {metrics.auc(values, is_member):.2f}"
+        f"{values[~is_member].mean():.3g} on average, AUC {curves.auc(values, is_member):.2f}"
         for name, values, p in zip(STATISTICS, statistics.T, found.corrected, strict=True)
         if p < ALARM
     ]

@@ -18,7 +18,7 @@ from scipy.stats import hypergeom
 from torch import Tensor
 
 from smplora.core.wording import p_text
-from smplora.metrics import clopper_pearson
+from smplora.statistics.intervals import clopper_pearson
 
 GRID = 4  # tiles by side, 16 in all: 128 pixels of 512 in the paper, in proportion elsewhere
 NEAR_TILES = 0.15  # near-copies (Carlini et al. 2023, section 4)

@@ -29,13 +29,13 @@ from smplora.core.arrays import Bools, Floats
 from smplora.core.console import progress
 from smplora.core.random_streams import stream_seed
 from smplora.data import load_pixels
-from smplora.evidence import CLAIM_LEVEL
 from smplora.features import load_digit_features
 from smplora.judgement import both
 from smplora.lowpass import load_attacks
-from smplora.metrics import detectable_auc
 from smplora.proxy import at_size
 from smplora.scorers import Logistic
+from smplora.statistics.claims import CLAIM_LEVEL
+from smplora.statistics.power import detectable_auc
 from smplora.subject import Loaded
 
 BASE = "base_model"

@@ -18,8 +18,8 @@ from smplora.attacks.loss import timestep_grid
 from smplora.cells import Cell
 from smplora.contracts import Batch
 from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.metrics import Interval, delong_interval
 from smplora.proxy import log_odds
+from smplora.statistics.intervals import Interval, delong_interval
 from smplora.views import GreyBox
 
 TIMESTEPS = 4  # of the grid that the loss attacks use

@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from smplora import evidence
 from smplora.contracts import Attack
 from smplora.core.arrays import Bools, Floats
 from smplora.core.random_streams import stream_seed
-from smplora.metrics import auc, dataset_inference_p_value, methods_used, summary
 from smplora.scorers import Judged, Learned, learn
-from smplora.verdict import verdict
+from smplora.statistics import claims
+from smplora.statistics.citations import methods_used
+from smplora.statistics.curves import auc
+from smplora.statistics.power import dataset_inference_p_value
+from smplora.statistics.summary import summary
+from smplora.statistics.verdict import verdict
 
 FORMAT = "smplora.audit/2"
 
@@ -119,16 +122,14 @@ def conclude(
         memorisation: what the search for copies found, if there was one.
     """
     groups = {
-        "test": evidence.Scored({one.name: one.judged.test for one in tried}, test_member),
-        "aux_members": evidence.Scored(
-            {one.name: one.judged.aux.scores for one in tried if not one.saw_aux}, aux_member
-        ),
+        "test": claims.Scored({one.name: one.judged.test for one in tried}, test_member),
+        "aux_members": claims.Scored({one.name: one.judged.aux.scores for one in tried if not one.saw_aux}, aux_member),
     }
     aux, test = groups["aux_members"], groups["test"]
     rngs = {group: np.random.default_rng(stream_seed(seed, "evidence", group)) for group in groups}
-    p_values = {group: evidence.tests(scored, rngs[group]) for group, scored in groups.items()}
+    p_values = {group: claims.tests(scored, rngs[group]) for group, scored in groups.items()}
     strongest = {
-        group: evidence.strongest(group, aux, scored, p_values[group], rngs[group]) for group, scored in groups.items()
+        group: claims.strongest(group, aux, scored, p_values[group], rngs[group]) for group, scored in groups.items()
     }
 
     def numbers(one: Tried, group: str, decisions: Bools) -> dict[str, Any]:
@@ -151,13 +152,13 @@ def conclude(
     return {
         "attacks": attacks,
         "strongest": strongest,
-        "epsilon": evidence.epsilon(aux, test, delta, coin),
+        "epsilon": claims.epsilon(aux, test, delta, coin),
         "dataset_inference": {
             "attack": chosen,
             "p": dataset_inference_p_value(sign * test.scores[chosen], test_member),
         },
-        "power": {g: evidence.power(scored, strongest[g]["auc"]["level"]) for g, scored in groups.items()},
-        "exposure": {g: evidence.exposure(chosen, sign, scored) for g, scored in groups.items()},
+        "power": {g: claims.power(scored, strongest[g]["auc"]["level"]) for g, scored in groups.items()},
+        "exposure": {g: claims.exposure(chosen, sign, scored) for g, scored in groups.items()},
         "verdict": verdict(attacks, strongest, failed_gates or (), memorisation),
         "methods": methods_used(attacks=len(tried), one_run=coin, gates=failed_gates is not None),
     }

@@ -16,7 +16,7 @@ from torch import Tensor
 from smplora.core.arrays import Bools, Floats
 from smplora.core.random_streams import generator
 from smplora.diffusion import LatentDiffusion
-from smplora.metrics import delong_interval
+from smplora.statistics.intervals import delong_interval
 
 NOISES = 4
 SCORES = ("adapter", "base", "adapter_to_base")

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from smplora.contracts import Attack, Scorer
 from smplora.core.arrays import Bools, Floats
 from smplora.core.errors import ConfigError
-from smplora.metrics import auc, best_threshold
+from smplora.statistics.curves import auc, best_threshold
 
 FOLDS = 5
 

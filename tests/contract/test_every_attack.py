@@ -15,8 +15,9 @@ from smplora.config import AuditConfig
 from smplora.contracts import Access, Attack, Batch
 from smplora.diffusion import LatentDiffusion
 from smplora.lowpass import load_attacks
-from smplora.metrics import auc, delong_interval
 from smplora.scorers import Judged, judge, out_of_fold
+from smplora.statistics.curves import auc
+from smplora.statistics.intervals import delong_interval
 from smplora.views import VIEWS
 from toys import toy_batch, toy_model, toy_pictures
 

@@ -15,10 +15,11 @@ from smplora.contracts import Access, Batch
 from smplora.core.errors import ConfigError
 from smplora.diffusion import LatentDiffusion
 from smplora.lowpass import load_attacks
-from smplora.metrics import auc, delong_interval
 from smplora.scorers import judge, out_of_fold
 from smplora.shadowed import ShadowAttack, Shadows, near_normal
 from smplora.shadows import divide
+from smplora.statistics.curves import auc
+from smplora.statistics.intervals import delong_interval
 from smplora.views import VIEWS
 from toys import toy_batch, toy_model, toy_pictures
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smplora import metrics
 from smplora.blind import (
     STATISTICS,
     blind_check,
@@ -18,6 +17,7 @@ from smplora.blind import (
 from smplora.contracts import Access, Attack, AttackInfo, Scorer
 from smplora.gates import failures, gates
 from smplora.scorers import Logistic
+from smplora.statistics.curves import auc
 
 MEMBER = np.arange(120) < 60
 LOOKS = 4
@@ -48,7 +48,7 @@ def test_a_shift_fails_and_is_said_with_its_numbers() -> None:
     assert check.passed is False
     assert check.auc is not None
     assert weak.auc is not None
-    assert check.auc["value"] == metrics.auc(scores, MEMBER) > weak.auc["value"]
+    assert check.auc["value"] == auc(scores, MEMBER) > weak.auc["value"]
     assert check.sentence.startswith("image statistics alone can tell members from non-members: AUC 0.9")
     assert gates([check], [])["passed"] is False
     assert failures([check]) == [check.sentence]

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smplora import metrics
-from smplora.evidence import GROUPS
 from smplora.judgement import Tried, conclude, score_arrays
-from smplora.metrics import families, numbers
 from smplora.scorers import Judged, OutOfFold
+from smplora.statistics import many_attacks, summary
+from smplora.statistics.claims import GROUPS
+from smplora.statistics.epsilon import one_run_epsilon
+from smplora.statistics.power import detectable_auc
 
 
 def tried(rng: np.random.Generator, member: Any, shifts: list[tuple[float, float]]) -> list[Tried]:
@@ -96,14 +97,14 @@ def test_changing_test_labels_changes_no_choice() -> None:
 def test_one_run_needs_coins() -> None:
     assert concluded(0, [(1.5, 1.5)])["epsilon"]["one_run"] is None
     one_run = concluded(0, [(1.5, 1.5)], coin=True)["epsilon"]["one_run"]
-    assert 0 < one_run["value"] < one_run["ceiling"] == metrics.one_run_epsilon(100, 100, 100)
+    assert 0 < one_run["value"] < one_run["ceiling"] == one_run_epsilon(100, 100, 100)
     assert one_run["candidates"] == 100
 
 
 def test_without_a_leak_claims_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """In at least 95 % of audits that find nothing to find (here: 6 attacks), no corrected p is below 0.05."""
-    monkeypatch.setattr(families, "affordable_permutations", lambda samples: 399)
-    monkeypatch.setattr(numbers, "affordable_resamples", lambda samples: 10)
+    monkeypatch.setattr(many_attacks, "affordable_permutations", lambda samples: 399)
+    monkeypatch.setattr(summary, "affordable_resamples", lambda samples: 10)
     runs, wrong = 60, 0
     for seed in range(runs):
         content = concluded(seed, [(0.0, 0.0)] * 6)
@@ -133,5 +134,5 @@ def test_the_result_is_strict_json_and_repeatable() -> None:
 
 def test_power_goes_with_the_level_of_the_claim() -> None:
     power = concluded(0, [(0.0, 0.0)] * 4)["power"]
-    assert power["test"]["auc"] == metrics.detectable_auc(50, 50, 0.9875)
+    assert power["test"]["auc"] == detectable_auc(50, 50, 0.9875)
     assert power["aux_members"]["auc"] > power["test"]["auc"]

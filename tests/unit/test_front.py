@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from smplora.metrics import Interval
 from smplora.report.front import Place, front_figure, on_front
 from smplora.report.svg import style
+from smplora.statistics.intervals import Interval
 
 
 def place(sign: str, quality: float, privacy: float, width: float = 0.01, curve: str | None = None) -> Place:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from smplora.diffusion import adaptation_loss
 from smplora.gauge import Gauge
-from smplora.metrics import delong_interval
+from smplora.statistics.intervals import delong_interval
 from toys import toy_batch, toy_model
 
 MEMBER, NONMEMBER, HELD_OUT = toy_batch(12, 1), toy_batch(12, 2), toy_batch(9, 3)

@@ -19,8 +19,8 @@ from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.gradients import adapted_layers, gram_norms, norms, sample_gradients, sample_weights
-from smplora.metrics import auc
 from smplora.models import load_model
+from smplora.statistics.curves import auc
 from smplora.text import configured
 from smplora.views import GRADIENT_NUMBERS, WhiteBox
 from toys import toy_batch, toy_model

@@ -17,7 +17,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from metrics_samples import SAMPLES, Sample, draw, labels, wins
-from smplora import metrics
+from smplora.statistics.curves import auc, best_threshold, roc_curve
+from smplora.statistics.intervals import bootstrap_interval, clopper_pearson, delong_interval
+from smplora.statistics.many_attacks import permutation_p_value
+from smplora.statistics.rates import attack_success_rate, tpr_at_fpr
+from smplora.statistics.summary import summary
 
 RNG = np.random.default_rng
 
@@ -26,27 +30,27 @@ RNG = np.random.default_rng
 
 @pytest.mark.parametrize(("scores", "member"), SAMPLES)
 def test_roc_and_auc_agree_with_sklearn(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
-    roc = metrics.roc_curve(scores, member)
+    roc = roc_curve(scores, member)
     fpr, tpr, thresholds = sklearn_roc_curve(member, scores, drop_intermediate=False)
     np.testing.assert_allclose(roc.fpr, fpr, rtol=0, atol=1e-15)
     np.testing.assert_allclose(roc.tpr, tpr, rtol=0, atol=1e-15)
     np.testing.assert_array_equal(roc.thresholds, thresholds)
-    assert metrics.auc(scores, member) == pytest.approx(roc_auc_score(member, scores), abs=1e-14)
-    assert metrics.auc(scores, member) == pytest.approx(np.trapezoid(roc.tpr, roc.fpr), abs=1e-14)
+    assert auc(scores, member) == pytest.approx(roc_auc_score(member, scores), abs=1e-14)
+    assert auc(scores, member) == pytest.approx(np.trapezoid(roc.tpr, roc.fpr), abs=1e-14)
 
 
 @pytest.mark.parametrize(("scores", "member"), SAMPLES)
 def test_roc_and_auc_agree_with_brute_force(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
-    roc = metrics.roc_curve(scores, member)
+    roc = roc_curve(scores, member)
     assert roc.thresholds.size == np.unique(scores).size + 1
     for fpr, tpr, threshold in zip(roc.fpr, roc.tpr, roc.thresholds, strict=True):
         assert fpr == np.mean(scores[~member] >= threshold)
         assert tpr == np.mean(scores[member] >= threshold)
-    assert metrics.auc(scores, member) == pytest.approx(wins(scores, member).mean(), abs=1e-14)
+    assert auc(scores, member) == pytest.approx(wins(scores, member).mean(), abs=1e-14)
 
 
 def test_roc_gives_tied_scores_one_point() -> None:
-    roc = metrics.roc_curve([2.0, 1.0, 1.0, 0.0, 2.0], [True, True, False, False, True])
+    roc = roc_curve([2.0, 1.0, 1.0, 0.0, 2.0], [True, True, False, False, True])
     assert roc.thresholds.tolist() == [math.inf, 2.0, 1.0, 0.0]
     assert roc.fpr.tolist() == [0.0, 0.0, 0.5, 1.0]
     assert roc.tpr == pytest.approx([0.0, 2 / 3, 1.0, 1.0])
@@ -64,10 +68,10 @@ def test_roc_gives_tied_scores_one_point() -> None:
     ],
 )
 def test_auc_of_two_and_three_samples(scores: list[float], member: list[bool], expected: float) -> None:
-    assert metrics.auc(scores, member) == expected
-    roc = metrics.roc_curve(scores, member)
+    assert auc(scores, member) == expected
+    roc = roc_curve(scores, member)
     assert (roc.fpr[0], roc.tpr[0], roc.fpr[-1], roc.tpr[-1]) == (0, 0, 1, 1)
-    interval = metrics.delong_interval(scores, member)
+    interval = delong_interval(scores, member)
     assert interval.value == expected
     assert 0 <= interval.low <= expected <= interval.high <= 1
     assert interval.high - interval.low >= 0.95  # two samples say next to nothing
@@ -80,10 +84,10 @@ def test_tpr_never_takes_the_nearest_fpr() -> None:
     # 10 non-members; below the score 9 the FPR jumps from 0 to 0.2, which is nearer to 0.15 than 0 is.
     scores = [10.0, 9.0, 9.0, 9.0, 8.0] + [9.0, 9.0] + [0.0] * 8
     member = [True] * 5 + [False] * 10
-    assert metrics.tpr_at_fpr(scores, member, 0.15).value == 0.2
-    assert metrics.tpr_at_fpr(scores, member, 0.2).value == 1.0  # exactly at the target is allowed, and so is score 8
-    assert metrics.tpr_at_fpr(scores, member, 0.199).value == 0.2
-    assert metrics.tpr_at_fpr(scores[1:], member[1:], 0.15).value == 0.0
+    assert tpr_at_fpr(scores, member, 0.15).value == 0.2
+    assert tpr_at_fpr(scores, member, 0.2).value == 1.0  # exactly at the target is allowed, and so is score 8
+    assert tpr_at_fpr(scores, member, 0.199).value == 0.2
+    assert tpr_at_fpr(scores[1:], member[1:], 0.15).value == 0.0
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -92,7 +96,7 @@ def test_tpr_is_the_best_that_the_target_allows(seed: int) -> None:
     m, n = (int(size) for size in rng.integers(1, 60, size=2))
     scores, member = draw(seed, m, n, tied=seed % 2 == 0)
     for fpr in ("0.001", "0.01", "0.05", "0.1", "0.3", "1"):
-        found = metrics.tpr_at_fpr(scores, member, float(fpr))
+        found = tpr_at_fpr(scores, member, float(fpr))
         allowed = [0.0]
         for threshold in scores:
             if Fraction(int(np.sum(scores[~member] >= threshold)), n) <= Fraction(fpr):
@@ -102,8 +106,8 @@ def test_tpr_is_the_best_that_the_target_allows(seed: int) -> None:
 
 def test_tpr_interval_is_of_the_members() -> None:
     scores, member = draw(1, m=40, n=100, shift=1.5)
-    rate = metrics.tpr_at_fpr(scores, member, 0.1)
-    expected = metrics.clopper_pearson(round(rate.value * 40), 40)
+    rate = tpr_at_fpr(scores, member, 0.1)
+    expected = clopper_pearson(round(rate.value * 40), 40)
     assert 0 < rate.value < 1
     assert (rate.value, rate.low, rate.high) == (expected.value, expected.low, expected.high)
     assert rate.fpr == 0.1
@@ -115,7 +119,7 @@ def test_tpr_interval_is_of_the_members() -> None:
 )
 def test_needs_nonmembers_and_resolvable(fpr: float, needed: int) -> None:
     for n, resolvable in ((needed - 1, False), (needed, True)):
-        rate = metrics.tpr_at_fpr(np.r_[1.0, np.zeros(n)], labels(1, n), fpr)
+        rate = tpr_at_fpr(np.r_[1.0, np.zeros(n)], labels(1, n), fpr)
         assert rate.needs_nonmembers == needed
         assert rate.resolvable is resolvable
         known = rate.as_dict()
@@ -127,7 +131,7 @@ def test_needs_nonmembers_and_resolvable(fpr: float, needed: int) -> None:
 
 
 def test_numpy_floats_mean_their_decimal_too() -> None:
-    rate = metrics.tpr_at_fpr([1.0, 0.0], [True, False], np.float64(0.001))
+    rate = tpr_at_fpr([1.0, 0.0], [True, False], np.float64(0.001))
     assert rate.needs_nonmembers == 5000
 
 
@@ -152,7 +156,7 @@ def test_numpy_floats_mean_their_decimal_too() -> None:
     ],
 )
 def test_best_threshold_by_hand(scores: list[float], member: list[int], expected: float) -> None:
-    assert metrics.best_threshold(scores, np.array(member, dtype=bool)) == expected
+    assert best_threshold(scores, np.array(member, dtype=bool)) == expected
 
 
 @pytest.mark.parametrize(("scores", "member"), SAMPLES)
@@ -160,7 +164,7 @@ def test_best_threshold_is_best_and_between_scores(scores: NDArray[np.float64], 
     def balanced(threshold: float) -> float:
         return float(np.mean(scores[member] >= threshold) + np.mean(scores[~member] < threshold)) / 2
 
-    threshold = metrics.best_threshold(scores, member)
+    threshold = best_threshold(scores, member)
     assert balanced(threshold) == pytest.approx(max(balanced(t) for t in scores), abs=1e-14)
     assert threshold - scores[scores < threshold].max() == pytest.approx(scores[scores >= threshold].min() - threshold)
 
@@ -168,13 +172,13 @@ def test_best_threshold_is_best_and_between_scores(scores: NDArray[np.float64], 
 def test_best_threshold_weighs_the_classes_equally() -> None:
     # 30 non-members at 0 and 5 at 2; 2 members at 1, 1 at 3. Plain accuracy would take 2.5.
     scores = np.r_[np.zeros(30), np.full(5, 2.0), 1.0, 1.0, 3.0]
-    assert metrics.best_threshold(scores, ~labels(35, 3)) == 0.5
+    assert best_threshold(scores, ~labels(35, 3)) == 0.5
 
 
 def test_attack_success_rate() -> None:
     member = [False, True, False, True, True]
-    assert metrics.attack_success_rate([False, False, True, True, True], member) == metrics.clopper_pearson(3, 5)
-    assert metrics.attack_success_rate([False] * 5, member) == metrics.clopper_pearson(2, 5)  # plain accuracy
+    assert attack_success_rate([False, False, True, True, True], member) == clopper_pearson(3, 5)
+    assert attack_success_rate([False] * 5, member) == clopper_pearson(2, 5)  # plain accuracy
 
 
 # Permutations
@@ -183,7 +187,7 @@ def test_attack_success_rate() -> None:
 def test_permutation_p_is_uniform_under_the_null() -> None:
     rng = np.random.default_rng(0)
     member = labels(15, 20)
-    values = np.array([metrics.permutation_p_value(rng.normal(size=35), member, rng, 99) for _ in range(600)])
+    values = np.array([permutation_p_value(rng.normal(size=35), member, rng, 99) for _ in range(600)])
     for alpha in (0.05, 0.2, 0.5, 0.8):
         assert np.mean(values <= alpha) == pytest.approx(alpha, abs=3.5 * math.sqrt(alpha * (1 - alpha) / 600))
     assert values.min() >= 0.01
@@ -193,18 +197,18 @@ def test_permutation_p_agrees_with_all_permutations() -> None:
     # 20 ways to choose 3 of 6: two give an AUC of 0 or 1, four are at least as far out as 8/9.
     scores, rng = np.arange(6.0), np.random.default_rng(0)
     top = np.array([False, False, False, True, True, True])
-    assert metrics.permutation_p_value(scores, top, rng, 4000) == pytest.approx(2 / 20, abs=0.02)
-    assert metrics.permutation_p_value(scores, ~top, rng, 4000) == pytest.approx(2 / 20, abs=0.02)
+    assert permutation_p_value(scores, top, rng, 4000) == pytest.approx(2 / 20, abs=0.02)
+    assert permutation_p_value(scores, ~top, rng, 4000) == pytest.approx(2 / 20, abs=0.02)
     mixed = np.array([False, False, True, False, True, True])
-    assert metrics.permutation_p_value(scores, mixed, rng, 4000) == pytest.approx(4 / 20, abs=0.025)
+    assert permutation_p_value(scores, mixed, rng, 4000) == pytest.approx(4 / 20, abs=0.025)
 
 
 def test_permutation_p_extremes() -> None:
     rng = np.random.default_rng(0)
     scores, member = np.r_[np.ones(30), np.zeros(30)], labels(30, 30)
-    assert metrics.permutation_p_value(scores, member, rng, 199) == 1 / 200
-    assert metrics.permutation_p_value(-scores, member, rng, 199) == 1 / 200  # two-sided
-    assert metrics.permutation_p_value(np.full(60, 0.1), member, rng, 199) == 1.0  # ties count as equally far
+    assert permutation_p_value(scores, member, rng, 199) == 1 / 200
+    assert permutation_p_value(-scores, member, rng, 199) == 1 / 200  # two-sided
+    assert permutation_p_value(np.full(60, 0.1), member, rng, 199) == 1.0  # ties count as equally far
 
 
 # Summary
@@ -212,7 +216,7 @@ def test_permutation_p_extremes() -> None:
 
 def test_summary_has_the_documented_shape() -> None:
     scores, member = draw(2, m=60, n=500, shift=1.2)
-    found = metrics.summary(scores, member, scores >= 0.6, RNG(0))
+    found = summary(scores, member, scores >= 0.6, RNG(0))
     assert list(found) == [
         "n_members",
         "n_nonmembers",
@@ -224,31 +228,31 @@ def test_summary_has_the_documented_shape() -> None:
         "roc",
     ]
     assert (found["n_members"], found["n_nonmembers"]) == (60, 500)
-    area = metrics.delong_interval(scores, member)
+    area = delong_interval(scores, member)
     assert found["auc"] == {"value": area.value, "low": area.low, "high": area.high, "method": "DeLong"}
     assert found["auc_deviation"] == pytest.approx(
         {"value": 2 * area.value - 1, "low": 2 * area.low - 1, "high": 2 * area.high - 1}
     )
-    rate = metrics.attack_success_rate(scores >= 0.6, member)
+    rate = attack_success_rate(scores >= 0.6, member)
     assert found["asr"] == {"value": rate.value, "low": rate.low, "high": rate.high}
     assert list(found["tpr_at_fpr"]) == ["0.001", "0.01", "0.05", "0.1"]
     for fpr, rates in found["tpr_at_fpr"].items():
-        assert rates == metrics.tpr_at_fpr(scores, member, float(fpr)).as_dict()
+        assert rates == tpr_at_fpr(scores, member, float(fpr)).as_dict()
         assert list(rates) == ["value", "low", "high", "resolvable", "needs_nonmembers"]
     assert [rates["resolvable"] for rates in found["tpr_at_fpr"].values()] == [False, True, True, True]
     assert list(found["roc"]) == ["fpr", "tpr", "band"]
-    assert found["auc_bootstrap"] == metrics.bootstrap_interval(scores, member, RNG(0)).bounds()
+    assert found["auc_bootstrap"] == bootstrap_interval(scores, member, RNG(0)).bounds()
 
 
 @pytest.mark.parametrize("sample", [*SAMPLES, (np.array([1.0, 0.0]), labels(1, 1)), (np.zeros(9), labels(4, 5))])
 def test_summary_survives_strict_json(sample: Sample) -> None:
-    found = metrics.summary(*sample, sample[0] >= 0.5, RNG(0))
+    found = summary(*sample, sample[0] >= 0.5, RNG(0))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 @pytest.mark.parametrize(("scores", "member"), SAMPLES)
 def test_summary_thins_the_roc_without_loss(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
-    thin, full = metrics.summary(scores, member, scores >= 0, RNG(0))["roc"], metrics.roc_curve(scores, member)
+    thin, full = summary(scores, member, scores >= 0, RNG(0))["roc"], roc_curve(scores, member)
     points, kept = set(zip(full.fpr, full.tpr, strict=True)), list(zip(thin["fpr"], thin["tpr"], strict=True))
     assert set(kept) <= points
     for fpr, tpr in points - set(kept):  # every dropped point lies on a segment of the thinned curve
@@ -263,7 +267,7 @@ def test_summary_thins_the_roc_without_loss(scores: NDArray[np.float64], member:
 
 
 def test_thinning_keeps_corners_only() -> None:
-    found = metrics.summary([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], [True, True, False, False, False, True], [True] * 6, RNG(0))
+    found = summary([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], [True, True, False, False, False, True], [True] * 6, RNG(0))
     assert found["roc"]["fpr"] == [0.0, 0.0, 1.0, 1.0]
     assert found["roc"]["tpr"] == pytest.approx([0.0, 2 / 3, 2 / 3, 1.0])
 
@@ -271,14 +275,14 @@ def test_thinning_keeps_corners_only() -> None:
 # Bad input
 
 TAKES_SCORES: list[Callable[[Any, Any], object]] = [
-    metrics.roc_curve,
-    metrics.auc,
-    metrics.delong_interval,
-    lambda s, y: metrics.bootstrap_interval(s, y, np.random.default_rng(0)),
-    lambda s, y: metrics.tpr_at_fpr(s, y, 0.1),
-    metrics.best_threshold,
-    lambda s, y: metrics.permutation_p_value(s, y, np.random.default_rng(0), 9),
-    lambda s, y: metrics.summary(s, y, np.ones(len(s), dtype=bool), RNG(0)),
+    roc_curve,
+    auc,
+    delong_interval,
+    lambda s, y: bootstrap_interval(s, y, np.random.default_rng(0)),
+    lambda s, y: tpr_at_fpr(s, y, 0.1),
+    best_threshold,
+    lambda s, y: permutation_p_value(s, y, np.random.default_rng(0), 9),
+    lambda s, y: summary(s, y, np.ones(len(s), dtype=bool), RNG(0)),
 ]
 
 
@@ -306,20 +310,20 @@ def test_bad_samples_raise(
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda s, y, r: metrics.delong_interval(s, y, 1.0), "level must lie in"),
-        (lambda s, y, r: metrics.delong_interval(s, y, 95), "level must lie in"),
-        (lambda s, y, r: metrics.bootstrap_interval(s, y, r, level=0.0), "level must lie in"),
-        (lambda s, y, r: metrics.bootstrap_interval(s, y, r, resamples=0), "resamples must be at least 1"),
-        (lambda s, y, r: metrics.permutation_p_value(s, y, r, 0), "permutations must be at least 1"),
-        (lambda s, y, r: metrics.tpr_at_fpr(s, y, 0.0), "fpr must lie in"),
-        (lambda s, y, r: metrics.tpr_at_fpr(s, y, 1.5), "fpr must lie in"),
-        (lambda s, y, r: metrics.tpr_at_fpr(s, y, math.nan), "fpr must lie in"),
-        (lambda s, y, r: metrics.attack_success_rate(s, y), "decisions must be boolean"),
-        (lambda s, y, r: metrics.summary(s, y, s, r), "decisions must be boolean"),
-        (lambda s, y, r: metrics.clopper_pearson(3, 2), "got 3 of 2"),
-        (lambda s, y, r: metrics.clopper_pearson(-1, 2), "got -1 of 2"),
-        (lambda s, y, r: metrics.clopper_pearson(0, 0), "got 0 of 0"),
-        (lambda s, y, r: metrics.clopper_pearson(1, 2, level=0.0), "level must lie in"),
+        (lambda s, y, r: delong_interval(s, y, 1.0), "level must lie in"),
+        (lambda s, y, r: delong_interval(s, y, 95), "level must lie in"),
+        (lambda s, y, r: bootstrap_interval(s, y, r, level=0.0), "level must lie in"),
+        (lambda s, y, r: bootstrap_interval(s, y, r, resamples=0), "resamples must be at least 1"),
+        (lambda s, y, r: permutation_p_value(s, y, r, 0), "permutations must be at least 1"),
+        (lambda s, y, r: tpr_at_fpr(s, y, 0.0), "fpr must lie in"),
+        (lambda s, y, r: tpr_at_fpr(s, y, 1.5), "fpr must lie in"),
+        (lambda s, y, r: tpr_at_fpr(s, y, math.nan), "fpr must lie in"),
+        (lambda s, y, r: attack_success_rate(s, y), "decisions must be boolean"),
+        (lambda s, y, r: summary(s, y, s, r), "decisions must be boolean"),
+        (lambda s, y, r: clopper_pearson(3, 2), "got 3 of 2"),
+        (lambda s, y, r: clopper_pearson(-1, 2), "got -1 of 2"),
+        (lambda s, y, r: clopper_pearson(0, 0), "got 0 of 0"),
+        (lambda s, y, r: clopper_pearson(1, 2, level=0.0), "level must lie in"),
     ],
 )
 def test_bad_settings_raise(call: Callable[[Any, Any, np.random.Generator], object], message: str) -> None:
@@ -330,8 +334,8 @@ def test_bad_settings_raise(call: Callable[[Any, Any, np.random.Generator], obje
 def test_input_is_left_alone_and_order_does_not_matter() -> None:
     scores, member = draw(5, tied=True)
     before = scores.copy()
-    first = metrics.summary(scores, member, scores >= 0.4, RNG(0))
+    first = summary(scores, member, scores >= 0.4, RNG(0))
     np.testing.assert_array_equal(scores, before)
     order = np.random.default_rng(0).permutation(scores.size)
-    assert metrics.summary(scores[order], member[order], scores[order] >= 0.4, RNG(0)) == first
-    assert metrics.best_threshold(scores[order], member[order]) == metrics.best_threshold(scores, member)
+    assert summary(scores[order], member[order], scores[order] >= 0.4, RNG(0)) == first
+    assert best_threshold(scores[order], member[order]) == best_threshold(scores, member)

@@ -10,14 +10,18 @@ import pytest
 from scipy.stats import mannwhitneyu, ttest_ind
 
 from metrics_samples import draw, labels
-from smplora import metrics
+from smplora.statistics.curves import auc
+from smplora.statistics.intervals import clopper_pearson, delong_interval
+from smplora.statistics.many_attacks import family_test, low_fpr_p_value, permutation_p_value, simultaneous_level
+from smplora.statistics.power import dataset_inference_p_value, detectable_auc, null_standard_error
+from smplora.statistics.rates import roc_band, tpr_at_fpr
 
 
 def test_one_attack_needs_no_correction() -> None:
     scores, member = draw(1)
-    found = metrics.family_test([scores], member, np.random.default_rng(0), 999)
+    found = family_test([scores], member, np.random.default_rng(0), 999)
     assert found.p == found.corrected
-    assert found.p[0] == metrics.permutation_p_value(scores, member, np.random.default_rng(0), 999)
+    assert found.p[0] == permutation_p_value(scores, member, np.random.default_rng(0), 999)
     exact = mannwhitneyu(scores[member], scores[~member], method="exact").pvalue
     assert found.p[0] == pytest.approx(exact, abs=3.5 * math.sqrt(exact * (1 - exact) / 999) + 1e-3)
 
@@ -28,11 +32,11 @@ def test_family_p_is_that_of_the_largest_deviation() -> None:
     member = np.array([False, False, True, False, True, True])
 
     def far(scores: np.ndarray, chosen: tuple[int, ...]) -> float:
-        return abs(metrics.auc(scores, np.isin(np.arange(6), chosen)) - 0.5)
+        return abs(auc(scores, np.isin(np.arange(6), chosen)) - 0.5)
 
     ways = list(combinations(range(6), 3))
     largest = [max(far(one, way), far(two, way)) for way in ways]
-    found = metrics.family_test([one, two], member, np.random.default_rng(0), 4000)
+    found = family_test([one, two], member, np.random.default_rng(0), 4000)
     for scores, p, corrected in zip((one, two), found.p, found.corrected, strict=True):
         observed = far(scores, (2, 4, 5)) - 1e-12
         assert p == pytest.approx(np.mean([far(scores, way) >= observed for way in ways]), abs=0.03)
@@ -44,7 +48,7 @@ def test_family_error_is_kept_where_single_tests_break_it() -> None:
     runs, attacks = 300, 8
     alone = together = 0
     for _ in range(runs):
-        found = metrics.family_test(list(rng.normal(size=(attacks, 40))), member, rng, 199)
+        found = family_test(list(rng.normal(size=(attacks, 40))), member, rng, 199)
         alone += min(found.p) <= 0.05
         together += min(found.corrected) <= 0.05
     assert alone / runs > 0.2
@@ -53,7 +57,7 @@ def test_family_error_is_kept_where_single_tests_break_it() -> None:
 
 def test_copies_of_one_attack_cost_nothing_and_both_sides_count() -> None:
     scores, member = draw(2, m=40, n=40, shift=1.0)
-    found = metrics.family_test([scores, scores, -scores], member, np.random.default_rng(0), 999)
+    found = family_test([scores, scores, -scores], member, np.random.default_rng(0), 999)
     assert found.p == found.corrected
     assert len(set(found.p)) == 1
 
@@ -66,9 +70,9 @@ def test_simultaneous_intervals_cover_together() -> None:
     for _ in range(runs):
         common = rng.normal(size=120)
         scores = [math.sqrt(0.5) * (common + rng.normal(size=120)) + 0.5 * member for _ in range(5)]
-        level = metrics.simultaneous_level(scores, member, rng, 0.9)
+        level = simultaneous_level(scores, member, rng, 0.9)
         for adjusted, count in ((level, "missed"), (0.9, "naive")):
-            intervals = [metrics.delong_interval(s, member, adjusted) for s in scores]
+            intervals = [delong_interval(s, member, adjusted) for s in scores]
             outside = any(not i.low <= truth <= i.high for i in intervals)
             missed, naive = missed + (outside and count == "missed"), naive + (outside and count == "naive")
     assert 0.04 < missed / runs < 0.16
@@ -78,12 +82,12 @@ def test_simultaneous_intervals_cover_together() -> None:
 def test_simultaneous_level_extremes() -> None:
     rng = np.random.default_rng(0)
     scores, member = draw(3)
-    assert metrics.simultaneous_level([scores], member, rng, 0.95) == 0.95
-    assert metrics.simultaneous_level([scores, np.zeros_like(scores)], member, rng, 0.95) == 0.95
-    assert metrics.simultaneous_level([scores] * 4, member, rng, 0.95) == pytest.approx(0.95, abs=0.005)
+    assert simultaneous_level([scores], member, rng, 0.95) == 0.95
+    assert simultaneous_level([scores, np.zeros_like(scores)], member, rng, 0.95) == 0.95
+    assert simultaneous_level([scores] * 4, member, rng, 0.95) == pytest.approx(0.95, abs=0.005)
     many = [draw(seed)[0][np.argsort(~draw(seed)[1], kind="stable")] for seed in range(10)]
     sidak = 0.95 ** (1 / 10)
-    assert metrics.simultaneous_level(many, labels(23, 31), rng, 0.95) == pytest.approx(sidak, abs=0.002)
+    assert simultaneous_level(many, labels(23, 31), rng, 0.95) == pytest.approx(sidak, abs=0.002)
 
 
 @pytest.mark.parametrize(("m", "n", "fpr"), [(4, 5, 0.2), (5, 4, 0.25), (3, 6, 0.5), (4, 4, 0.1)])
@@ -91,13 +95,13 @@ def test_low_fpr_p_agrees_with_counting_all_labelings(m: int, n: int, fpr: float
     scores = np.arange(m + n, dtype=float)[::-1]
 
     def hits(member: np.ndarray) -> int:
-        return round(metrics.tpr_at_fpr(scores, member, fpr).value * m)
+        return round(tpr_at_fpr(scores, member, fpr).value * m)
 
     labelings = [np.isin(np.arange(m + n), chosen) for chosen in combinations(range(m + n), m)]
     counted = np.array([hits(member) for member in labelings])
     for member, observed in zip(labelings, counted, strict=True):
         expected = np.mean(counted >= observed)
-        assert metrics.low_fpr_p_value(scores, member, fpr) == pytest.approx(expected, abs=1e-12)
+        assert low_fpr_p_value(scores, member, fpr) == pytest.approx(expected, abs=1e-12)
 
 
 def test_low_fpr_p_is_valid_also_with_ties() -> None:
@@ -105,14 +109,14 @@ def test_low_fpr_p_is_valid_also_with_ties() -> None:
     for tied in (False, True):
         scores = rng.normal(size=(1500, 80))
         scores = np.round(2 * scores) if tied else scores
-        p = np.array([metrics.low_fpr_p_value(s, member, 0.1) for s in scores])
+        p = np.array([low_fpr_p_value(s, member, 0.1) for s in scores])
         for alpha in (0.02, 0.1, 0.3):
             assert (p <= alpha).mean() <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / 1500)
 
 
 @pytest.mark.parametrize(("size", "known"), [(523, 0.55), (267, 0.57), (131, 0.60)])
 def test_detectable_auc_known_answers(size: int, known: float) -> None:
-    assert metrics.detectable_auc(size, size) == pytest.approx(known, abs=2e-4)
+    assert detectable_auc(size, size) == pytest.approx(known, abs=2e-4)
 
 
 @pytest.mark.parametrize(("m", "n", "level"), [(50, 50, 0.95), (30, 90, 0.9875), (100, 100, 0.95)])
@@ -121,37 +125,37 @@ def test_power_is_what_simulation_finds(m: int, n: int, level: float) -> None:
     from scipy.special import ndtri
 
     rng, member, runs = np.random.default_rng(0), labels(m, n), 600
-    shift = math.sqrt(2) * float(ndtri(metrics.detectable_auc(m, n, level)))
-    limit = float(ndtri((1 + level) / 2)) * metrics.null_standard_error(m, n)
-    areas = np.array([metrics.auc(rng.normal(size=m + n) + shift * member, member) for _ in range(runs)])
+    shift = math.sqrt(2) * float(ndtri(detectable_auc(m, n, level)))
+    limit = float(ndtri((1 + level) / 2)) * null_standard_error(m, n)
+    areas = np.array([auc(rng.normal(size=m + n) + shift * member, member) for _ in range(runs)])
     assert (np.abs(areas - 0.5) > limit).mean() == pytest.approx(0.8, abs=0.06)
 
 
 def test_null_standard_error_is_that_of_the_auc() -> None:
     rng, member = np.random.default_rng(0), labels(20, 35)
-    areas = [metrics.auc(rng.normal(size=55), member) for _ in range(3000)]
-    assert np.std(areas) == pytest.approx(metrics.null_standard_error(20, 35), rel=0.05)
-    assert [round(metrics.null_standard_error(k, k), 3) for k in (100, 200, 500, 1000)] == [0.041, 0.029, 0.018, 0.013]
+    areas = [auc(rng.normal(size=55), member) for _ in range(3000)]
+    assert np.std(areas) == pytest.approx(null_standard_error(20, 35), rel=0.05)
+    assert [round(null_standard_error(k, k), 3) for k in (100, 200, 500, 1000)] == [0.041, 0.029, 0.018, 0.013]
 
 
 def test_detectable_auc_extremes() -> None:
-    assert metrics.detectable_auc(2, 2) == 1.0
-    assert metrics.detectable_auc(10**6, 10**6) < 0.502
-    assert metrics.detectable_auc(50, 50, power=0.01) >= 0.5
+    assert detectable_auc(2, 2) == 1.0
+    assert detectable_auc(10**6, 10**6) < 0.502
+    assert detectable_auc(50, 50, power=0.01) >= 0.5
 
 
 def test_dataset_inference_p() -> None:
     scores, member = draw(4, m=30, n=50, shift=0.6)
     expected = ttest_ind(scores[member], scores[~member], equal_var=False, alternative="greater").pvalue
-    assert metrics.dataset_inference_p_value(scores, member) == pytest.approx(expected)
-    assert metrics.dataset_inference_p_value(-scores, member) == pytest.approx(1 - expected)  # one-sided
-    assert metrics.dataset_inference_p_value(np.zeros(80), labels(30, 50)) == 1.0
-    assert metrics.dataset_inference_p_value(np.arange(5.0), labels(1, 4)) == 1.0
+    assert dataset_inference_p_value(scores, member) == pytest.approx(expected)
+    assert dataset_inference_p_value(-scores, member) == pytest.approx(1 - expected)  # one-sided
+    assert dataset_inference_p_value(np.zeros(80), labels(30, 50)) == 1.0
+    assert dataset_inference_p_value(np.arange(5.0), labels(1, 4)) == 1.0
 
 
 def test_dataset_inference_p_is_uniform_under_the_null() -> None:
     rng = np.random.default_rng(0)
-    p = np.array([metrics.dataset_inference_p_value(rng.normal(size=60), labels(20, 40)) for _ in range(800)])
+    p = np.array([dataset_inference_p_value(rng.normal(size=60), labels(20, 40)) for _ in range(800)])
     for alpha in (0.05, 0.5):
         assert (p <= alpha).mean() == pytest.approx(alpha, abs=3.5 * math.sqrt(alpha * (1 - alpha) / 800))
 
@@ -162,27 +166,27 @@ def test_roc_band_holds_the_true_curve_pointwise() -> None:
 
     rng, m, n, runs = np.random.default_rng(0), 40, 60, 1500
     fpr, tpr = 1 - norm.cdf(0.5), 1 - norm.cdf(-0.5)
-    band = metrics.roc_band(rng.binomial(n, fpr, runs), n, rng.binomial(m, tpr, runs), m)
+    band = roc_band(rng.binomial(n, fpr, runs), n, rng.binomial(m, tpr, runs), m)
     inside = (band.fpr_low <= fpr) & (fpr <= band.fpr_high) & (band.tpr_low <= tpr) & (tpr <= band.tpr_high)
     assert 0.95 <= inside.mean() < 0.99
-    ends = metrics.roc_band(np.array([0, n]), n, np.array([0, m]), m)
+    ends = roc_band(np.array([0, n]), n, np.array([0, m]), m)
     assert (ends.fpr_low[0], ends.tpr_low[0], ends.fpr_high[1], ends.tpr_high[1]) == (0, 0, 1, 1)
-    assert ends.fpr_high[0] == pytest.approx(metrics.clopper_pearson(0, n, 0.975).high)
+    assert ends.fpr_high[0] == pytest.approx(clopper_pearson(0, n, 0.975).high)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda s, y, r: metrics.family_test([], y, r), "at least one attack"),
-        (lambda s, y, r: metrics.family_test([s], y, r, 0), "permutations must be at least 1"),
-        (lambda s, y, r: metrics.family_test([s, s[:2]], y, r), "both be"),
-        (lambda s, y, r: metrics.simultaneous_level([s], y, r, 1.0), "level must lie in"),
-        (lambda s, y, r: metrics.low_fpr_p_value(s, y, 0.0), "fpr must lie in"),
-        (lambda s, y, r: metrics.detectable_auc(0, 5), "got 0 and 5"),
-        (lambda s, y, r: metrics.detectable_auc(5, 5, level=2), "level must lie in"),
-        (lambda s, y, r: metrics.detectable_auc(5, 5, power=0), "power must lie in"),
-        (lambda s, y, r: metrics.dataset_inference_p_value([math.nan, 1.0, 2.0], y), "1 of 3 scores"),
-        (lambda s, y, r: metrics.roc_band(np.array([1]), 2, np.array([1]), 2, 0.0), "level must lie in"),
+        (lambda s, y, r: family_test([], y, r), "at least one attack"),
+        (lambda s, y, r: family_test([s], y, r, 0), "permutations must be at least 1"),
+        (lambda s, y, r: family_test([s, s[:2]], y, r), "both be"),
+        (lambda s, y, r: simultaneous_level([s], y, r, 1.0), "level must lie in"),
+        (lambda s, y, r: low_fpr_p_value(s, y, 0.0), "fpr must lie in"),
+        (lambda s, y, r: detectable_auc(0, 5), "got 0 and 5"),
+        (lambda s, y, r: detectable_auc(5, 5, level=2), "level must lie in"),
+        (lambda s, y, r: detectable_auc(5, 5, power=0), "power must lie in"),
+        (lambda s, y, r: dataset_inference_p_value([math.nan, 1.0, 2.0], y), "1 of 3 scores"),
+        (lambda s, y, r: roc_band(np.array([1]), 2, np.array([1]), 2, 0.0), "level must lie in"),
     ],
 )
 def test_bad_settings_raise(call: object, message: str) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from smplora.metrics import Interval, mean_interval, over_seeds, pareto_front
+from smplora.statistics.intervals import Interval
+from smplora.statistics.over_runs import mean_interval, over_seeds, pareto_front
 
 
 def test_two_values_in_closed_form() -> None:

@@ -11,8 +11,8 @@ from scipy.special import expit, logit
 from scipy.stats import binomtest, norm
 
 from metrics_samples import SAMPLES, draw, labels, wins
-from smplora import metrics
-from smplora.metrics import Interval
+from smplora.statistics.curves import auc
+from smplora.statistics.intervals import Interval, auc_deviation, bootstrap_interval, clopper_pearson, delong_interval
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])
@@ -28,7 +28,7 @@ def test_delong_agrees_with_placement_values(
     error = math.sqrt(variance_in / m + variance_out / n)
     half = norm.ppf((1 + level) / 2) * error / (area * (1 - area))
 
-    interval = metrics.delong_interval(scores, member, level)
+    interval = delong_interval(scores, member, level)
     assert interval.method == "DeLong"
     assert interval.value == pytest.approx(area, abs=1e-14)
     assert interval.low == pytest.approx(expit(logit(area) - half), abs=1e-12)
@@ -40,7 +40,7 @@ def coverage(m: int, n: int, area: float, runs: int, seed: int) -> tuple[float, 
     rng = np.random.default_rng(seed)
     member = labels(m, n)
     all_scores = rng.normal(size=(runs, m + n)) + math.sqrt(2) * norm.ppf(area) * member
-    intervals = [metrics.delong_interval(scores, member) for scores in all_scores]
+    intervals = [delong_interval(scores, member) for scores in all_scores]
     below = float(np.mean([i.high < area for i in intervals]))
     above = float(np.mean([i.low > area for i in intervals]))
     return 1 - below - above, below, above
@@ -62,10 +62,10 @@ def test_interval_covers_where_the_auc_is_often_one(m: int, n: int, area: float)
 @pytest.mark.parametrize(("m", "n"), [(50, 50), (7, 90), (1, 30), (2, 2), (1, 1)])
 def test_bound_at_auc_one_is_exact_or_conservative(m: int, n: int) -> None:
     scores = np.concatenate([np.full(m, 2.0) + np.arange(m), -np.arange(n)])
-    perfect = metrics.delong_interval(scores, labels(m, n))
+    perfect = delong_interval(scores, labels(m, n))
     assert (perfect.value, perfect.high, perfect.method) == (1.0, 1.0, "Clopper-Pearson")
     assert perfect.low == pytest.approx(0.025 ** (1 / min(m, n)), rel=1e-9)
-    inverted = metrics.delong_interval(-scores, labels(m, n))
+    inverted = delong_interval(-scores, labels(m, n))
     assert (inverted.value, inverted.low) == (0.0, 0.0)
     assert inverted.high == pytest.approx(1 - perfect.low, rel=1e-9)
 
@@ -74,49 +74,49 @@ def test_bound_at_auc_one_holds_in_the_worst_case() -> None:
     """A member beats all non-members or none: no shape makes AUC = 1 likelier, and the bound is just wide enough."""
     m, n, runs = 12, 40, 3000
     scores, member = np.r_[np.ones(m), np.zeros(n)], labels(m, n)
-    area = metrics.delong_interval(scores, member).low - 1e-6
+    area = delong_interval(scores, member).low - 1e-6
     rng = np.random.default_rng(0)
     wrong = 0
     for won in rng.random((runs, m)) < area:
         scores[:m] = np.where(won, 1, -1)
-        wrong += metrics.delong_interval(scores, member).low > area
+        wrong += delong_interval(scores, member).low > area
     assert 0.017 < wrong / runs < 0.033
 
 
 def test_equal_scores_give_half_and_a_wide_interval() -> None:
-    interval = metrics.delong_interval(np.full(41, 0.1), labels(21, 20))
+    interval = delong_interval(np.full(41, 0.1), labels(21, 20))
     expected = binomtest(10, 20).proportion_ci(method="exact")
     assert interval.value == 0.5
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
-    odd = metrics.delong_interval(np.full(42, 0.1), labels(21, 21))  # rounds outwards: 10 and 11 of 21
+    odd = delong_interval(np.full(42, 0.1), labels(21, 21))  # rounds outwards: 10 and 11 of 21
     assert odd.low == pytest.approx(binomtest(10, 21).proportion_ci().low, abs=1e-9)
     assert odd.high == pytest.approx(binomtest(11, 21).proportion_ci().high, abs=1e-9)
 
 
 def test_bootstrap_agrees_with_naive_resampling_and_delong() -> None:
     scores, member = draw(3, m=60, n=80, tied=True)
-    interval = metrics.bootstrap_interval(scores, member, np.random.default_rng(0), resamples=3000)
+    interval = bootstrap_interval(scores, member, np.random.default_rng(0), resamples=3000)
     rng, beats = np.random.default_rng(1), wins(scores, member)
     naive = [beats[rng.integers(60, size=60)][:, rng.integers(80, size=80)].mean() for _ in range(3000)]
-    assert interval.value == metrics.auc(scores, member)
+    assert interval.value == auc(scores, member)
     assert (interval.low, interval.high) == pytest.approx(np.quantile(naive, [0.025, 0.975]), abs=0.008)
-    delong = metrics.delong_interval(scores, member)
+    delong = delong_interval(scores, member)
     assert (interval.low, interval.high) == pytest.approx((delong.low, delong.high), abs=0.02)
-    narrow = metrics.bootstrap_interval(scores, member, np.random.default_rng(0), level=0.5, resamples=500)
+    narrow = bootstrap_interval(scores, member, np.random.default_rng(0), level=0.5, resamples=500)
     assert interval.low < narrow.low < interval.value < narrow.high < interval.high
 
 
 def test_bootstrap_depends_on_its_generator_alone() -> None:
     scores, member = draw(4)
     first, again, other = (
-        metrics.bootstrap_interval(scores, member, np.random.default_rng(seed), resamples=200) for seed in (1, 1, 2)
+        bootstrap_interval(scores, member, np.random.default_rng(seed), resamples=200) for seed in (1, 1, 2)
     )
     assert first == again
     assert first != other
 
 
 def test_clopper_pearson_known_answers() -> None:
-    few, more = metrics.clopper_pearson(2, 200), metrics.clopper_pearson(10, 1000)
+    few, more = clopper_pearson(2, 200), clopper_pearson(10, 1000)
     assert (few.value, round(few.low, 4), round(few.high, 4)) == (0.01, 0.0012, 0.0357)
     assert (more.value, round(more.low, 4), round(more.high, 4)) == (0.01, 0.0048, 0.0183)
     assert few.method == "Clopper-Pearson"
@@ -125,7 +125,7 @@ def test_clopper_pearson_known_answers() -> None:
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
 @pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (0, 50), (50, 50), (1, 50), (49, 50), (300, 777)])
 def test_clopper_pearson_agrees_with_scipy(successes: int, trials: int, level: float) -> None:
-    interval = metrics.clopper_pearson(successes, trials, level)
+    interval = clopper_pearson(successes, trials, level)
     expected = binomtest(successes, trials).proportion_ci(level, method="exact")
     assert interval.value == successes / trials
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
@@ -152,4 +152,4 @@ def test_interval_as_dict() -> None:
     ],
 )
 def test_auc_deviation(area: tuple[float, float, float], deviation: tuple[float, float, float]) -> None:
-    assert metrics.auc_deviation(Interval(*area, method="m")) == Interval(*deviation, method="m")
+    assert auc_deviation(Interval(*area, method="m")) == Interval(*deviation, method="m")

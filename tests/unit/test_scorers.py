@@ -7,8 +7,8 @@ import numpy as np
 from smplora.attacks.ensemble import Stacked
 from smplora.attacks.loss import LossAttack
 from smplora.attacks.loss_vector import LossVectorAttack
-from smplora.metrics import auc
 from smplora.scorers import Logistic, StandardisedMean, Unusual
+from smplora.statistics.curves import auc
 
 MEMBER = np.arange(400) < 200
 

@@ -12,8 +12,9 @@ from smplora.attacks.lira import Deviation, LikelihoodRatio
 from smplora.attacks.quantile import LEVELS, Quantiles
 from smplora.attacks.rmia import Population
 from smplora.core.arrays import Bools, Floats
-from smplora.metrics import auc, delong_interval
 from smplora.shadowed import Compared, near_normal
+from smplora.statistics.curves import auc
+from smplora.statistics.intervals import delong_interval
 
 MEMBER = np.arange(80) < 40
 SCORERS = [LikelihoodRatio, Deviation, Population]

@@ -14,7 +14,7 @@ import yaml
 from smplora.cli import parse
 from smplora.config import SweepConfig, TrainConfig
 from smplora.core.errors import ConfigError
-from smplora.metrics import mean_interval
+from smplora.statistics.over_runs import mean_interval
 from smplora.sweep import command, plan, results
 from smplora.sweep.page import render
 

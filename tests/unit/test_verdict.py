@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from smplora.core.wording import p_text
-from smplora.verdict import verdict
+from smplora.statistics.verdict import verdict
 
 
 def group(low: float, value: float, high: float, p: float = 0.5, rate: tuple[float, float] | None = None) -> Any:

@@ -21,8 +21,8 @@ from smplora.attacks.loss import at_scale
 from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
 from smplora.core.arrays import Bools, Floats
 from smplora.diffusion import adaptation_loss
-from smplora.metrics import auc
 from smplora.scorers import Boosted
+from smplora.statistics.curves import auc
 
 TIMESTEPS = (440, 450, 460)  # of 1000, a noise of its own at each
 THIRDS = 3

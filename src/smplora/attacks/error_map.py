@@ -18,8 +18,9 @@ import torch
 from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
 from smplora.core.arrays import Bools, Floats
 from smplora.core.random_streams import generator, stream_seed
-from smplora.metrics import auc, tpr_at_fpr
 from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel, ascend, at_size
+from smplora.statistics.curves import auc
+from smplora.statistics.rates import tpr_at_fpr
 
 if TYPE_CHECKING:
     from smplora.config import AuditConfig

@@ -13,7 +13,6 @@ from PIL import Image
 import smplora
 from smplora.core.files import read_json, write_atomically
 from smplora.core.wording import decimal
-from smplora.metrics import Interval, auc_deviation
 from smplora.objectives import TITLES
 from smplora.report import figures, wording
 from smplora.report.collect import thumbnail
@@ -23,7 +22,8 @@ from smplora.report.parse import flat, plain, read_curves
 from smplora.report.subject import Estimate, Level
 from smplora.report.svg import Drawing, drawing, style
 from smplora.report.theory import theory_section
-from smplora.verdict import LEAK, NO_LEAK
+from smplora.statistics.intervals import Interval, auc_deviation
+from smplora.statistics.verdict import LEAK, NO_LEAK
 
 PAGE = "index.html"
 REFRESH_S = 10

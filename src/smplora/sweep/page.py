@@ -9,7 +9,6 @@ from urllib.parse import quote
 import smplora
 from smplora.config import SweepConfig
 from smplora.core.wording import decimal
-from smplora.metrics import Interval
 from smplora.report.front import front_figure
 from smplora.report.page import template
 from smplora.report.rows import Cell
@@ -17,6 +16,7 @@ from smplora.report.run_page import PAGE
 from smplora.report.subject import Estimate
 from smplora.report.svg import mark
 from smplora.report.wording import LEVEL_WORDS, digits_for, interval
+from smplora.statistics.intervals import Interval
 from smplora.sweep.results import MEASURES, PRIVACY, Row, Setting, kinds, placed
 
 

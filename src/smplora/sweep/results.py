@@ -12,11 +12,12 @@ from typing import Any
 
 from smplora.config import SweepConfig
 from smplora.config.sweep import SEEDS, shown, uses
-from smplora.metrics import Interval, over_seeds
 from smplora.objectives import TITLES
 from smplora.once import kept_audit, kept_quality
 from smplora.report.front import Place, on_front
 from smplora.report.svg import style
+from smplora.statistics.intervals import Interval
+from smplora.statistics.over_runs import over_seeds
 from smplora.sweep.plan import Subject
 
 FORMAT = "smplora.sweep/1"

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv  # type: ignore[import-untyped,unused-ignore]
 
-from smplora.metrics.curves import roc_counts
-from smplora.metrics.intervals import Interval, clopper_pearson
-from smplora.metrics.samples import Floats, Ints, cells, tail_of
+from smplora.statistics.curves import roc_counts
+from smplora.statistics.inputs import Floats, Ints, cells, tail_of
+from smplora.statistics.intervals import Interval, clopper_pearson
 
 MIN_FALSE_POSITIVES = 5  # a rate that fewer than five non-members decide is an anecdote
 

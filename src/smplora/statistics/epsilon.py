@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import bdtrc, betaincinv  # type: ignore[import-untyped,unused-ignore]
 
-from smplora.metrics.curves import roc_counts
-from smplora.metrics.intervals import clopper_pearson
-from smplora.metrics.samples import Floats, Ints, cells, check_level, tail_of
+from smplora.statistics.curves import roc_counts
+from smplora.statistics.inputs import Floats, Ints, cells, check_level, tail_of
+from smplora.statistics.intervals import clopper_pearson
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5)  # of the candidates that may be guessed "in", and likewise "out"
 LARGEST = 64.0  # where the search for epsilon ends: e^-64 is below what floats resolve

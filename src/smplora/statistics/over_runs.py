@@ -10,8 +10,8 @@ import numpy.typing as npt
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit  # type: ignore[import-untyped,unused-ignore]
 
-from smplora.metrics.intervals import Interval
-from smplora.metrics.samples import tail_of
+from smplora.statistics.inputs import tail_of
+from smplora.statistics.intervals import Interval
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv, expit, logit, ndtri  # type: ignore[import-untyped,unused-ignore]
 
-from smplora.metrics.curves import auc
-from smplora.metrics.samples import cells, double_midranks, tail_of
+from smplora.statistics.curves import auc
+from smplora.statistics.inputs import cells, double_midranks, tail_of
 
 CHUNK = 10**6  # numbers held at once
 

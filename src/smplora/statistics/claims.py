@@ -3,7 +3,7 @@
 An audit makes four claims about an adapter: how far the AUC is from 0.5, and how many members are found at few false
 alarms, each on test and on aux members. Each gets a quarter of the 5 % (Bonferroni). Within a claim, on test the attack
 is chosen on aux and read once, so that nothing needs correcting; on aux it is chosen where it is read, so that the
-interval holds for all attacks at once and the p is that of the best of them (``metrics.families``).
+interval holds for all attacks at once and the p is that of the best of them (``many_attacks``).
 """
 
 from __future__ import annotations
@@ -13,8 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from smplora import metrics
 from smplora.core.arrays import Bools, Floats
+from smplora.statistics.curves import auc
+from smplora.statistics.epsilon import (
+    best_guess_rule,
+    count_guesses,
+    epsilon_bound,
+    epsilon_ceiling,
+    epsilon_threshold,
+    one_run_epsilon,
+)
+from smplora.statistics.intervals import auc_deviation, delong_interval
+from smplora.statistics.many_attacks import family_test, low_fpr_p_value, simultaneous_level
+from smplora.statistics.power import POWER, detectable_auc
+from smplora.statistics.rates import tpr_at_fpr
+from smplora.statistics.summary import REPORTED_FPRS
 
 CLAIMS = 4
 LEVEL = 0.95
@@ -46,17 +59,17 @@ class Scored:
 
 def choose(aux: Scored) -> str:
     """The attack whose AUC on aux, out of fold, is farthest from 0.5; the first of equals."""
-    return max(aux.scores, key=lambda name: abs(metrics.auc(aux.scores[name], aux.is_member) - 0.5))
+    return max(aux.scores, key=lambda name: abs(auc(aux.scores[name], aux.is_member) - 0.5))
 
 
 def sign_of(name: str, aux: Scored) -> int:
     """Whether high scores mean member (1) or non-member (-1), judged on aux."""
-    return 1 if metrics.auc(aux.scores[name], aux.is_member) >= 0.5 else -1
+    return 1 if auc(aux.scores[name], aux.is_member) >= 0.5 else -1
 
 
 def tests(scored: Scored, rng: np.random.Generator) -> dict[str, dict[str, float]]:
     """{attack: {"p", "corrected"}}: each attack alone, and corrected for all attacks on this group."""
-    found = metrics.family_test(list(scored.scores.values()), scored.is_member, rng)
+    found = family_test(list(scored.scores.values()), scored.is_member, rng)
     return {
         name: {"p": p, "corrected": corrected}
         for name, p, corrected in zip(scored.scores, found.p, found.corrected, strict=True)
@@ -70,15 +83,15 @@ def strongest(
     name, everything = choose(aux), list(scored.scores.values())
     here = scored.scores[name]
     once = group == "test"
-    level = CLAIM_LEVEL if once else metrics.simultaneous_level(everything, scored.is_member, rng, CLAIM_LEVEL)
-    area = metrics.delong_interval(here, scored.is_member, level)
+    level = CLAIM_LEVEL if once else simultaneous_level(everything, scored.is_member, rng, CLAIM_LEVEL)
+    area = delong_interval(here, scored.is_member, level)
     return {
         "attack": name,
         "sign": sign_of(name, aux),
         "attacks": len(aux.scores),
         "chosen_on": CHOSEN_ON[group],
         "auc": {**area.as_dict(), "level": level},
-        "auc_deviation": metrics.auc_deviation(area).bounds(),
+        "auc_deviation": auc_deviation(area).bounds(),
         "p_corrected": min(1.0, CLAIMS * p_values[name]["p" if once else "corrected"]),
         "smallest_p_corrected": min(1.0, CLAIMS * min(p["corrected"] for p in p_values.values())),
         "low_fpr": _low_fpr(scored),
@@ -89,10 +102,10 @@ def _low_fpr(scored: Scored) -> dict[str, Any] | None:
     """The most significant true positive rate at a resolvable false positive rate, over all attacks and rates."""
     found = []
     for name, scores in scored.scores.items():
-        for fpr in metrics.REPORTED_FPRS:
-            rate = metrics.tpr_at_fpr(scores, scored.is_member, fpr)
+        for fpr in REPORTED_FPRS:
+            rate = tpr_at_fpr(scores, scored.is_member, fpr)
             if rate.resolvable:
-                found.append((metrics.low_fpr_p_value(scores, scored.is_member, fpr), name, rate))
+                found.append((low_fpr_p_value(scores, scored.is_member, fpr), name, rate))
     if not found:
         return None
     p, name, rate = min(found, key=lambda f: f[0])
@@ -116,9 +129,9 @@ def epsilon(aux: Scored, test: Scored, delta: float, coin: bool) -> dict[str, An
     options = []
     for name, scores in aux.scores.items():
         signed = sign_of(name, aux) * scores
-        threshold = metrics.epsilon_threshold(signed, aux.is_member, delta)
+        threshold = epsilon_threshold(signed, aux.is_member, delta)
         hits, alarms = _accused(signed, aux.is_member, threshold)
-        bound = metrics.epsilon_bound(hits, aux_members, alarms, aux_others, delta)
+        bound = epsilon_bound(hits, aux_members, alarms, aux_others, delta)
         options.append((bound, hits / aux_members - alarms / aux_others, name, threshold))
     _, _, name, threshold = max(options, key=lambda option: option[:2])
     sign = sign_of(name, aux)
@@ -128,8 +141,8 @@ def epsilon(aux: Scored, test: Scored, delta: float, coin: bool) -> dict[str, An
         "level": LEVEL,
         "clopper_pearson": {
             "attack": name,
-            "value": metrics.epsilon_bound(hits, members, alarms, others, delta),
-            "ceiling": metrics.epsilon_ceiling(members, others, delta),
+            "value": epsilon_bound(hits, members, alarms, others, delta),
+            "ceiling": epsilon_ceiling(members, others, delta),
             "true_positives": hits,
             "false_positives": alarms,
         },
@@ -146,17 +159,17 @@ def _one_run(aux: Scored, test: Scored, delta: float) -> dict[str, Any]:
     options = []
     for name, scores in aux.scores.items():
         signed = sign_of(name, aux) * scores
-        rule = metrics.best_guess_rule(signed, aux.is_member, delta)
-        guesses, right = metrics.count_guesses(signed, aux.is_member, rule)
-        bound = metrics.one_run_epsilon(guesses, right, len(signed), delta)
+        rule = best_guess_rule(signed, aux.is_member, delta)
+        guesses, right = count_guesses(signed, aux.is_member, rule)
+        bound = one_run_epsilon(guesses, right, len(signed), delta)
         options.append((bound, (2 * right - guesses) / max(guesses, 1) ** 0.5, name, rule))
     _, _, name, rule = max(options, key=lambda option: option[:2])
-    guesses, right = metrics.count_guesses(sign_of(name, aux) * test.scores[name], test.is_member, rule)
+    guesses, right = count_guesses(sign_of(name, aux) * test.scores[name], test.is_member, rule)
     candidates = len(test.is_member)
     return {
         "attack": name,
-        "value": metrics.one_run_epsilon(guesses, right, candidates, delta),
-        "ceiling": metrics.one_run_epsilon(candidates, candidates, candidates, delta),
+        "value": one_run_epsilon(guesses, right, candidates, delta),
+        "ceiling": one_run_epsilon(candidates, candidates, candidates, delta),
         "guesses": guesses,
         "right": right,
         "candidates": candidates,
@@ -170,8 +183,8 @@ def power(scored: Scored, level: float) -> dict[str, Any]:
         "n_members": members,
         "n_nonmembers": others,
         "level": level,
-        "power": metrics.power.POWER,
-        "auc": metrics.detectable_auc(members, others, level),
+        "power": POWER,
+        "auc": detectable_auc(members, others, level),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smplora.core.wording import p_text
-from smplora.evidence import GROUPS, LEVEL
+from smplora.statistics.claims import GROUPS, LEVEL
 
 # |AUC - 0.5| / 0.5: an interval wholly above the first is a leak; all below the second is none that these cells show
 LEAK, NO_LEAK = 0.1, 0.3

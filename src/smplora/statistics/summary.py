@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from smplora.metrics.curves import roc_counts
-from smplora.metrics.intervals import affordable_resamples, auc_deviation, bootstrap_interval, delong_interval
-from smplora.metrics.rates import attack_success_rate, roc_band, tpr_at_fpr
-from smplora.metrics.samples import cells
+from smplora.statistics.curves import roc_counts
+from smplora.statistics.inputs import cells
+from smplora.statistics.intervals import affordable_resamples, auc_deviation, bootstrap_interval, delong_interval
+from smplora.statistics.rates import attack_success_rate, roc_band, tpr_at_fpr
 
 MOST_CORNERS = 2000  # of a ROC that is written out
 REPORTED_FPRS = (0.001, 0.01, 0.05, 0.1)

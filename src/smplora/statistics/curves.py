@@ -8,7 +8,7 @@ from math import inf
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smplora.metrics.samples import Floats, Ints, cells, double_midranks
+from smplora.statistics.inputs import Floats, Ints, cells, double_midranks
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri  # type: ignore[import-untyped,unused-ignore]
 from scipy.stats import ttest_ind  # type: ignore[import-untyped,unused-ignore]
 
-from smplora.metrics.samples import cells, check_level
+from smplora.statistics.inputs import cells, check_level
 
 POWER = 0.8
 
