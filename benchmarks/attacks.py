@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from smplora.audit import audit
-from smplora.config import AuditConfig, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.train import TrainConfig
 from smplora.core.files import read_json
 from smplora.examples import write_private_digits
 from smplora.train import train

@@ -24,7 +24,10 @@ from typing import Any
 
 import yaml
 
-from smplora.config import AuditConfig, EvaluateConfig, QuickstartConfig, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.quickstart import QuickstartConfig
+from smplora.config.train import TrainConfig
 from smplora.core.environment import environment
 from smplora.core.files import read_json, write_atomically, write_json
 from smplora.core.parallel import Task, run_tasks

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from smplora.audit import audit
-from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.train import TrainConfig
 from smplora.evaluate import evaluate
 from smplora.examples import write_private_digits
 from smplora.train import train

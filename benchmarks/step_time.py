@@ -27,14 +27,14 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from smplora.config import TrainConfig
+from smplora.config.catalogue.objectives import OBJECTIVES
+from smplora.config.train import TrainConfig
 from smplora.core.device import choose_device
 from smplora.core.registry import load
 from smplora.diffusion import LatentDiffusion
 from smplora.examples import write_private_digits
 from smplora.memory import PeakMemory
 from smplora.models import load_model
-from smplora.objectives import OBJECTIVES
 from smplora.processes import make_accelerator
 from smplora.run import RunFolder
 from smplora.single_file import CONFIGS, PADDING, clip_tokenizer

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from smplora.config import TrainConfig
+from smplora.config.train import TrainConfig
 from smplora.core.files import write_json
 from smplora.examples import write_private_digits
 from smplora.run import GRADIENTS, HESSIAN, RunFolder

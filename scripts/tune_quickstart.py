@@ -18,7 +18,9 @@ from pathlib import Path
 
 import torch
 
-from smplora.config import AuditConfig, EvaluateConfig, QuickstartConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.quickstart import QuickstartConfig
 from smplora.core.files import read_json, write_json
 from smplora.examples import write_private_digits
 from smplora.once import audit_once, evaluate_once

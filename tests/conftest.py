@@ -78,7 +78,7 @@ def trained_run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def short_config(images: Path, output: Path, **changes: Any) -> Any:
     """A few steps on the bundled model."""
-    from smplora.config import TrainConfig
+    from smplora.config.train import TrainConfig
 
     settings: dict[str, Any] = {
         "train_data_dir": str(images),

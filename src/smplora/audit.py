@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from smplora.attacks import ATTACKS, COUNTS, LOW_PASS, WITH_ENCODER
 from smplora.attacks.loss import timestep_grid
 from smplora.card import write_card
 from smplora.collect import ATTACKED, AUX, TEST, Collector, Tell
-from smplora.config import AuditConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, WITH_ENCODER
 from smplora.contracts import Access, Attack, AttackInfo
 from smplora.control import control_check, control_sentence
 from smplora.core.arrays import Floats

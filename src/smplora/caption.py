@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from smplora.components import quiet
-from smplora.config import CaptionConfig, DataOptions
+from smplora.config.caption import CaptionConfig
+from smplora.config.data import DataOptions
 from smplora.core.console import bar, say
 from smplora.core.device import choose_device
 from smplora.core.errors import CheckpointError, ConfigError, DataError, listing

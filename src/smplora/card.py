@@ -9,15 +9,14 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from smplora.config import TrainConfig
-from smplora.config.train import LORA_OPTIONS
+from smplora.config.catalogue.objectives import WITH_PROXY
+from smplora.config.train import LORA_OPTIONS, TrainConfig
 from smplora.core.errors import CheckpointError
 from smplora.core.files import read_json, write_atomically
 from smplora.core.version import __version__
 from smplora.export import KOHYA_FILE, OURS
 from smplora.kohya import SDXL
 from smplora.layouts import read_metadata
-from smplora.objectives import WITH_PROXY
 from smplora.private import PRIVACY
 from smplora.report.collect import collect
 from smplora.report.gaps import not_measured

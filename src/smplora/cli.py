@@ -15,12 +15,21 @@ from typing import Any, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from smplora import config
-from smplora.config.elsewhere import ELSEWHERE
+from smplora.config.audit import AuditConfig, ReportConfig
+from smplora.config.caption import CaptionConfig
+from smplora.config.data import CacheConfig, SplitConfig
+from smplora.config.dataset import DatasetConfig
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.names_elsewhere import ELSEWHERE
+from smplora.config.parsing import COMMAND_LINE, NO_VALUE, SWITCH, THE_CALL, parser_for, typed
+from smplora.config.publish import ExportConfig, PushConfig
+from smplora.config.quickstart import QuickstartConfig
+from smplora.config.reproduce import ReproduceConfig
+from smplora.config.sweep import SweepConfig
+from smplora.config.train import TrainConfig
 from smplora.core import offline
 from smplora.core.errors import ConfigError, UserError, is_out_of_memory, listing, nearest
 from smplora.core.version import __version__
-from smplora.parsing import COMMAND_LINE, NO_VALUE, SWITCH, THE_CALL, parser_for, typed
 
 SMALLER = ("train_batch_size", "batch_size", "resolution", "workers")  # what takes less memory when it is lower
 FAILED = 2  # exit status for everything that the user can mend
@@ -39,60 +48,56 @@ class Verb:
 
 VERBS = {
     "quickstart": Verb(
-        config.QuickstartConfig,
+        QuickstartConfig,
         "smplora.quickstart:quickstart",
         "smplora quickstart --train_data_dir my_images",
         slow=True,
     ),
     "split": Verb(
-        config.SplitConfig, "smplora.split:split", "smplora split --train_data_dir my_images --output_dir runs/split"
+        SplitConfig, "smplora.split:split", "smplora split --train_data_dir my_images --output_dir runs/split"
     ),
     "train": Verb(
-        config.TrainConfig,
+        TrainConfig,
         "smplora.train:train",
         "smplora train --train_data_dir my_images --objective smp_lora --output_dir runs/smp_lora",
     ),
-    "audit": Verb(config.AuditConfig, "smplora.audit:command", "smplora audit runs/smp_lora", positional="adapter"),
+    "audit": Verb(AuditConfig, "smplora.audit:command", "smplora audit runs/smp_lora", positional="adapter"),
     "evaluate": Verb(
-        config.EvaluateConfig, "smplora.evaluate:evaluate", "smplora evaluate runs/smp_lora", positional="adapter"
+        EvaluateConfig, "smplora.evaluate:evaluate", "smplora evaluate runs/smp_lora", positional="adapter"
     ),
     "report": Verb(
-        config.ReportConfig,
+        ReportConfig,
         "smplora.report:report",
         "smplora report runs/lora runs/smp_lora --output report.html",
         positional="runs",
     ),
     "export": Verb(
-        config.ExportConfig,
+        ExportConfig,
         "smplora.publish:export",
         "smplora export --adapter runs/smp_lora --output_dir published",
     ),
-    "push": Verb(
-        config.PushConfig, "smplora.publish:push", "smplora push --adapter runs/smp_lora --repo_id user/my-adapter"
-    ),
-    "caption": Verb(
-        config.CaptionConfig, "smplora.caption:caption", "smplora caption my_images", positional="train_data_dir"
-    ),
+    "push": Verb(PushConfig, "smplora.publish:push", "smplora push --adapter runs/smp_lora --repo_id user/my-adapter"),
+    "caption": Verb(CaptionConfig, "smplora.caption:caption", "smplora caption my_images", positional="train_data_dir"),
     "sweep": Verb(
-        config.SweepConfig,
+        SweepConfig,
         "smplora.sweep.command:sweep",
         "smplora sweep --train_data_dir my_images --grid '{objective: [lora, smp_lora]}' --seeds '[0, 1, 2]'",
         slow=True,
     ),
     "dataset": Verb(
-        config.DatasetConfig,
+        DatasetConfig,
         "smplora.dataset:dataset",
         "smplora dataset celeba_small --source originals/celeba",
         positional="name",
     ),
     "reproduce": Verb(
-        config.ReproduceConfig,
+        ReproduceConfig,
         "smplora.reproduce.command:reproduce",
         "smplora reproduce table_1 figure_3",
         slow=True,
         positional="targets",
     ),
-    "cache": Verb(config.CacheConfig, "smplora.core.cache:cache", "smplora cache --clear"),
+    "cache": Verb(CacheConfig, "smplora.core.cache:cache", "smplora cache --clear"),
 }
 
 
@@ -277,7 +282,7 @@ def _diagnose(
     parser: ArgumentParser, name: str, given: Sequence[tuple[str, Any, str]]
 ) -> tuple[dict[str, Any], list[str]]:
     options = VERBS[name].options
-    values, problems = typed(parser, options, name, given, ELSEWHERE if issubclass(options, config.TrainConfig) else {})
+    values, problems = typed(parser, options, name, given, ELSEWHERE if issubclass(options, TrainConfig) else {})
     return values, problems + options(**values).problems()
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from smplora import views
-from smplora.config import AuditConfig
+from smplora.config.audit import AuditConfig
 from smplora.contracts import Attack, Batch, Pictures
 from smplora.core.arrays import Floats
 from smplora.core.code_digest import code_digest

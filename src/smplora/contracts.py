@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from smplora.core.arrays import Bools, Floats
 
 if TYPE_CHECKING:
-    from smplora.config import AuditConfig
+    from smplora.config.audit import AuditConfig
     from smplora.diffusion import LatentDiffusion
     from smplora.export import Facts
     from smplora.gradients import Watched

@@ -18,7 +18,9 @@ import numpy as np
 
 from smplora.blind import Check
 from smplora.collect import ATTACKED, Collector
-from smplora.config import AuditConfig, ModelOptions, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.data import ModelOptions
+from smplora.config.train import TrainConfig
 from smplora.contracts import Attack
 from smplora.core.device import choose_device
 from smplora.core.files import write_atomically

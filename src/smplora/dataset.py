@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smplora.config import DatasetConfig
+from smplora.config.catalogue.paper_data_sets import ORIGINALS, SUBSETS
+from smplora.config.dataset import DatasetConfig
 from smplora.core.console import in_threads
 from smplora.core.errors import DataError, listing
 from smplora.core.files import UNFINISHED, read_json, write_atomically, write_json
 from smplora.core.registry import load
 from smplora.data.folder import METADATA
 from smplora.data.pictures import UnreadableImage, pixel_digest, read_image
-from smplora.subsets import ORIGINALS, SUBSETS
 from smplora.subsets.drawing import Draw
 from smplora.subsets.files import Originals
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from smplora.config import BUNDLED_MODEL, ModelOptions
+from smplora.config.data import BUNDLED_MODEL, ModelOptions
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError
 from smplora.single_file import is_single_file

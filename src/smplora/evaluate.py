@@ -15,8 +15,7 @@ from torch import Tensor
 
 from smplora.attacks.loss import loss_vector
 from smplora.card import write_card
-from smplora.config import EvaluateConfig
-from smplora.config.evaluate import feature_source
+from smplora.config.evaluate import EvaluateConfig, feature_source
 from smplora.core.cache import open_cache
 from smplora.core.console import progress as with_bar
 from smplora.core.console import say

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from smplora.config import BUNDLED_MODEL
+from smplora.config.data import BUNDLED_MODEL
 from smplora.core.version import __version__
 from smplora.kohya import kohya_metadata, kohya_state, published_name
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from smplora.adapt.full import FullAdaptation
 from smplora.adapt.lora import LoRAAdaptation
-from smplora.config import SubjectOptions, TrainConfig
-from smplora.config.adapter_file import POOLS, as_training, is_foreign
 from smplora.config.dreambooth import CAPTION
+from smplora.config.subject import POOLS, SubjectOptions, as_training, is_foreign
+from smplora.config.train import TrainConfig
 from smplora.core.cache import Cache
 from smplora.core.device import choose_device
 from smplora.core.errors import CheckpointError

@@ -19,11 +19,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from smplora.config import TrainConfig
+from smplora.config.catalogue.objectives import OBJECTIVES, WITH_PROXY
+from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError, listing
 from smplora.core.registry import load
 from smplora.diffusion import adaptation_loss
-from smplora.objectives import OBJECTIVES, WITH_PROXY
 from smplora.proxy import WEIGHT_DECAY, GainStep, ProxyAttackModel, ascend, log_membership
 
 OPTIONS = (

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from smplora.attacks import LOW_PASS, ON_BASE
 from smplora.attacks.loss import loss_vector
 from smplora.blind import (
     TOLERANCE,
@@ -23,7 +22,8 @@ from smplora.blind import (
     picture_statistics,
 )
 from smplora.collect import ATTACKED
-from smplora.config import AuditConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.catalogue.attacks import LOW_PASS, ON_BASE
 from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
 from smplora.core.arrays import Bools, Floats
 from smplora.core.console import progress

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from smplora.config import EvaluateConfig
+from smplora.config.evaluate import EvaluateConfig
 from smplora.core.console import bar
 from smplora.encoders import LARGEST_FOR_BUNDLED
 from smplora.subject import Loaded

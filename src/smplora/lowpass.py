@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smplora.attacks import ATTACKS, LOW_PASS
-from smplora.config import AuditConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.catalogue.attacks import ATTACKS, LOW_PASS
 from smplora.contracts import Attack, Scorer
 from smplora.core.arrays import Bools, Floats
 from smplora.core.registry import load

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from smplora.config import AuditConfig, EvaluateConfig
+from smplora.config.audit import AuditConfig
 from smplora.config.data import usual_guidance
+from smplora.config.evaluate import EvaluateConfig
 from smplora.copies import (
     NEAR_ADAPTIVE,
     NEAR_COSINE,

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from smplora.config import TrainConfig
+from smplora.config.train import TrainConfig
 from smplora.contracts import Batch, Draw
 from smplora.core.errors import TrainingError, is_out_of_memory
 from smplora.diffusion import LatentDiffusion, adaptation_loss

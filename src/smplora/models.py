@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from smplora.components import quiet, read_folder_model
-from smplora.config import BUNDLED_MODEL, ModelOptions
+from smplora.config.data import BUNDLED_MODEL, ModelOptions
 from smplora.core.errors import CheckpointError
 from smplora.core.files import ASSETS
 from smplora.diffusion import LatentDiffusion

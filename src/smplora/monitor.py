@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smplora.config import TrainConfig
+from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.data import usual_guidance
 from smplora.config.distill import DISTILLED
+from smplora.config.train import TrainConfig
 from smplora.core.cache import open_cache
 from smplora.core.files import write_atomically
 from smplora.core.random_streams import stream_seed
 from smplora.data import encode, open_source, preparation
 from smplora.evaluate import strip
 from smplora.gauge import TIMESTEPS, Gauge, evaluating
-from smplora.objectives import WITH_PROXY
 from smplora.run import MONITOR, RunFolder
 from smplora.split import Split
 from smplora.trainstate import Setup

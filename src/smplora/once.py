@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from smplora.audit import audit, same_audit
-from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.train import TrainConfig
 from smplora.core.errors import UserError
 from smplora.core.files import read_json
 from smplora.evaluate import FORMAT as QUALITY_FORMAT

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from smplora.cells import Cell
-from smplora.config import DataOptions, TrainConfig
-from smplora.config.data import usual_guidance
+from smplora.config.data import DataOptions, usual_guidance
+from smplora.config.train import TrainConfig
 from smplora.core.cache import Cache
 from smplora.core.console import bar
 from smplora.core.files import UNFINISHED, write_atomically

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from smplora.batches import training_draw
 from smplora.cells import Cell, Choose
-from smplora.config import TrainConfig
+from smplora.config.train import TrainConfig
 from smplora.contracts import Batch
 from smplora.core.console import say
 from smplora.core.errors import ConfigError

@@ -11,8 +11,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from smplora.card import CARD, MARKER, Wishes, audit_of, render
-from smplora.config import ExportConfig, PushConfig
-from smplora.config.publish import PublishOptions
+from smplora.config.publish import ExportConfig, PublishOptions, PushConfig
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError, ConfigError, PushError
 from smplora.core.files import check_writable, write_atomically

@@ -11,8 +11,12 @@ from typing import Any
 
 import torch
 
-from smplora.config import AuditConfig, CacheOptions, DataOptions, EvaluateConfig, QuickstartConfig, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.data import CacheOptions, DataOptions
 from smplora.config.distill import DISTILLED
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.quickstart import QuickstartConfig
+from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.device import choose_device
 from smplora.core.parallel import Task, run_tasks

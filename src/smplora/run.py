@@ -25,9 +25,10 @@ import yaml
 from safetensors import SafetensorError
 from torch import Tensor
 
-from smplora.config import CacheOptions, TrainConfig
+from smplora.config.data import CacheOptions
 from smplora.config.monitor import MonitorOptions
 from smplora.config.theory import TheoryOptions
+from smplora.config.train import TrainConfig
 from smplora.core.environment import environment
 from smplora.core.errors import CheckpointError, ConfigError, listing
 from smplora.core.files import PRIVATE, UNFINISHED, check_writable, read_json, write_atomically, write_json

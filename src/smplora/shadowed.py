@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from smplora.attacks import LOW_PASS
+from smplora.config.catalogue.attacks import LOW_PASS
 from smplora.contracts import Attack, AttackInfo
 from smplora.core.arrays import Bools, Floats
 from smplora.core.errors import ConfigError
 from smplora.lowpass import load_attacks
 
 if TYPE_CHECKING:
-    from smplora.config import AuditConfig
+    from smplora.config.audit import AuditConfig
 
 # signals that are negative distances, which spread like a log-normal
 DISTANCES = ("loss", "loss_single", "secmi", "pia", "pian", "sima", "noise_probe")

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from smplora.config import TrainConfig
+from smplora.config.train import TrainConfig
 from smplora.core.console import progress
 from smplora.core.errors import ConfigError, listing, nearest
 from smplora.core.files import PRIVATE, write_atomically

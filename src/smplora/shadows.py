@@ -18,8 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from smplora.config import AuditConfig, ModelOptions, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.catalogue.objectives import WITH_PROXY
+from smplora.config.data import ModelOptions
 from smplora.config.monitor import UNWATCHED
+from smplora.config.train import TrainConfig, steps_of_teachers
 from smplora.contracts import Attack
 from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
@@ -29,13 +32,11 @@ from smplora.core.parallel import Task, run_tasks
 from smplora.core.random_streams import stream_seed
 from smplora.core.wording import duration
 from smplora.data import Sample, open_source, read_samples
-from smplora.objectives import WITH_PROXY
 from smplora.run import RunFolder
 from smplora.shadowed import ShadowAttack, Shadows, near_normal
 from smplora.shadowpool import as_folder, read_training
 from smplora.split import CELLS, MANIFEST, Split, read_split, write_split
 from smplora.subject import TOLD, Foreign, Loaded, Subject, load_subject
-from smplora.teachers import steps_of_teachers
 
 ATTACKED = CELLS[:4]
 PROTOCOL = "shadow"

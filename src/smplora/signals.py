@@ -33,7 +33,7 @@ from smplora.statistics.curves import auc, best_threshold
 from smplora.statistics.intervals import delong_interval
 
 if TYPE_CHECKING:
-    from smplora.config import AuditConfig
+    from smplora.config.audit import AuditConfig
 
 MEMBER, CELL = "member", "cell"
 CELLS = ("aux", "test")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from smplora.config import SplitConfig, SplitOptions
+from smplora.config.data import SplitConfig, SplitOptions
 from smplora.config.dreambooth import CAPTION
 from smplora.core.errors import SplitError
 from smplora.core.files import read_json, write_json

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smplora.adapt import ADAPTATIONS
-from smplora.adapt import TITLES as METHODS
 from smplora.cells import Cell
-from smplora.config import TrainConfig
+from smplora.config.catalogue.adaptations import ADAPTATIONS
+from smplora.config.catalogue.adaptations import TITLES as METHODS
+from smplora.config.catalogue.objectives import TITLES
+from smplora.config.train import TrainConfig
 from smplora.contracts import Adaptation
 from smplora.core.cache import Cache
 from smplora.core.device import choose_device
@@ -24,7 +25,6 @@ from smplora.data import ImageSource, Preparation, Sample, encode, frame, open_s
 from smplora.diffusion import LatentDiffusion
 from smplora.layouts import named_as, read_tensors
 from smplora.models import load_base
-from smplora.objectives import TITLES
 from smplora.proxy import ProxyAttackModel
 from smplora.run import CONFIG, STATE, RunFolder, read_config
 from smplora.split import MANIFEST, Split, read_split

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smplora.config import TrainConfig
-from smplora.config.distill import DISTILLED, DistillOptions
+from smplora.config.distill import DistillOptions
 from smplora.config.monitor import UNWATCHED
+from smplora.config.train import TrainConfig
 from smplora.contracts import Adaptation, Batch, Draw
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator, stream_seed
@@ -55,14 +55,6 @@ def check_teachers(config: TrainConfig, split: Split) -> None:
             f"--num_teachers got {config.num_teachers} for {images} training images; allowed: 2 to {images}, with 2 "
             "images or more in each cell"
         )
-
-
-def steps_of_teachers(config: TrainConfig) -> int:
-    """Steps of all teachers together, about; 0 for other objectives."""
-    if config.objective != DISTILLED:
-        return 0
-    share = (config.num_teachers - 1) / config.num_teachers
-    return config.num_teachers * (config.teacher_steps or round((config.max_train_steps or 0) * share))
 
 
 def teacher_runs(config: TrainConfig, split: Split) -> list[TrainConfig]:

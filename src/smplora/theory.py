@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from smplora.config import TrainConfig
+from smplora.config.catalogue.objectives import WITH_PROXY
+from smplora.config.train import TrainConfig
 from smplora.core.console import bar
 from smplora.core.files import write_json
 from smplora.core.random_streams import generator
 from smplora.curvature import Curvature, Product, lanczos, power_iteration
 from smplora.gauge import evaluating
-from smplora.objectives import WITH_PROXY
 from smplora.processes import average, gather, mean
 from smplora.run import GRADIENTS, HESSIAN, THEORY, RunFolder
 from smplora.smoothness import (

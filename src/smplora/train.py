@@ -18,11 +18,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from smplora.adapt import ADAPTATIONS
 from smplora.card import write_card
-from smplora.config import TrainConfig
+from smplora.config.catalogue.adaptations import ADAPTATIONS
+from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.distill import DISTILLED
 from smplora.config.dreambooth import CAPTION
+from smplora.config.train import TrainConfig
 from smplora.core.console import bar, say
 from smplora.core.device import choose_device
 from smplora.core.errors import ConfigError, SplitError, TrainingError
@@ -35,7 +36,6 @@ from smplora.feed import members_first
 from smplora.memory import explaining
 from smplora.models import load_base
 from smplora.monitor import Monitor, with_intervals
-from smplora.objectives import WITH_PROXY
 from smplora.optimizers import check_installed, limit_gradients, set_learning_rates
 from smplora.private import check_private
 from smplora.processes import average_gradients, gather, make_accelerator, mean

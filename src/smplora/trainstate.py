@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from smplora.adapt import ADAPTATIONS
-from smplora.config import TrainConfig
+from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.distill import DISTILLED
+from smplora.config.train import TrainConfig
 from smplora.contracts import Adaptation
 from smplora.core.cache import open_cache
 from smplora.core.errors import CheckpointError

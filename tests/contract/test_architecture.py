@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import smplora
-from smplora.adapt import ADAPTATIONS, LEARNING_RATES
-from smplora.adapt import TITLES as METHODS
-from smplora.attacks import ATTACKS
+from smplora.config.catalogue.adaptations import ADAPTATIONS, LEARNING_RATES
+from smplora.config.catalogue.adaptations import TITLES as METHODS
+from smplora.config.catalogue.attacks import ATTACKS
+from smplora.config.catalogue.objectives import OBJECTIVES, TITLES
 from smplora.core.registry import load
-from smplora.objectives import OBJECTIVES, TITLES
 
 PACKAGE = Path(smplora.__file__).parent
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from checkpoints import build, stock
 from conftest import short_config
-from smplora.adapt import ADAPTATIONS
 from smplora.cli import main
-from smplora.config import TrainConfig
+from smplora.config.catalogue.adaptations import ADAPTATIONS
+from smplora.config.train import TrainConfig
 from smplora.contracts import Adaptation
 from smplora.core.registry import load
 from smplora.diffusion import LatentDiffusion

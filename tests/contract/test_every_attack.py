@@ -10,8 +10,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from smplora import networks
-from smplora.attacks import ATTACKS, SHADOW, clid, ensemble, error_map, gsa
-from smplora.config import AuditConfig
+from smplora.attacks import clid, ensemble, error_map, gsa
+from smplora.config.audit import AuditConfig
+from smplora.config.catalogue.attacks import ATTACKS, SHADOW
 from smplora.contracts import Access, Attack, Batch
 from smplora.diffusion import LatentDiffusion
 from smplora.lowpass import load_attacks

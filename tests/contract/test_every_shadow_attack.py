@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from smplora.attacks import SHADOW, SHADOW_SIGNALS
 from smplora.cli import parser_of
-from smplora.config import AuditConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.catalogue.attacks import SHADOW, SHADOW_SIGNALS
 from smplora.contracts import Access, Batch
 from smplora.core.errors import ConfigError
 from smplora.diffusion import LatentDiffusion

@@ -93,7 +93,7 @@ def test_the_network_names_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert offline.PACKAGE == PACKAGE
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, port: [])  # put back when the test is over
     offline._guard(socket, "getaddrinfo", offline._host)
-    inside = PACKAGE / "data" / "elsewhere.py"  # whatever stands in the package, however deep
+    inside = PACKAGE / "data" / "names_elsewhere.py"  # whatever stands in the package, however deep
     with pytest.raises(offline.OfflineError, match="smplora wanted the network"):
         exec(compile("import socket\nsocket.getaddrinfo('example.org', 80)", str(inside), "exec"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smplora.attacks import ATTACKS
+from smplora.config.catalogue.attacks import ATTACKS
 from smplora.core.code_digest import PACKAGE, code_digest, reachable
 
 LOSS = frozenset({"smplora.attacks.loss", "smplora.views"})

@@ -12,7 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 from accelerate import PartialState
 
-from smplora.config import TrainConfig
+from smplora.config.train import TrainConfig
 from smplora.core.errors import CheckpointError
 from smplora.train import train
 

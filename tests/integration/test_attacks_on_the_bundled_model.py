@@ -12,11 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, TIERS
 from smplora.cli import main, parse
 from smplora.collect import Collector, captions_of_others
-from smplora.config import AuditConfig
-from smplora.config.audit import unknown_attack
+from smplora.config.audit import AuditConfig, unknown_attack
+from smplora.config.catalogue.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, TIERS
 from smplora.contracts import Access
 from smplora.lowpass import load_attacks
 from smplora.subject import load_subject

@@ -11,7 +11,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors import safe_open
 
-from smplora.config import DataOptions
+from smplora.config.data import DataOptions
 from smplora.core.errors import CheckpointError
 from smplora.core.version import __version__
 from smplora.data import Preparation, encode, open_source, read_samples

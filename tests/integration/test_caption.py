@@ -14,7 +14,8 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 
 from smplora.caption import load_captioner
 from smplora.cli import main
-from smplora.config import CaptionConfig, DataOptions
+from smplora.config.caption import CaptionConfig
+from smplora.config.data import DataOptions
 from smplora.data import open_source, read_samples
 
 MARKS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

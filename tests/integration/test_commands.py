@@ -17,7 +17,7 @@ from PIL import Image
 
 from conftest import short_config
 from smplora.cli import main
-from smplora.config import SplitOptions
+from smplora.config.data import SplitOptions
 from smplora.data import open_source, read_samples
 from smplora.export import ADAPTER_FILE
 from smplora.run import LOCK, RunFolder

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smplora.attacks import ATTACKS
 from smplora.cli import main
 from smplora.collect import ATTACKED, Collector
-from smplora.config import AuditConfig, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.catalogue.attacks import ATTACKS
+from smplora.config.train import TrainConfig
 from smplora.core.registry import load
 from smplora.run import read_config
 from smplora.subject import load_subject

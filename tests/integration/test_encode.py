@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from test_families import build
 
 from smplora.cells import Cell, take
-from smplora.config import DataOptions, PreparationOptions
+from smplora.config.data import DataOptions, PreparationOptions
 from smplora.data import encode, load_pixels, open_source, preparation, read_samples
 from smplora.data.prepare import size_numbers
 from smplora.diffusion import LatentDiffusion

@@ -13,7 +13,7 @@ import torch
 
 from encoder_folders import saved, saved_clip
 from smplora.cli import main
-from smplora.config import EvaluateConfig
+from smplora.config.evaluate import EvaluateConfig
 from smplora.core.cache import Cache
 from smplora.diffusion import LatentDiffusion
 from smplora.foreign import load_any

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from smplora.cli import main, parse
-from smplora.config import AuditConfig
+from smplora.config.audit import AuditConfig
 from smplora.data import Sample
 from smplora.diffusion import LatentDiffusion
 from smplora.memorisation import choose, encoder_for, memorise

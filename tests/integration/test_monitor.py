@@ -13,7 +13,7 @@ from PIL import Image
 from conftest import short_config
 from smplora import monitor, trainstate
 from smplora.cli import main
-from smplora.config import TrainConfig
+from smplora.config.train import TrainConfig
 from smplora.data import Sample
 from smplora.export import ADAPTER_FILE
 from smplora.run import MONITOR, RunFolder

@@ -53,10 +53,11 @@ def test_no_command_touches_a_network(image_folder: Path, tmp_path: Path) -> Non
 BLOCKED = """
 import socket, sys
 from smplora import cli
+from smplora.config.data import CacheConfig
 def go_out(options):
     print("HUB", __import__("os").environ["HF_HUB_OFFLINE"])
     {use}
-cli.VERBS["cache"] = cli.Verb(cli.config.CacheConfig, "__main__:go_out", "")
+cli.VERBS["cache"] = cli.Verb(CacheConfig, "__main__:go_out", "")
 sys.exit(cli.main(sys.argv[1:]))
 """
 USES = {
@@ -119,9 +120,10 @@ def test_python_obeys_too() -> None:
     program = """
 import socket
 from smplora import api, cli
+from smplora.config.audit import ReportConfig
 def go_out(options):
     socket.getaddrinfo('example.org', 443)
-cli.VERBS["report"] = cli.Verb(cli.config.ReportConfig, "__main__:go_out", "")
+cli.VERBS["report"] = cli.Verb(ReportConfig, "__main__:go_out", "")
 api.report(["run"])"""
     done = python(program, SMPLORA_OFFLINE="1")
     assert "OfflineError: --offline: " in done.stderr

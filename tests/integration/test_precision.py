@@ -19,7 +19,7 @@ from conftest import short_config
 from smplora import trainstate
 from smplora.batches import training_draw
 from smplora.cli import main
-from smplora.config import ModelOptions
+from smplora.config.data import ModelOptions
 from smplora.core.errors import TrainingError
 from smplora.core.random_streams import generator
 from smplora.export import ADAPTER_FILE, KOHYA_FILE

@@ -17,7 +17,7 @@ from torch import Tensor
 from conftest import short_config
 from smplora.batches import training_draw
 from smplora.cli import main
-from smplora.config import TrainConfig
+from smplora.config.train import TrainConfig
 from smplora.contracts import Draw
 from smplora.core.files import read_json
 from smplora.data import open_source, read_samples

@@ -16,10 +16,10 @@ import torch
 import smplora.audit
 import smplora.collect
 from smplora import control
-from smplora.attacks import ATTACKS, ON_BASE
 from smplora.cli import main
 from smplora.collect import ATTACKED, Collector
-from smplora.config import AuditConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.catalogue.attacks import ATTACKS, ON_BASE
 from smplora.contracts import Access, Attack
 from smplora.core.cache import FOLDER, Cache
 from smplora.diffusion import LatentDiffusion

@@ -21,7 +21,8 @@ from conftest import short_config
 from smplora.audit import audit
 from smplora.card import CARD, MARKER, write_card
 from smplora.cli import main
-from smplora.config import AuditConfig, EvaluateConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.evaluate import EvaluateConfig
 from smplora.core.files import write_json
 from smplora.evaluate import evaluate
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, public_name

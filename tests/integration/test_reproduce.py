@@ -15,12 +15,14 @@ import yaml
 from PIL import Image
 
 from smplora.cli import main, parse
-from smplora.config import EvaluateConfig, ReproduceConfig, TrainConfig
+from smplora.config.catalogue.paper_targets import TARGETS, expand
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.reproduce import ReproduceConfig
+from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError
 from smplora.core.registry import load
 from smplora.data import open_source, read_samples
 from smplora.examples import PRIVATE_DIGITS, digit_images
-from smplora.reproduce import TARGETS, expand
 from smplora.reproduce.claims import duel, of, steps
 from smplora.reproduce.commands import command_line
 from smplora.reproduce.paper import published

@@ -20,7 +20,8 @@ import yaml
 import smplora.shadows
 from conftest import short_config
 from smplora.cli import main
-from smplora.config import AuditConfig, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError
 from smplora.core.files import read_json
 from smplora.core.parallel import Task, done_already

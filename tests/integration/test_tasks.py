@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.train import TrainConfig
 from smplora.core.parallel import Desk, Task, done_already, run_tasks
 from smplora.run import RunFolder
 

@@ -13,7 +13,7 @@ import torch
 from conftest import short_config
 from smplora.batches import training_draw
 from smplora.cli import main
-from smplora.config import TrainConfig
+from smplora.config.train import TrainConfig
 from smplora.core.files import read_json
 from smplora.core.parallel import latest_step, length
 from smplora.data import open_source, read_samples

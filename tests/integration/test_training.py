@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import short_config
 from smplora import train as loop
-from smplora.config import TrainConfig
+from smplora.config.train import TrainConfig
 from smplora.core.errors import CheckpointError, ConfigError, SplitError, TrainingError
 from smplora.data import open_source, read_samples
 from smplora.export import ADAPTER_FILE, KOHYA_FILE

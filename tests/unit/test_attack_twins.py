@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
-from smplora.config import AuditConfig
+from smplora.config.audit import AuditConfig
 from smplora.contracts import Batch
 from smplora.core.random_streams import generator, stream_seed
 from smplora.diffusion import LatentDiffusion

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from smplora.cli import main
-from smplora.config import DataOptions
+from smplora.config.data import DataOptions
 from smplora.core.cache import Cache, cache_folder
 from smplora.data import open_source, read_samples
 from smplora.data.encode import Encoder

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from smplora.cli import VERBS, main, overview, parse, parser_of
-from smplora.config import TrainConfig
-from smplora.config.elsewhere import ELSEWHERE
+from smplora.config.names_elsewhere import ELSEWHERE
+from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError, listing
 
 

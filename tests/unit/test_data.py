@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from smplora.config import DataOptions
+from smplora.config.data import DataOptions
 from smplora.core.errors import DataError
 from smplora.data import Sample, open_source, read_image, read_samples
 from smplora.data.pictures import Framing, frame

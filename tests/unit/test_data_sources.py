@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from smplora.config import DataOptions
+from smplora.config.data import DataOptions
 from smplora.core.errors import ConfigError, DataError
 from smplora.data import Sample, open_source, read_samples
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 from smplora import api
 from smplora.cli import main
-from smplora.config import DataOptions
+from smplora.config.catalogue.paper_data_sets import SUBSETS
+from smplora.config.data import DataOptions
 from smplora.data import open_source, read_samples
-from smplora.subsets import SUBSETS
 from smplora.subsets.drawing import counts, shuffled
 
 REPOSITORY = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from smplora.cli import main
-from smplora.config import TrainConfig
+from smplora.config.train import TrainConfig
 from smplora.core.errors import CheckpointError
 from smplora.download import fetch_model
 from smplora.models import BUNDLED_FOLDER

@@ -12,7 +12,7 @@ import transformers
 from encoder_folders import saved
 from smplora.attacks.reconstruction import LikelihoodRatio
 from smplora.cli import main
-from smplora.config import AuditConfig
+from smplora.config.audit import AuditConfig
 from smplora.core.errors import ConfigError
 from smplora.encoders import load_encoder
 from smplora.features import load_digit_features

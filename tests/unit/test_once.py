@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from smplora import audit as auditing
-from smplora.attacks import ATTACKS, SHADOW, STANDARD, WITH_ENCODER
 from smplora.audit import audit_settings, same_audit
-from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.catalogue.attacks import ATTACKS, SHADOW, STANDARD, WITH_ENCODER
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.train import TrainConfig
 from smplora.evaluate import evaluation_settings, same_evaluation
 from smplora.extractors import weights_of
 from smplora.lowpass import load_attacks

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from smplora.config import PreparationOptions
+from smplora.config.data import PreparationOptions
 from smplora.core.errors import ConfigError
 from smplora.data import Preparation, Sample, augment, preparation
 from smplora.data.pictures import Framing, frame

@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from smplora.cli import parse
-from smplora.config import QuickstartConfig, SweepConfig, TrainConfig
-from smplora.objectives import OBJECTIVES
+from smplora.config.catalogue.objectives import OBJECTIVES
+from smplora.config.quickstart import QuickstartConfig
+from smplora.config.sweep import SweepConfig
+from smplora.config.train import TrainConfig
 from smplora.quickstart import training
 from smplora.sweep import plan
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smplora.config import SplitOptions
+from smplora.config.data import SplitOptions
 from smplora.core.errors import SplitError
 from smplora.data import Sample
 from smplora.split import CELLS, make_split, read_split, write_split

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from smplora.cli import parse
-from smplora.config import SweepConfig, TrainConfig
+from smplora.config.sweep import SweepConfig
+from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError
 from smplora.statistics.over_runs import mean_interval
 from smplora.sweep import command, plan, results

@@ -22,7 +22,7 @@ from smplora.gradients import Watched
 from smplora.layouts import read_tensors
 
 if TYPE_CHECKING:
-    from smplora.config import TrainConfig
+    from smplora.config.train import TrainConfig
     from smplora.diffusion import LatentDiffusion
 
 INDEX = "model_index.json"

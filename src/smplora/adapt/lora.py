@@ -20,7 +20,7 @@ from smplora.gradients import Watched, adapted_layers
 from smplora.layouts import read_adapter
 
 if TYPE_CHECKING:
-    from smplora.config import TrainConfig
+    from smplora.config.train import TrainConfig
     from smplora.diffusion import LatentDiffusion
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")

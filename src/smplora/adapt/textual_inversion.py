@@ -17,7 +17,7 @@ from smplora.gradients import Watched
 from smplora.layouts import read_tensors
 
 if TYPE_CHECKING:
-    from smplora.config import TrainConfig
+    from smplora.config.train import TrainConfig
     from smplora.diffusion import LatentDiffusion
 
 FILES = {"text_encoder": "learned_embeds.safetensors", "text_encoder_2": "learned_embeds_2.safetensors"}  # diffusers'

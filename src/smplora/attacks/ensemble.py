@@ -26,7 +26,7 @@ from smplora.core.arrays import Bools, Floats
 from smplora.scorers import Logistic, out_of_fold, standardised
 
 if TYPE_CHECKING:
-    from smplora.config import AuditConfig
+    from smplora.config.audit import AuditConfig
 
 PARTS: tuple[type[Attack], ...] = (
     LossAttack,

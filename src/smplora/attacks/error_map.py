@@ -23,7 +23,7 @@ from smplora.statistics.curves import auc
 from smplora.statistics.rates import tpr_at_fpr
 
 if TYPE_CHECKING:
-    from smplora.config import AuditConfig
+    from smplora.config.audit import AuditConfig
 
 EPOCHS, LEARNING_RATE, HALF_BATCH = 100, 1e-5, 10
 

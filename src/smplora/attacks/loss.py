@@ -13,7 +13,7 @@ from smplora.core.arrays import Floats
 from smplora.scorers import StandardisedMean
 
 if TYPE_CHECKING:
-    from smplora.config import AuditConfig
+    from smplora.config.audit import AuditConfig
 
 # Of 1000. Below, every image is easy; above, all look like noise. Carlini et al. find 50 to 300 best, SD work uses 100 to 450.
 FIRST, LAST = 50, 500

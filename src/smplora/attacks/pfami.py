@@ -22,7 +22,7 @@ from smplora.networks import ResNet
 from smplora.scorers import Mean
 
 if TYPE_CHECKING:
-    from smplora.config import AuditConfig
+    from smplora.config.audit import AuditConfig
 
 TIMESTEPS = range(0, 500, 50)  # of 1000
 WIDEST, NARROWEST = 0.95, 0.7  # share of the edge that a crop keeps

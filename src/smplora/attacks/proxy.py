@@ -18,7 +18,7 @@ from smplora.core.arrays import Floats
 from smplora.scorers import Mean
 
 if TYPE_CHECKING:
-    from smplora.config import AuditConfig
+    from smplora.config.audit import AuditConfig
 
 
 @dataclass(frozen=True)

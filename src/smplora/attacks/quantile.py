@@ -20,7 +20,7 @@ from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
 from smplora.core.arrays import Bools, Floats
 
 if TYPE_CHECKING:
-    from smplora.config import AuditConfig
+    from smplora.config.audit import AuditConfig
 
 LEVELS = (0.5, 0.7, 0.9)  # false positive rates of 50 % to 10 %; more extreme ones take more non-members
 PENALTY = 0.01  # L1, on standardised features

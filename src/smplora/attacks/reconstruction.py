@@ -19,7 +19,7 @@ from smplora.encoders import BundledEncoder, ImageEncoder, load_encoder
 from smplora.scorers import Mean
 
 if TYPE_CHECKING:
-    from smplora.config import AuditConfig
+    from smplora.config.audit import AuditConfig
 
 IMAGES, STEPS, GUIDANCE = 3, 30, 7.5  # guidance: what services default to
 RIDGE = 1e-5

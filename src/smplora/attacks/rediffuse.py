@@ -13,7 +13,7 @@ from smplora.core.arrays import Floats
 from smplora.scorers import Mean
 
 if TYPE_CHECKING:
-    from smplora.config import AuditConfig
+    from smplora.config.audit import AuditConfig
 
 STRENGTH, STEPS = 0.2, 4  # to t = 200 of 1000, back in the paper's interval of 50
 

@@ -17,7 +17,7 @@ from smplora.core.arrays import Floats
 from smplora.scorers import BestColumn
 
 if TYPE_CHECKING:
-    from smplora.config import AuditConfig
+    from smplora.config.audit import AuditConfig
 
 TIMESTEPS = range(0, 200, 10)  # of 1000
 POWER = 4

@@ -4,37 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import ClassVar, Literal, Optional
+from typing import Literal, Optional
 
-from smplora.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, TIERS
-from smplora.config.adapter_file import FileOptions, file_problems
+from smplora.config.catalogue.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, SHADOW_SIGNALS, TIERS
 from smplora.config.checks import at_least, existing_folder, if_any, needed
-from smplora.config.data import TWO_SOURCES, CacheOptions, cache_problems
+from smplora.config.data import TWO_SOURCES, cache_problems
 from smplora.config.memorisation import MemorisationOptions, memorisation_problems
-from smplora.config.shadows import ShadowOptions, shadow_problems
+from smplora.config.shadows import FEWEST, ShadowOptions
+from smplora.config.subject import SubjectOptions, file_problems, is_foreign
 from smplora.core.registry import unknown
 
 OF_SIGNALS = ("signals", "coin_flip", "output_dir", "target_delta", "seed", "json")  # what --signals is told
-
-
-@dataclass(frozen=True, kw_only=True)
-class SubjectOptions(FileOptions, CacheOptions):
-    fetches_for_runs: ClassVar[bool] = False  # whether --allow_download is for more than the base model
-
-    adapter: Optional[str] = None
-    """A run folder of 'smplora train', one of its checkpoints (RUN/checkpoints/checkpoint-500), or a LoRA file or learned embeddings of any trainer (.safetensors; needs its base model and images, see --members)."""
-    train_data_dir: Optional[str] = None
-    """The images, if they moved since training; of an adapter made elsewhere those of --split_manifest."""
-    dataset_name: Optional[str] = None
-    """The data set, if it moved since training."""
-    split_manifest: Optional[str] = None
-    """A split.json with the same members as the run's, such as one with other non-members. Default: the run's. Of an adapter made elsewhere: who is who, in place of --members and --nonmembers."""
-    seed: int = 0
-    """Seed of noise and classifiers; generated image i starts from the noise of seed + i, for every adapter."""
-    device: str = "auto"
-    """Where to compute: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'."""
-    json: bool = False
-    """Print the result as JSON on standard output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,3 +138,40 @@ def _signals_problems(config: AuditConfig) -> list[str]:
         *needed(config.output_dir, "output_dir", "a folder for audit.json and report.html"),
         *at_least(config, ("seed",), 0),
     ]
+
+
+def shadow_problems(config: AuditConfig) -> list[str]:
+    """What is wrong with the options of shadow adapters."""
+    wanted = [name for name in config.attacks or () if name in SHADOW]
+    if config.shadows is None:
+        given = [f"--{f.name}" for f in fields(ShadowOptions) if getattr(config, f.name) != f.default]
+        return [
+            *([f"{', '.join(given)}: of shadow adapters; give --shadows too, or leave out"] if given else []),
+            *([f"--attacks got {', '.join(wanted)}: needs shadow adapters; give --shadows 8"] if wanted else []),
+        ]
+    number = f"--shadows got {config.shadows}; allowed: even numbers from {FEWEST} (every image is in half of them, and a spread needs two)"
+    useless = f"--shadows got {config.shadows}, which none of --attacks uses; add one of {', '.join(SHADOW)}"
+    return [
+        *([] if config.shadows >= FEWEST and config.shadows % 2 == 0 else [number]),
+        *([useless] if config.attacks is not None and not wanted else []),
+        *if_any(unknown_signal(config.shadow_signal)),
+        *at_least(config, ("workers",), 1),
+        *([] if config.signals or not config.adapter else _config_problems(config)),
+    ]
+
+
+def unknown_signal(name: str) -> str | None:
+    """What is wrong with ``--shadow_signal``, or None."""
+    return unknown(dict.fromkeys(SHADOW_SIGNALS, ""), name.removesuffix(LOW_PASS), "shadow_signal")
+
+
+def _config_problems(config: AuditConfig) -> list[str]:
+    given = config.shadow_config
+    if not is_foreign(config):
+        return [f"--shadow_config got '{given}'; a run knows how it was trained: leave it out"] if given else []
+    if not given:
+        return [
+            f"--shadows: '{config.adapter}' is no run of 'smplora train', so that shadow adapters need to be told how it "
+            "was trained: give --shadow_config, a YAML file with options of 'smplora train'"
+        ]
+    return [] if Path(given).is_file() else [f"--shadow_config got '{given}', which is not a file"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
+from smplora.config.catalogue.paper_data_sets import SUBSETS
 from smplora.config.checks import at_least, if_any
 from smplora.core.registry import unknown
-from smplora.subsets import SUBSETS
 
 
 @dataclass(frozen=True, kw_only=True)

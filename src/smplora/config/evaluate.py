@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Optional
 
-from smplora.config.audit import SubjectOptions, subject_problems
+from smplora.config.audit import subject_problems
 from smplora.config.checks import at_least, at_most, if_any
+from smplora.config.subject import SubjectOptions
 from smplora.core.registry import unknown
 
 FEATURES = {  # name -> where its weights come from unless NAME=SOURCE says so; "" where that must be said

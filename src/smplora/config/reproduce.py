@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, Optional
 
+from smplora.config.catalogue.paper_data_sets import SUBSETS
+from smplora.config.catalogue.paper_targets import FAMILIES, TARGETS, expand
 from smplora.config.checks import at_least, existing_folder
 from smplora.config.data import CacheOptions, cache_problems
 from smplora.config.evaluate import features_problems
 from smplora.core.errors import nearest
-from smplora.reproduce import FAMILIES, TARGETS, expand
-from smplora.subsets import SUBSETS
 
 OF_SD15 = ("data_dir", "datasets", "pretrained_model_name_or_path", "features", "allow_download")
 PAPERS_NAMES = tuple(subset.title for subset in SUBSETS.values())

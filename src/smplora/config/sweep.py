@@ -14,14 +14,14 @@ from typing import Any, Literal, Optional, TypeAlias
 from jsonargparse import ArgumentParser
 
 from smplora.config.audit import AuditConfig
+from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.checks import at_least
 from smplora.config.distill import DISTILLED, DistillOptions
 from smplora.config.evaluate import EvaluateConfig
+from smplora.config.parsing import parser_for, typed
 from smplora.config.private import PrivateOptions
 from smplora.config.train import TrainConfig
 from smplora.core.errors import nearest
-from smplora.objectives import WITH_PROXY
-from smplora.parsing import parser_for, typed
 
 SEEDS = ("seed", "split_seed")  # runs that differ in these only are runs of one setting
 KINDS = {"audit": AuditConfig, "evaluate": EvaluateConfig}  # whose options are written "audit.tier"

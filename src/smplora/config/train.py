@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from smplora.adapt import ADAPTATIONS, LEARNING_RATES, TRAINS_WEIGHTS
+from smplora.config.catalogue.adaptations import ADAPTATIONS, LEARNING_RATES, TRAINS_WEIGHTS
+from smplora.config.catalogue.objectives import OBJECTIVES
 from smplora.config.checks import at_least, at_most, if_any, needed, positive
 from smplora.config.data import (
     CacheOptions,
@@ -19,14 +20,13 @@ from smplora.config.data import (
     preparation_problems,
     split_problems,
 )
-from smplora.config.distill import DistillOptions, distill_problems
+from smplora.config.distill import DISTILLED, DistillOptions, distill_problems
 from smplora.config.dreambooth import CAPTION, DreamBoothOptions, dreambooth_problems
 from smplora.config.monitor import MonitorOptions, monitor_problems
 from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions, optimization_problems
 from smplora.config.private import PrivateOptions, private_problems
 from smplora.config.theory import TheoryOptions, theory_problems
 from smplora.core.registry import unknown
-from smplora.objectives import OBJECTIVES
 
 LORA_OPTIONS = ("rank", "lora_alpha", "lora_targets", "lora_dropout", "use_rslora", "use_dora")
 TOKEN_OPTIONS = ("placeholder_token", "initializer_token", "num_vectors")
@@ -214,3 +214,11 @@ class TrainConfig(
             f"--text_encoder_lr got {self.text_encoder_lr:g}; --optimizer prodigy has one rate for everything: give "
             f"--text_encoder_lr {self.rate:g}, as --learning_rate"
         ]
+
+
+def steps_of_teachers(config: TrainConfig) -> int:
+    """Steps of all teachers together, about; 0 for other objectives."""
+    if config.objective != DISTILLED:
+        return 0
+    share = (config.num_teachers - 1) / config.num_teachers
+    return config.num_teachers * (config.teacher_steps or round((config.max_train_steps or 0) * share))

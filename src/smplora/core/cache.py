@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from smplora.config import CacheConfig, CacheOptions
+from smplora.config.data import CacheConfig, CacheOptions
 from smplora.core.errors import ConfigError
 from smplora.core.files import write_atomically
 

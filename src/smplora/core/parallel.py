@@ -20,13 +20,15 @@ from typing import Any, TypeAlias
 
 import torch
 
-from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.train import TrainConfig, steps_of_teachers
 from smplora.core import offline
 from smplora.core.console import bar
 from smplora.core.device import choose_device
 from smplora.core.errors import TrainingError, UserError
 from smplora.run import CONFIG, RunFolder, read_config
-from smplora.teachers import TEACHERS, steps_of_teachers
+from smplora.teachers import TEACHERS
 
 Options: TypeAlias = TrainConfig | AuditConfig | EvaluateConfig
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from smplora.config import DataOptions
+from smplora.config.data import DataOptions
 from smplora.core.errors import DataError
 from smplora.data.pictures import read_image
 from smplora.data.source import default_caption, one_and_more

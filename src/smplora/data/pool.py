@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smplora.config import DataOptions
+from smplora.config.data import DataOptions
 from smplora.core.console import in_threads
 from smplora.core.errors import DataError, listing
 from smplora.data.folder import ImageFolder

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from smplora.config import PreparationOptions
+from smplora.config.data import PreparationOptions
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator, stream_seed
 from smplora.data.pictures import Framing

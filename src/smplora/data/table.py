@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from smplora.config import DataOptions
+from smplora.config.data import DataOptions
 from smplora.core.errors import ConfigError, DataError
 from smplora.data.pictures import UnreadableImage, read_image
 from smplora.data.source import default_caption, one_and_more

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from smplora.config import TrainConfig
+    from smplora.config.train import TrainConfig
 
 
 @dataclass(frozen=True)

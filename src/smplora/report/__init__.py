@@ -20,7 +20,7 @@ from smplora.report.collect import collect
 from smplora.report.page import render
 
 if TYPE_CHECKING:
-    from smplora.config import ReportConfig
+    from smplora.config.audit import ReportConfig
 
 __all__ = ["print_table", "report", "summary", "write_report"]
 

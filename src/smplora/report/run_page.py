@@ -11,9 +11,9 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 from PIL import Image
 
 import smplora
+from smplora.config.catalogue.objectives import TITLES
 from smplora.core.files import read_json, write_atomically
 from smplora.core.wording import decimal
-from smplora.objectives import TITLES
 from smplora.report import figures, wording
 from smplora.report.collect import thumbnail
 from smplora.report.figures import Line, over_steps

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from smplora.objectives import TITLES
+from smplora.config.catalogue.objectives import TITLES
 from smplora.report.subject import Run, Subject
 
 NUMBER = re.compile(r"-?[\d.]+(e-?\d+)?|true|false|null|None", re.IGNORECASE)

@@ -11,7 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from smplora.config import ReproduceConfig
+from smplora.config.catalogue.paper_targets import TARGETS
+from smplora.config.reproduce import ReproduceConfig
 from smplora.core.console import say
 from smplora.core.environment import environment
 from smplora.core.errors import ConfigError, DataError, TrainingError, listing
@@ -19,7 +20,6 @@ from smplora.core.files import UNFINISHED, check_writable, read_json, write_json
 from smplora.core.parallel import done_already, number_of_workers, run_tasks
 from smplora.core.registry import load
 from smplora.report.run_page import duration
-from smplora.reproduce import TARGETS
 from smplora.reproduce.page import PAGE, write_page
 from smplora.reproduce.plan import IMAGES, Plan
 from smplora.reproduce.results import Results

@@ -7,7 +7,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
-from smplora.config import CacheOptions
+from smplora.config.data import CacheOptions
 from smplora.core.parallel import KIND, Options
 
 OF_THIS_MACHINE = {"device", "json", *(f.name for f in fields(CacheOptions))}

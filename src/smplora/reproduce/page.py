@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import smplora
+from smplora.config.catalogue.paper_targets import TARGETS
 from smplora.core.errors import CheckpointError
 from smplora.core.files import read_json, write_atomically
 from smplora.core.registry import load
 from smplora.report.page import PAPER, template
-from smplora.reproduce import TARGETS
 from smplora.reproduce.section import Section, Target
 
 PAGE = "index.html"

@@ -9,7 +9,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from smplora.config import AuditConfig, CacheOptions, EvaluateConfig, ReproduceConfig, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.data import CacheOptions
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.reproduce import ReproduceConfig
+from smplora.config.train import TrainConfig
 from smplora.core.parallel import Task
 from smplora.reproduce.runs import LORA, Need, Run
 from smplora.reproduce.scale import Scale

@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from smplora.config import ReproduceConfig, TrainConfig
+from smplora.config.reproduce import ReproduceConfig
+from smplora.config.train import TrainConfig
 from smplora.core.parallel import Options
 from smplora.reproduce.runs import Run
 

@@ -6,7 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from smplora.config import AuditConfig, CaptionConfig, EvaluateConfig, ReproduceConfig, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.caption import CaptionConfig
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.reproduce import ReproduceConfig
+from smplora.config.train import TrainConfig
 from smplora.core.errors import DataError, listing
 from smplora.core.parallel import Options
 from smplora.download import fetch_model, fetch_network

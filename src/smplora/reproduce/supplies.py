@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from smplora.config import TrainConfig
+from smplora.config.catalogue.paper_data_sets import ORIGINALS, SUBSETS
 from smplora.config.evaluate import feature_source
+from smplora.config.train import TrainConfig
 from smplora.core.errors import UserError
 from smplora.core.registry import load
 from smplora.data import open_source
 from smplora.download import at_hand
 from smplora.reproduce.paper import published
-from smplora.subsets import ORIGINALS, SUBSETS
 
 HAS_CAPTIONS = ("pokemon",)  # originals whose own captions the paper took; the others it captioned by BLIP (App. E)
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from smplora.config import AuditConfig, EvaluateConfig, TrainConfig
+from smplora.config.audit import AuditConfig
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.train import TrainConfig
 from smplora.core.files import write_atomically
 from smplora.core.parallel import Options
 from smplora.examples import caption, write_private_digits

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from smplora.config import DatasetConfig
+from smplora.config.catalogue.paper_data_sets import SUBSETS, Subset
+from smplora.config.dataset import DatasetConfig
 from smplora.core.errors import DataError, listing
 from smplora.data.folder import SUFFIXES
 from smplora.data.pictures import read_image
-from smplora.subsets import SUBSETS, Subset
 from smplora.subsets.drawing import Draw
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from smplora.config import DataOptions
+from smplora.config.data import DataOptions
 from smplora.data.folder import ImageFolder
 from smplora.data.source import ImageSource
 from smplora.data.table import ImageTable

@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from smplora.config import SplitOptions, SweepConfig, TrainConfig
+from smplora.config.data import SplitOptions
 from smplora.config.dreambooth import CAPTION
+from smplora.config.sweep import SweepConfig
+from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.device import choose_device
 from smplora.core.environment import environment

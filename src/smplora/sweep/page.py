@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import smplora
-from smplora.config import SweepConfig
+from smplora.config.sweep import SweepConfig
 from smplora.core.wording import decimal
 from smplora.report.front import front_figure
 from smplora.report.page import template

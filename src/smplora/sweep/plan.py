@@ -8,8 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from smplora.config import AuditConfig, CacheOptions, EvaluateConfig, SweepConfig, TrainConfig
-from smplora.config.sweep import Point
+from smplora.config.audit import AuditConfig
+from smplora.config.data import CacheOptions
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.sweep import Point, SweepConfig
+from smplora.config.train import TrainConfig
 from smplora.core.parallel import Task, done_already, latest_step, length
 from smplora.run import RunFolder
 from smplora.train import train

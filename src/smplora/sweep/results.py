@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smplora.config import SweepConfig
-from smplora.config.sweep import SEEDS, shown, uses
-from smplora.objectives import TITLES
+from smplora.config.catalogue.objectives import TITLES
+from smplora.config.sweep import SEEDS, SweepConfig, shown, uses
 from smplora.once import kept_audit, kept_quality
 from smplora.report.front import Place, on_front
 from smplora.report.svg import style

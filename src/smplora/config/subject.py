@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Optional
+from typing import Any, ClassVar, Literal, Optional
 
 from smplora.config.checks import at_least, existing_folder
-from smplora.config.data import model_problems, preparation_problems
+from smplora.config.data import CacheOptions, model_problems, preparation_problems
 from smplora.config.train import TrainConfig
 from smplora.core.files import PICKLED_ADAPTER, no_pickle
-
-if TYPE_CHECKING:
-    from smplora.config.audit import SubjectOptions
 
 RUN = "config.yaml"  # what every run folder holds
 POOLS = ("members", "nonmembers")
@@ -61,6 +58,26 @@ class FileOptions:
     """Key of the caption in metadata.jsonl or metadata.csv. Default: text."""
     default_caption: Optional[str] = None
     """Caption for images that have none, as the adapter was trained with; '{class}' stands for the name of the image's folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectOptions(FileOptions, CacheOptions):
+    fetches_for_runs: ClassVar[bool] = False  # whether --allow_download is for more than the base model
+
+    adapter: Optional[str] = None
+    """A run folder of 'smplora train', one of its checkpoints (RUN/checkpoints/checkpoint-500), or a LoRA file or learned embeddings of any trainer (.safetensors; needs its base model and images, see --members)."""
+    train_data_dir: Optional[str] = None
+    """The images, if they moved since training; of an adapter made elsewhere those of --split_manifest."""
+    dataset_name: Optional[str] = None
+    """The data set, if it moved since training."""
+    split_manifest: Optional[str] = None
+    """A split.json with the same members as the run's, such as one with other non-members. Default: the run's. Of an adapter made elsewhere: who is who, in place of --members and --nonmembers."""
+    seed: int = 0
+    """Seed of noise and classifiers; generated image i starts from the noise of seed + i, for every adapter."""
+    device: str = "auto"
+    """Where to compute: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'."""
+    json: bool = False
+    """Print the result as JSON on standard output."""
 
 
 def given_options(config: FileOptions) -> dict[str, Any]:

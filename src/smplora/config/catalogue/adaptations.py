@@ -1,0 +1,28 @@
+"""What is trained. One file per adaptation method; to add one, add a file and a line here, and its title."""
+
+import logging
+
+# peft imports bitsandbytes where it is installed; on some processors that prints a line on a kernel for 4-bit weights
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+ADAPTATIONS = {
+    "lora": "smplora.adapt.lora:LoRAAdaptation",
+    "full": "smplora.adapt.full:FullAdaptation",
+    "dreambooth": "smplora.adapt.dreambooth:DreamBoothAdaptation",
+    "textual_inversion": "smplora.adapt.textual_inversion:TextualInversionAdaptation",
+}
+
+TITLES = {
+    "lora": "LoRA",
+    "full": "full fine-tuning",
+    "dreambooth": "DreamBooth",
+    "textual_inversion": "textual inversion",
+}
+
+TRAINS_WEIGHTS = ("full", "dreambooth")  # of the base model itself
+LEARNING_RATES = {
+    "lora": 1e-4,
+    "full": 5e-6,
+    "dreambooth": 5e-6,
+    "textual_inversion": 5e-4,
+}  # the paper's; diffusers' script's
