@@ -18,7 +18,7 @@ from typing import Any
 from smplora.api import audit, evaluate, train
 from smplora.core.environment import environment
 from smplora.core.files import read_json, write_json
-from smplora.examples import write_private_digits
+from smplora.data.digits import write_private_digits
 from smplora.private import PRIVACY
 
 RESULTS = Path(__file__).parent / "results" / "adaptations.json"

@@ -20,7 +20,7 @@ from smplora.audit import audit
 from smplora.config.audit import AuditConfig
 from smplora.config.train import TrainConfig
 from smplora.core.files import read_json
-from smplora.examples import write_private_digits
+from smplora.data.digits import write_private_digits
 from smplora.train import train
 
 RESULTS = Path(__file__).parent / "results"

@@ -31,12 +31,12 @@ from smplora.config.train import TrainConfig
 from smplora.core.environment import environment
 from smplora.core.files import read_json, write_atomically, write_json
 from smplora.core.parallel import Task, run_tasks
-from smplora.examples import write_private_digits
+from smplora.data.digits import write_private_digits
+from smplora.data.split import MANIFEST, write_split
 from smplora.quickstart import private_split, training
 from smplora.report.front import Place, front_figure
 from smplora.report.svg import Style, style
 from smplora.run import RunFolder
-from smplora.split import MANIFEST, write_split
 from smplora.statistics.intervals import Interval
 from smplora.statistics.over_runs import mean_interval
 

@@ -22,8 +22,8 @@ from smplora.audit import audit
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
+from smplora.data.digits import write_private_digits
 from smplora.evaluate import evaluate
-from smplora.examples import write_private_digits
 from smplora.train import train
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,7 +20,7 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from smplora import SMPLoRAGame  # 1
-from smplora.examples import write_private_digits
+from smplora.data.digits import write_private_digits
 from smplora.models import BUNDLED_FOLDER
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from smplora import examples
+from smplora.data import digits as examples
 from smplora.features import DigitFeatures
 
 ROOT = Path(__file__).resolve().parent.parent

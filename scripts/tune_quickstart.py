@@ -22,10 +22,10 @@ from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.quickstart import QuickstartConfig
 from smplora.core.files import read_json, write_json
-from smplora.examples import write_private_digits
+from smplora.data.digits import write_private_digits
+from smplora.data.split import write_split
 from smplora.once import audit_once, evaluate_once
 from smplora.quickstart import NOISE_PAIRS, private_split, training
-from smplora.split import write_split
 from smplora.train import train
 
 RESULT = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "tuning.json"

@@ -45,7 +45,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 private digits with captions, an ordinary image folder."""
-    from smplora.examples import write_private_digits
+    from smplora.data.digits import write_private_digits
 
     everything = write_private_digits(tmp_path_factory.mktemp("digits"))
     folder = tmp_path_factory.mktemp("images")

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smplora.adapt.lora import LoRAAdaptation
-from smplora.cells import Cell, Group
 from smplora.contracts import Batch, Pictures
+from smplora.data.cells import Cell, Group
 from smplora.diffusion import LatentDiffusion
 
 SHAPE = (4, 4, 4)

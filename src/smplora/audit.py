@@ -32,6 +32,7 @@ from smplora.core.environment import environment
 from smplora.core.errors import ConfigError, InvalidAudit
 from smplora.core.files import write_atomically, write_json
 from smplora.core.registry import load
+from smplora.data.split import POOLS, write_split
 from smplora.encoders import BUNDLED
 from smplora.exposed import write_exposed
 from smplora.foreign import load_any
@@ -52,7 +53,6 @@ from smplora.plan import Plan, make_plan
 from smplora.report import write_report
 from smplora.shadows import plan_shadows, with_shadows
 from smplora.signals import audit_signals
-from smplora.split import POOLS, write_split
 from smplora.subject import Foreign, Loaded, find_subject, result_folder
 from smplora.views import out_of_reach
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 
 from smplora.contracts import Batch, Draw
@@ -20,16 +18,6 @@ def join(first: Batch, second: Batch) -> Batch:
         },
         digests=first.digests + second.digests,
     )
-
-
-def walk(length: int, start: int, count: int, seed: int, name: str) -> Iterator[int]:
-    """Places ``start`` to ``start + count`` of the walk."""
-    orders: dict[int, list[int]] = {}
-    for place in range(start, start + count):
-        lap, offset = divmod(place, length)
-        if lap not in orders:
-            orders[lap] = torch.randperm(length, generator=generator(seed, name, "order", lap)).tolist()
-        yield orders[lap][offset]
 
 
 def training_draw(

@@ -54,7 +54,7 @@ VERBS = {
         slow=True,
     ),
     "split": Verb(
-        SplitConfig, "smplora.split:split", "smplora split --train_data_dir my_images --output_dir runs/split"
+        SplitConfig, "smplora.data.split:split", "smplora split --train_data_dir my_images --output_dir runs/split"
     ),
     "train": Verb(
         TrainConfig,
@@ -77,7 +77,9 @@ VERBS = {
         "smplora export --adapter runs/smp_lora --output_dir published",
     ),
     "push": Verb(PushConfig, "smplora.publish:push", "smplora push --adapter runs/smp_lora --repo_id user/my-adapter"),
-    "caption": Verb(CaptionConfig, "smplora.caption:caption", "smplora caption my_images", positional="train_data_dir"),
+    "caption": Verb(
+        CaptionConfig, "smplora.data.captioning:caption", "smplora caption my_images", positional="train_data_dir"
+    ),
     "sweep": Verb(
         SweepConfig,
         "smplora.sweep.command:sweep",
@@ -86,7 +88,7 @@ VERBS = {
     ),
     "dataset": Verb(
         DatasetConfig,
-        "smplora.dataset:dataset",
+        "smplora.data.paper.build:dataset",
         "smplora dataset celeba_small --source originals/celeba",
         positional="name",
     ),

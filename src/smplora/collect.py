@@ -26,7 +26,7 @@ from smplora.core.code_digest import code_digest
 from smplora.core.errors import CheckpointError
 from smplora.core.random_streams import generator
 from smplora.core.version import __version__
-from smplora.split import CELLS
+from smplora.data.split import CELLS
 from smplora.subject import TOLD, Loaded
 from smplora.views import LOSSES, VIEWS, Memory
 

@@ -25,10 +25,10 @@ from smplora.contracts import Attack
 from smplora.core.device import choose_device
 from smplora.core.files import write_atomically
 from smplora.core.random_streams import stream_seed
-from smplora.data import Sample
+from smplora.data.pool import Sample
+from smplora.data.split import SMALLEST_CELL, Split, write_split
 from smplora.run import RunFolder
 from smplora.scorers import out_of_fold
-from smplora.split import SMALLEST_CELL, Split, write_split
 from smplora.statistics.intervals import delong_interval
 from smplora.subject import TOLD, Loaded, find_subject, load_adapted
 from smplora.train import train

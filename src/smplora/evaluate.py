@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from smplora.attacks.loss import loss_vector
@@ -21,7 +18,8 @@ from smplora.core.console import progress as with_bar
 from smplora.core.console import say
 from smplora.core.errors import DataError
 from smplora.core.files import write_atomically, write_json
-from smplora.data import Sample, load_pixels
+from smplora.data.pictures import load_pixels, strip
+from smplora.data.pool import Sample
 from smplora.encoders import LARGEST_FOR_BUNDLED, ClipEncoder
 from smplora.extractors import Extractor, load_clip, load_extractor, weights_of
 from smplora.foreign import load_any
@@ -204,11 +202,3 @@ def held_out_loss(loaded: Loaded, config: EvaluateConfig) -> dict[str, float]:
     batches = loaded.encode(loaded.split.held_out, LOSS_IMAGES).split(config.batch_size)
     losses = [loss_vector(GreyBox(loaded.model, b, config.seed), LOSS_TIMESTEPS, LOSS_PAIRS).mean(1) for b in batches]
     return mean_interval(torch.cat(losses))
-
-
-def strip(images: Tensor) -> bytes:
-    """Images [n, 3, H, W] in [0, 1] side by side, as PNG without metadata."""
-    row = torch.cat(list(images), dim=2).permute(1, 2, 0).mul(255).round().byte().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(row)).save(buffer, "PNG")
-    return buffer.getvalue()

@@ -26,15 +26,16 @@ from smplora.core.cache import Cache
 from smplora.core.device import choose_device
 from smplora.core.errors import CheckpointError
 from smplora.core.files import files_sha256
-from smplora.data import ImageSource, open_source, read_samples
 from smplora.data.folder import ImageFolder
+from smplora.data.pool import open_source, read_samples
+from smplora.data.source import ImageSource
+from smplora.data.split import Split, read_split, split_pools
 from smplora.diffusion import LatentDiffusion
 from smplora.download import fetch_model
 from smplora.export import ADAPTER_FILE, OURS
 from smplora.inversions import is_inversion, put_word, read_inversion
 from smplora.layouts import AdapterFile, named_as, read_adapter
 from smplora.models import load_base
-from smplora.split import Split, read_split, split_pools
 from smplora.subject import Foreign, Loaded, load_subject
 from smplora.text import configured
 

@@ -28,7 +28,7 @@ from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
 from smplora.core.arrays import Bools, Floats
 from smplora.core.console import progress
 from smplora.core.random_streams import stream_seed
-from smplora.data import load_pixels
+from smplora.data.pictures import load_pixels
 from smplora.features import load_digit_features
 from smplora.judgement import both
 from smplora.lowpass import load_attacks

@@ -33,12 +33,13 @@ from smplora.copies import (
 from smplora.core.console import progress
 from smplora.core.files import write_atomically, write_json
 from smplora.core.random_streams import stream_seed
-from smplora.data import Sample, load_pixels
+from smplora.data.pictures import load_pixels
+from smplora.data.pool import Sample
+from smplora.data.split import Split
 from smplora.encoders import BUNDLED, LARGEST_FOR_BUNDLED, ImageEncoder, load_encoder
 from smplora.extractors import weights_of
 from smplora.generated import generate
 from smplora.prompts import NOISES, judge_prompts, magnitudes
-from smplora.split import Split
 from smplora.subject import Loaded
 from smplora.views import base_model
 

@@ -22,11 +22,13 @@ from smplora.config.train import TrainConfig
 from smplora.core.cache import open_cache
 from smplora.core.files import write_atomically
 from smplora.core.random_streams import stream_seed
-from smplora.data import encode, open_source, preparation
-from smplora.evaluate import strip
+from smplora.data.encode import encode
+from smplora.data.pictures import strip
+from smplora.data.pool import open_source
+from smplora.data.prepare import preparation
+from smplora.data.split import Split
 from smplora.gauge import TIMESTEPS, Gauge, evaluating
 from smplora.run import MONITOR, RunFolder
-from smplora.split import Split
 from smplora.trainstate import Setup
 
 VALIDATION, PROMPTS = "validation", "prompts.json"

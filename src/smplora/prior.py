@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smplora.cells import Cell
 from smplora.config.data import DataOptions, usual_guidance
 from smplora.config.train import TrainConfig
 from smplora.core.cache import Cache
 from smplora.core.console import bar
 from smplora.core.files import UNFINISHED, write_atomically
 from smplora.core.random_streams import stream_seed
-from smplora.data import Preparation, encode, open_source, read_samples
+from smplora.data.cells import Cell
+from smplora.data.encode import encode
 from smplora.data.folder import SUFFIXES
+from smplora.data.pictures import strip
+from smplora.data.pool import open_source, read_samples
+from smplora.data.prepare import Preparation
 from smplora.diffusion import LatentDiffusion
-from smplora.evaluate import strip
 from smplora.views import base_model
 
 FOLDER = "class_images"  # in the run folder

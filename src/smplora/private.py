@@ -26,13 +26,13 @@ import torch
 from torch import Tensor, nn
 
 from smplora.batches import training_draw
-from smplora.cells import Cell, Choose
 from smplora.config.train import TrainConfig
 from smplora.contracts import Batch
 from smplora.core.console import say
 from smplora.core.errors import ConfigError
 from smplora.core.files import write_atomically
 from smplora.core.random_streams import generator
+from smplora.data.cells import Cell, Choose
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.gradients import recorded, sample_weights
 

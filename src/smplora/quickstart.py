@@ -20,13 +20,13 @@ from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.device import choose_device
 from smplora.core.parallel import Task, run_tasks
-from smplora.data import open_source, read_samples
+from smplora.data.digits import write_private_digits
+from smplora.data.pool import open_source, read_samples
+from smplora.data.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.download import fetch_model
-from smplora.examples import write_private_digits
 from smplora.models import load_base
 from smplora.report import print_table, summary, write_report
 from smplora.run import check_place, check_settings, open_folder
-from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 
 CHECKPOINT_EVERY = 100
 DIGITS_PER_CELL = 50

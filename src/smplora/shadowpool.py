@@ -14,7 +14,8 @@ from smplora.config.train import TrainConfig
 from smplora.core.console import progress
 from smplora.core.errors import ConfigError, listing, nearest
 from smplora.core.files import PRIVATE, write_atomically
-from smplora.data import ImageSource, Sample
+from smplora.data.pool import Sample
+from smplora.data.source import ImageSource
 
 METADATA = "metadata.jsonl"
 

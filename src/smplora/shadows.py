@@ -31,11 +31,11 @@ from smplora.core.files import PRIVATE
 from smplora.core.parallel import Task, run_tasks
 from smplora.core.random_streams import stream_seed
 from smplora.core.wording import duration
-from smplora.data import Sample, open_source, read_samples
+from smplora.data.pool import Sample, open_source, read_samples
+from smplora.data.split import CELLS, MANIFEST, Split, read_split, write_split
 from smplora.run import RunFolder
 from smplora.shadowed import ShadowAttack, Shadows, near_normal
 from smplora.shadowpool import as_folder, read_training
-from smplora.split import CELLS, MANIFEST, Split, read_split, write_split
 from smplora.subject import TOLD, Foreign, Loaded, Subject, load_subject
 
 ATTACKED = CELLS[:4]

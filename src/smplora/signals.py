@@ -24,11 +24,11 @@ from smplora.core.environment import environment
 from smplora.core.errors import DataError, listing
 from smplora.core.files import check_writable, write_atomically, write_json
 from smplora.core.random_streams import stream_seed
+from smplora.data.split import SMALLEST_CELL
 from smplora.gates import gates, small_cells
 from smplora.judgement import FORMAT, Tried, conclude
 from smplora.report import print_table, write_report
 from smplora.scorers import FOLDS, Judged, OutOfFold
-from smplora.split import SMALLEST_CELL
 from smplora.statistics.curves import auc, best_threshold
 from smplora.statistics.intervals import delong_interval
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smplora.cells import Cell
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.catalogue.adaptations import TITLES as METHODS
 from smplora.config.catalogue.objectives import TITLES
@@ -21,13 +20,18 @@ from smplora.core.device import choose_device
 from smplora.core.errors import CheckpointError, SplitError
 from smplora.core.files import check_writable, files_sha256, read_json
 from smplora.core.registry import load
-from smplora.data import ImageSource, Preparation, Sample, encode, frame, open_source, preparation, read_samples
+from smplora.data.cells import Cell
+from smplora.data.encode import encode
+from smplora.data.pictures import frame
+from smplora.data.pool import Sample, open_source, read_samples
+from smplora.data.prepare import Preparation, preparation
+from smplora.data.source import ImageSource
+from smplora.data.split import MANIFEST, Split, read_split
 from smplora.diffusion import LatentDiffusion
 from smplora.layouts import named_as, read_tensors
 from smplora.models import load_base
 from smplora.proxy import ProxyAttackModel
 from smplora.run import CONFIG, STATE, RunFolder, read_config
-from smplora.split import MANIFEST, Split, read_split
 from smplora.text import configured
 
 # what an audit takes for granted of the training of an adapter made elsewhere

@@ -23,9 +23,9 @@ from smplora.config.train import TrainConfig
 from smplora.contracts import Adaptation, Batch, Draw
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator, stream_seed
+from smplora.data.split import CELLS, Split, write_split
 from smplora.diffusion import LatentDiffusion
 from smplora.prior import FOLDER as CLASS_IMAGES
-from smplora.split import CELLS, Split, write_split
 
 TEACHERS = "teachers"  # in the run folder
 PROTOCOL = "fold"

@@ -29,7 +29,9 @@ from smplora.core.device import choose_device
 from smplora.core.errors import ConfigError, SplitError, TrainingError
 from smplora.core.random_streams import stream_seed
 from smplora.core.registry import load
-from smplora.data import open_source, preparation, read_samples
+from smplora.data.pool import open_source, read_samples
+from smplora.data.prepare import preparation
+from smplora.data.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.diffusion import LatentDiffusion, adaptation_loss
 from smplora.download import fetch_model
 from smplora.feed import members_first
@@ -41,7 +43,6 @@ from smplora.private import check_private
 from smplora.processes import average_gradients, gather, make_accelerator, mean
 from smplora.proxy import at_size
 from smplora.run import RunFolder, check_place, check_settings
-from smplora.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.subject import Subject
 from smplora.teachers import check_teachers, teacher_runs
 from smplora.text import configured

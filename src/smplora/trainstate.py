@@ -22,7 +22,10 @@ from smplora.core.errors import CheckpointError
 from smplora.core.files import write_json
 from smplora.core.random_streams import stream_seed
 from smplora.core.registry import load
-from smplora.data import encode, open_source, preparation
+from smplora.data.encode import encode
+from smplora.data.pool import open_source
+from smplora.data.prepare import preparation
+from smplora.data.split import Split
 from smplora.diffusion import LatentDiffusion
 from smplora.ema import averaged, ema_tensors, load_ema_tensors
 from smplora.export import Facts, public_name
@@ -34,7 +37,6 @@ from smplora.prior import prior_cell
 from smplora.private import PRIVACY, PrivateGradients, guarantee, noise_seed
 from smplora.processes import shard
 from smplora.run import Checkpoint, RunFolder
-from smplora.split import Split
 from smplora.teachers import Teachers
 from smplora.text import configured
 

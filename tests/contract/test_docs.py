@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smplora.split import CELLS
+from smplora.data.split import CELLS
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])

@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_the_notebook_runs(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On fewer images, with fewer steps and one attack."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("smplora.examples.write_private_digits", lambda folder: image_folder)
+    monkeypatch.setattr("smplora.data.digits.write_private_digits", lambda folder: image_folder)
     cells = json.loads((EXAMPLES / "notebook.ipynb").read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert sum(bool(line.strip()) for text in code for line in text.splitlines()) == 10

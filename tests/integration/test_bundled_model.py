@@ -14,8 +14,10 @@ from safetensors import safe_open
 from smplora.config.data import DataOptions
 from smplora.core.errors import CheckpointError
 from smplora.core.version import __version__
-from smplora.data import Preparation, encode, open_source, read_samples
-from smplora.examples import PRETRAINING_DIGITS, caption, digit_images
+from smplora.data.digits import PRETRAINING_DIGITS, caption, digit_images
+from smplora.data.encode import encode
+from smplora.data.pool import open_source, read_samples
+from smplora.data.prepare import Preparation
 from smplora.export import ADAPTER_FILE
 from smplora.models import BUNDLED_FOLDER, load_model
 from smplora.subject import load_subject

@@ -12,11 +12,11 @@ from PIL import Image
 from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from smplora.caption import load_captioner
 from smplora.cli import main
 from smplora.config.caption import CaptionConfig
 from smplora.config.data import DataOptions
-from smplora.data import open_source, read_samples
+from smplora.data.captioning import load_captioner
+from smplora.data.pool import open_source, read_samples
 
 MARKS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["[DEC]", "a", "photo", "of", "red", "cat", "dog", "two", "on", "grass"]

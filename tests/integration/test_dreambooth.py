@@ -13,9 +13,9 @@ from PIL import Image
 
 from conftest import short_config
 from smplora.batches import training_draw
-from smplora.cells import take
 from smplora.cli import main
 from smplora.core.files import read_json
+from smplora.data.cells import take
 from smplora.diffusion import adaptation_loss
 from smplora.models import BUNDLED_FOLDER, load_model
 from smplora.prior import FOLDER, prior_cell

@@ -11,10 +11,12 @@ import torch
 from PIL import Image, ImageOps
 from test_families import build
 
-from smplora.cells import Cell, take
 from smplora.config.data import DataOptions, PreparationOptions
-from smplora.data import encode, load_pixels, open_source, preparation, read_samples
-from smplora.data.prepare import size_numbers
+from smplora.data.cells import Cell, take
+from smplora.data.encode import encode
+from smplora.data.pictures import load_pixels
+from smplora.data.pool import open_source, read_samples
+from smplora.data.prepare import preparation, size_numbers
 from smplora.diffusion import LatentDiffusion
 from smplora.models import load_model
 

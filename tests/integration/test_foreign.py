@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from conftest import short_config
 from smplora.cli import main, parse
+from smplora.data.split import MANIFEST
 from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.foreign import load_any
 from smplora.models import BUNDLED_FOLDER
-from smplora.split import MANIFEST
 from smplora.subject import load_subject
 from smplora.train import train
 from smplora.views import base_model

@@ -11,8 +11,8 @@ from PIL import Image
 
 from conftest import short_config
 from smplora.cli import main
-from smplora.data import open_source, read_samples
-from smplora.split import Split, write_split
+from smplora.data.pool import open_source, read_samples
+from smplora.data.split import Split, write_split
 from smplora.train import train
 
 

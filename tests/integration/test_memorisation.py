@@ -14,10 +14,10 @@ from PIL import Image
 
 from smplora.cli import main, parse
 from smplora.config.audit import AuditConfig
-from smplora.data import Sample
+from smplora.data.pool import Sample
+from smplora.data.split import CELLS, Split
 from smplora.diffusion import LatentDiffusion
 from smplora.memorisation import choose, encoder_for, memorise
-from smplora.split import CELLS, Split
 from smplora.subject import Loaded
 from toys import SHAPE, caption_of, toy_batch, toy_model
 

@@ -14,10 +14,10 @@ from conftest import short_config
 from smplora import monitor, trainstate
 from smplora.cli import main
 from smplora.config.train import TrainConfig
-from smplora.data import Sample
+from smplora.data.pool import Sample
+from smplora.data.split import CELLS, Split
 from smplora.export import ADAPTER_FILE
 from smplora.run import MONITOR, RunFolder
-from smplora.split import CELLS, Split
 from smplora.train import train
 
 WATCHED: dict[str, Any] = {

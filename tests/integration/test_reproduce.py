@@ -21,8 +21,8 @@ from smplora.config.reproduce import ReproduceConfig
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError
 from smplora.core.registry import load
-from smplora.data import open_source, read_samples
-from smplora.examples import PRIVATE_DIGITS, digit_images
+from smplora.data.digits import PRIVATE_DIGITS, digit_images
+from smplora.data.pool import open_source, read_samples
 from smplora.reproduce.claims import duel, of, steps
 from smplora.reproduce.commands import command_line
 from smplora.reproduce.paper import published

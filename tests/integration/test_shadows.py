@@ -26,11 +26,11 @@ from smplora.core.errors import ConfigError
 from smplora.core.files import read_json
 from smplora.core.parallel import Task, done_already
 from smplora.core.wording import duration
-from smplora.data import open_source, read_samples
+from smplora.data.pool import open_source, read_samples
+from smplora.data.split import MANIFEST, make_split, write_split
 from smplora.export import ADAPTER_FILE
 from smplora.run import FREE_OPTIONS, RunFolder, open_folder, read_config
 from smplora.shadows import ATTACKED, divide, plan_shadows, seconds_per_step
-from smplora.split import MANIFEST, make_split, write_split
 from smplora.subject import Loaded, Subject
 from smplora.train import train
 

@@ -16,13 +16,13 @@ from smplora.cli import main
 from smplora.config.train import TrainConfig
 from smplora.core.files import read_json
 from smplora.core.parallel import latest_step, length
-from smplora.data import open_source, read_samples
+from smplora.data.pool import open_source, read_samples
+from smplora.data.split import MANIFEST, Split, read_split
 from smplora.diffusion import adaptation_loss
 from smplora.export import ADAPTER_FILE
 from smplora.models import load_base
 from smplora.processes import make_accelerator
 from smplora.run import RunFolder, read_config
-from smplora.split import MANIFEST, Split, read_split
 from smplora.subject import load_subject
 from smplora.teachers import TEACHERS, TRAINED, folds
 from smplora.train import train

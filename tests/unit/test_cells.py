@@ -8,8 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
-from smplora.batches import walk
-from smplora.cells import Cell, Group, take
+from smplora.data.cells import Cell, Group, take, walk
 from smplora.feed import Feed
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from smplora.config.data import DataOptions
 from smplora.core.errors import DataError
-from smplora.data import Sample, open_source, read_image, read_samples
-from smplora.data.pictures import Framing, frame
+from smplora.data.pictures import Framing, frame, read_image
+from smplora.data.pool import Sample, open_source, read_samples
 
 
 def samples_of(folder: Path, **more: str) -> list[Sample]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from smplora.config.data import DataOptions
 from smplora.core.errors import ConfigError, DataError
-from smplora.data import Sample, open_source, read_samples
+from smplora.data.pool import Sample, open_source, read_samples
 
 CAPTIONS = ["red, cat", "blue dog", "green bird", "pink fish"]
 PICTURES = [Image.new("RGB", (9, 8 + k), (40 * k, 0, 9)) for k in range(4)]

@@ -18,8 +18,8 @@ from smplora import api
 from smplora.cli import main
 from smplora.config.catalogue.paper_data_sets import SUBSETS
 from smplora.config.data import DataOptions
-from smplora.data import open_source, read_samples
-from smplora.subsets.drawing import counts, shuffled
+from smplora.data.paper.drawing import counts, shuffled
+from smplora.data.pool import open_source, read_samples
 
 REPOSITORY = Path(__file__).parents[2]
 

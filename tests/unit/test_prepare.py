@@ -11,9 +11,10 @@ from PIL import Image, ImageOps
 
 from smplora.config.data import PreparationOptions
 from smplora.core.errors import ConfigError
-from smplora.data import Preparation, Sample, augment, preparation
+from smplora.data import augment
 from smplora.data.pictures import Framing, frame
-from smplora.data.prepare import size_numbers
+from smplora.data.pool import Sample
+from smplora.data.prepare import Preparation, preparation, size_numbers
 
 SOLARIZE = 4  # place among RandAugment's changes; inverts what is lighter than a threshold
 

@@ -74,7 +74,7 @@ def test_fid_is_refused_where_features_outnumber_images() -> None:
 
 
 def test_bundled_features_know_digits_from_noise() -> None:
-    from smplora.examples import digit_images
+    from smplora.data.digits import digit_images
 
     extractor = load_digit_features()
     pictures, _ = digit_images(range(5, 10))

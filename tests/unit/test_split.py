@@ -10,8 +10,8 @@ import pytest
 
 from smplora.config.data import SplitOptions
 from smplora.core.errors import SplitError
-from smplora.data import Sample
-from smplora.split import CELLS, make_split, read_split, write_split
+from smplora.data.pool import Sample
+from smplora.data.split import CELLS, make_split, read_split, write_split
 
 POOL = [Sample(f"{i}.png", f"caption {i}", f"digest{i:04d}") for i in range(100)]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from smplora.batches import walk
 from smplora.core.files import read_json, write_atomically, write_json
 from smplora.core.random_streams import generator, stream_seed
+from smplora.data.cells import walk
 
 
 def test_streams_are_named() -> None:

@@ -10,9 +10,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from smplora.cells import Cell, Group
 from smplora.core.cache import Cache
 from smplora.core.console import in_threads, progress
+from smplora.data.cells import Cell, Group
 from smplora.data.pictures import Framing, frame
 from smplora.data.pool import Sample
 from smplora.data.prepare import Preparation, Size, size_numbers

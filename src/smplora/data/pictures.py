@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
@@ -81,3 +82,11 @@ def frame(picture: Image.Image, framing: Framing) -> Tensor:
 def load_pixels(pictures: Iterable[Image.Image], resolution: int) -> Tensor:
     """Several pictures, framed in the centre of a square: [n, 3, resolution, resolution] in [-1, 1]."""
     return torch.stack([frame(p, Framing(resolution, resolution)) for p in pictures])
+
+
+def strip(images: Tensor) -> bytes:
+    """Images [n, 3, H, W] in [0, 1] side by side, as PNG without metadata."""
+    row = torch.cat(list(images), dim=2).permute(1, 2, 0).mul(255).round().byte().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(row)).save(buffer, "PNG")
+    return buffer.getvalue()

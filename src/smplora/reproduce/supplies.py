@@ -11,7 +11,7 @@ from smplora.config.evaluate import feature_source
 from smplora.config.train import TrainConfig
 from smplora.core.errors import UserError
 from smplora.core.registry import load
-from smplora.data import open_source
+from smplora.data.pool import open_source
 from smplora.download import at_hand
 from smplora.reproduce.paper import published
 

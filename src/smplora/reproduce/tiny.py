@@ -13,7 +13,7 @@ from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
 from smplora.core.files import write_atomically
 from smplora.core.parallel import Options
-from smplora.examples import caption, write_private_digits
+from smplora.data.digits import caption, write_private_digits
 from smplora.reproduce.runs import LAMBDA, LORA, MP, RANK, RATE, SMP, Run
 from smplora.reproduce.scale import libraries_missing
 

@@ -24,11 +24,11 @@ from smplora.core.environment import environment
 from smplora.core.errors import ConfigError, TrainingError, listing
 from smplora.core.files import write_atomically, write_json
 from smplora.core.parallel import MEASURING, Task, done_already, length, run_tasks
-from smplora.data import open_source, read_samples
+from smplora.data.pool import open_source, read_samples
+from smplora.data.split import make_split
 from smplora.download import fetch_model
 from smplora.report.run_page import PAGE, duration
 from smplora.run import CONFIG, FREE_OPTIONS, check_place, open_folder
-from smplora.split import make_split
 from smplora.sweep import plan, results
 from smplora.sweep.page import cell, render
 

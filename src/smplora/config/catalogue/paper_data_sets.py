@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ORIGINALS = {
-    "celeba": "smplora.subsets.celeba:CelebA",
-    "afhq": "smplora.subsets.afhq:AFHQ",
-    "mscoco": "smplora.subsets.mscoco:MSCOCO",
-    "pokemon": "smplora.subsets.pokemon:Pokemon",
+    "celeba": "smplora.data.paper.celeba:CelebA",
+    "afhq": "smplora.data.paper.afhq:AFHQ",
+    "mscoco": "smplora.data.paper.mscoco:MSCOCO",
+    "pokemon": "smplora.data.paper.pokemon:Pokemon",
 }
 
 

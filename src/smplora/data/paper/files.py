@@ -11,8 +11,8 @@ from smplora.config.catalogue.paper_data_sets import SUBSETS, Subset
 from smplora.config.dataset import DatasetConfig
 from smplora.core.errors import DataError, listing
 from smplora.data.folder import SUFFIXES
+from smplora.data.paper.drawing import Draw
 from smplora.data.pictures import read_image
-from smplora.subsets.drawing import Draw
 
 
 class Originals:

@@ -18,11 +18,11 @@ from smplora.core.errors import DataError, listing
 from smplora.core.files import UNFINISHED, read_json, write_atomically, write_json
 from smplora.core.registry import load
 from smplora.data.folder import METADATA
+from smplora.data.paper.drawing import Draw
+from smplora.data.paper.files import Originals
 from smplora.data.pictures import UnreadableImage, pixel_digest, read_image
-from smplora.subsets.drawing import Draw
-from smplora.subsets.files import Originals
 
-RECORD, FORMAT = "dataset.json", "smplora.dataset/1"
+RECORD, FORMAT = "dataset.json", "smplora.data.paper.build/1"
 
 
 @dataclass(frozen=True)

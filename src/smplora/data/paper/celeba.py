@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from smplora.subsets.drawing import Draw, counts, shuffled
-from smplora.subsets.files import Originals, images_in
+from smplora.data.paper.drawing import Draw, counts, shuffled
+from smplora.data.paper.files import Originals, images_in
 
 IDENTITIES, ATTRIBUTES, IMAGES = "identity_CelebA.txt", "list_attr_celeba.txt", "img_align_celeba"
 PLACES = ("", "Anno", "Img")  # the folders of the download are Anno and Img

@@ -13,7 +13,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from smplora.batches import walk
 from smplora.contracts import Batch
 from smplora.core.random_streams import generator, stream_seed
 
@@ -155,3 +154,13 @@ def _shapes(sizes: tuple[int, ...], lap: int, seed: int, name: str) -> list[tupl
         order.append((each[k], before[each[k]]))
         before[each[k]] += 1
     return order
+
+
+def walk(length: int, start: int, count: int, seed: int, name: str) -> Iterator[int]:
+    """Places ``start`` to ``start + count`` of the walk."""
+    orders: dict[int, list[int]] = {}
+    for place in range(start, start + count):
+        lap, offset = divmod(place, length)
+        if lap not in orders:
+            orders[lap] = torch.randperm(length, generator=generator(seed, name, "order", lap)).tolist()
+        yield orders[lap][offset]

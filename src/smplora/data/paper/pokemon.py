@@ -8,10 +8,10 @@ from PIL import Image
 
 from smplora.config.data import DataOptions
 from smplora.data.folder import ImageFolder
+from smplora.data.paper.drawing import Draw
+from smplora.data.paper.files import Originals, images_in
 from smplora.data.source import ImageSource
 from smplora.data.table import ImageTable
-from smplora.subsets.drawing import Draw
-from smplora.subsets.files import Originals, images_in
 
 
 class Pokemon(Originals):

@@ -21,10 +21,10 @@ from smplora.config.dreambooth import CAPTION
 from smplora.core.errors import SplitError
 from smplora.core.files import read_json, write_json
 from smplora.core.random_streams import stream_seed
-from smplora.data import Sample, open_source, read_samples
+from smplora.data.pool import Sample, open_source, read_samples
 
 CELLS = ("aux_member", "test_member", "aux_nonmember", "test_nonmember", "reference")
-FORMAT = "smplora.split/1"
+FORMAT = "smplora.data.split/1"
 MANIFEST = "split.json"
 LARGEST_DEFAULT_CELL = 100
 SMALLEST_CELL = 2

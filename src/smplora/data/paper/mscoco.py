@@ -6,8 +6,8 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from smplora.subsets.drawing import Draw, shuffled
-from smplora.subsets.files import Originals, images_in
+from smplora.data.paper.drawing import Draw, shuffled
+from smplora.data.paper.files import Originals, images_in
 
 SPLITS = ("train2017", "train2014", "val2017", "val2014")  # the first one that is there
 

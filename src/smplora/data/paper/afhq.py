@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smplora.subsets.drawing import Draw, shuffled
-from smplora.subsets.files import Originals, images_in
+from smplora.data.paper.drawing import Draw, shuffled
+from smplora.data.paper.files import Originals, images_in
 
 CLASSES = ("cat", "dog", "wild")
 
