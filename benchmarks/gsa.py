@@ -22,10 +22,10 @@ from torch import Tensor
 
 from smplora.adapt.lora import LoRAAdaptation
 from smplora.attacks.gsa import TIMESTEPS
-from smplora.contracts import Batch, Draw
-from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.gradients import adapted_layers
-from smplora.models import load_model
+from smplora.models.batch import Batch, Draw
+from smplora.models.diffusion import LatentDiffusion, adaptation_loss
+from smplora.models.load import load_model
+from smplora.models.sample_gradients import adapted_layers
 from smplora.views import GreyBox, WhiteBox
 
 RESULTS = Path(__file__).parent / "results"

@@ -11,8 +11,8 @@ import json
 import torch
 
 from smplora.adapt.lora import LoRAAdaptation
-from smplora.contracts import Batch
 from smplora.memory import step_bytes
+from smplora.models.batch import Batch
 from step_time import RESULTS, sd15
 
 

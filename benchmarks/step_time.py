@@ -33,13 +33,13 @@ from smplora.core.device import choose_device
 from smplora.core.registry import load
 from smplora.data.digits import write_private_digits
 from smplora.data.split import MANIFEST
-from smplora.diffusion import LatentDiffusion
 from smplora.memory import PeakMemory
-from smplora.models import load_model
+from smplora.models.diffusion import LatentDiffusion
+from smplora.models.load import load_model
+from smplora.models.single_file import CONFIGS, PADDING, clip_tokenizer
+from smplora.models.text import ClipText
 from smplora.processes import make_accelerator
 from smplora.run import RunFolder
-from smplora.single_file import CONFIGS, PADDING, clip_tokenizer
-from smplora.text import ClipText
 from smplora.train import load_split, optimise, resolved
 from smplora.trainstate import Setup, prepare
 

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from smplora.data import digits as examples
-from smplora.features import DigitFeatures
+from smplora.models.encoders.digits import DigitFeatures
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "src" / "smplora" / "assets"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 
-from smplora.single_file import clip_tokenizer
+from smplora.models.single_file import clip_tokenizer
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
                          "image_size": 32, "patch_size": 8}  # fmt: skip

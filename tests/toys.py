@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smplora.adapt.lora import LoRAAdaptation
-from smplora.contracts import Batch, Pictures
+from smplora.contracts import Pictures
 from smplora.data.cells import Cell, Group
-from smplora.diffusion import LatentDiffusion
+from smplora.models.batch import Batch
+from smplora.models.diffusion import LatentDiffusion
 
 SHAPE = (4, 4, 4)
 KNOWN: dict[str, Tensor] = {}  # caption of a toy image -> its latents, [c, h, w]

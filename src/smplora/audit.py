@@ -33,7 +33,6 @@ from smplora.core.errors import ConfigError, InvalidAudit
 from smplora.core.files import write_atomically, write_json
 from smplora.core.registry import load
 from smplora.data.split import POOLS, write_split
-from smplora.encoders import BUNDLED
 from smplora.exposed import write_exposed
 from smplora.foreign import load_any
 from smplora.gates import base_attacks, base_check, blind_checks, failures, gates, look, notes, shuffled_check
@@ -49,6 +48,7 @@ from smplora.judgement import (
 )
 from smplora.lowpass import load_attacks
 from smplora.memorisation import cost_sentence, encoder_for, encoder_weights, forget, memorise, same_search
+from smplora.models.encoders.transformers import BUNDLED
 from smplora.plan import Plan, make_plan
 from smplora.report import write_report
 from smplora.shadows import plan_shadows, with_shadows

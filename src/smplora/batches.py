@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from smplora.contracts import Batch, Draw
 from smplora.core.random_streams import generator
+from smplora.models.batch import Batch, Draw
 
 
 def join(first: Batch, second: Batch) -> Batch:

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from smplora import views
 from smplora.config.audit import AuditConfig
-from smplora.contracts import Attack, Batch, Pictures
+from smplora.contracts import Attack, Pictures
 from smplora.core.arrays import Floats
 from smplora.core.code_digest import code_digest
 from smplora.core.errors import CheckpointError
 from smplora.core.random_streams import generator
 from smplora.core.version import __version__
 from smplora.data.split import CELLS
+from smplora.models.batch import Batch
 from smplora.subject import TOLD, Loaded
 from smplora.views import LOSSES, VIEWS, Memory
 

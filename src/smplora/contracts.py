@@ -6,64 +6,19 @@ A score always means "higher = member".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from smplora.core.arrays import Bools, Floats
+from smplora.models.batch import Batch
+from smplora.models.sample_gradients import Gradients
 
 if TYPE_CHECKING:
     from smplora.config.audit import AuditConfig
-    from smplora.diffusion import LatentDiffusion
-    from smplora.export import Facts
-    from smplora.gradients import Watched
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images as the denoiser takes them: scaled VAE posterior and conditioning, one row per sample."""
-
-    mean: Tensor  # [b, c, h, w], posterior mean times the VAE's scaling factor
-    std: Tensor  # [b, c, h, w], its standard deviation, likewise scaled
-    conditioning: Mapping[str, Tensor]  # what the denoiser is told: embeddings or token ids, each [b, ...]
-    digests: tuple[str, ...]  # content digests, b of them: the names of the samples' random streams
-
-    def __len__(self) -> int:
-        return len(self.digests)
-
-    def __getitem__(self, where: list[int] | slice) -> Batch:
-        """The given rows."""
-        kept = range(len(self))[where] if isinstance(where, slice) else where
-        rows = where if isinstance(where, slice) else torch.tensor(where).to(self.mean.device, non_blocking=True)
-        return Batch(
-            mean=self.mean[rows],
-            std=self.std[rows],
-            conditioning={name: value[rows] for name, value in self.conditioning.items()},
-            digests=tuple(self.digests[i] for i in kept),
-        )
-
-    def split(self, size: int) -> Iterator[Batch]:
-        """Consecutive batches of at most ``size`` rows."""
-        return (self[start : start + size] for start in range(0, len(self), size))
-
-
-@dataclass(frozen=True)
-class Draw:
-    """The randomness of one pass: what the paper writes as t and epsilon."""
-
-    timesteps: Tensor  # [b], integers in [0, T)
-    noise: Tensor  # [b, c, h, w], standard normal
-    posterior: Tensor | None = None  # [b, c, h, w], standard normal; None: the posterior's mode (audits)
-
-    def __getitem__(self, rows: slice | list[int]) -> Draw:
-        """The given rows."""
-        return Draw(self.timesteps[rows], self.noise[rows], None if self.posterior is None else self.posterior[rows])
 
 
 class Objective(Protocol):
@@ -77,102 +32,6 @@ class Objective(Protocol):
         Args:
             adaptation_loss: [b], l_ada of each sample of the training batch (Eq. 1, element mean).
             log_member: [b], log h of each sample, differentiable with respect to the adapter; zeros without a proxy.
-        """
-        ...
-
-
-class Adaptation(Protocol):
-    """What is trained, and how it is handed out. One file each in ``adapt/``."""
-
-    @property
-    def freezes_base(self) -> bool:
-        """The base model's weights stay as they are, so that 16 bits will do for them."""
-        ...
-
-    @property
-    def noun(self) -> str:
-        """For model cards, behind the title: "adapter"."""
-        ...
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """Likewise, of the hub."""
-        ...
-
-    def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
-        """Freeze ``model``, add what is trained, note where in ``model.adapted`` and itself in ``model.adaptation``;
-        return what is trained by component (fp32). The model still computes what it did."""
-        ...
-
-    def check(self, model: LatentDiffusion) -> None:
-        """See, before anything is written, whether the options fit ``model``.
-
-        Raises:
-            ConfigError: they do not.
-        """
-        ...
-
-    def base(self, model: LatentDiffusion) -> AbstractContextManager[None]:
-        """Inside, ``model`` is the base model, bit for bit."""
-        ...
-
-    def train(self, model: LatentDiffusion, active: bool) -> None:
-        """Switch on or off whatever the adaptation does in training only, such as dropout."""
-        ...
-
-    def state_dict(self, model: LatentDiffusion) -> dict[str, Tensor]:
-        """The trained tensors; names begin with the component's, as "unet." or "text_encoder."."""
-        ...
-
-    def load_state_dict(self, model: LatentDiffusion, state: dict[str, Tensor]) -> None:
-        """Restore them exactly.
-
-        Raises:
-            KeyError, RuntimeError: tensors that this model does not have, or lacks, or of other shapes.
-        """
-        ...
-
-    def layers(self, model: LatentDiffusion) -> Watched:
-        """What white-box attacks look at."""
-        ...
-
-    def publish(
-        self, model: LatentDiffusion, folder: Path, facts: Facts, *, precision: str, complete: bool
-    ) -> list[str]:
-        """Write what is handed out into ``folder``, in the format that other programs read; returns what could not be
-        written, one sentence each.
-
-        Args:
-            facts: what the file may tell of the training.
-            precision: of storage, a key of ``export.PRECISIONS``.
-            complete: everything that users expect; False: only what audits need, for a checkpoint.
-        """
-        ...
-
-    def weights(self, folder: Path) -> list[Path]:
-        """The files of ``publish`` that hold what was trained, whether they exist or not; the first one's header tells
-        the facts."""
-        ...
-
-    def published(self, folder: Path) -> list[str]:
-        """Names, relative to ``folder``, of the files that ``publish`` wrote there."""
-        ...
-
-    def read(self, folder: Path) -> dict[str, Tensor]:
-        """What ``publish`` wrote, as ``load_state_dict`` takes it; libraries' versions may differ in some names.
-
-        Raises:
-            CheckpointError: a file is missing or damaged.
-        """
-        ...
-
-    def usage(self, source: str, pipeline: str, base: str) -> list[str]:
-        """Lines of Python that load it in diffusers, for the model card.
-
-        Args:
-            source: where the files are: a folder, or the id of a repository.
-            pipeline: the class of diffusers' pipeline.
-            base: the base model's id.
         """
         ...
 
@@ -284,15 +143,6 @@ class GreyBoxView(BlackBoxView, Protocol):
     def decode(self, latents: Tensor) -> Tensor:
         """Clean latents -> images [b, 3, H, W] in [0, 1]."""
         ...
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """Of each sample's loss at K draws, with respect to P weights."""
-
-    norms: Tensor  # [b, K, P], of each draw's gradient
-    norms_of_mean: Tensor  # [b, P], of the mean over draws
-    along_update: Tensor  # [b, K, P'], inner products with what the adapter added to each of P' layers' weight
 
 
 class WhiteBoxView(GreyBoxView, Protocol):

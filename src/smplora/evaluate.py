@@ -20,10 +20,10 @@ from smplora.core.errors import DataError
 from smplora.core.files import write_atomically, write_json
 from smplora.data.pictures import load_pixels, strip
 from smplora.data.pool import Sample
-from smplora.encoders import LARGEST_FOR_BUNDLED, ClipEncoder
-from smplora.extractors import Extractor, load_clip, load_extractor, weights_of
 from smplora.foreign import load_any
 from smplora.generated import AT_ONCE, Images, generate
+from smplora.models.encoders.features import Extractor, load_clip, load_extractor, weights_of
+from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED, ClipEncoder
 from smplora.quality import compare, mean_interval, nearest
 from smplora.subject import Loaded, Subject, result_folder
 from smplora.views import GreyBox

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from smplora.batches import join, training_draw
-from smplora.contracts import Batch, Draw
 from smplora.data.cells import Cell, take
+from smplora.models.batch import Batch, Draw
 
 
 @dataclass(frozen=True)

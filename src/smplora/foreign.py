@@ -30,14 +30,14 @@ from smplora.data.folder import ImageFolder
 from smplora.data.pool import open_source, read_samples
 from smplora.data.source import ImageSource
 from smplora.data.split import Split, read_split, split_pools
-from smplora.diffusion import LatentDiffusion
-from smplora.download import fetch_model
 from smplora.export import ADAPTER_FILE, OURS
 from smplora.inversions import is_inversion, put_word, read_inversion
 from smplora.layouts import AdapterFile, named_as, read_adapter
-from smplora.models import load_base
+from smplora.models.diffusion import LatentDiffusion
+from smplora.models.hub import fetch_model
+from smplora.models.load import load_base
+from smplora.models.text import configured
 from smplora.subject import Foreign, Loaded, load_subject
-from smplora.text import configured
 
 USUAL_FILES = (ADAPTER_FILE, "adapter_model.safetensors")  # what diffusers and peft write into a folder
 WHOLE_MODEL = "model.diffusion_model."  # how the U-Net's keys begin in a checkpoint in one file

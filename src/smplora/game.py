@@ -23,8 +23,8 @@ from smplora.config.catalogue.objectives import OBJECTIVES, WITH_PROXY
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError, listing
 from smplora.core.registry import load
-from smplora.diffusion import adaptation_loss
-from smplora.proxy import WEIGHT_DECAY, GainStep, ProxyAttackModel, ascend, log_membership
+from smplora.models.diffusion import adaptation_loss
+from smplora.models.proxy import WEIGHT_DECAY, GainStep, ProxyAttackModel, ascend, log_membership
 
 OPTIONS = (
     "objective",

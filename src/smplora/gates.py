@@ -29,10 +29,10 @@ from smplora.core.arrays import Bools, Floats
 from smplora.core.console import progress
 from smplora.core.random_streams import stream_seed
 from smplora.data.pictures import load_pixels
-from smplora.features import load_digit_features
 from smplora.judgement import both
 from smplora.lowpass import load_attacks
-from smplora.proxy import at_size
+from smplora.models.encoders.digits import load_digit_features
+from smplora.models.proxy import at_size
 from smplora.scorers import Logistic
 from smplora.statistics.claims import CLAIM_LEVEL
 from smplora.statistics.power import detectable_auc

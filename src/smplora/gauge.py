@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from smplora.attacks.loss import timestep_grid
-from smplora.contracts import Batch
 from smplora.data.cells import Cell
-from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.proxy import log_odds
+from smplora.models.batch import Batch
+from smplora.models.diffusion import LatentDiffusion, adaptation_loss
+from smplora.models.proxy import log_odds
 from smplora.statistics.intervals import Interval, delong_interval
 from smplora.views import GreyBox
 

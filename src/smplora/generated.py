@@ -15,7 +15,7 @@ from torch import Tensor
 
 from smplora.config.evaluate import EvaluateConfig
 from smplora.core.console import bar
-from smplora.encoders import LARGEST_FOR_BUNDLED
+from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED
 from smplora.subject import Loaded
 
 KIND = "generated/1"

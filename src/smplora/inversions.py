@@ -15,8 +15,8 @@ from torch import Tensor
 from smplora.adapt.textual_inversion import FILES, TextualInversionAdaptation
 from smplora.core.errors import CheckpointError, ConfigError
 from smplora.core.files import files_sha256
-from smplora.diffusion import LatentDiffusion
 from smplora.layouts import read_tensors
+from smplora.models.diffusion import LatentDiffusion
 
 NAMELESS = "emb_params"
 ENCODERS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}

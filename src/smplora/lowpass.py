@@ -18,7 +18,7 @@ from smplora.config.catalogue.attacks import ATTACKS, LOW_PASS
 from smplora.contracts import Attack, Scorer
 from smplora.core.arrays import Bools, Floats
 from smplora.core.registry import load
-from smplora.diffusion import adaptation_loss
+from smplora.models.diffusion import adaptation_loss
 
 KEPT, DAMPING = 5 / 64, 0.2  # half the edge of the central box that stays (5 of 64 latents); factor of the rest
 

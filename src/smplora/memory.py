@@ -17,9 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from smplora.config.train import TrainConfig
-from smplora.contracts import Batch, Draw
 from smplora.core.errors import TrainingError, is_out_of_memory
-from smplora.diffusion import LatentDiffusion, adaptation_loss
+from smplora.models.batch import Batch, Draw
+from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.trainstate import Setup
 
 SMALLER = 0.75  # of the resolution, in the advice

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from smplora.collect import ATTACKED, Collector, Piece
-from smplora.contracts import Access, Attack, Gradients
+from smplora.contracts import Access, Attack
 from smplora.core.wording import duration
+from smplora.models.sample_gradients import Gradients
 from smplora.views import LOSSES, VIEWS, Memory, WhiteBox
 
 BACKWARD = 2  # passes that a backward pass takes as long as

@@ -16,8 +16,8 @@ from smplora.data.folder import SUFFIXES
 from smplora.data.pictures import strip
 from smplora.data.pool import open_source, read_samples
 from smplora.data.prepare import Preparation
-from smplora.diffusion import LatentDiffusion
-from smplora.views import base_model
+from smplora.models.adapted import base_model
+from smplora.models.diffusion import LatentDiffusion
 
 FOLDER = "class_images"  # in the run folder
 STEPS = 25  # of DDIM

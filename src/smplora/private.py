@@ -27,14 +27,14 @@ from torch import Tensor, nn
 
 from smplora.batches import training_draw
 from smplora.config.train import TrainConfig
-from smplora.contracts import Batch
 from smplora.core.console import say
 from smplora.core.errors import ConfigError
 from smplora.core.files import write_atomically
 from smplora.core.random_streams import generator
 from smplora.data.cells import Cell, Choose
-from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.gradients import recorded, sample_weights
+from smplora.models.batch import Batch
+from smplora.models.diffusion import LatentDiffusion, adaptation_loss
+from smplora.models.sample_gradients import recorded, sample_weights
 
 NOISE_SEED, PRIVACY = "noise_seed", "privacy.json"  # files of the run folder
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from smplora.core.arrays import Bools, Floats
 from smplora.core.random_streams import generator
-from smplora.diffusion import LatentDiffusion
+from smplora.models.diffusion import LatentDiffusion
 from smplora.statistics.intervals import delong_interval
 
 NOISES = 4

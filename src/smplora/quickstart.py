@@ -23,8 +23,8 @@ from smplora.core.parallel import Task, run_tasks
 from smplora.data.digits import write_private_digits
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, Split, make_split, read_split, write_split
-from smplora.download import fetch_model
-from smplora.models import load_base
+from smplora.models.hub import fetch_model
+from smplora.models.load import load_base
 from smplora.report import print_table, summary, write_report
 from smplora.run import check_place, check_settings, open_folder
 

@@ -14,7 +14,6 @@ from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.catalogue.adaptations import TITLES as METHODS
 from smplora.config.catalogue.objectives import TITLES
 from smplora.config.train import TrainConfig
-from smplora.contracts import Adaptation
 from smplora.core.cache import Cache
 from smplora.core.device import choose_device
 from smplora.core.errors import CheckpointError, SplitError
@@ -27,12 +26,13 @@ from smplora.data.pool import Sample, open_source, read_samples
 from smplora.data.prepare import Preparation, preparation
 from smplora.data.source import ImageSource
 from smplora.data.split import MANIFEST, Split, read_split
-from smplora.diffusion import LatentDiffusion
 from smplora.layouts import named_as, read_tensors
-from smplora.models import load_base
-from smplora.proxy import ProxyAttackModel
+from smplora.models.adapted import Adaptation
+from smplora.models.diffusion import LatentDiffusion
+from smplora.models.load import load_base
+from smplora.models.proxy import ProxyAttackModel
+from smplora.models.text import configured
 from smplora.run import CONFIG, STATE, RunFolder, read_config
-from smplora.text import configured
 
 # what an audit takes for granted of the training of an adapter made elsewhere
 TOLD = ("resolution", "clip_skip", "max_token_length", "enable_bucket", "bucket_no_upscale")

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from smplora.config.distill import DistillOptions
 from smplora.config.monitor import UNWATCHED
 from smplora.config.train import TrainConfig
-from smplora.contracts import Adaptation, Batch, Draw
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator, stream_seed
 from smplora.data.split import CELLS, Split, write_split
-from smplora.diffusion import LatentDiffusion
+from smplora.models.adapted import Adaptation
+from smplora.models.batch import Batch, Draw
+from smplora.models.diffusion import LatentDiffusion
 from smplora.prior import FOLDER as CLASS_IMAGES
 
 TEACHERS = "teachers"  # in the run folder

@@ -32,20 +32,20 @@ from smplora.core.registry import load
 from smplora.data.pool import open_source, read_samples
 from smplora.data.prepare import preparation
 from smplora.data.split import MANIFEST, Split, make_split, read_split, write_split
-from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.download import fetch_model
 from smplora.feed import members_first
 from smplora.memory import explaining
-from smplora.models import load_base
+from smplora.models.diffusion import LatentDiffusion, adaptation_loss
+from smplora.models.hub import fetch_model
+from smplora.models.load import load_base
+from smplora.models.proxy import at_size
+from smplora.models.text import configured
 from smplora.monitor import Monitor, with_intervals
 from smplora.optimizers import check_installed, limit_gradients, set_learning_rates
 from smplora.private import check_private
 from smplora.processes import average_gradients, gather, make_accelerator, mean
-from smplora.proxy import at_size
 from smplora.run import RunFolder, check_place, check_settings
 from smplora.subject import Subject
 from smplora.teachers import check_teachers, teacher_runs
-from smplora.text import configured
 from smplora.theory import Theory
 from smplora.trackers import PROJECT, chosen_trackers, init_options, tracker_options
 from smplora.trainstate import Setup, prepare, publish, restore

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.distill import DISTILLED
 from smplora.config.train import TrainConfig
-from smplora.contracts import Adaptation
 from smplora.core.cache import open_cache
 from smplora.core.errors import CheckpointError
 from smplora.core.files import write_json
@@ -26,11 +25,13 @@ from smplora.data.encode import encode
 from smplora.data.pool import open_source
 from smplora.data.prepare import preparation
 from smplora.data.split import Split
-from smplora.diffusion import LatentDiffusion
 from smplora.ema import averaged, ema_tensors, load_ema_tensors
 from smplora.export import Facts, public_name
 from smplora.feed import Feed
 from smplora.game import SMPLoRAGame
+from smplora.models.adapted import Adaptation
+from smplora.models.diffusion import LatentDiffusion
+from smplora.models.text import configured
 from smplora.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
 from smplora.precision import DTYPES, LossScaler
 from smplora.prior import prior_cell
@@ -38,7 +39,6 @@ from smplora.private import PRIVACY, PrivateGradients, guarantee, noise_seed
 from smplora.processes import shard
 from smplora.run import Checkpoint, RunFolder
 from smplora.teachers import Teachers
-from smplora.text import configured
 
 
 @dataclass

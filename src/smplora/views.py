@@ -5,8 +5,7 @@ The views of one batch share one memory: attacks that ask alike share the work, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from hashlib import blake2b
@@ -15,14 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smplora import ddim
-from smplora.contracts import Access, Batch, Draw, Gradients, Pictures
+from smplora.contracts import Access, Pictures
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator, stream_seed
-from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.gradients import Watched, sample_gradients
-from smplora.proxy import log_odds
-from smplora.text import TIME_IDS
+from smplora.models import ddim
+from smplora.models.adapted import Watched, base_model, without_gradients
+from smplora.models.batch import Batch, Draw
+from smplora.models.diffusion import LatentDiffusion, adaptation_loss
+from smplora.models.proxy import log_odds
+from smplora.models.sample_gradients import Gradients, sample_gradients
+from smplora.models.text import TIME_IDS
 
 Memory = dict[Any, Any]
 LOSSES = "losses"  # how the keys of numbers begin that are worth keeping when the maps are forgotten
@@ -297,21 +298,3 @@ def out_of_reach(model: LatentDiffusion) -> dict[Access, str]:
         **({} if layers else {Access.WHITE_BOX: NO_LAYER}),
         **({Access.INSIDER: NO_PROXY} if model.proxy is None else {}),
     }
-
-
-@contextmanager
-def without_gradients(model: LatentDiffusion) -> Iterator[None]:
-    """Inside, a backward pass leaves no gradient with the weights."""
-    trained = [p for name in model.adapted for p in model.component(name).parameters() if p.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
-
-
-def base_model(model: LatentDiffusion, when: bool = True) -> AbstractContextManager[None]:
-    """Inside, the adapter is switched off."""
-    return model.adaptation.base(model) if when and model.adaptation else nullcontext()

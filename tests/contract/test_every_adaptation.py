@@ -19,14 +19,13 @@ from conftest import short_config
 from smplora.cli import main
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.train import TrainConfig
-from smplora.contracts import Adaptation
 from smplora.core.registry import load
-from smplora.diffusion import LatentDiffusion
 from smplora.export import ADAPTER_FILE
-from smplora.models import BUNDLED_FOLDER, load_model
+from smplora.models.adapted import Adaptation, base_model
+from smplora.models.diffusion import LatentDiffusion
+from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.subject import find_subject, load_subject
 from smplora.train import train
-from smplora.views import base_model
 
 CPU = torch.device("cpu")
 MODELS = ("bundled", "sd1")

@@ -13,9 +13,10 @@ from smplora import networks
 from smplora.attacks import clid, ensemble, error_map, gsa
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, SHADOW
-from smplora.contracts import Access, Attack, Batch
-from smplora.diffusion import LatentDiffusion
+from smplora.contracts import Access, Attack
 from smplora.lowpass import load_attacks
+from smplora.models.batch import Batch
+from smplora.models.diffusion import LatentDiffusion
 from smplora.scorers import Judged, judge, out_of_fold
 from smplora.statistics.curves import auc
 from smplora.statistics.intervals import delong_interval

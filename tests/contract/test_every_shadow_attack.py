@@ -11,10 +11,11 @@ import torch
 from smplora.cli import parser_of
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import SHADOW, SHADOW_SIGNALS
-from smplora.contracts import Access, Batch
+from smplora.contracts import Access
 from smplora.core.errors import ConfigError
-from smplora.diffusion import LatentDiffusion
 from smplora.lowpass import load_attacks
+from smplora.models.batch import Batch
+from smplora.models.diffusion import LatentDiffusion
 from smplora.scorers import judge, out_of_fold
 from smplora.shadowed import ShadowAttack, Shadows, near_normal
 from smplora.shadows import divide

@@ -41,19 +41,19 @@ def test_every_module_that_is_reached_counts(tmp_path: Path, module: str) -> Non
 
 
 def test_a_renamed_module_counts(tmp_path: Path) -> None:
-    package = copied(tmp_path / "renamed", ("smplora.diffusion", "denoising"))
+    package = copied(tmp_path / "renamed", ("smplora.models.diffusion", "denoising"))
     renamed = code_digest(LOSS, package)
-    assert "smplora.denoising" in reachable(LOSS, package)
+    assert "smplora.models.denoising" in reachable(LOSS, package)
     assert renamed != code_digest(LOSS)
-    again = copied(tmp_path / "changed", ("smplora.diffusion", "denoising"))
-    (again / "denoising.py").write_text((again / "denoising.py").read_text() + "\n# changed\n")
+    again = copied(tmp_path / "changed", ("smplora.models.diffusion", "denoising"))
+    (again / "models" / "denoising.py").write_text((again / "models" / "denoising.py").read_text() + "\n# changed\n")
     assert code_digest(LOSS, again) != renamed
 
 
 def test_a_module_that_is_gone_is_an_error(tmp_path: Path) -> None:
     package = copied(tmp_path)
-    (package / "diffusion.py").unlink()
-    with pytest.raises(ModuleNotFoundError, match=r"smplora\.diffusion"):
+    (package / "models" / "diffusion.py").unlink()
+    with pytest.raises(ModuleNotFoundError, match=r"smplora\.models\.diffusion"):
         code_digest(LOSS, package)
 
 
@@ -82,5 +82,5 @@ def test_an_attack_reaches_the_contracts(attack: str) -> None:
 
 
 def test_the_views_reach_how_the_model_is_asked() -> None:
-    needed = {"smplora.diffusion", "smplora.core.random_streams", "smplora.proxy", "smplora.ddim"}
+    needed = {"smplora.models.diffusion", "smplora.core.random_streams", "smplora.models.proxy", "smplora.models.ddim"}
     assert needed <= reachable(["smplora.views"])

@@ -16,8 +16,8 @@ from smplora.batches import training_draw
 from smplora.cli import main
 from smplora.core.files import read_json
 from smplora.data.cells import take
-from smplora.diffusion import adaptation_loss
-from smplora.models import BUNDLED_FOLDER, load_model
+from smplora.models.diffusion import adaptation_loss
+from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.prior import FOLDER, prior_cell
 from smplora.subject import load_subject
 from smplora.train import train

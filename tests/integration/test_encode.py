@@ -17,8 +17,8 @@ from smplora.data.encode import encode
 from smplora.data.pictures import load_pixels
 from smplora.data.pool import open_source, read_samples
 from smplora.data.prepare import preparation, size_numbers
-from smplora.diffusion import LatentDiffusion
-from smplora.models import load_model
+from smplora.models.diffusion import LatentDiffusion
+from smplora.models.load import load_model
 
 CPU = torch.device("cpu")
 

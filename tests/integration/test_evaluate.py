@@ -15,9 +15,9 @@ from encoder_folders import saved, saved_clip
 from smplora.cli import main
 from smplora.config.evaluate import EvaluateConfig
 from smplora.core.cache import Cache
-from smplora.diffusion import LatentDiffusion
 from smplora.foreign import load_any
 from smplora.generated import Images, generate
+from smplora.models.diffusion import LatentDiffusion
 from smplora.subject import Loaded
 
 FEW: dict[str, Any] = {"num_images": 20, "num_inference_steps": 1, "device": "cpu"}

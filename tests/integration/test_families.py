@@ -16,7 +16,7 @@ from checkpoints import build, stock
 from conftest import short_config
 from smplora.core.errors import CheckpointError
 from smplora.export import ADAPTER_FILE, KOHYA_FILE
-from smplora.models import load_model
+from smplora.models.load import load_model
 from smplora.subject import load_subject
 from smplora.train import train
 

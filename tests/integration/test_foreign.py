@@ -18,10 +18,10 @@ from smplora.cli import main, parse
 from smplora.data.split import MANIFEST
 from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.foreign import load_any
-from smplora.models import BUNDLED_FOLDER
+from smplora.models.adapted import base_model
+from smplora.models.load import BUNDLED_FOLDER
 from smplora.subject import load_subject
 from smplora.train import train
-from smplora.views import base_model
 
 QUICK = ("--attacks", "[calibrated_loss]", "--num_timesteps", "4", "--noise_pairs", "1")
 

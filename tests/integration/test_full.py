@@ -14,14 +14,15 @@ from checkpoints import build, stock
 from conftest import short_config
 from smplora.adapt.full import FullAdaptation
 from smplora.cli import main
-from smplora.contracts import Batch, Draw
 from smplora.core.files import read_json
 from smplora.core.random_streams import generator
-from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.models import BUNDLED_FOLDER, load_model
+from smplora.models.adapted import base_model
+from smplora.models.batch import Batch, Draw
+from smplora.models.diffusion import LatentDiffusion, adaptation_loss
+from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.subject import load_subject
 from smplora.train import train
-from smplora.views import WhiteBox, base_model
+from smplora.views import WhiteBox
 
 CPU = torch.device("cpu")
 UNET = "unet/diffusion_pytorch_model.safetensors"

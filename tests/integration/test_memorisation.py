@@ -16,8 +16,8 @@ from smplora.cli import main, parse
 from smplora.config.audit import AuditConfig
 from smplora.data.pool import Sample
 from smplora.data.split import CELLS, Split
-from smplora.diffusion import LatentDiffusion
 from smplora.memorisation import choose, encoder_for, memorise
+from smplora.models.diffusion import LatentDiffusion
 from smplora.subject import Loaded
 from toys import SHAPE, caption_of, toy_batch, toy_model
 

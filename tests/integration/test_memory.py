@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from smplora import memory
 from smplora.adapt.lora import LoRAAdaptation
 from smplora.cli import main
-from smplora.contracts import Batch
 from smplora.core.errors import is_out_of_memory
-from smplora.diffusion import LatentDiffusion
 from smplora.memory import PeakMemory, step_bytes
-from smplora.models import load_model
-from smplora.text import configured
+from smplora.models.batch import Batch
+from smplora.models.diffusion import LatentDiffusion
+from smplora.models.load import load_model
+from smplora.models.text import configured
 
 CPU = torch.device("cpu")
 CELLS = ["--aux_size", "2", "--test_size", "2"]

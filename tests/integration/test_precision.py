@@ -24,7 +24,7 @@ from smplora.core.errors import TrainingError
 from smplora.core.random_streams import generator
 from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.feed import Feed
-from smplora.models import load_base
+from smplora.models.load import load_base
 from smplora.precision import LossScaler
 from smplora.run import RunFolder
 from smplora.train import load_split, resolved, train

@@ -18,13 +18,13 @@ from conftest import short_config
 from smplora.batches import training_draw
 from smplora.cli import main
 from smplora.config.train import TrainConfig
-from smplora.contracts import Draw
 from smplora.core.files import read_json
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split
-from smplora.diffusion import adaptation_loss
 from smplora.export import ADAPTER_FILE
-from smplora.models import load_base
+from smplora.models.batch import Draw
+from smplora.models.diffusion import adaptation_loss
+from smplora.models.load import load_base
 from smplora.private import NOISE_SEED, PRIVACY, Guarantee, PrivateGradients, clip_factors, poisson_sample
 from smplora.processes import make_accelerator
 from smplora.run import RunFolder

@@ -22,11 +22,11 @@ from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, ON_BASE
 from smplora.contracts import Access, Attack
 from smplora.core.cache import FOLDER, Cache
-from smplora.diffusion import LatentDiffusion
 from smplora.foreign import load_any
 from smplora.gates import BASE, base_attacks, base_check
 from smplora.lowpass import load_attacks
-from smplora.models import load_base
+from smplora.models.diffusion import LatentDiffusion
+from smplora.models.load import load_base
 from smplora.views import VIEWS
 
 SCHEMA = Path(smplora.audit.__file__).parent / "assets" / "audit.schema.json"

@@ -27,7 +27,7 @@ from smplora.core.files import write_json
 from smplora.evaluate import evaluate
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, public_name
 from smplora.layouts import read_adapter
-from smplora.models import BUNDLED_FOLDER
+from smplora.models.load import BUNDLED_FOLDER
 from smplora.publish import as_kohya
 from smplora.subject import find_subject
 from smplora.train import train

@@ -21,7 +21,7 @@ from smplora.adapt.lora import ATTENTION, TARGETS, TEXT_TARGETS
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
 from smplora.foreign import put_on
 from smplora.layouts import named_as, read_adapter
-from smplora.models import load_model
+from smplora.models.load import load_model
 from smplora.subject import load_subject
 from smplora.train import train
 

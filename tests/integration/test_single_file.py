@@ -18,16 +18,16 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from checkpoints import build
 from conftest import short_config
-from smplora import single_file as reader
 from smplora.adapt.lora import LoRAAdaptation
 from smplora.cli import main
-from smplora.contracts import Batch, Draw
 from smplora.core.errors import CheckpointError
-from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.models import BUNDLED_FOLDER, load_model, observed_prediction_type
-from smplora.single_file import CONFIGS, clip_tokenizer, family_of_file
+from smplora.models import single_file as reader
+from smplora.models.batch import Batch, Draw
+from smplora.models.diffusion import LatentDiffusion, adaptation_loss
+from smplora.models.load import BUNDLED_FOLDER, load_model, observed_prediction_type
+from smplora.models.single_file import CONFIGS, clip_tokenizer, family_of_file
+from smplora.models.text import ClipText, SdxlText
 from smplora.subject import load_subject
-from smplora.text import ClipText, SdxlText
 from smplora.train import train
 
 CPU = torch.device("cpu")

@@ -18,9 +18,9 @@ from smplora.core.files import read_json
 from smplora.core.parallel import latest_step, length
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, Split, read_split
-from smplora.diffusion import adaptation_loss
 from smplora.export import ADAPTER_FILE
-from smplora.models import load_base
+from smplora.models.diffusion import adaptation_loss
+from smplora.models.load import load_base
 from smplora.processes import make_accelerator
 from smplora.run import RunFolder, read_config
 from smplora.subject import load_subject

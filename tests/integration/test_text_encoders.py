@@ -15,13 +15,13 @@ from test_families import CPU, FAMILIES
 from checkpoints import build
 from conftest import short_config
 from smplora.cli import main
-from smplora.contracts import Batch, Draw
 from smplora.core.errors import ConfigError
-from smplora.models import BUNDLED_FOLDER, load_model
+from smplora.models.adapted import base_model
+from smplora.models.batch import Batch, Draw
+from smplora.models.load import BUNDLED_FOLDER, load_model
+from smplora.models.text import TIME_IDS, configured, token_ids
 from smplora.subject import load_subject
-from smplora.text import TIME_IDS, configured, token_ids
 from smplora.train import train
-from smplora.views import base_model
 
 LONG = " ".join(["a red cat and two dogs"] * 9)
 CAPTIONS = ["", "a red cat", LONG]

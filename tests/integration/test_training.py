@@ -25,7 +25,7 @@ from smplora.core.errors import CheckpointError, ConfigError, SplitError, Traini
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split, write_split
 from smplora.export import ADAPTER_FILE, KOHYA_FILE
-from smplora.models import BUNDLED_FOLDER
+from smplora.models.load import BUNDLED_FOLDER
 from smplora.run import LOCK, RunFolder, read_config
 from smplora.subject import load_subject
 

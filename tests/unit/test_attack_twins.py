@@ -15,12 +15,13 @@ from torch import Tensor
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from smplora.config.audit import AuditConfig
-from smplora.contracts import Batch
 from smplora.core.random_streams import generator, stream_seed
-from smplora.diffusion import LatentDiffusion
-from smplora.features import load_digit_features
 from smplora.lowpass import load_attacks, low_pass
-from smplora.views import VIEWS, GreyBox, base_model
+from smplora.models.adapted import base_model
+from smplora.models.batch import Batch
+from smplora.models.diffusion import LatentDiffusion
+from smplora.models.encoders.digits import load_digit_features
+from smplora.views import VIEWS, GreyBox
 from toys import KNOWN, caption_of, toy_batch, toy_model, toy_pictures
 
 BATCH = toy_batch(5, seed=7)

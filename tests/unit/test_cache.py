@@ -19,7 +19,7 @@ from smplora.core.cache import Cache, cache_folder
 from smplora.data.encode import Encoder
 from smplora.data.pictures import Framing
 from smplora.data.pool import open_source, read_samples
-from smplora.models import load_model
+from smplora.models.load import load_model
 
 TENSORS = {"mean": torch.randn(4, 3), "ids": torch.arange(6).reshape(2, 3), "half": torch.ones(3, dtype=torch.bfloat16)}
 

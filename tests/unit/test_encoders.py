@@ -14,9 +14,9 @@ from smplora.attacks.reconstruction import LikelihoodRatio
 from smplora.cli import main
 from smplora.config.audit import AuditConfig
 from smplora.core.errors import ConfigError
-from smplora.encoders import load_encoder
-from smplora.features import load_digit_features
 from smplora.lowpass import load_attacks
+from smplora.models.encoders.digits import load_digit_features
+from smplora.models.encoders.transformers import load_encoder
 from smplora.views import BlackBox
 from toys import toy_batch, toy_model, toy_pictures
 

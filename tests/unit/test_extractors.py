@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 
 from encoder_folders import saved, saved_clip
 from smplora.core.errors import CheckpointError, ConfigError
-from smplora.encoders import ClipEncoder
-from smplora.extractors import load_extractor
-from smplora.inception import Inception, load_inception
-from smplora.single_file import clip_tokenizer
+from smplora.models.encoders.features import load_extractor
+from smplora.models.encoders.inception import Inception, load_inception
+from smplora.models.encoders.transformers import ClipEncoder
+from smplora.models.single_file import clip_tokenizer
 
 CPU = torch.device("cpu")
 IMAGES = torch.rand((3, 3, 20, 20), generator=torch.Generator().manual_seed(0))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from smplora.adapt.lora import LoRAAdaptation
-from smplora.contracts import Batch, Draw
-from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.models import load_model
+from smplora.models.batch import Batch, Draw
+from smplora.models.diffusion import LatentDiffusion, adaptation_loss
+from smplora.models.load import load_model
 from smplora.objectives.smp_lora import SMPLoRA
 
 

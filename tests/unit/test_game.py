@@ -7,8 +7,8 @@ import torch
 
 from smplora import SMPLoRAGame
 from smplora.core.errors import ConfigError
+from smplora.models.proxy import ProxyAttackModel, ascend, log_membership
 from smplora.objectives.smp_lora import SMPLoRA
-from smplora.proxy import ProxyAttackModel, ascend, log_membership
 
 SHAPE = (2, 3, 3)
 

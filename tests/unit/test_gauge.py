@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from smplora.diffusion import adaptation_loss
 from smplora.gauge import Gauge
+from smplora.models.diffusion import adaptation_loss
 from smplora.statistics.intervals import delong_interval
 from toys import toy_batch, toy_model
 

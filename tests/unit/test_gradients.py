@@ -14,14 +14,21 @@ from torch import Tensor, nn
 
 from smplora.adapt.lora import LoRAAdaptation
 from smplora.attacks.gradient_alignment import GradientAlignmentAttack
-from smplora.contracts import Batch, Draw, Gradients
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator
-from smplora.diffusion import LatentDiffusion, adaptation_loss
-from smplora.gradients import adapted_layers, gram_norms, norms, sample_gradients, sample_weights
-from smplora.models import load_model
+from smplora.models.batch import Batch, Draw
+from smplora.models.diffusion import LatentDiffusion, adaptation_loss
+from smplora.models.load import load_model
+from smplora.models.sample_gradients import (
+    Gradients,
+    adapted_layers,
+    gram_norms,
+    norms,
+    sample_gradients,
+    sample_weights,
+)
+from smplora.models.text import configured
 from smplora.statistics.curves import auc
-from smplora.text import configured
 from smplora.views import GRADIENT_NUMBERS, WhiteBox
 from toys import toy_batch, toy_model
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from smplora.proxy import CHANCE_GAIN, ProxyAttackModel, ascend, log_membership, mi_gain
+from smplora.models.proxy import CHANCE_GAIN, ProxyAttackModel, ascend, log_membership, mi_gain
 
 MAPS, T = torch.rand(6, 2, 3, 3, generator=torch.Generator().manual_seed(0)), torch.arange(6) * 100
 MEMBER = torch.tensor([True, True, True, False, False, False])

@@ -10,7 +10,7 @@ from scipy.stats import t as student_t
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 
-from smplora.features import load_digit_features
+from smplora.models.encoders.digits import load_digit_features
 from smplora.quality import cmmd, compare, fewest_for_fid, fid, kid, nearest, neighbourhoods, with_interval
 
 

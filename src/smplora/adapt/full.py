@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from smplora.core.files import read_json, write_json
 from smplora.export import Facts, stored, write_tensors
-from smplora.gradients import Watched
 from smplora.layouts import read_tensors
+from smplora.models.adapted import Watched
 
 if TYPE_CHECKING:
     from smplora.config.train import TrainConfig
-    from smplora.diffusion import LatentDiffusion
+    from smplora.models.diffusion import LatentDiffusion
 
 INDEX = "model_index.json"
 PARTS = (INDEX, "unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from smplora.core.files import write_atomically
 from smplora.export import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
-from smplora.gradients import Watched, adapted_layers
 from smplora.layouts import read_adapter
+from smplora.models.adapted import Watched
+from smplora.models.sample_gradients import adapted_layers
 
 if TYPE_CHECKING:
     from smplora.config.train import TrainConfig
-    from smplora.diffusion import LatentDiffusion
+    from smplora.models.diffusion import LatentDiffusion
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 TARGETS = {"attention": ATTENTION, "all": (*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")}

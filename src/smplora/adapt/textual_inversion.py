@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from smplora.core.errors import ConfigError
 from smplora.export import Facts, write_tensors
-from smplora.gradients import Watched
 from smplora.layouts import read_tensors
+from smplora.models.adapted import Watched
 
 if TYPE_CHECKING:
     from smplora.config.train import TrainConfig
-    from smplora.diffusion import LatentDiffusion
+    from smplora.models.diffusion import LatentDiffusion
 
 FILES = {"text_encoder": "learned_embeds.safetensors", "text_encoder_2": "learned_embeds_2.safetensors"}  # diffusers'
 

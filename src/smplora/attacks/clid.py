@@ -20,7 +20,7 @@ from sklearn.preprocessing import RobustScaler
 from smplora.attacks.loss import at_scale
 from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
 from smplora.core.arrays import Bools, Floats
-from smplora.diffusion import adaptation_loss
+from smplora.models.diffusion import adaptation_loss
 from smplora.scorers import Boosted
 from smplora.statistics.curves import auc
 

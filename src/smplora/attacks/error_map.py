@@ -18,7 +18,7 @@ import torch
 from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
 from smplora.core.arrays import Bools, Floats
 from smplora.core.random_streams import generator, stream_seed
-from smplora.proxy import WEIGHT_DECAY, ProxyAttackModel, ascend, at_size
+from smplora.models.proxy import WEIGHT_DECAY, ProxyAttackModel, ascend, at_size
 from smplora.statistics.curves import auc
 from smplora.statistics.rates import tpr_at_fpr
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from smplora.attacks.loss import at_scale
 from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
 from smplora.core.arrays import Floats
-from smplora.diffusion import adaptation_loss
+from smplora.models.diffusion import adaptation_loss
 from smplora.scorers import Mean
 
 

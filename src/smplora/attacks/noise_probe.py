@@ -11,9 +11,9 @@ from functools import partial
 
 from torch import Tensor
 
-from smplora import ddim
 from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
 from smplora.core.arrays import Floats
+from smplora.models import ddim
 from smplora.scorers import Mean
 
 INVERSION, GENERATION, GUIDANCE = 100, 50, 3.5

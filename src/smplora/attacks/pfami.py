@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from smplora.attacks.loss import at_scale
 from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
 from smplora.core.arrays import Floats
-from smplora.diffusion import adaptation_loss
+from smplora.models.diffusion import adaptation_loss
 from smplora.networks import ResNet
 from smplora.scorers import Mean
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from smplora.contracts import Access, Attack, AttackInfo, BlackBoxView, Scorer
 from smplora.core.arrays import Bools, Floats
-from smplora.encoders import BundledEncoder, ImageEncoder, load_encoder
+from smplora.models.encoders.transformers import BundledEncoder, ImageEncoder, load_encoder
 from smplora.scorers import Mean
 
 if TYPE_CHECKING:

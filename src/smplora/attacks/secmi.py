@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from smplora import ddim
 from smplora.attacks.loss import at_scale
 from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
 from smplora.core.arrays import Floats
+from smplora.models import ddim
+from smplora.models.proxy import at_size
 from smplora.networks import ResNet
-from smplora.proxy import at_size
 from smplora.scorers import Mean
 
 STEP, LEVEL = 10, 140  # of 1000; SecMI's code for latent diffusion compares at 140, its paper at 100 for pixels

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from PIL import Image
 
-from smplora.components import quiet
 from smplora.config.caption import CaptionConfig
 from smplora.config.data import DataOptions
 from smplora.core.console import bar, say
@@ -21,6 +20,7 @@ from smplora.core.errors import CheckpointError, ConfigError, DataError, listing
 from smplora.core.files import write_atomically
 from smplora.data.folder import METADATA, ImageFolder
 from smplora.data.pictures import UnreadableImage
+from smplora.models.diffusers_format import quiet
 
 
 @dataclass(frozen=True)

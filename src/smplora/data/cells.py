@@ -13,8 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from smplora.contracts import Batch
 from smplora.core.random_streams import generator, stream_seed
+from smplora.models.batch import Batch
 
 
 @dataclass(frozen=True)

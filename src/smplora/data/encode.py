@@ -17,8 +17,8 @@ from smplora.data.pictures import Framing, frame
 from smplora.data.pool import Sample
 from smplora.data.prepare import Preparation, Size, size_numbers
 from smplora.data.source import ImageSource
-from smplora.diffusion import LatentDiffusion
-from smplora.text import TIME_IDS
+from smplora.models.diffusion import LatentDiffusion
+from smplora.models.text import TIME_IDS
 
 PIXELS_AT_ONCE, MOST_IMAGES, CAPTIONS_AT_ONCE = 2**18, 16, 8
 Tensors = dict[str, Tensor]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from smplora.core.wording import count, percent, together
 from smplora.report.subject import Attack, Estimate, Subject
 
-BUNDLED = "the bundled model"  # models.py's name of it
+BUNDLED = "the bundled model"  # load.py's name of it
 UNTRIED: tuple[tuple[str, Callable[[Attack], bool]], ...] = (
     (
         "Attacks that look inside the model (gradients, for example GSA)",

@@ -13,7 +13,7 @@ from smplora.config.reproduce import ReproduceConfig
 from smplora.config.train import TrainConfig
 from smplora.core.errors import DataError, listing
 from smplora.core.parallel import Options
-from smplora.download import fetch_model, fetch_network
+from smplora.models.hub import fetch_model, fetch_network
 from smplora.reproduce import supplies
 from smplora.reproduce.paper import published
 from smplora.reproduce.runs import LORA, RANK, Run

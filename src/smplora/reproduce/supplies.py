@@ -12,7 +12,7 @@ from smplora.config.train import TrainConfig
 from smplora.core.errors import UserError
 from smplora.core.registry import load
 from smplora.data.pool import open_source
-from smplora.download import at_hand
+from smplora.models.hub import at_hand
 from smplora.reproduce.paper import published
 
 HAS_CAPTIONS = ("pokemon",)  # originals whose own captions the paper took; the others it captioned by BLIP (App. E)

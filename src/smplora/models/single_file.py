@@ -15,9 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from smplora.components import Components
 from smplora.core.errors import CheckpointError
 from smplora.core.files import ASSETS, PICKLED_MODEL, PICKLES, no_pickle
+from smplora.models.diffusers_format import Components
 
 CONFIGS = ASSETS / "configs"
 SUFFIX = ".safetensors"

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from smplora import inception
 from smplora.config.evaluate import feature_source
 from smplora.core.files import files_sha256
-from smplora.encoders import ClipEncoder, TransformersEncoder
-from smplora.features import load_digit_features
+from smplora.models.encoders import inception
+from smplora.models.encoders.digits import load_digit_features
+from smplora.models.encoders.transformers import ClipEncoder, TransformersEncoder
 
 TITLES = {
     "tiny": "bundled digit features",

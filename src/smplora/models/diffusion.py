@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from smplora.contracts import Batch, Draw
-from smplora.text import TOKENS, SdxlText, TextConditioning
+from smplora.models.batch import Batch, Draw
+from smplora.models.text import TOKENS, SdxlText, TextConditioning
 
 if TYPE_CHECKING:
-    from smplora.contracts import Adaptation
+    from smplora.models.adapted import Adaptation
 
 
 def error_map(prediction: Tensor, target: Tensor) -> Tensor:

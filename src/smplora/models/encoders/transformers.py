@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from smplora.core.errors import ConfigError
-from smplora.features import load_digit_features
+from smplora.models.encoders.digits import load_digit_features
 
 BUNDLED = "tiny"
 LARGEST_FOR_BUNDLED = 64  # pixels; it knows digits, and would say nothing about photographs

@@ -10,7 +10,7 @@ from pathlib import Path
 from smplora.config.data import BUNDLED_MODEL, ModelOptions
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError
-from smplora.single_file import is_single_file
+from smplora.models.single_file import is_single_file
 
 OF_NETWORKS = ("*.json", "*.txt", "*.safetensors")  # the files of a model of the transformers library
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")  # parts of pipelines that smplora has no use for

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smplora.contracts import Gradients
-
 
 def gram_norms(inputs: Tensor, slopes: Tensor) -> Tensor:
     """||G_i|| through the Gram matrices: a [b, T, I], d [b, T, O] -> [b]."""
@@ -111,15 +109,6 @@ def adapted_layers(*networks: nn.Module) -> tuple[list[nn.Module], list[nn.Modul
     return down, up, base
 
 
-@dataclass(frozen=True)
-class Watched:
-    """The layers (linear or convolutional) whose weights' gradients attacks may see; none where none was trained."""
-
-    adapter: Sequence[nn.Module]  # of what was trained
-    base: Sequence[nn.Module]  # the base model's under it
-    updates: dict[nn.Module, Callable[[], Tensor] | None]  # layer -> dW [O, I ...]; None: its output is what dW adds
-
-
 def sample_gradients(
     losses: Callable[[int], Tensor],
     samples: int,
@@ -165,3 +154,12 @@ def _along(record: Record, update: Callable[[], Tensor] | None) -> Tensor:
 def _reached(record: Record) -> tuple[Tensor, Tensor]:
     """Inputs and slopes; a layer that the loss does not depend on has slope 0."""
     return record.inputs, torch.zeros_like(record.outputs) if record.slopes is None else record.slopes
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Of each sample's loss at K draws, with respect to P weights."""
+
+    norms: Tensor  # [b, K, P], of each draw's gradient
+    norms_of_mean: Tensor  # [b, P], of the mean over draws
+    along_update: Tensor  # [b, K, P'], inner products with what the adapter added to each of P' layers' weight
