@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smplora.adapt.lora import LoRAAdaptation
+from smplora.adapters.lora import LoRAAdaptation
 from smplora.attacks.gsa import TIMESTEPS
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss

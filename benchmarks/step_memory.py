@@ -10,7 +10,7 @@ import json
 
 import torch
 
-from smplora.adapt.lora import LoRAAdaptation
+from smplora.adapters.lora import LoRAAdaptation
 from smplora.memory import step_bytes
 from smplora.models.batch import Batch
 from step_time import RESULTS, sd15

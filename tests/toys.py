@@ -12,7 +12,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smplora.adapt.lora import LoRAAdaptation
+from smplora.adapters.lora import LoRAAdaptation
 from smplora.contracts import Pictures
 from smplora.data.cells import Cell, Group
 from smplora.models.batch import Batch

@@ -6,14 +6,14 @@ from smplora.core.version import __version__
 
 if TYPE_CHECKING:
     from smplora.api import Run
-    from smplora.game import SMPLoRAGame
+    from smplora.objectives.game import SMPLoRAGame
 
 __all__ = ["Run", "SMPLoRAGame", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     """``smplora.SMPLoRAGame`` and ``smplora.Run`` are imported when they are asked for: ``import smplora`` is quick."""
-    homes = {"SMPLoRAGame": "smplora.game", "Run": "smplora.api"}
+    homes = {"SMPLoRAGame": "smplora.objectives.game", "Run": "smplora.api"}
     if name not in homes:
         raise AttributeError(f"module 'smplora' has no attribute '{name}'; the commands are in smplora.api")
     from importlib import import_module

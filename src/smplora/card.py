@@ -9,14 +9,14 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from smplora.adapters.files.kohya import SDXL
+from smplora.adapters.files.read import read_metadata
+from smplora.adapters.files.write import KOHYA_FILE, OURS
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.train import LORA_OPTIONS, TrainConfig
 from smplora.core.errors import CheckpointError
 from smplora.core.files import read_json, write_atomically
 from smplora.core.version import __version__
-from smplora.export import KOHYA_FILE, OURS
-from smplora.kohya import SDXL
-from smplora.layouts import read_metadata
 from smplora.private import PRIVACY
 from smplora.report.collect import collect
 from smplora.report.gaps import not_measured

@@ -17,8 +17,10 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from smplora.adapt.full import FullAdaptation
-from smplora.adapt.lora import LoRAAdaptation
+from smplora.adapters.files.read import AdapterFile, named_as, read_adapter
+from smplora.adapters.files.write import ADAPTER_FILE, OURS
+from smplora.adapters.full import FullAdaptation
+from smplora.adapters.lora import LoRAAdaptation
 from smplora.config.dreambooth import CAPTION
 from smplora.config.subject import POOLS, SubjectOptions, as_training, is_foreign
 from smplora.config.train import TrainConfig
@@ -30,9 +32,7 @@ from smplora.data.folder import ImageFolder
 from smplora.data.pool import open_source, read_samples
 from smplora.data.source import ImageSource
 from smplora.data.split import Split, read_split, split_pools
-from smplora.export import ADAPTER_FILE, OURS
 from smplora.inversions import is_inversion, put_word, read_inversion
-from smplora.layouts import AdapterFile, named_as, read_adapter
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.hub import fetch_model
 from smplora.models.load import load_base

@@ -12,10 +12,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from smplora.adapt.textual_inversion import FILES, TextualInversionAdaptation
+from smplora.adapters.files.read import read_tensors
+from smplora.adapters.textual_inversion import FILES, TextualInversionAdaptation
 from smplora.core.errors import CheckpointError, ConfigError
 from smplora.core.files import files_sha256
-from smplora.layouts import read_tensors
 from smplora.models.diffusion import LatentDiffusion
 
 NAMELESS = "emb_params"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from smplora.adapters.files.read import named_as, read_tensors
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.catalogue.adaptations import TITLES as METHODS
 from smplora.config.catalogue.objectives import TITLES
@@ -26,7 +27,6 @@ from smplora.data.pool import Sample, open_source, read_samples
 from smplora.data.prepare import Preparation, preparation
 from smplora.data.source import ImageSource
 from smplora.data.split import MANIFEST, Split, read_split
-from smplora.layouts import named_as, read_tensors
 from smplora.models.adapted import Adaptation
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.load import load_base

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from smplora.adapters.files.write import Facts, public_name
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.distill import DISTILLED
 from smplora.config.train import TrainConfig
@@ -26,12 +27,11 @@ from smplora.data.pool import open_source
 from smplora.data.prepare import preparation
 from smplora.data.split import Split
 from smplora.ema import averaged, ema_tensors, load_ema_tensors
-from smplora.export import Facts, public_name
 from smplora.feed import Feed
-from smplora.game import SMPLoRAGame
 from smplora.models.adapted import Adaptation
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.text import configured
+from smplora.objectives.game import SMPLoRAGame
 from smplora.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
 from smplora.precision import DTYPES, LossScaler
 from smplora.prior import prior_cell

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from checkpoints import build, stock
 from conftest import short_config
+from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli import main
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.train import TrainConfig
 from smplora.core.registry import load
-from smplora.export import ADAPTER_FILE
 from smplora.models.adapted import Adaptation, base_model
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.load import BUNDLED_FOLDER, load_model

@@ -11,6 +11,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors import safe_open
 
+from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.config.data import DataOptions
 from smplora.core.errors import CheckpointError
 from smplora.core.version import __version__
@@ -18,7 +19,6 @@ from smplora.data.digits import PRETRAINING_DIGITS, caption, digit_images
 from smplora.data.encode import encode
 from smplora.data.pool import open_source, read_samples
 from smplora.data.prepare import Preparation
-from smplora.export import ADAPTER_FILE
 from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.subject import load_subject
 

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from conftest import short_config
+from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli import main
 from smplora.config.data import SplitOptions
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import Split, make_split, read_split, write_split
-from smplora.export import ADAPTER_FILE
 from smplora.run import LOCK, RunFolder
 from smplora.train import train
 

@@ -14,8 +14,8 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
 
 from checkpoints import build, stock
 from conftest import short_config
+from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.core.errors import CheckpointError
-from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.models.load import load_model
 from smplora.subject import load_subject
 from smplora.train import train

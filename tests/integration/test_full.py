@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from checkpoints import build, stock
 from conftest import short_config
-from smplora.adapt.full import FullAdaptation
+from smplora.adapters.full import FullAdaptation
 from smplora.cli import main
 from smplora.core.files import read_json
 from smplora.core.random_streams import generator

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from smplora import memory
-from smplora.adapt.lora import LoRAAdaptation
+from smplora.adapters.lora import LoRAAdaptation
 from smplora.cli import main
 from smplora.core.errors import is_out_of_memory
 from smplora.memory import PeakMemory, step_bytes

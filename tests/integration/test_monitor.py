@@ -12,11 +12,11 @@ from PIL import Image
 
 from conftest import short_config
 from smplora import monitor, trainstate
+from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli import main
 from smplora.config.train import TrainConfig
 from smplora.data.pool import Sample
 from smplora.data.split import CELLS, Split
-from smplora.export import ADAPTER_FILE
 from smplora.run import MONITOR, RunFolder
 from smplora.train import train
 

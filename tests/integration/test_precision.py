@@ -17,12 +17,12 @@ from test_training import CountTransfers
 
 from conftest import short_config
 from smplora import trainstate
+from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.batches import training_draw
 from smplora.cli import main
 from smplora.config.data import ModelOptions
 from smplora.core.errors import TrainingError
 from smplora.core.random_streams import generator
-from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.feed import Feed
 from smplora.models.load import load_base
 from smplora.precision import LossScaler

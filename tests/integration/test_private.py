@@ -15,13 +15,13 @@ from scipy.stats import binom, norm
 from torch import Tensor
 
 from conftest import short_config
+from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.batches import training_draw
 from smplora.cli import main
 from smplora.config.train import TrainConfig
 from smplora.core.files import read_json
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split
-from smplora.export import ADAPTER_FILE
 from smplora.models.batch import Draw
 from smplora.models.diffusion import adaptation_loss
 from smplora.models.load import load_base

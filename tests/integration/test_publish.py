@@ -18,6 +18,8 @@ from PIL.PngImagePlugin import PngInfo
 from safetensors import safe_open
 
 from conftest import short_config
+from smplora.adapters.files.read import read_adapter
+from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, public_name
 from smplora.audit import audit
 from smplora.card import CARD, MARKER, write_card
 from smplora.cli import main
@@ -25,8 +27,6 @@ from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.core.files import write_json
 from smplora.evaluate import evaluate
-from smplora.export import ADAPTER_FILE, KOHYA_FILE, public_name
-from smplora.layouts import read_adapter
 from smplora.models.load import BUNDLED_FOLDER
 from smplora.publish import as_kohya
 from smplora.subject import find_subject

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from checkpoints import build, stock
 from conftest import short_config
-from smplora.adapt.lora import ATTENTION, TARGETS, TEXT_TARGETS
-from smplora.export import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
+from smplora.adapters.files.read import named_as, read_adapter
+from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
+from smplora.adapters.lora import ATTENTION, TARGETS, TEXT_TARGETS
 from smplora.foreign import put_on
-from smplora.layouts import named_as, read_adapter
 from smplora.models.load import load_model
 from smplora.subject import load_subject
 from smplora.train import train

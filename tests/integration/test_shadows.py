@@ -19,6 +19,7 @@ import yaml
 
 import smplora.shadows
 from conftest import short_config
+from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli import main
 from smplora.config.audit import AuditConfig
 from smplora.config.train import TrainConfig
@@ -28,7 +29,6 @@ from smplora.core.parallel import Task, done_already
 from smplora.core.wording import duration
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, make_split, write_split
-from smplora.export import ADAPTER_FILE
 from smplora.run import FREE_OPTIONS, RunFolder, open_folder, read_config
 from smplora.shadows import ATTACKED, divide, plan_shadows, seconds_per_step
 from smplora.subject import Loaded, Subject

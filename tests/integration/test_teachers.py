@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from conftest import short_config
+from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.batches import training_draw
 from smplora.cli import main
 from smplora.config.train import TrainConfig
@@ -18,7 +19,6 @@ from smplora.core.files import read_json
 from smplora.core.parallel import latest_step, length
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, Split, read_split
-from smplora.export import ADAPTER_FILE
 from smplora.models.diffusion import adaptation_loss
 from smplora.models.load import load_base
 from smplora.processes import make_accelerator

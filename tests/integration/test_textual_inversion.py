@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from checkpoints import build, stock
 from conftest import short_config
-from smplora.adapt.textual_inversion import FILES, ExtendedEmbedding
+from smplora.adapters.textual_inversion import FILES, ExtendedEmbedding
 from smplora.cli import main
 from smplora.subject import load_subject
 from smplora.train import train

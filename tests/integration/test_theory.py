@@ -13,9 +13,9 @@ import torch
 
 from conftest import short_config
 from smplora import theory
+from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli import main
 from smplora.core.files import read_json
-from smplora.export import ADAPTER_FILE
 from smplora.run import GRADIENTS, HESSIAN, THEORY, RunFolder
 from smplora.smoothness import correlation
 from smplora.theory import singles, spread, summary

@@ -20,11 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import short_config
 from smplora import train as loop
+from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.config.train import TrainConfig
 from smplora.core.errors import CheckpointError, ConfigError, SplitError, TrainingError
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split, write_split
-from smplora.export import ADAPTER_FILE, KOHYA_FILE
 from smplora.models.load import BUNDLED_FOLDER
 from smplora.run import LOCK, RunFolder, read_config
 from smplora.subject import load_subject

@@ -11,7 +11,7 @@ from diffusers.training_utils import compute_snr
 from safetensors.torch import load_file
 
 from conftest import short_config
-from smplora.export import ADAPTER_FILE
+from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.models.diffusion import min_snr_weights
 from smplora.run import RunFolder
 from smplora.train import train

@@ -12,7 +12,7 @@ from diffusers import DDPMScheduler
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
-from smplora.adapt.lora import LoRAAdaptation
+from smplora.adapters.lora import LoRAAdaptation
 from smplora.attacks.gradient_alignment import GradientAlignmentAttack
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator

@@ -13,8 +13,16 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from smplora.adapt.lora import TARGETS
-from smplora.kohya import SDXL, diffusers_name, kohya_name, kohya_state, module_name, original_name, published_name
+from smplora.adapters.files.kohya import (
+    SDXL,
+    diffusers_name,
+    kohya_name,
+    kohya_state,
+    module_name,
+    original_name,
+    published_name,
+)
+from smplora.adapters.lora import TARGETS
 
 SD15 = {
     "sample_size": 64, "block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2, "cross_attention_dim": 768,

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from smplora.adapters.files.read import AdapterFile, named_as, read_adapter
 from smplora.core.errors import CheckpointError
-from smplora.layouts import AdapterFile, named_as, read_adapter
 
 BLOCK = "unet.down_blocks.1.attentions.0.transformer_blocks.0"
 CLIP = "text_encoder.text_model.encoder.layers.3"

@@ -7,7 +7,7 @@ from typing import Literal, Optional
 
 from smplora.config.checks import at_least, below, positive
 
-DEFAULT_RATE = 1e-4  # of a LoRA; those of other adaptations: adapt/__init__.py
+DEFAULT_RATE = 1e-4  # of a LoRA; those of other adaptations: catalogue/adaptations.py
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from smplora.models.diffusion import LatentDiffusion
 
 if TYPE_CHECKING:
-    from smplora.export import Facts
+    from smplora.adapters.files.write import Facts
     from smplora.models.diffusion import LatentDiffusion
 
 
 class Adaptation(Protocol):
-    """What is trained, and how it is handed out. One file each in ``adapt/``."""
+    """What is trained, and how it is handed out. One file each in ``adapters/``."""
 
     @property
     def freezes_base(self) -> bool:

@@ -6,10 +6,10 @@ import logging
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 ADAPTATIONS = {
-    "lora": "smplora.adapt.lora:LoRAAdaptation",
-    "full": "smplora.adapt.full:FullAdaptation",
-    "dreambooth": "smplora.adapt.dreambooth:DreamBoothAdaptation",
-    "textual_inversion": "smplora.adapt.textual_inversion:TextualInversionAdaptation",
+    "lora": "smplora.adapters.lora:LoRAAdaptation",
+    "full": "smplora.adapters.full:FullAdaptation",
+    "dreambooth": "smplora.adapters.full:DreamBoothAdaptation",
+    "textual_inversion": "smplora.adapters.textual_inversion:TextualInversionAdaptation",
 }
 
 TITLES = {

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from smplora.adapters.files.kohya import PREFIXES, module_name, published_name
 from smplora.core.errors import CheckpointError
 from smplora.core.files import PICKLED_ADAPTER, no_pickle
-from smplora.kohya import PREFIXES, module_name, published_name
 
 PEFT_CONFIG = "adapter_config.json"  # what peft's save_pretrained writes beside the tensors
 FOREIGN = {  # parts of a name -> what the file holds instead of a low-rank adapter of linear layers

@@ -16,9 +16,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from smplora.adapters.files.kohya import kohya_metadata, kohya_state, published_name
 from smplora.config.data import BUNDLED_MODEL
 from smplora.core.version import __version__
-from smplora.kohya import kohya_metadata, kohya_state, published_name
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers looks for
 KOHYA_FILE = "kohya_lora_weights.safetensors"  # the same adapter for ComfyUI, Forge and A1111

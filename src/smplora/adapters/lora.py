@@ -14,9 +14,9 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
+from smplora.adapters.files.read import read_adapter
+from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
 from smplora.core.files import write_atomically
-from smplora.export import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
-from smplora.layouts import read_adapter
 from smplora.models.adapted import Watched
 from smplora.models.sample_gradients import adapted_layers
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from smplora.adapters.files.read import read_tensors
+from smplora.adapters.files.write import Facts, write_tensors
 from smplora.core.errors import ConfigError
-from smplora.export import Facts, write_tensors
-from smplora.layouts import read_tensors
 from smplora.models.adapted import Watched
 
 if TYPE_CHECKING:

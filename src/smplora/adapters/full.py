@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from smplora.adapters.files.read import read_tensors
+from smplora.adapters.files.write import Facts, stored, write_tensors
 from smplora.core.files import read_json, write_json
-from smplora.export import Facts, stored, write_tensors
-from smplora.layouts import read_tensors
 from smplora.models.adapted import Watched
 
 if TYPE_CHECKING:
@@ -196,3 +196,10 @@ def _index(model: LatentDiffusion, parts: dict[str, Any]) -> dict[str, Any]:
             {"force_zeros_for_empty_prompt": text.zeros_for_empty} if xl else {**more, "requires_safety_checker": False}
         ),
     }
+
+
+@dataclass
+class DreamBoothAdaptation(FullAdaptation):
+    """``FullAdaptation`` under its name in the paper's Table 9."""
+
+    tags: ClassVar[tuple[str, ...]] = ("dreambooth",)
