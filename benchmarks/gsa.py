@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from smplora.adapters.lora import LoRAAdaptation
-from smplora.attacks.gsa import TIMESTEPS
+from smplora.attacks.methods.gsa import TIMESTEPS
+from smplora.attacks.views import GreyBox, WhiteBox
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.load import load_model
 from smplora.models.sample_gradients import adapted_layers
-from smplora.views import GreyBox, WhiteBox
 
 RESULTS = Path(__file__).parent / "results"
 IMAGES = 16

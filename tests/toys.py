@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smplora.adapters.lora import LoRAAdaptation
-from smplora.contracts import Pictures
+from smplora.attacks.base import Pictures
 from smplora.data.cells import Cell, Group
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion

@@ -18,12 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from smplora.attacks.loss import timestep_grid
+from smplora.attacks.base import Access, Attack, AttackInfo
+from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.methods.loss import timestep_grid
+from smplora.attacks.views import out_of_reach
 from smplora.card import write_card
 from smplora.collect import ATTACKED, AUX, TEST, Collector, Tell
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, WITH_ENCODER
-from smplora.contracts import Access, Attack, AttackInfo
 from smplora.control import control_check, control_sentence
 from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
@@ -46,7 +48,6 @@ from smplora.judgement import (
     strongest_first,
     try_attacks,
 )
-from smplora.lowpass import load_attacks
 from smplora.memorisation import cost_sentence, encoder_for, encoder_weights, forget, memorise, same_search
 from smplora.models.encoders.transformers import BUNDLED
 from smplora.plan import Plan, make_plan
@@ -54,7 +55,6 @@ from smplora.report import write_report
 from smplora.shadows import plan_shadows, with_shadows
 from smplora.signals import audit_signals
 from smplora.subject import Foreign, Loaded, find_subject, result_folder
-from smplora.views import out_of_reach
 
 
 def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from smplora.contracts import Attack
+from smplora.attacks.base import Attack
+from smplora.attacks.fitting import FOLDS, out_of_fold
 from smplora.core.arrays import Bools, Floats
-from smplora.scorers import FOLDS, out_of_fold
 from smplora.statistics import curves
 from smplora.statistics.intervals import delong_interval
 from smplora.statistics.many_attacks import family_test

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from smplora import views
+from smplora.attacks import views
+from smplora.attacks.base import Attack, Pictures
+from smplora.attacks.views import LOSSES, VIEWS, Memory
 from smplora.config.audit import AuditConfig
-from smplora.contracts import Attack, Pictures
 from smplora.core.arrays import Floats
 from smplora.core.code_digest import code_digest
 from smplora.core.errors import CheckpointError
@@ -29,7 +30,6 @@ from smplora.core.version import __version__
 from smplora.data.split import CELLS
 from smplora.models.batch import Batch
 from smplora.subject import TOLD, Loaded
-from smplora.views import LOSSES, VIEWS, Memory
 
 ATTACKED = CELLS[:4]
 AUX, TEST = ATTACKED[::2], ATTACKED[1::2]

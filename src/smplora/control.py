@@ -16,23 +16,23 @@ from typing import Any
 
 import numpy as np
 
+from smplora.attacks.base import Attack
+from smplora.attacks.fitting import out_of_fold
+from smplora.attacks.views import out_of_reach
 from smplora.blind import Check
 from smplora.collect import ATTACKED, Collector
 from smplora.config.audit import AuditConfig
 from smplora.config.data import ModelOptions
 from smplora.config.train import TrainConfig
-from smplora.contracts import Attack
 from smplora.core.device import choose_device
 from smplora.core.files import write_atomically
 from smplora.core.random_streams import stream_seed
 from smplora.data.pool import Sample
 from smplora.data.split import SMALLEST_CELL, Split, write_split
 from smplora.run import RunFolder
-from smplora.scorers import out_of_fold
 from smplora.statistics.intervals import delong_interval
 from smplora.subject import TOLD, Loaded, find_subject, load_adapted
 from smplora.train import train
-from smplora.views import out_of_reach
 
 NAME = "positive_control"
 FOLDER = "control"

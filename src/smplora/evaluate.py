@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smplora.attacks.loss import loss_vector
+from smplora.attacks.methods.loss import loss_vector
+from smplora.attacks.views import GreyBox
 from smplora.card import write_card
 from smplora.config.evaluate import EvaluateConfig, feature_source
 from smplora.core.cache import open_cache
@@ -26,7 +27,6 @@ from smplora.models.encoders.features import Extractor, load_clip, load_extracto
 from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED, ClipEncoder
 from smplora.quality import compare, mean_interval, nearest
 from smplora.subject import Loaded, Subject, result_folder
-from smplora.views import GreyBox
 
 FORMAT = "smplora.quality/2"
 SHOWN = 10  # pictures side by side

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from smplora.attacks.loss import loss_vector
+from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.methods.loss import loss_vector
+from smplora.attacks.scorers import Logistic
 from smplora.blind import (
     TOLERANCE,
     Check,
@@ -24,16 +27,13 @@ from smplora.blind import (
 from smplora.collect import ATTACKED
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import LOW_PASS, ON_BASE
-from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
 from smplora.core.arrays import Bools, Floats
 from smplora.core.console import progress
 from smplora.core.random_streams import stream_seed
 from smplora.data.pictures import load_pixels
 from smplora.judgement import both
-from smplora.lowpass import load_attacks
 from smplora.models.encoders.digits import load_digit_features
 from smplora.models.proxy import at_size
-from smplora.scorers import Logistic
 from smplora.statistics.claims import CLAIM_LEVEL
 from smplora.statistics.power import detectable_auc
 from smplora.subject import Loaded

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smplora.attacks.loss import timestep_grid
+from smplora.attacks.methods.loss import timestep_grid
+from smplora.attacks.views import GreyBox
 from smplora.data.cells import Cell
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.proxy import log_odds
 from smplora.statistics.intervals import Interval, delong_interval
-from smplora.views import GreyBox
 
 TIMESTEPS = 4  # of the grid that the loss attacks use
 

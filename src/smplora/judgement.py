@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from smplora.contracts import Attack
+from smplora.attacks.base import Attack
+from smplora.attacks.fitting import Judged, Learned, learn
 from smplora.core.arrays import Bools, Floats
 from smplora.core.random_streams import stream_seed
-from smplora.scorers import Judged, Learned, learn
 from smplora.statistics import claims
 from smplora.statistics.citations import methods_used
 from smplora.statistics.curves import auc

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from smplora.attacks.base import Access, Attack
+from smplora.attacks.views import LOSSES, VIEWS, Memory, WhiteBox
 from smplora.collect import ATTACKED, Collector, Piece
-from smplora.contracts import Access, Attack
 from smplora.core.wording import duration
 from smplora.models.sample_gradients import Gradients
-from smplora.views import LOSSES, VIEWS, Memory, WhiteBox
 
 BACKWARD = 2  # passes that a backward pass takes as long as
 QUICK_S = 20.0  # a first pass below this may have been mostly warming up: time another

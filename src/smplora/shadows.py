@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from smplora.attacks.base import Attack
+from smplora.attacks.shadow_comparison import ShadowAttack, Shadows, near_normal
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.data import ModelOptions
 from smplora.config.monitor import UNWATCHED
 from smplora.config.train import TrainConfig, steps_of_teachers
-from smplora.contracts import Attack
 from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
 from smplora.core.errors import SplitError, TrainingError
@@ -34,7 +35,6 @@ from smplora.core.wording import duration
 from smplora.data.pool import Sample, open_source, read_samples
 from smplora.data.split import CELLS, MANIFEST, Split, read_split, write_split
 from smplora.run import RunFolder
-from smplora.shadowed import ShadowAttack, Shadows, near_normal
 from smplora.shadowpool import as_folder, read_training
 from smplora.subject import TOLD, Foreign, Loaded, Subject, load_subject
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedKFold
 
+from smplora.attacks.fitting import FOLDS, Judged, OutOfFold
 from smplora.core.arrays import Bools, Floats
 from smplora.core.console import say
 from smplora.core.environment import environment
@@ -28,7 +29,6 @@ from smplora.data.split import SMALLEST_CELL
 from smplora.gates import gates, small_cells
 from smplora.judgement import FORMAT, Tried, conclude
 from smplora.report import print_table, write_report
-from smplora.scorers import FOLDS, Judged, OutOfFold
 from smplora.statistics.curves import auc, best_threshold
 from smplora.statistics.intervals import delong_interval
 

@@ -25,11 +25,12 @@ def test_no_file_is_long() -> None:
 
 
 @pytest.mark.parametrize(
-    ("registry", "folder"), [(OBJECTIVES, "objectives"), (ATTACKS, "attacks"), (ADAPTATIONS, "adapters")]
+    ("registry", "folder"), [(OBJECTIVES, "objectives"), (ATTACKS, "attacks.methods"), (ADAPTATIONS, "adapters")]
 )
 def test_one_file_one_line(registry: dict[str, str], folder: str) -> None:
     shared = ("__init__", "base", "game")
-    files = {f"smplora.{folder}.{p.stem}" for p in (PACKAGE / folder).glob("*.py") if p.stem not in shared}
+    here = PACKAGE.joinpath(*folder.split("."))
+    files = {f"smplora.{folder}.{p.stem}" for p in here.glob("*.py") if p.stem not in shared}
     assert {value.partition(":")[0] for value in registry.values()} == files
     for name in registry:
         assert hasattr(load(registry, name, folder), "from_config")

@@ -9,18 +9,18 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from smplora import networks
-from smplora.attacks import clid, ensemble, error_map, gsa
+from smplora.attacks import classifiers
+from smplora.attacks.base import Access, Attack
+from smplora.attacks.fitting import Judged, judge, out_of_fold
+from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.methods import clid, ensemble, error_map, gsa
+from smplora.attacks.views import VIEWS
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, SHADOW
-from smplora.contracts import Access, Attack
-from smplora.lowpass import load_attacks
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion
-from smplora.scorers import Judged, judge, out_of_fold
 from smplora.statistics.curves import auc
 from smplora.statistics.intervals import delong_interval
-from smplora.views import VIEWS
 from toys import toy_batch, toy_model, toy_pictures
 
 SIZE = 60
@@ -49,11 +49,11 @@ def attack_named(name: str) -> Attack:
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Classifiers that learn less, for what does not depend on how much they learn."""
     monkeypatch.setattr(error_map, "EPOCHS", 1)
-    monkeypatch.setattr(networks, "EPOCHS", 1)
-    monkeypatch.setattr(networks, "BATCH", 40)
-    monkeypatch.setattr(networks, "WIDTHS", (4, 4))
-    monkeypatch.setattr(networks, "DEPTHS", (1, 1))
-    monkeypatch.setattr(networks, "PERCEPTRON", {**networks.PERCEPTRON, "max_iter": 2})
+    monkeypatch.setattr(classifiers, "EPOCHS", 1)
+    monkeypatch.setattr(classifiers, "BATCH", 40)
+    monkeypatch.setattr(classifiers, "WIDTHS", (4, 4))
+    monkeypatch.setattr(classifiers, "DEPTHS", (1, 1))
+    monkeypatch.setattr(classifiers, "PERCEPTRON", {**classifiers.PERCEPTRON, "max_iter": 2})
     monkeypatch.setattr(ensemble, "PARTS", ensemble.PARTS[:2])
     monkeypatch.setattr(gsa, "TREES", 5)
     monkeypatch.setattr(clid, "BOOSTING", {**clid.BOOSTING, "n_estimators": 5})
@@ -76,8 +76,8 @@ def attacked(attack: Attack, model: LatentDiffusion, seed: int) -> Judged:
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in APART])
 def test_a_model_that_memorises_is_found_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the direction that every attack promises: members score higher."""
-    monkeypatch.setattr(networks, "WIDTHS", (16, 16))
-    monkeypatch.setattr(networks, "DEPTHS", (1, 1))
+    monkeypatch.setattr(classifiers, "WIDTHS", (16, 16))
+    monkeypatch.setattr(classifiers, "DEPTHS", (1, 1))
     monkeypatch.setattr(error_map, "EPOCHS", 30)
     aux, test = cells(seed=10)
     model = toy_model(torch.cat([aux.mean[:SIZE], test.mean[:SIZE]]))

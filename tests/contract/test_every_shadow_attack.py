@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import torch
 
+from smplora.attacks.base import Access
+from smplora.attacks.fitting import judge, out_of_fold
+from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.shadow_comparison import ShadowAttack, Shadows, near_normal
+from smplora.attacks.views import VIEWS
 from smplora.cli import parser_of
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import SHADOW, SHADOW_SIGNALS
-from smplora.contracts import Access
 from smplora.core.errors import ConfigError
-from smplora.lowpass import load_attacks
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion
-from smplora.scorers import judge, out_of_fold
-from smplora.shadowed import ShadowAttack, Shadows, near_normal
 from smplora.shadows import divide
 from smplora.statistics.curves import auc
 from smplora.statistics.intervals import delong_interval
-from smplora.views import VIEWS
 from toys import toy_batch, toy_model, toy_pictures
 
 SIZE, NUMBER = 30, 4

@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from smplora.attacks.base import Access
+from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.views import out_of_reach
 from smplora.cli import main, parse
 from smplora.collect import Collector, captions_of_others
 from smplora.config.audit import AuditConfig, unknown_attack
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, TIERS
-from smplora.contracts import Access
-from smplora.lowpass import load_attacks
 from smplora.subject import load_subject
-from smplora.views import out_of_reach
 
 SOME = ["pia", "pfami", "clid_other_caption", "gsa2", "rediffuse"]
 

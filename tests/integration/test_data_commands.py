@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from smplora.attacks.views import GreyBox
 from smplora.cli import main
 from smplora.collect import ATTACKED, Collector
 from smplora.config.audit import AuditConfig
@@ -18,7 +19,6 @@ from smplora.config.train import TrainConfig
 from smplora.core.registry import load
 from smplora.run import read_config
 from smplora.subject import load_subject
-from smplora.views import GreyBox
 
 QUICK = ("--aux_size", "8", "--max_train_steps", "2", "--train_batch_size", "2", "--device", "cpu")
 

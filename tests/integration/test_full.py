@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from checkpoints import build, stock
 from conftest import short_config
 from smplora.adapters.full import FullAdaptation
+from smplora.attacks.views import WhiteBox
 from smplora.cli import main
 from smplora.core.files import read_json
 from smplora.core.random_streams import generator
@@ -22,7 +23,6 @@ from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.subject import load_subject
 from smplora.train import train
-from smplora.views import WhiteBox
 
 CPU = torch.device("cpu")
 UNET = "unet/diffusion_pytorch_model.safetensors"

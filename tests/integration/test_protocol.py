@@ -16,18 +16,18 @@ import torch
 import smplora.audit
 import smplora.collect
 from smplora import control
+from smplora.attacks.base import Access, Attack
+from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.views import VIEWS
 from smplora.cli import main
 from smplora.collect import ATTACKED, Collector
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, ON_BASE
-from smplora.contracts import Access, Attack
 from smplora.core.cache import FOLDER, Cache
 from smplora.foreign import load_any
 from smplora.gates import BASE, base_attacks, base_check
-from smplora.lowpass import load_attacks
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.load import load_base
-from smplora.views import VIEWS
 
 SCHEMA = Path(smplora.audit.__file__).parent / "assets" / "audit.schema.json"
 FEW = ("--attacks", "[calibrated_loss, pia]", "--num_timesteps", "2", "--noise_pairs", "1", "--device", "cpu")

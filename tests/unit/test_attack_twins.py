@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
+from smplora.attacks.low_pass import load_attacks, low_pass
+from smplora.attacks.views import VIEWS, GreyBox
 from smplora.config.audit import AuditConfig
 from smplora.core.random_streams import generator, stream_seed
-from smplora.lowpass import load_attacks, low_pass
 from smplora.models.adapted import base_model
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.encoders.digits import load_digit_features
-from smplora.views import VIEWS, GreyBox
 from toys import KNOWN, caption_of, toy_batch, toy_model, toy_pictures
 
 BATCH = toy_batch(5, seed=7)

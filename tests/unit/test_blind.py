@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from smplora.attacks.base import Access, Attack, AttackInfo, Scorer
+from smplora.attacks.scorers import Logistic
 from smplora.blind import (
     STATISTICS,
     blind_check,
@@ -14,9 +16,7 @@ from smplora.blind import (
     permutation_check,
     picture_statistics,
 )
-from smplora.contracts import Access, Attack, AttackInfo, Scorer
 from smplora.gates import failures, gates
-from smplora.scorers import Logistic
 from smplora.statistics.curves import auc
 
 MEMBER = np.arange(120) < 60
@@ -78,7 +78,7 @@ def test_shuffled_labels_find_nothing_even_where_members_leak() -> None:
 def test_a_scorer_that_knows_the_labels_beforehand_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted defect: out-of-fold scores that are the labels themselves."""
     from smplora import blind
-    from smplora.scorers import OutOfFold
+    from smplora.attacks.fitting import OutOfFold
 
     monkeypatch.setattr(blind, "out_of_fold", lambda a, s, member, seed: OutOfFold(1.0 * member, member))
     check = permutation_check("shuffled_labels", Vector(), np.zeros((120, 2)), MEMBER, 0)

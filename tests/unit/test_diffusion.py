@@ -6,10 +6,10 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
+from smplora.attacks.views import GreyBox
 from smplora.models.adapted import base_model
 from smplora.models.batch import Draw
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
-from smplora.views import GreyBox
 from toys import toy_batch, toy_model
 
 BATCH = toy_batch(5, seed=3)

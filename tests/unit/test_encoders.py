@@ -10,14 +10,14 @@ import torch
 import transformers
 
 from encoder_folders import saved
-from smplora.attacks.reconstruction import LikelihoodRatio
+from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.methods.reconstruction import LikelihoodRatio
+from smplora.attacks.views import BlackBox
 from smplora.cli import main
 from smplora.config.audit import AuditConfig
 from smplora.core.errors import ConfigError
-from smplora.lowpass import load_attacks
 from smplora.models.encoders.digits import load_digit_features
 from smplora.models.encoders.transformers import load_encoder
-from smplora.views import BlackBox
 from toys import toy_batch, toy_model, toy_pictures
 
 IMAGES = torch.rand((3, 3, 20, 20), generator=torch.Generator().manual_seed(0))

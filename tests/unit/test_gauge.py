@@ -54,7 +54,7 @@ def test_before_the_first_step_there_is_nothing_to_tell() -> None:
 
 
 def test_the_numbers_are_those_of_one_pass_by_hand() -> None:
-    from smplora.views import GreyBox
+    from smplora.attacks.views import GreyBox
 
     model = toy_model(MEMBER.mean)
     measured = Gauge(model, MEMBER, NONMEMBER, None, seed=5, batch_size=5, proxy=Judge())

@@ -13,7 +13,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from smplora.adapters.lora import LoRAAdaptation
-from smplora.attacks.gradient_alignment import GradientAlignmentAttack
+from smplora.attacks.methods.gradient_alignment import GradientAlignmentAttack
+from smplora.attacks.views import GRADIENT_NUMBERS, WhiteBox
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator
 from smplora.models.batch import Batch, Draw
@@ -29,7 +30,6 @@ from smplora.models.sample_gradients import (
 )
 from smplora.models.text import configured
 from smplora.statistics.curves import auc
-from smplora.views import GRADIENT_NUMBERS, WhiteBox
 from toys import toy_batch, toy_model
 
 DRAWS, STEPS = ("one", "two", "three"), (99, 499, 999)
@@ -178,7 +178,7 @@ def test_little_memory_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     model = toy_model(batch.mean[:2])
     whole = WhiteBox(model, batch, 0).gradients(DRAWS, STEPS, "adapter")
     assert GRADIENT_NUMBERS > 1
-    monkeypatch.setattr("smplora.views.GRADIENT_NUMBERS", 40)  # two images of 16 numbers
+    monkeypatch.setattr("smplora.attacks.views.GRADIENT_NUMBERS", 40)  # two images of 16 numbers
     parts = WhiteBox(model, batch, 0).gradients(DRAWS, STEPS, "adapter")
     for name in Gradients.__dataclass_fields__:
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-5, atol=1e-7)

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from smplora import audit as auditing
+from smplora.attacks.low_pass import load_attacks
 from smplora.audit import audit_settings, same_audit
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, SHADOW, STANDARD, WITH_ENCODER
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
 from smplora.evaluate import evaluation_settings, same_evaluation
-from smplora.lowpass import load_attacks
 from smplora.models.encoders.features import weights_of
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from smplora.attacks.ensemble import Stacked
-from smplora.attacks.loss import LossAttack
-from smplora.attacks.loss_vector import LossVectorAttack
-from smplora.scorers import Logistic, StandardisedMean, Unusual
+from smplora.attacks.methods.ensemble import Stacked
+from smplora.attacks.methods.loss import LossAttack
+from smplora.attacks.methods.loss_vector import LossVectorAttack
+from smplora.attacks.scorers import Logistic, StandardisedMean, Unusual
 from smplora.statistics.curves import auc
 
 MEMBER = np.arange(400) < 200

@@ -7,12 +7,12 @@ import pytest
 from scipy.special import ndtr
 from scipy.stats import norm
 
-from smplora.attacks import lira, quantile
-from smplora.attacks.lira import Deviation, LikelihoodRatio
-from smplora.attacks.quantile import LEVELS, Quantiles
-from smplora.attacks.rmia import Population
+from smplora.attacks.methods import lira, quantile
+from smplora.attacks.methods.lira import Deviation, LikelihoodRatio
+from smplora.attacks.methods.quantile import LEVELS, Quantiles
+from smplora.attacks.methods.rmia import Population
+from smplora.attacks.shadow_comparison import Compared, near_normal
 from smplora.core.arrays import Bools, Floats
-from smplora.shadowed import Compared, near_normal
 from smplora.statistics.curves import auc
 from smplora.statistics.intervals import delong_interval
 

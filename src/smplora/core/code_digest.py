@@ -16,7 +16,7 @@ def code_digest(modules: Iterable[str], package: Path = PACKAGE) -> str:
     through others. What is imported for type checkers only does not count: it computes nothing.
 
     Args:
-        modules: dotted names, as "smplora.attacks.loss".
+        modules: dotted names, as "smplora.attacks.methods.loss".
         package: its folder.
 
     Raises:

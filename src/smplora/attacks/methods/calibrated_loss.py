@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from smplora.attacks.loss import loss_vector
-from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.attacks.methods.loss import loss_vector
+from smplora.attacks.scorers import Logistic
 from smplora.core.arrays import Floats
-from smplora.scorers import Logistic
 
 if TYPE_CHECKING:
     from smplora.config.audit import AuditConfig

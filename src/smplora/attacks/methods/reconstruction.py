@@ -13,10 +13,10 @@ import torch
 from scipy.stats import multivariate_normal
 from torch.nn import functional as F
 
-from smplora.contracts import Access, Attack, AttackInfo, BlackBoxView, Scorer
+from smplora.attacks.base import Access, Attack, AttackInfo, BlackBoxView, Scorer
+from smplora.attacks.scorers import Mean
 from smplora.core.arrays import Bools, Floats
 from smplora.models.encoders.transformers import BundledEncoder, ImageEncoder, load_encoder
-from smplora.scorers import Mean
 
 if TYPE_CHECKING:
     from smplora.config.audit import AuditConfig

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from smplora.attacks.loss import at_scale
-from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.methods.loss import at_scale
+from smplora.attacks.scorers import BestColumn
 from smplora.core.arrays import Floats
-from smplora.scorers import BestColumn
 
 TIMESTEPS = (50, 100, 150, 200, 300)  # of 1000; the paper scans, later work takes 200
 POWER = 4

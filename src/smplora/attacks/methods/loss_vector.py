@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smplora.attacks.loss import LossAttack
-from smplora.contracts import Access, AttackInfo
-from smplora.scorers import Logistic
+from smplora.attacks.base import Access, AttackInfo
+from smplora.attacks.methods.loss import LossAttack
+from smplora.attacks.scorers import Logistic
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
 from smplora.core.arrays import Bools, Floats
 from smplora.core.random_streams import generator, stream_seed
 from smplora.models.proxy import WEIGHT_DECAY, ProxyAttackModel, ascend, at_size

@@ -11,10 +11,10 @@ from functools import partial
 
 from torch import Tensor
 
-from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.scorers import Mean
 from smplora.core.arrays import Floats
 from smplora.models import ddim
-from smplora.scorers import Mean
 
 INVERSION, GENERATION, GUIDANCE = 100, 50, 3.5
 

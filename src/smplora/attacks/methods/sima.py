@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 
-from smplora.attacks.loss import at_scale, pair_draws, timestep_grid
-from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.methods.loss import at_scale, pair_draws, timestep_grid
+from smplora.attacks.scorers import BestColumn
 from smplora.core.arrays import Floats
-from smplora.scorers import BestColumn
 
 if TYPE_CHECKING:
     from smplora.config.audit import AuditConfig

@@ -1,4 +1,4 @@
-"""READ FIRST: the few types that everything else speaks.
+"""What an attack is, and what it sees of a model.
 
 Shapes: b samples; latents [b, c, h, w]. Losses are per sample; the caller reduces. Noise and timesteps are arguments.
 A score always means "higher = member".
@@ -118,7 +118,7 @@ class GreyBoxView(BlackBoxView, Protocol):
         ...
 
     def difference(self, one: Tensor, other: Tensor) -> Tensor:
-        """What attacks measure distances by: ``one - other``, unless an add-on filters it (lowpass.py)."""
+        """What attacks measure distances by: ``one - other``, unless an add-on filters it (low_pass.py)."""
         ...
 
     def encode(self, pixels: Tensor) -> Tensor:

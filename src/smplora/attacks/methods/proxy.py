@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 
-from smplora.attacks.error_map import ErrorMapAttack
-from smplora.attacks.loss import pair_draws, timestep_grid
-from smplora.contracts import Access, Attack, AttackInfo, InsiderView
+from smplora.attacks.base import Access, Attack, AttackInfo, InsiderView
+from smplora.attacks.methods.error_map import ErrorMapAttack
+from smplora.attacks.methods.loss import pair_draws, timestep_grid
+from smplora.attacks.scorers import Mean
 from smplora.core.arrays import Floats
-from smplora.scorers import Mean
 
 if TYPE_CHECKING:
     from smplora.config.audit import AuditConfig

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smplora.attacks.gsa import TIMESTEPS
-from smplora.attacks.loss import at_scale
-from smplora.contracts import Access, Attack, AttackInfo, WhiteBoxView
+from smplora.attacks.base import Access, Attack, AttackInfo, WhiteBoxView
+from smplora.attacks.methods.gsa import TIMESTEPS
+from smplora.attacks.methods.loss import at_scale
+from smplora.attacks.scorers import StandardisedMean
 from smplora.core.arrays import Floats
-from smplora.scorers import StandardisedMean
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smplora.contracts import Access, Pictures
+from smplora.attacks.base import Access, Pictures
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator, stream_seed
 from smplora.models import ddim

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smplora.attacks.calibrated_loss import CalibratedLossAttack
-from smplora.attacks.loss import LossAttack
-from smplora.contracts import Access, AttackInfo
-from smplora.scorers import Unusual
+from smplora.attacks.base import Access, AttackInfo
+from smplora.attacks.methods.calibrated_loss import CalibratedLossAttack
+from smplora.attacks.methods.loss import LossAttack
+from smplora.attacks.scorers import Unusual
 
 BIBTEX = """@inproceedings{song2021systematic,
   title={Systematic Evaluation of Privacy Risks of Machine Learning Models},

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from smplora.contracts import Access, Attack, AttackInfo, BlackBoxView
+from smplora.attacks.base import Access, Attack, AttackInfo, BlackBoxView
+from smplora.attacks.scorers import Mean
 from smplora.core.arrays import Floats
-from smplora.scorers import Mean
 
 if TYPE_CHECKING:
     from smplora.config.audit import AuditConfig

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from smplora.attacks.loss import at_scale
-from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.classifiers import ResNet
+from smplora.attacks.methods.loss import at_scale
+from smplora.attacks.scorers import Mean
 from smplora.core.arrays import Floats
 from smplora.models.diffusion import adaptation_loss
-from smplora.networks import ResNet
-from smplora.scorers import Mean
 
 if TYPE_CHECKING:
     from smplora.config.audit import AuditConfig

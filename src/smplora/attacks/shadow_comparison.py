@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from smplora.attacks.base import Attack, AttackInfo
+from smplora.attacks.low_pass import load_attacks
 from smplora.config.catalogue.attacks import LOW_PASS
-from smplora.contracts import Attack, AttackInfo
 from smplora.core.arrays import Bools, Floats
 from smplora.core.errors import ConfigError
-from smplora.lowpass import load_attacks
 
 if TYPE_CHECKING:
     from smplora.config.audit import AuditConfig

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from smplora.contracts import Access, AttackInfo
+from smplora.attacks.base import Access, AttackInfo
+from smplora.attacks.shadow_comparison import Compared, ShadowAttack
 from smplora.core.arrays import Bools, Floats
-from smplora.shadowed import Compared, ShadowAttack
 
 
 class Population:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smplora.attacks.reconstruction import GUIDANCE, STEPS, ReconstructionAttack
-from smplora.contracts import Access, AttackInfo, BlackBoxView, Scorer
+from smplora.attacks.base import Access, AttackInfo, BlackBoxView, Scorer
+from smplora.attacks.classifiers import Perceptron
+from smplora.attacks.methods.reconstruction import GUIDANCE, STEPS, ReconstructionAttack
 from smplora.core.arrays import Floats
-from smplora.networks import Perceptron
 
 
 @dataclass(frozen=True)

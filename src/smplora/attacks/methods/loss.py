@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import torch
 
-from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.attacks.scorers import StandardisedMean
 from smplora.core.arrays import Floats
-from smplora.scorers import StandardisedMean
 
 if TYPE_CHECKING:
     from smplora.config.audit import AuditConfig

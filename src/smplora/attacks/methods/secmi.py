@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from smplora.attacks.loss import at_scale
-from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.classifiers import ResNet
+from smplora.attacks.methods.loss import at_scale
+from smplora.attacks.scorers import Mean
 from smplora.core.arrays import Floats
 from smplora.models import ddim
 from smplora.models.proxy import at_size
-from smplora.networks import ResNet
-from smplora.scorers import Mean
 
 STEP, LEVEL = 10, 140  # of 1000; SecMI's code for latent diffusion compares at 140, its paper at 100 for pixels
 

@@ -15,8 +15,8 @@ import torch
 from sklearn.linear_model import QuantileRegressor
 from sklearn.preprocessing import StandardScaler
 
-from smplora.attacks.loss import loss_vector
-from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.methods.loss import loss_vector
 from smplora.core.arrays import Bools, Floats
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smplora.attacks.loss import at_scale
-from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.methods.loss import at_scale
+from smplora.attacks.scorers import Mean
 from smplora.core.arrays import Floats
 from smplora.models.diffusion import adaptation_loss
-from smplora.scorers import Mean
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from smplora.attacks.base import Attack, Scorer
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, LOW_PASS
-from smplora.contracts import Attack, Scorer
 from smplora.core.arrays import Bools, Floats
 from smplora.core.registry import load
 from smplora.models.diffusion import adaptation_loss

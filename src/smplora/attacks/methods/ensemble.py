@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from smplora.attacks.calibrated_loss import CalibratedLossAttack
-from smplora.attacks.clid import CLiDAttack
-from smplora.attacks.loss import LossAttack
-from smplora.attacks.loss_vector import LossVectorAttack
-from smplora.attacks.pfami import CalibratedPFAMIAttack, PFAMIAttack
-from smplora.attacks.pia import PIAAttack
-from smplora.attacks.secmi import SecMIAttack
-from smplora.attacks.sima import SimAAttack, SimAMonteCarloAttack
-from smplora.attacks.two_sided import TwoSidedCalibratedLossAttack
-from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.attacks.fitting import out_of_fold, standardised
+from smplora.attacks.methods.calibrated_loss import CalibratedLossAttack
+from smplora.attacks.methods.clid import CLiDAttack
+from smplora.attacks.methods.loss import LossAttack
+from smplora.attacks.methods.loss_vector import LossVectorAttack
+from smplora.attacks.methods.pfami import CalibratedPFAMIAttack, PFAMIAttack
+from smplora.attacks.methods.pia import PIAAttack
+from smplora.attacks.methods.secmi import SecMIAttack
+from smplora.attacks.methods.sima import SimAAttack, SimAMonteCarloAttack
+from smplora.attacks.methods.two_sided import TwoSidedCalibratedLossAttack
+from smplora.attacks.scorers import Logistic
 from smplora.core.arrays import Bools, Floats
-from smplora.scorers import Logistic, out_of_fold, standardised
 
 if TYPE_CHECKING:
     from smplora.config.audit import AuditConfig

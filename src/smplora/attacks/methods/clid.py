@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from sklearn.preprocessing import RobustScaler
 
-from smplora.attacks.loss import at_scale
-from smplora.contracts import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView, Scorer
+from smplora.attacks.methods.loss import at_scale
+from smplora.attacks.scorers import Boosted
 from smplora.core.arrays import Bools, Floats
 from smplora.models.diffusion import adaptation_loss
-from smplora.scorers import Boosted
 from smplora.statistics.curves import auc
 
 TIMESTEPS = (440, 450, 460)  # of 1000, a noise of its own at each

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from smplora.attacks.loss import at_scale
-from smplora.contracts import Access, Attack, AttackInfo, WhiteBoxView
+from smplora.attacks.base import Access, Attack, AttackInfo, WhiteBoxView
+from smplora.attacks.methods.loss import at_scale
+from smplora.attacks.scorers import Boosted
 from smplora.core.arrays import Floats
-from smplora.scorers import Boosted
 
 TIMESTEPS = range(99, 1000, 100)  # of 1000, a noise of its own at each
 TREES = 200
