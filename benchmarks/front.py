@@ -34,8 +34,8 @@ from smplora.core.parallel import Task, run_tasks
 from smplora.data.digits import write_private_digits
 from smplora.data.split import MANIFEST, write_split
 from smplora.quickstart import private_split, training
-from smplora.report.front import Place, front_figure
-from smplora.report.svg import Style, style
+from smplora.report.figures.front import Place, front_figure
+from smplora.report.figures.svg import Style, style
 from smplora.run import RunFolder
 from smplora.statistics.intervals import Interval
 from smplora.statistics.over_runs import mean_interval

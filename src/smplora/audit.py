@@ -38,20 +38,12 @@ from smplora.data.split import POOLS, write_split
 from smplora.exposed import write_exposed
 from smplora.foreign import load_any
 from smplora.gates import base_attacks, base_check, blind_checks, failures, gates, look, notes, shuffled_check
-from smplora.judgement import (
-    FORMAT,
-    Tried,
-    conclude,
-    labels,
-    learn_attacks,
-    score_arrays,
-    strongest_first,
-    try_attacks,
-)
+from smplora.judgement import Tried, conclude, labels, learn_attacks, score_arrays, strongest_first, try_attacks
 from smplora.memorisation import cost_sentence, encoder_for, encoder_weights, forget, memorise, same_search
 from smplora.models.encoders.transformers import BUNDLED
 from smplora.plan import Plan, make_plan
-from smplora.report import write_report
+from smplora.report.report import write_report
+from smplora.results.records import FORMAT
 from smplora.shadows import plan_shadows, with_shadows
 from smplora.signals import audit_signals
 from smplora.subject import Foreign, Loaded, find_subject, result_folder

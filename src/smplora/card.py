@@ -18,11 +18,11 @@ from smplora.core.errors import CheckpointError
 from smplora.core.files import read_json, write_atomically
 from smplora.core.version import __version__
 from smplora.private import PRIVACY
-from smplora.report.collect import collect
-from smplora.report.gaps import not_measured
-from smplora.report.rows import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
-from smplora.report.subject import Subject as Audited
+from smplora.report.limitations import not_measured
+from smplora.report.tables import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
 from smplora.report.wording import cells
+from smplora.results.read import collect
+from smplora.results.records import Subject as Audited
 from smplora.subject import Subject
 
 CARD = "README.md"

@@ -67,7 +67,7 @@ VERBS = {
     ),
     "report": Verb(
         ReportConfig,
-        "smplora.report:report",
+        "smplora.report.report:report",
         "smplora report runs/lora runs/smp_lora --output report.html",
         positional="runs",
     ),

@@ -23,8 +23,6 @@ from smplora.statistics.power import dataset_inference_p_value
 from smplora.statistics.summary import summary
 from smplora.statistics.verdict import verdict
 
-FORMAT = "smplora.audit/2"
-
 
 @dataclass(frozen=True)
 class Tried:

@@ -15,7 +15,7 @@ from smplora.core.files import read_json
 from smplora.data.split import MANIFEST
 from smplora.evaluate import FORMAT as QUALITY_FORMAT
 from smplora.evaluate import evaluate, same_evaluation
-from smplora.judgement import FORMAT as AUDIT_FORMAT
+from smplora.results.records import FORMAT as AUDIT_FORMAT
 from smplora.run import FREE_OPTIONS, RunFolder, read_config
 from smplora.subject import find_subject
 from smplora.train import train

@@ -25,7 +25,7 @@ from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, Split, make_split, read_split, write_split
 from smplora.models.hub import fetch_model
 from smplora.models.load import load_base
-from smplora.report import print_table, summary, write_report
+from smplora.report.report import print_table, summary, write_report
 from smplora.run import check_place, check_settings, open_folder
 
 CHECKPOINT_EVERY = 100

@@ -27,8 +27,9 @@ from smplora.core.files import check_writable, write_atomically, write_json
 from smplora.core.random_streams import stream_seed
 from smplora.data.split import SMALLEST_CELL
 from smplora.gates import gates, small_cells
-from smplora.judgement import FORMAT, Tried, conclude
-from smplora.report import print_table, write_report
+from smplora.judgement import Tried, conclude
+from smplora.report.report import print_table, write_report
+from smplora.results.records import FORMAT
 from smplora.statistics.curves import auc, best_threshold
 from smplora.statistics.intervals import delong_interval
 

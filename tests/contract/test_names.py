@@ -11,6 +11,7 @@ import tomllib
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -41,7 +42,8 @@ def points_somewhere(name: str) -> bool:
             return False
     except ModuleNotFoundError:
         return False
-    return not attribute or hasattr(import_module(module), attribute)
+    named = getattr(import_module(module), attribute, None) if attribute else module
+    return named is not None and not isinstance(named, ModuleType)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from smplora.report import write_report
+from smplora.report.report import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 EXAMPLE = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "report_subjects.py"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from smplora.report.front import Place, front_figure, on_front
-from smplora.report.svg import style
+from smplora.report.figures.front import Place, front_figure, on_front
+from smplora.report.figures.svg import style
 from smplora.statistics.intervals import Interval
 
 

@@ -18,8 +18,8 @@ from PIL import Image
 from rich.console import Console
 
 from smplora.core.errors import CheckpointError
-from smplora.report import print_table, report, write_report
-from smplora.report.collect import collect
+from smplora.report.report import print_table, report, write_report
+from smplora.results.read import collect
 
 EXAMPLE = runpy.run_path(str(Path(__file__).with_name("report_subjects.py")))
 HOSTILE: str = EXAMPLE["HOSTILE"]

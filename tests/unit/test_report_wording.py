@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from smplora.core.wording import NBSP
-from smplora.report import figures, wording
-from smplora.report.collect import collect
-from smplora.report.gaps import cautions, not_measured
-from smplora.report.placing import Box, place
-from smplora.report.subject import Estimate, Level, Subject
-from smplora.report.svg import style, thinned
+from smplora.report import wording
+from smplora.report.figures import overview
+from smplora.report.figures.label_places import Box, place
+from smplora.report.figures.svg import style, thinned
+from smplora.report.limitations import cautions, not_measured
+from smplora.results.read import collect
+from smplora.results.records import Estimate, Level, Subject
 
 EXAMPLE = runpy.run_path(str(Path(__file__).with_name("report_subjects.py")))
 
@@ -141,13 +142,13 @@ def test_subjects_that_cannot_be_compared_are_called_out(five: Sequence[Subject]
 
 def test_stopped_lora_is_joined_to_the_full_run(five: Sequence[Subject]) -> None:
     looks = {subject: style(i) for i, subject in enumerate(five)}
-    joined = str(figures.scatter(five, looks, "kid"))
-    alone = str(figures.scatter([five[0], five[4]], looks, "kid"))
+    joined = str(overview.scatter(five, looks, "kid"))
+    alone = str(overview.scatter([five[0], five[4]], looks, "kid"))
     assert "stroke: var(--muted, #5c6672); stroke-linecap: square" in joined
     assert "stroke: var(--muted, #5c6672); stroke-linecap: square" not in alone
     assert "LoRA, step 500" in joined
     assert "LoRA, step 500" not in alone
-    assert figures.scatter([five[3]], looks, "kid") is None
+    assert overview.scatter([five[3]], looks, "kid") is None
 
 
 def test_labels_keep_off_each_other_and_inside() -> None:

@@ -14,14 +14,15 @@ import smplora
 from smplora.config.catalogue.objectives import TITLES
 from smplora.core.files import read_json, write_atomically
 from smplora.core.wording import decimal
-from smplora.report import figures, wording
-from smplora.report.collect import thumbnail
-from smplora.report.figures import Line, over_steps
-from smplora.report.page import template, uris
-from smplora.report.parse import flat, plain, read_curves
-from smplora.report.subject import Estimate, Level
-from smplora.report.svg import Drawing, drawing, style
+from smplora.report import wording
+from smplora.report.audit_page import template, uris
+from smplora.report.figures import overview
+from smplora.report.figures.overview import Line, over_steps
+from smplora.report.figures.svg import Drawing, drawing, style
 from smplora.report.theory import theory_section
+from smplora.results.parse import flat, plain, read_curves
+from smplora.results.read import thumbnail
+from smplora.results.records import Estimate, Level
 from smplora.statistics.intervals import Interval, auc_deviation
 from smplora.statistics.verdict import LEAK, NO_LEAK
 
@@ -153,7 +154,7 @@ def _figures(metrics: Mapping[str, Points], monitor: Mapping[str, Points]) -> li
         (losses, "held_out_loss", "loss on fixed images", {}),
         single("gap", "gap: held-out less members", 0.0),
         (attacks, "auc", "AUC on aux images", {"chance": 0.5, "band": band}),
-        single("mi_gain", "MI gain of the proxy", figures.CHANCE_GAIN),
+        single("mi_gain", "MI gain of the proxy", overview.CHANCE_GAIN),
         single("proxy_accuracy", "accuracy of the proxy", 0.5),
         single("grad_norm", "gradient norm"),
         single("learning_rate", "learning rate"),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from smplora.core.wording import COUNTS, count, decimal, percent, together
-from smplora.report.subject import LEVELS, Estimate, Level, Numbers, Rate, Subject
+from smplora.results.records import LEVELS, Estimate, Level, Numbers, Rate, Subject
 
 NOT_MEASURED = "not measured"
 LEVEL_WORDS: dict[Level, str] = {"invalid": "Invalid", "red": "Leaks", "amber": "Unclear", "green": "No leak found"}

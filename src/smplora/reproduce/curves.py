@@ -10,13 +10,13 @@ from typing import Any
 from markupsafe import Markup
 
 from smplora.core.files import read_json
-from smplora.report.collect import tiles
-from smplora.report.figures import Line, over_steps
-from smplora.report.page import Strip, uris
-from smplora.report.svg import Drawing, drawing, mark, style, thinned
+from smplora.report.audit_page import Strip, uris
+from smplora.report.figures.overview import Line, over_steps
+from smplora.report.figures.svg import Drawing, drawing, mark, style, thinned
 from smplora.reproduce.results import Found, Results, described
 from smplora.reproduce.runs import LORA, MP, SMP, Need, Run
 from smplora.reproduce.section import Gallery
+from smplora.results.read import tiles
 
 MOST_POINTS = 300  # of a curve in a JSON file
 LOOKS = {"LoRA": 0, "MP-LoRA": 1, "SMP-LoRA": 2}

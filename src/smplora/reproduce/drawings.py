@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from smplora.core.wording import percent
-from smplora.report.figures import GUIDE, WIDTH, Line, name_axes
-from smplora.report.svg import CARD, FONT_SIZE, GRID, INK, Drawing, Style, blank, drawing, inline, mark
+from smplora.report.figures.overview import GUIDE, WIDTH, Line, name_axes
+from smplora.report.figures.svg import CARD, FONT_SIZE, GRID, INK, Drawing, Style, blank, drawing, inline, mark
 
 ROC_FLOOR = 1e-3  # the paper's axes begin at 0.1 %
 PAPER_FPRS = (0.001, 0.01, 0.1)

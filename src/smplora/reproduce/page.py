@@ -13,7 +13,7 @@ from smplora.config.catalogue.paper_targets import TARGETS
 from smplora.core.errors import CheckpointError
 from smplora.core.files import read_json, write_atomically
 from smplora.core.registry import load
-from smplora.report.page import PAPER, template
+from smplora.report.audit_page import PAPER, template
 from smplora.reproduce.section import Section, Target
 
 PAGE = "index.html"

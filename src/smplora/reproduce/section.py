@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from smplora.report.page import Strip
-from smplora.report.svg import Drawing
+from smplora.report.audit_page import Strip
+from smplora.report.figures.svg import Drawing
 from smplora.reproduce.results import Results
 from smplora.reproduce.runs import Need
 

@@ -9,13 +9,13 @@ from urllib.parse import quote
 import smplora
 from smplora.config.sweep import SweepConfig
 from smplora.core.wording import decimal
-from smplora.report.front import front_figure
-from smplora.report.page import template
-from smplora.report.rows import Cell
+from smplora.report.audit_page import template
+from smplora.report.figures.front import front_figure
+from smplora.report.figures.svg import mark
 from smplora.report.run_page import PAGE
-from smplora.report.subject import Estimate
-from smplora.report.svg import mark
+from smplora.report.tables import Cell
 from smplora.report.wording import LEVEL_WORDS, digits_for, interval
+from smplora.results.records import Estimate
 from smplora.statistics.intervals import Interval
 from smplora.sweep.results import MEASURES, PRIVACY, Row, Setting, kinds, placed
 

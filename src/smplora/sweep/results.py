@@ -13,8 +13,8 @@ from typing import Any
 from smplora.config.catalogue.objectives import TITLES
 from smplora.config.sweep import SEEDS, SweepConfig, shown, uses
 from smplora.once import kept_audit, kept_quality
-from smplora.report.front import Place, on_front
-from smplora.report.svg import style
+from smplora.report.figures.front import Place, on_front
+from smplora.report.figures.svg import style
 from smplora.statistics.intervals import Interval
 from smplora.statistics.over_runs import over_seeds
 from smplora.sweep.plan import Subject

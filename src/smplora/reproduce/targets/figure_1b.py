@@ -9,7 +9,7 @@ from typing import Any
 
 from smplora.core.files import read_json
 from smplora.core.wording import decimal
-from smplora.report.svg import Drawing, style
+from smplora.report.figures.svg import Drawing, style
 from smplora.reproduce import paper
 from smplora.reproduce.curves import collected, first_seed, label, look, systems
 from smplora.reproduce.drawings import cloud

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smplora.report.svg import Drawing, style
+from smplora.report.figures.svg import Drawing, style
 from smplora.reproduce import paper
 from smplora.reproduce.curves import LOOKS, collected, label, look, systems
 from smplora.reproduce.drawings import Point, scatter

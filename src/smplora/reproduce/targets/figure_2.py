@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from smplora.core.files import read_json
-from smplora.report.figures import Line, over_steps
-from smplora.report.svg import Drawing, drawing, style
+from smplora.report.figures.overview import Line, over_steps
+from smplora.report.figures.svg import Drawing, drawing, style
 from smplora.reproduce import paper
 from smplora.reproduce.curves import collected, first_seed, label, look, points, systems
 from smplora.reproduce.results import Found, Results

@@ -9,8 +9,8 @@ from typing import Any
 
 from smplora.core.files import read_json
 from smplora.core.wording import decimal
-from smplora.report.figures import Line
-from smplora.report.svg import Drawing, style
+from smplora.report.figures.overview import Line
+from smplora.report.figures.svg import Drawing, style
 from smplora.reproduce import paper
 from smplora.reproduce.curves import collected, first_seed
 from smplora.reproduce.drawings import roc

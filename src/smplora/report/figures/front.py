@@ -9,8 +9,8 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from smplora.core.wording import decimal
-from smplora.report.figures import GUIDE, name_axes
-from smplora.report.svg import CARD, FONT_SIZE, INK, MUTED, Style, blank, inline
+from smplora.report.figures.overview import GUIDE, name_axes
+from smplora.report.figures.svg import CARD, FONT_SIZE, INK, MUTED, Style, blank, inline
 from smplora.statistics.intervals import Interval
 from smplora.statistics.over_runs import pareto_front
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from smplora.core.wording import count, percent, together
-from smplora.report.subject import Attack, Estimate, Subject
+from smplora.results.records import Attack, Estimate, Subject
 
 BUNDLED = "the bundled model"  # load.py's name of it
 UNTRIED: tuple[tuple[str, Callable[[Attack], bool]], ...] = (

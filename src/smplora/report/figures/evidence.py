@@ -9,9 +9,9 @@ from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from smplora.core.wording import decimal, percent
-from smplora.report.figures import GUIDE, WIDTH, Looks, band, name_axes
-from smplora.report.subject import GROUPS, Group, Subject
-from smplora.report.svg import FONT_SIZE, INK, MUTED, PALETTE, blank, inline, short
+from smplora.report.figures.overview import GUIDE, WIDTH, Looks, band, name_axes
+from smplora.report.figures.svg import FONT_SIZE, INK, MUTED, PALETTE, blank, inline, short
+from smplora.results.records import GROUPS, Group, Subject
 
 GROUP_WORDS: Mapping[Group, str] = {"test": "test members", "aux_members": "aux members"}
 

@@ -16,10 +16,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from matplotlib.transforms import IdentityTransform
 
 from smplora.core.wording import decimal, percent
-from smplora.report.placing import Box, place
-from smplora.report.subject import Estimate, Group, Numbers, Run, Subject
-from smplora.report.svg import CARD, FONT_SIZE, GRID, INK, MUTED, Style, blank, inline, short, thinned
+from smplora.report.figures.label_places import Box, place
+from smplora.report.figures.svg import CARD, FONT_SIZE, GRID, INK, MUTED, Style, blank, inline, short, thinned
 from smplora.report.wording import NOT_MEASURED
+from smplora.results.records import Estimate, Group, Numbers, Run, Subject
 
 Array = npt.NDArray[np.float64]
 Looks = Mapping[Subject, Style]

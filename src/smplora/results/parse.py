@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from smplora.core.errors import CheckpointError
 from smplora.core.files import read_json
-from smplora.report.subject import Estimate
+from smplora.results.records import Estimate
 
 T = TypeVar("T")
 

@@ -12,11 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 import smplora
-from smplora.report import copies, evidence, evidence_figures, figures, rows, wording
-from smplora.report.gaps import cautions, not_measured
-from smplora.report.shareable import anonymous
-from smplora.report.subject import Quality, Run, Subject
-from smplora.report.svg import Style, mark, style
+from smplora.report import evidence, memorisation, tables, wording
+from smplora.report.anonymise import anonymous
+from smplora.report.figures import evidence as evidence_figures
+from smplora.report.figures import overview
+from smplora.report.figures.svg import Style, mark, style
+from smplora.report.limitations import cautions, not_measured
+from smplora.results.records import Quality, Run, Subject
 
 PAPER = """@inproceedings{luo2025privacy,
   title     = {Privacy-Preserving Low-Rank Adaptation against Membership Inference Attacks for Latent Diffusion Models},
@@ -62,11 +64,11 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
         level=first.verdict.level,
         terms=wording.TERMS,
         cautions=cautions(subjects),
-        headers=rows.SUMMARY_HEADERS,
-        summary=rows.summary_rows(subjects),
+        headers=tables.SUMMARY_HEADERS,
+        summary=tables.summary_rows(subjects),
         marks={subject: mark(look) for subject, look in looks.items()},
-        scatters=[f for f in (figures.scatter(subjects, looks, "kid"), figures.scatter(subjects, looks, "fid")) if f],
-        members=figures.members_compared(subjects, looks),
+        scatters=[f for f in (overview.scatter(subjects, looks, "kid"), overview.scatter(subjects, looks, "fid")) if f],
+        members=overview.members_compared(subjects, looks),
         unplaced=[subject.label for subject in subjects if subject.quality is None],
         shareable=shareable,
         galleries=_galleries(subjects, looks),
@@ -77,21 +79,21 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
         exposed=[
             (s, e, list(zip(uris(e.pictures), e.notes, strict=True))) for s in subjects if (e := s.evidence.exposed)
         ],
-        copied=[(s, m, copies.galleries(m, uris)) for s in subjects if (m := s.memorisation)],
-        copy_headers=copies.HEADERS,
-        copy_rows=copies.measure_rows,
-        prompt_headers=copies.PROMPT_HEADERS,
-        prompt_rows=copies.prompt_rows,
+        copied=[(s, m, memorisation.galleries(m, uris)) for s in subjects if (m := s.memorisation)],
+        copy_headers=memorisation.HEADERS,
+        copy_rows=memorisation.measure_rows,
+        prompt_headers=memorisation.PROMPT_HEADERS,
+        prompt_rows=memorisation.prompt_rows,
         linear_roc=evidence_figures.linear_roc(subjects, looks),
-        qualities=rows.quality_rows(subjects),
-        quality_headers=rows.QUALITY_HEADERS,
-        diversity=rows.diversity_rows(subjects),
-        diversity_headers=rows.diversity_headers(subjects),
-        attack_headers=rows.attack_headers,
-        attack_rows=rows.attack_rows,
+        qualities=tables.quality_rows(subjects),
+        quality_headers=tables.QUALITY_HEADERS,
+        diversity=tables.diversity_rows(subjects),
+        diversity_headers=tables.diversity_headers(subjects),
+        attack_headers=tables.attack_headers,
+        attack_rows=tables.attack_rows,
         auc_methods=sorted({a.test.auc_method for s in subjects for a in s.attacks if a.test.auc_method}),
         legend_items=[(mark(look), subject.label) for subject, look in looks.items()],
-        roc=figures.roc(subjects, looks),
+        roc=overview.roc(subjects, looks),
         curves=_curves(runs),
         run_marks=[(mark(look), _run_name(run, subjects)) for run, look in runs.items() if any(run.curves.values())],
         gaps=not_measured(subjects),
@@ -106,7 +108,7 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
 def template(name: str) -> Template:
     """A template of this package: everything put into it is escaped, and what is missing is an error."""
     environment = Environment(
-        loader=PackageLoader("smplora.report", ""),
+        loader=PackageLoader("smplora.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -120,7 +122,7 @@ def citations(subjects: Sequence[Subject]) -> list[str]:
     used = [
         *(attack.bibtex for subject in subjects for attack in subject.attacks),
         *(entry for subject in subjects for entry in subject.evidence.methods),
-        *(entry for subject in subjects if subject.memorisation for entry in copies.cited(subject.memorisation)),
+        *(entry for subject in subjects if subject.memorisation for entry in memorisation.cited(subject.memorisation)),
     ]
     entries = [PAPER, *(entry for text in used for entry in re.split(r"\n(?=@)", text.strip()) if entry)]
     first: dict[str, str] = {}
@@ -145,9 +147,9 @@ def _run_name(run: Run, subjects: Sequence[Subject]) -> str:
 
 def _curves(runs: Mapping[Run, Style]) -> list[Markup]:
     wanted = (
-        figures.training_curves(runs, "adaptation_loss", "adaptation loss"),
-        figures.training_curves(runs, "mi_gain", "MI gain of the proxy", figures.CHANCE_GAIN),
-        figures.training_curves(runs, "proxy_accuracy", "accuracy of the proxy", 0.5),
+        overview.training_curves(runs, "adaptation_loss", "adaptation loss"),
+        overview.training_curves(runs, "mi_gain", "MI gain of the proxy", overview.CHANCE_GAIN),
+        overview.training_curves(runs, "proxy_accuracy", "accuracy of the proxy", 0.5),
     )
     return [figure for figure in wanted if figure]
 
@@ -156,13 +158,13 @@ def _settings(subjects: Sequence[Subject], runs: Mapping[Run, Style]) -> list[tu
     """Tables of settings: (title, column names, differing rows, equal rows)."""
     names = [_run_name(run, subjects) for run in runs]
     labels = [subject.label for subject in subjects]
-    tables = (
+    compared = (
         ("Training", names, [run.config for run in runs]),
         ("Audit", labels, [subject.settings for subject in subjects]),
         ("Machine that trained", names, [run.environment for run in runs]),
         ("Machine that audited", labels, [subject.environment for subject in subjects]),
     )
-    return [(title, heads, *rows.setting_rows(columns)) for title, heads, columns in tables if any(columns)]
+    return [(title, heads, *tables.setting_rows(columns)) for title, heads, columns in compared if any(columns)]
 
 
 def _galleries(subjects: Sequence[Subject], looks: Mapping[Subject, Style]) -> list[Gallery]:

@@ -1,27 +1,204 @@
-"""Reads subject folders (docs/formats.md) into the records of ``subject``."""
+"""Reads what audits and evaluations wrote into the records of this room."""
 
 from __future__ import annotations
 
 import io
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped,unused-ignore]
+import yaml
 from PIL import Image
 
 from smplora.core.errors import CheckpointError, listing
 from smplora.core.files import read_json
-from smplora.report.copies import read_memorisation
-from smplora.report.evidence import points, read_evidence
-from smplora.report.parse import estimate, flat, load, number, one_of, plain, read_curves, whole
-from smplora.report.subject import GROUPS, LEVELS, Attack, Distances, Numbers, Quality, Rate, Run, Subject, Verdict
+from smplora.core.wording import decimal, percent
+from smplora.results.parse import estimate, flat, load, number, one_of, plain, read_curves, whole
+from smplora.results.records import (
+    GROUPS,
+    LEVELS,
+    Attack,
+    CopyMeasure,
+    CopyPair,
+    Counted,
+    Distances,
+    Epsilon,
+    Evidence,
+    Exposed,
+    Finding,
+    Gate,
+    Histogram,
+    Memorisation,
+    Numbers,
+    Prompts,
+    Quality,
+    Rate,
+    Run,
+    Subject,
+    Verdict,
+)
 
 LARGEST_TILE = 256  # pixels: a page of photographs should still travel by mail
 CURVES = ("adaptation_loss", "mi_gain", "proxy_accuracy")
+SIDES = ("train", "held_out")
+COLUMNS = ("Generated", "Nearest training image", "Nearest held-out image")
+
+
+def points(curves: Any, x: str, y: str) -> tuple[tuple[float, float], ...]:
+    """Pairs of two equally long lists; none where there is nothing."""
+    return tuple((float(a), float(b)) for a, b in zip(curves[x], curves[y], strict=True)) if curves else ()
+
+
+def read_evidence(data: Mapping[str, Any], folder: Path) -> Evidence:
+    """The evidence in audit.json, and the gallery of exposed members in the same folder, if there is one."""
+    titles = {str(attack["name"]): plain(attack["title"]) for attack in data["attacks"]}
+    one_run = data["epsilon"]["one_run"]
+    return Evidence(
+        gates=tuple(
+            Gate(one_of(check["passed"], (True, False, None)), plain(check["sentence"]))
+            for check in data["gates"]["checks"]
+        ),
+        notes=tuple(plain(note) for note in data["gates"]["notes"]),
+        findings={group: _finding(data["strongest"][group], titles) for group in GROUPS},
+        epsilon=_epsilon(data["epsilon"]["clopper_pearson"]),
+        one_run=_epsilon(one_run) if one_run else None,
+        delta=float(data["epsilon"]["delta"]),
+        dataset_p=float(data["dataset_inference"]["p"]),
+        detectable={group: float(data["power"][group]["auc"]) for group in GROUPS},
+        power=float(data["power"]["test"]["power"]),
+        histograms={group: _histogram(data["exposure"][group]) for group in GROUPS},
+        exposed=_exposed(folder, titles),
+        methods=tuple(str(method["bibtex"]) for method in data.get("methods", ())),
+    )
+
+
+def _finding(data: Mapping[str, Any], titles: Mapping[str, str]) -> Finding:
+    return Finding(
+        title=titles[str(data["attack"])],
+        auc=estimate(data["auc"]),
+        level=float(data["auc"]["level"]),
+        p=number(data["p_corrected"]) or 0.0,
+        attacks=int(data["attacks"]),
+    )
+
+
+def _epsilon(data: Mapping[str, Any]) -> Epsilon:
+    return Epsilon(float(data["value"]), float(data["ceiling"]))
+
+
+def _histogram(data: Mapping[str, Any]) -> Histogram:
+    counts = [tuple(int(n) for n in data[name]) for name in ("members", "nonmembers")]
+    return Histogram(tuple(float(edge) for edge in data["edges"]), *counts)
+
+
+def _exposed(folder: Path, titles: Mapping[str, str]) -> Exposed | None:
+    try:
+        about = read_json(folder / "exposed.json")
+        with Image.open(folder / "exposed.png") as strip:
+            strip.load()
+        side, images = strip.height, about["images"]
+        if strip.width != side * len(images):
+            return None
+        pictures = []
+        for place in range(len(images)):
+            buffer = BytesIO()
+            strip.crop((side * place, 0, side * (place + 1), side)).save(buffer, format="PNG")
+            pictures.append(buffer.getvalue())
+        notes = tuple(
+            f"{plain(image['cell']).split('_')[0]}, above {percent(float(image['beats']))}" for image in images
+        )
+        return Exposed(titles[str(about["attack"])], tuple(pictures), notes)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_memorisation(data: Any, folder: Path) -> Memorisation | None:
+    """The "memorisation" object of audit.json, with the pictures and captions in the same folder, if there are any."""
+    if not data:
+        return None
+    images, settings = data["images"], data["settings"]
+    guidance = float(settings["guidance"])
+    guided = f"guidance {guidance:g}" if guidance != 1 else "no guidance"
+    about = (
+        f"{int(images['generated'])} images generated from training captions ({int(settings['images'])} for each "
+        f"training image, {int(settings['steps'])} steps, {guided}), compared "
+        f"with {int(images['train'])} training and {int(images['held_out'])} held-out images."
+    )
+    pairs, captions = _private(folder)
+    return Memorisation(
+        found=one_of(data["found"], ("copies", "nearer", None)),
+        sentence=plain(data["sentence"]),
+        about=about if settings["encoder"] else f"{about} Embeddings were not compared: no --attack_encoder.",
+        measures=tuple(_measure(m) for m in data["measures"]),
+        prompts=_prompts(data["prompts"]),
+        pairs=pairs,
+        captions=captions,
+    )
+
+
+def _measure(data: Mapping[str, Any]) -> CopyMeasure:
+    test = data["nearer_test"]
+    ratio = estimate({"value": test["ratio"]["value"], **test["ratio"]["chance"]}) if test else None
+    return CopyMeasure(
+        title=plain(data["title"]),
+        reference=plain(data["reference"]),
+        bibtex=str(data["bibtex"]).strip(),
+        threshold=float(data["threshold"]),
+        images={side: _counted(data["images"][side]) for side in SIDES},
+        generations={side: _counted(data["generations"][side]) for side in SIDES},
+        p=float(data["p"]),
+        ratio=ratio,
+        ratio_p=float(test["p"]) if test else None,
+    )
+
+
+def _counted(data: Mapping[str, Any]) -> Counted:
+    return Counted(int(data["count"]), int(data["of"]), estimate(data))
+
+
+def _prompts(data: Mapping[str, Any]) -> Prompts:
+    scores = {
+        name: (number(found["train"]), number(found["held_out"]), estimate(found["auc"]))
+        for name, found in data["scores"].items()
+    }
+    return Prompts(plain(data["reference"]), str(data["bibtex"]).strip(), scores, plain(data["reason"] or ""))
+
+
+def _private(folder: Path) -> tuple[tuple[CopyPair, ...], tuple[tuple[str, float, float], ...]]:
+    try:
+        about = read_json(folder / "memorised.json")
+        with Image.open(folder / "memorised.png") as file:
+            grid = file.convert("RGB")
+        side = grid.width // len(COLUMNS)
+        if grid.height != side * len(about["pairs"]):
+            return (), ()
+        pairs = []
+        for row, pair in enumerate(about["pairs"]):
+            pictures = []
+            for column in range(len(COLUMNS)):
+                buffer = BytesIO()
+                left, top = side * column, side * row
+                grid.crop((left, top, left + side, top + side)).save(buffer, format="PNG")
+                pictures.append(buffer.getvalue())
+            pairs.append(CopyPair(tuple(pictures), _note(pair)))
+        captions = tuple((plain(c["caption"]), float(c["adapter"]), float(c["base"])) for c in about["captions"])
+        return tuple(pairs), captions
+    except (OSError, ValueError, KeyError, TypeError):
+        return (), ()
+
+
+def _note(pair: Mapping[str, Any]) -> str:
+    near, other = pair["train"], pair["held_out"]
+    measured = [name for name in ("tiles", "embedding") if near[name] is not None]
+    distances = "; ".join(
+        f"{name} {decimal(float(near[name]), 2)}, held-out {decimal(float(other[name]), 2)}" for name in measured
+    )
+    own = "from its own caption" if pair["of_its_own_caption"] else "from another image's caption"
+    return f"{plain(pair['caption'])}; {own}; {distances}"
 
 
 def collect(folders: Sequence[Path]) -> tuple[Subject, ...]:

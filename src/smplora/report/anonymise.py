@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from smplora.config.catalogue.objectives import TITLES
-from smplora.report.subject import Run, Subject
+from smplora.results.records import Run, Subject
 
 NUMBER = re.compile(r"-?[\d.]+(e-?\d+)?|true|false|null|None", re.IGNORECASE)
 HARMLESS = ("objective", "adaptation", "optimizer", "lr_scheduler", "mixed_precision", "lora_targets", "split_protocol",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+FORMAT = "smplora.audit/2"
+
 Level = Literal["invalid", "red", "amber", "green"]
 Group = Literal["test", "aux_members"]
 LEVELS: tuple[Level, ...] = get_args(Level)  # worst first

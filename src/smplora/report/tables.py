@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from smplora.core.wording import decimal, p_text, percent
-from smplora.report.subject import Attack, Distances, Estimate, Numbers, Quality, Subject
 from smplora.report.wording import LEVEL_WORDS, NOT_MEASURED, digits_for, interval, unresolvable
+from smplora.results.records import Attack, Distances, Estimate, Numbers, Quality, Subject
 
 HEADLINE_FPR = 0.05
 SUMMARY_HEADERS = (

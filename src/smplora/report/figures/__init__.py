@@ -1,0 +1,1 @@
+"""Figures as SVG, drawn from plain numbers. Imports core."""

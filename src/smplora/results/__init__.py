@@ -1,0 +1,2 @@
+"""The one statement of every result: the records of audit.json and quality.json, and how they are read. Imports
+core."""
