@@ -19,7 +19,7 @@ from smplora.api import audit, evaluate, train
 from smplora.core.environment import environment
 from smplora.core.files import read_json, write_json
 from smplora.data.digits import write_private_digits
-from smplora.private import PRIVACY
+from smplora.runs.folder import PRIVACY
 
 RESULTS = Path(__file__).parent / "results" / "adaptations.json"
 METHODS: dict[str, dict[str, Any]] = {

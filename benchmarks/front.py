@@ -36,7 +36,7 @@ from smplora.data.split import MANIFEST, write_split
 from smplora.quickstart import private_split, training
 from smplora.report.figures.front import Place, front_figure
 from smplora.report.figures.svg import Style, style
-from smplora.run import RunFolder
+from smplora.runs.folder import RunFolder
 from smplora.statistics.intervals import Interval
 from smplora.statistics.over_runs import mean_interval
 

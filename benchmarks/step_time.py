@@ -39,7 +39,7 @@ from smplora.models.load import load_model
 from smplora.models.single_file import CONFIGS, PADDING, clip_tokenizer
 from smplora.models.text import ClipText
 from smplora.processes import make_accelerator
-from smplora.run import RunFolder
+from smplora.runs.folder import RunFolder
 from smplora.train import load_split, optimise, resolved
 from smplora.trainstate import Setup, prepare
 

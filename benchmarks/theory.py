@@ -14,7 +14,7 @@ from typing import Any
 from smplora.config.train import TrainConfig
 from smplora.core.files import write_json
 from smplora.data.digits import write_private_digits
-from smplora.run import GRADIENTS, HESSIAN, RunFolder
+from smplora.runs.folder import GRADIENTS, HESSIAN, RunFolder
 from smplora.theory import summary
 from smplora.train import train
 

@@ -58,21 +58,21 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, for instance for ``pandas.DataFrame``."""
-        from smplora.run import RunFolder
+        from smplora.runs.folder import RunFolder
 
         return RunFolder(self.path).metrics()
 
     @property
     def monitor(self) -> list[dict[str, Any]]:
         """The lines of monitor.jsonl: held-out loss and running attack."""
-        from smplora.run import MONITOR, RunFolder
+        from smplora.runs.folder import MONITOR, RunFolder
 
         return RunFolder(self.path).metrics(MONITOR)
 
     @property
     def checkpoints(self) -> list[Run]:
         """The checkpoints that were kept, by step; each can be audited as if training had stopped there."""
-        from smplora.run import RunFolder
+        from smplora.runs.folder import RunFolder
 
         folder = RunFolder(self.path)
         return [Run(folder.checkpoints / f"checkpoint-{step}") for step in folder.steps()]

@@ -36,7 +36,6 @@ from smplora.core.files import write_atomically, write_json
 from smplora.core.registry import load
 from smplora.data.split import POOLS, write_split
 from smplora.exposed import write_exposed
-from smplora.foreign import load_any
 from smplora.gates import base_attacks, base_check, blind_checks, failures, gates, look, notes, shuffled_check
 from smplora.judgement import Tried, conclude, labels, learn_attacks, score_arrays, strongest_first, try_attacks
 from smplora.memorisation import cost_sentence, encoder_for, encoder_weights, forget, memorise, same_search
@@ -44,9 +43,10 @@ from smplora.models.encoders.transformers import BUNDLED
 from smplora.plan import Plan, make_plan
 from smplora.report.report import write_report
 from smplora.results.records import FORMAT
+from smplora.runs.other_trainers import load_any
+from smplora.runs.subject import Foreign, Loaded, find_subject, result_folder
 from smplora.shadows import plan_shadows, with_shadows
 from smplora.signals import audit_signals
-from smplora.subject import Foreign, Loaded, find_subject, result_folder
 
 
 def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from smplora.config.train import LORA_OPTIONS, TrainConfig
 from smplora.core.errors import CheckpointError
 from smplora.core.files import read_json, write_atomically
 from smplora.core.version import __version__
-from smplora.private import PRIVACY
 from smplora.report.limitations import not_measured
 from smplora.report.tables import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
 from smplora.report.wording import cells
 from smplora.results.read import collect
 from smplora.results.records import Subject as Audited
-from smplora.subject import Subject
+from smplora.runs.folder import PRIVACY
+from smplora.runs.subject import Subject
 
 CARD = "README.md"
 MARKER = "<!-- smplora writes this file anew after each audit; delete this line to keep your changes -->"

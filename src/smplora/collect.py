@@ -29,7 +29,7 @@ from smplora.core.random_streams import generator
 from smplora.core.version import __version__
 from smplora.data.split import CELLS
 from smplora.models.batch import Batch
-from smplora.subject import TOLD, Loaded
+from smplora.runs.subject import TOLD, Loaded
 
 ATTACKED = CELLS[:4]
 AUX, TEST = ATTACKED[::2], ATTACKED[1::2]

@@ -29,9 +29,9 @@ from smplora.core.files import write_atomically
 from smplora.core.random_streams import stream_seed
 from smplora.data.pool import Sample
 from smplora.data.split import SMALLEST_CELL, Split, write_split
-from smplora.run import RunFolder
+from smplora.runs.folder import RunFolder
+from smplora.runs.subject import TOLD, Loaded, find_subject, load_adapted
 from smplora.statistics.intervals import delong_interval
-from smplora.subject import TOLD, Loaded, find_subject, load_adapted
 from smplora.train import train
 
 NAME = "positive_control"

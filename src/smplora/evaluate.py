@@ -21,12 +21,12 @@ from smplora.core.errors import DataError
 from smplora.core.files import write_atomically, write_json
 from smplora.data.pictures import load_pixels, strip
 from smplora.data.pool import Sample
-from smplora.foreign import load_any
-from smplora.generated import AT_ONCE, Images, generate
 from smplora.models.encoders.features import Extractor, load_clip, load_extractor, weights_of
 from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED, ClipEncoder
 from smplora.quality import compare, mean_interval, nearest
-from smplora.subject import Loaded, Subject, result_folder
+from smplora.runs.generate import AT_ONCE, Images, generate
+from smplora.runs.other_trainers import load_any
+from smplora.runs.subject import Loaded, Subject, result_folder
 
 FORMAT = "smplora.quality/2"
 SHOWN = 10  # pictures side by side

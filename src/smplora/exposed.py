@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from smplora.core.files import write_atomically, write_json
 from smplora.judgement import Tried
-from smplora.subject import Loaded
+from smplora.runs.subject import Loaded
 
 SHOWN = 12
 TILE = 128  # pixels

@@ -34,9 +34,9 @@ from smplora.data.pictures import load_pixels
 from smplora.judgement import both
 from smplora.models.encoders.digits import load_digit_features
 from smplora.models.proxy import at_size
+from smplora.runs.subject import Loaded
 from smplora.statistics.claims import CLAIM_LEVEL
 from smplora.statistics.power import detectable_auc
-from smplora.subject import Loaded
 
 BASE = "base_model"
 LOOKS = 4  # blind classifiers that share one chance of a false alarm

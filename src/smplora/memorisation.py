@@ -36,12 +36,12 @@ from smplora.core.random_streams import stream_seed
 from smplora.data.pictures import load_pixels
 from smplora.data.pool import Sample
 from smplora.data.split import Split
-from smplora.generated import generate
 from smplora.models.adapted import base_model
 from smplora.models.encoders.features import weights_of
 from smplora.models.encoders.transformers import BUNDLED, LARGEST_FOR_BUNDLED, ImageEncoder, load_encoder
 from smplora.prompts import NOISES, judge_prompts, magnitudes
-from smplora.subject import Loaded
+from smplora.runs.generate import generate
+from smplora.runs.subject import Loaded
 
 MOST_IMAGES = 2000  # of each side that generated images are compared with
 READ_AT_ONCE = 64

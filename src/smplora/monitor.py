@@ -28,7 +28,7 @@ from smplora.data.pool import open_source
 from smplora.data.prepare import preparation
 from smplora.data.split import Split
 from smplora.gauge import TIMESTEPS, Gauge, evaluating
-from smplora.run import MONITOR, RunFolder
+from smplora.runs.folder import MONITOR, RunFolder
 from smplora.trainstate import Setup
 
 VALIDATION, PROMPTS = "validation", "prompts.json"

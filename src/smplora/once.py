@@ -10,14 +10,11 @@ from smplora.audit import audit, same_audit
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
-from smplora.core.errors import UserError
-from smplora.core.files import read_json
-from smplora.data.split import MANIFEST
 from smplora.evaluate import FORMAT as QUALITY_FORMAT
 from smplora.evaluate import evaluate, same_evaluation
 from smplora.results.records import FORMAT as AUDIT_FORMAT
-from smplora.run import FREE_OPTIONS, RunFolder, read_config
-from smplora.subject import find_subject
+from smplora.runs.folder import FREE_OPTIONS, RunFolder, read_config
+from smplora.runs.results import _kept, _seal
 from smplora.train import train
 
 
@@ -76,23 +73,3 @@ def kept_quality(config: EvaluateConfig) -> dict[str, Any] | None:
         return None
     same = content["seal"] == _seal(config)
     return content if same and same_evaluation(content, config) else None
-
-
-def _kept(config: AuditConfig | EvaluateConfig, name: str) -> dict[str, Any] | None:
-    """What was written of this adapter, whatever the settings; None for adapters that are not runs."""
-    try:
-        subject = find_subject(config.adapter or "")
-        folder = Path(config.output_dir) if config.output_dir else subject.folder / name
-        content = dict(read_json(folder / f"{name}.json"))
-        same = content.get("subject", {}).get("adapter_sha256") == subject.adapter_sha256
-    except (OSError, ValueError, UserError):
-        return None
-    return content if same else None
-
-
-def _seal(config: AuditConfig | EvaluateConfig) -> str | None:
-    manifest = Path(config.split_manifest or find_subject(config.adapter or "").run / MANIFEST)
-    try:
-        return str(read_json(manifest)["seal"])
-    except (OSError, ValueError, KeyError):
-        return None

@@ -35,8 +35,7 @@ from smplora.data.cells import Cell, Choose
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.sample_gradients import recorded, sample_weights
-
-NOISE_SEED, PRIVACY = "noise_seed", "privacy.json"  # files of the run folder
+from smplora.runs.folder import NOISE_SEED
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from smplora.config.publish import ExportConfig, PublishOptions, PushConfig
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError, ConfigError, PushError
 from smplora.core.files import check_writable, write_atomically
-from smplora.subject import Subject, find_subject
+from smplora.runs.subject import Subject, find_subject
 
 UNAUDITED = "this adapter was not audited; 'smplora audit --adapter {}' measures what it gives away before others do"
 

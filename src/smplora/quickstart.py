@@ -23,10 +23,9 @@ from smplora.core.parallel import Task, run_tasks
 from smplora.data.digits import write_private_digits
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, Split, make_split, read_split, write_split
-from smplora.models.hub import fetch_model
-from smplora.models.load import load_base
 from smplora.report.report import print_table, summary, write_report
-from smplora.run import check_place, check_settings, open_folder
+from smplora.runs.base_model import fetch_model, load_base
+from smplora.runs.folder import check_place, check_settings, open_folder
 
 CHECKPOINT_EVERY = 100
 DIGITS_PER_CELL = 50

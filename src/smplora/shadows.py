@@ -34,9 +34,9 @@ from smplora.core.random_streams import stream_seed
 from smplora.core.wording import duration
 from smplora.data.pool import Sample, open_source, read_samples
 from smplora.data.split import CELLS, MANIFEST, Split, read_split, write_split
-from smplora.run import RunFolder
+from smplora.runs.folder import RunFolder
+from smplora.runs.subject import TOLD, Foreign, Loaded, Subject, load_subject
 from smplora.shadowpool import as_folder, read_training
-from smplora.subject import TOLD, Foreign, Loaded, Subject, load_subject
 
 ATTACKED = CELLS[:4]
 PROTOCOL = "shadow"

@@ -21,7 +21,7 @@ from smplora.core.random_streams import generator
 from smplora.curvature import Curvature, Product, lanczos, power_iteration
 from smplora.gauge import evaluating
 from smplora.processes import average, gather, mean
-from smplora.run import GRADIENTS, HESSIAN, THEORY, RunFolder
+from smplora.runs.folder import GRADIENTS, HESSIAN, THEORY, RunFolder
 from smplora.smoothness import (
     Estimate,
     correlation,

@@ -35,16 +35,15 @@ from smplora.data.split import MANIFEST, Split, make_split, read_split, write_sp
 from smplora.feed import members_first
 from smplora.memory import explaining
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
-from smplora.models.hub import fetch_model
-from smplora.models.load import load_base
 from smplora.models.proxy import at_size
 from smplora.models.text import configured
 from smplora.monitor import Monitor, with_intervals
 from smplora.optimizers import check_installed, limit_gradients, set_learning_rates
 from smplora.private import check_private
 from smplora.processes import average_gradients, gather, make_accelerator, mean
-from smplora.run import RunFolder, check_place, check_settings
-from smplora.subject import Subject
+from smplora.runs.base_model import fetch_model, load_base
+from smplora.runs.folder import RunFolder, check_place, check_settings
+from smplora.runs.subject import Subject
 from smplora.teachers import check_teachers, teacher_runs
 from smplora.theory import Theory
 from smplora.trackers import PROJECT, chosen_trackers, init_options, tracker_options

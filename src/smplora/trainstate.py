@@ -35,9 +35,9 @@ from smplora.objectives.game import SMPLoRAGame
 from smplora.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
 from smplora.precision import DTYPES, LossScaler
 from smplora.prior import prior_cell
-from smplora.private import PRIVACY, PrivateGradients, guarantee, noise_seed
+from smplora.private import PrivateGradients, guarantee, noise_seed
 from smplora.processes import shard
-from smplora.run import Checkpoint, RunFolder
+from smplora.runs.folder import PRIVACY, Checkpoint, RunFolder
 from smplora.teachers import Teachers
 
 

@@ -24,7 +24,7 @@ from smplora.core.registry import load
 from smplora.models.adapted import Adaptation, base_model
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.load import BUNDLED_FOLDER, load_model
-from smplora.subject import find_subject, load_subject
+from smplora.runs.subject import find_subject, load_subject
 from smplora.train import train
 
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from smplora.cli import main, parse
 from smplora.collect import Collector, captions_of_others
 from smplora.config.audit import AuditConfig, unknown_attack
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, TIERS
-from smplora.subject import load_subject
+from smplora.runs.subject import load_subject
 
 SOME = ["pia", "pfami", "clid_other_caption", "gsa2", "rediffuse"]
 

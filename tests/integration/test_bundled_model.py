@@ -20,7 +20,7 @@ from smplora.data.encode import encode
 from smplora.data.pool import open_source, read_samples
 from smplora.data.prepare import Preparation
 from smplora.models.load import BUNDLED_FOLDER, load_model
-from smplora.subject import load_subject
+from smplora.runs.subject import load_subject
 
 CPU = torch.device("cpu")
 

@@ -21,7 +21,7 @@ from smplora.cli import main
 from smplora.config.data import SplitOptions
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import Split, make_split, read_split, write_split
-from smplora.run import LOCK, RunFolder
+from smplora.runs.folder import LOCK, RunFolder
 from smplora.train import train
 
 

@@ -17,8 +17,8 @@ from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS
 from smplora.config.train import TrainConfig
 from smplora.core.registry import load
-from smplora.run import read_config
-from smplora.subject import load_subject
+from smplora.runs.folder import read_config
+from smplora.runs.subject import load_subject
 
 QUICK = ("--aux_size", "8", "--max_train_steps", "2", "--train_batch_size", "2", "--device", "cpu")
 

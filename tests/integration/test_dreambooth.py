@@ -19,7 +19,7 @@ from smplora.data.cells import take
 from smplora.models.diffusion import adaptation_loss
 from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.prior import FOLDER, prior_cell
-from smplora.subject import load_subject
+from smplora.runs.subject import load_subject
 from smplora.train import train
 
 CPU = torch.device("cpu")

@@ -15,10 +15,10 @@ from encoder_folders import saved, saved_clip
 from smplora.cli import main
 from smplora.config.evaluate import EvaluateConfig
 from smplora.core.cache import Cache
-from smplora.foreign import load_any
-from smplora.generated import Images, generate
 from smplora.models.diffusion import LatentDiffusion
-from smplora.subject import Loaded
+from smplora.runs.generate import Images, generate
+from smplora.runs.other_trainers import load_any
+from smplora.runs.subject import Loaded
 
 FEW: dict[str, Any] = {"num_images": 20, "num_inference_steps": 1, "device": "cpu"}
 CAPTIONS = ["a handwritten five", "a handwritten six"] * 5

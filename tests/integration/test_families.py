@@ -17,7 +17,7 @@ from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.core.errors import CheckpointError
 from smplora.models.load import load_model
-from smplora.subject import load_subject
+from smplora.runs.subject import load_subject
 from smplora.train import train
 
 FAMILIES = ["sd1", "sd2_v", "sdxl"]

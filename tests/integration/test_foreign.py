@@ -17,10 +17,10 @@ from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.cli import main, parse
 from smplora.data.split import MANIFEST
-from smplora.foreign import load_any
 from smplora.models.adapted import base_model
 from smplora.models.load import BUNDLED_FOLDER
-from smplora.subject import load_subject
+from smplora.runs.other_trainers import load_any
+from smplora.runs.subject import load_subject
 from smplora.train import train
 
 QUICK = ("--attacks", "[calibrated_loss]", "--num_timesteps", "4", "--noise_pairs", "1")

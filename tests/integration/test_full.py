@@ -21,7 +21,7 @@ from smplora.models.adapted import base_model
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.load import BUNDLED_FOLDER, load_model
-from smplora.subject import load_subject
+from smplora.runs.subject import load_subject
 from smplora.train import train
 
 CPU = torch.device("cpu")

@@ -18,7 +18,7 @@ from smplora.data.pool import Sample
 from smplora.data.split import CELLS, Split
 from smplora.memorisation import choose, encoder_for, memorise
 from smplora.models.diffusion import LatentDiffusion
-from smplora.subject import Loaded
+from smplora.runs.subject import Loaded
 from toys import SHAPE, caption_of, toy_batch, toy_model
 
 MEMBERS, EACH = 24, 12

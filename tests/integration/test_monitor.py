@@ -17,7 +17,7 @@ from smplora.cli import main
 from smplora.config.train import TrainConfig
 from smplora.data.pool import Sample
 from smplora.data.split import CELLS, Split
-from smplora.run import MONITOR, RunFolder
+from smplora.runs.folder import MONITOR, RunFolder
 from smplora.train import train
 
 WATCHED: dict[str, Any] = {

@@ -24,9 +24,9 @@ from smplora.config.data import ModelOptions
 from smplora.core.errors import TrainingError
 from smplora.core.random_streams import generator
 from smplora.feed import Feed
-from smplora.models.load import load_base
 from smplora.precision import LossScaler
-from smplora.run import RunFolder
+from smplora.runs.base_model import load_base
+from smplora.runs.folder import RunFolder
 from smplora.train import load_split, resolved, train
 from toys import toy_batch, toy_cell
 

@@ -24,10 +24,10 @@ from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split
 from smplora.models.batch import Draw
 from smplora.models.diffusion import adaptation_loss
-from smplora.models.load import load_base
-from smplora.private import NOISE_SEED, PRIVACY, Guarantee, PrivateGradients, clip_factors, poisson_sample
+from smplora.private import Guarantee, PrivateGradients, clip_factors, poisson_sample
 from smplora.processes import make_accelerator
-from smplora.run import RunFolder
+from smplora.runs.base_model import load_base
+from smplora.runs.folder import NOISE_SEED, PRIVACY, RunFolder
 from smplora.train import resolved, train
 from smplora.trainstate import Setup, prepare
 

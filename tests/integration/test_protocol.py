@@ -24,10 +24,10 @@ from smplora.collect import ATTACKED, Collector
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, ON_BASE
 from smplora.core.cache import FOLDER, Cache
-from smplora.foreign import load_any
 from smplora.gates import BASE, base_attacks, base_check
 from smplora.models.diffusion import LatentDiffusion
-from smplora.models.load import load_base
+from smplora.runs.base_model import load_base
+from smplora.runs.other_trainers import load_any
 
 SCHEMA = Path(smplora.audit.__file__).parent / "assets" / "audit.schema.json"
 FEW = ("--attacks", "[calibrated_loss, pia]", "--num_timesteps", "2", "--noise_pairs", "1", "--device", "cpu")

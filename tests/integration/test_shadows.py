@@ -29,9 +29,9 @@ from smplora.core.parallel import Task, done_already
 from smplora.core.wording import duration
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, make_split, write_split
-from smplora.run import FREE_OPTIONS, RunFolder, open_folder, read_config
+from smplora.runs.folder import FREE_OPTIONS, RunFolder, open_folder, read_config
+from smplora.runs.subject import Loaded, Subject
 from smplora.shadows import ATTACKED, divide, plan_shadows, seconds_per_step
-from smplora.subject import Loaded, Subject
 from smplora.train import train
 
 FAST = ("--num_timesteps", "2", "--noise_pairs", "1", "--attacks", "[calibrated_loss, lira, lira_offline, rmia]")

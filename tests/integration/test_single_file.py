@@ -27,7 +27,7 @@ from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.load import BUNDLED_FOLDER, load_model, observed_prediction_type
 from smplora.models.single_file import CONFIGS, clip_tokenizer, family_of_file
 from smplora.models.text import ClipText, SdxlText
-from smplora.subject import load_subject
+from smplora.runs.subject import load_subject
 from smplora.train import train
 
 CPU = torch.device("cpu")

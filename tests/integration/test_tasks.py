@@ -15,7 +15,7 @@ from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
 from smplora.core.parallel import Desk, Task, done_already, run_tasks
-from smplora.run import RunFolder
+from smplora.runs.folder import RunFolder
 
 
 def training(images: Path, folder: Path, **options: object) -> TrainConfig:

@@ -20,10 +20,10 @@ from smplora.core.parallel import latest_step, length
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, Split, read_split
 from smplora.models.diffusion import adaptation_loss
-from smplora.models.load import load_base
 from smplora.processes import make_accelerator
-from smplora.run import RunFolder, read_config
-from smplora.subject import load_subject
+from smplora.runs.base_model import load_base
+from smplora.runs.folder import RunFolder, read_config
+from smplora.runs.subject import load_subject
 from smplora.teachers import TEACHERS, TRAINED, folds
 from smplora.train import train
 from smplora.trainstate import Setup, prepare

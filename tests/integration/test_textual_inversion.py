@@ -13,7 +13,7 @@ from checkpoints import build, stock
 from conftest import short_config
 from smplora.adapters.textual_inversion import FILES, ExtendedEmbedding
 from smplora.cli import main
-from smplora.subject import load_subject
+from smplora.runs.subject import load_subject
 from smplora.train import train
 
 CPU = torch.device("cpu")

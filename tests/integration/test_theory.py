@@ -16,7 +16,7 @@ from smplora import theory
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli import main
 from smplora.core.files import read_json
-from smplora.run import GRADIENTS, HESSIAN, THEORY, RunFolder
+from smplora.runs.folder import GRADIENTS, HESSIAN, THEORY, RunFolder
 from smplora.smoothness import correlation
 from smplora.theory import singles, spread, summary
 from smplora.train import train

@@ -13,7 +13,7 @@ from accelerate.utils import LoggerType
 from conftest import short_config
 from smplora.cli import main
 from smplora.core.errors import ConfigError
-from smplora.run import MONITOR, RunFolder
+from smplora.runs.folder import MONITOR, RunFolder
 from smplora.trackers import chosen_trackers, init_options
 from smplora.train import train
 

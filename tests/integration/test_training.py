@@ -26,8 +26,8 @@ from smplora.core.errors import CheckpointError, ConfigError, SplitError, Traini
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split, write_split
 from smplora.models.load import BUNDLED_FOLDER
-from smplora.run import LOCK, RunFolder, read_config
-from smplora.subject import load_subject
+from smplora.runs.folder import LOCK, RunFolder, read_config
+from smplora.runs.subject import load_subject
 
 FLAGS = (
     "objective",
@@ -283,7 +283,7 @@ def test_killed_while_deleting_a_checkpoint(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("smplora.run.shutil.rmtree", killed)
+        patch.setattr("smplora.runs.folder.shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
             loop.train(replace(config, resume_from_checkpoint="checkpoint-3"), progress=False)
     loop.train(config, progress=False)

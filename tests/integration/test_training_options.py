@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.models.diffusion import min_snr_weights
-from smplora.run import RunFolder
+from smplora.runs.folder import RunFolder
 from smplora.train import train
 
 

@@ -10,8 +10,8 @@ import pytest
 from smplora.cli import main
 from smplora.config.train import TrainConfig
 from smplora.core.errors import CheckpointError
-from smplora.models.hub import fetch_model
 from smplora.models.load import BUNDLED_FOLDER
+from smplora.runs.base_model import fetch_model
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from smplora.core import offline
 from smplora.core.console import bar
 from smplora.core.device import choose_device
 from smplora.core.errors import TrainingError, UserError
-from smplora.run import CONFIG, RunFolder, read_config
+from smplora.runs.folder import CONFIG, RunFolder, read_config
 from smplora.teachers import TEACHERS
 
 Options: TypeAlias = TrainConfig | AuditConfig | EvaluateConfig

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from smplora.config.data import BUNDLED_MODEL, ModelOptions
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError
-from smplora.models.single_file import is_single_file
 
 OF_NETWORKS = ("*.json", "*.txt", "*.safetensors")  # the files of a model of the transformers library
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")  # parts of pipelines that smplora has no use for
@@ -29,27 +27,6 @@ def fetching(name: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"--allow_download: '{name}' could not be fetched from the hub: {reason}") from error
-
-
-def fetch_model(options: ModelOptions) -> None:
-    """Fetch what ``load_base`` needs, where the options ask for it and name a hub id. Files that are there stay.
-
-    Raises:
-        CheckpointError: no such model, no network, no safetensors files.
-    """
-    name = options.pretrained_model_name_or_path
-    if not options.allow_download or name == BUNDLED_MODEL or Path(name).exists() or is_single_file(name):
-        return
-    from diffusers import DiffusionPipeline
-
-    with fetching(name):
-        DiffusionPipeline.download(
-            name,
-            revision=options.revision,
-            variant=options.variant,
-            use_safetensors=True,
-            **dict.fromkeys(UNUSED),
-        )
 
 
 def at_hand(name: str) -> bool:

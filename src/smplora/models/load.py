@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from smplora.config.data import BUNDLED_MODEL, ModelOptions
+from smplora.config.data import BUNDLED_MODEL
 from smplora.core.errors import CheckpointError
 from smplora.core.files import ASSETS
 from smplora.models.diffusers_format import quiet, read_folder_model
@@ -17,18 +17,6 @@ from smplora.models.text import ClipText, SdxlText, TextConditioning
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 BUNDLED_FOLDER = ASSETS / "tiny"
-
-
-def load_base(options: ModelOptions, device: torch.device) -> LatentDiffusion:
-    """``load_model`` with everything that the options say."""
-    return load_model(
-        options.pretrained_model_name_or_path,
-        device,
-        config=options.model_config,
-        prediction_type=options.prediction_type,
-        variant=options.variant,
-        revision=options.revision,
-    )
 
 
 def load_model(

@@ -17,7 +17,7 @@ from smplora.config.train import TrainConfig
 from smplora.core.parallel import Task
 from smplora.reproduce.runs import LORA, Need, Run
 from smplora.reproduce.scale import Scale
-from smplora.run import DONE
+from smplora.runs.folder import DONE
 
 RUNS, IMAGES = "runs", "images"
 MEASURED = "-measured"  # of the name of a run whose gradients and curvature were measured

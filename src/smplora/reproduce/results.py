@@ -15,7 +15,7 @@ from smplora.reproduce.commands import command_line
 from smplora.reproduce.paper import METRICS
 from smplora.reproduce.plan import Plan, Planned
 from smplora.reproduce.runs import Need, Run
-from smplora.run import RunFolder
+from smplora.runs.folder import RunFolder
 
 PERCENT = ("asr", "tpr")  # printed in %
 

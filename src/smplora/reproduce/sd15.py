@@ -13,11 +13,12 @@ from smplora.config.reproduce import ReproduceConfig
 from smplora.config.train import TrainConfig
 from smplora.core.errors import DataError, listing
 from smplora.core.parallel import Options
-from smplora.models.hub import fetch_model, fetch_network
+from smplora.models.hub import fetch_network
 from smplora.reproduce import supplies
 from smplora.reproduce.paper import published
 from smplora.reproduce.runs import LORA, RANK, Run
 from smplora.reproduce.scale import libraries_missing
+from smplora.runs.base_model import fetch_model
 
 BASE_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 DATA_DIR = "data"  # where 'smplora dataset' puts them

@@ -26,9 +26,9 @@ from smplora.core.files import write_atomically, write_json
 from smplora.core.parallel import MEASURING, Task, done_already, length, run_tasks
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split
-from smplora.models.hub import fetch_model
 from smplora.report.run_page import PAGE, duration
-from smplora.run import CONFIG, FREE_OPTIONS, check_place, open_folder
+from smplora.runs.base_model import fetch_model
+from smplora.runs.folder import CONFIG, FREE_OPTIONS, check_place, open_folder
 from smplora.sweep import plan, results
 from smplora.sweep.page import cell, render
 

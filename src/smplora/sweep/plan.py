@@ -14,7 +14,7 @@ from smplora.config.evaluate import EvaluateConfig
 from smplora.config.sweep import Point, SweepConfig
 from smplora.config.train import TrainConfig
 from smplora.core.parallel import Task, done_already, latest_step, length
-from smplora.run import RunFolder
+from smplora.runs.folder import RunFolder
 from smplora.train import train
 
 RUNS, MEASURED = "runs", "measured"

@@ -12,7 +12,7 @@ from smplora.reproduce.results import Found, Results
 from smplora.reproduce.runs import Need
 from smplora.reproduce.section import Section
 from smplora.reproduce.systems import missing
-from smplora.run import RunFolder
+from smplora.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from smplora.reproduce.results import Found, Results
 from smplora.reproduce.runs import MP, SMP, Need
 from smplora.reproduce.section import Cell, Group, Section, Table
 from smplora.reproduce.systems import missing
-from smplora.run import HESSIAN, THEORY, RunFolder
+from smplora.runs.folder import HESSIAN, THEORY, RunFolder
 
 HEADERS = ("Pearson's r", "p-value", "points", "Hessian norm, mean", "its standard deviation")
 

@@ -16,7 +16,7 @@ from smplora.reproduce.results import Found, Results
 from smplora.reproduce.runs import Need
 from smplora.reproduce.section import Cell, Group, Section, Table
 from smplora.reproduce.systems import missing
-from smplora.run import GRADIENTS, THEORY, RunFolder
+from smplora.runs.folder import GRADIENTS, THEORY, RunFolder
 
 OF_BATCHES = "A gradient is that of a batch: ten images at scale tiny, one in the paper, which fluctuates more."
 SCALES = {"gradient_scale": "whole gradient", "adaptation_scale": "adaptation term", "gain_scale": "MI gain term"}

@@ -14,7 +14,7 @@ from smplora.reproduce.results import Found, Results
 from smplora.reproduce.runs import SMP, Need
 from smplora.reproduce.section import Cell, Group, Section, Table
 from smplora.reproduce.systems import missing
-from smplora.run import THEORY
+from smplora.runs.folder import THEORY
 
 COLUMNS = ("max", "min", "mean", "std")
 FACTORS = {"1/D": "1/D", "L_ada/D^2": "L_ada/D²", "lambda*L_ada/D^2": "λ L_ada/D²"}

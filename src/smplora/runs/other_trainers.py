@@ -32,12 +32,12 @@ from smplora.data.folder import ImageFolder
 from smplora.data.pool import open_source, read_samples
 from smplora.data.source import ImageSource
 from smplora.data.split import Split, read_split, split_pools
-from smplora.inversions import is_inversion, put_word, read_inversion
+from smplora.runs.other_embeddings import is_inversion, put_word, read_inversion
 from smplora.models.diffusion import LatentDiffusion
-from smplora.models.hub import fetch_model
-from smplora.models.load import load_base
+from smplora.runs.base_model import fetch_model
+from smplora.runs.base_model import load_base
 from smplora.models.text import configured
-from smplora.subject import Foreign, Loaded, load_subject
+from smplora.runs.subject import Foreign, Loaded, load_subject
 
 USUAL_FILES = (ADAPTER_FILE, "adapter_model.safetensors")  # what diffusers and peft write into a folder
 WHOLE_MODEL = "model.diffusion_model."  # how the U-Net's keys begin in a checkpoint in one file

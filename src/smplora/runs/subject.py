@@ -29,10 +29,10 @@ from smplora.data.source import ImageSource
 from smplora.data.split import MANIFEST, Split, read_split
 from smplora.models.adapted import Adaptation
 from smplora.models.diffusion import LatentDiffusion
-from smplora.models.load import load_base
+from smplora.runs.base_model import load_base
 from smplora.models.proxy import ProxyAttackModel
 from smplora.models.text import configured
-from smplora.run import CONFIG, STATE, RunFolder, read_config
+from smplora.runs.folder import CONFIG, STATE, RunFolder, read_config
 
 # what an audit takes for granted of the training of an adapter made elsewhere
 TOLD = ("resolution", "clip_skip", "max_token_length", "enable_bucket", "bucket_no_upscale")

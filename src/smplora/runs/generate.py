@@ -16,7 +16,7 @@ from torch import Tensor
 from smplora.config.evaluate import EvaluateConfig
 from smplora.core.console import bar
 from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED
-from smplora.subject import Loaded
+from smplora.runs.subject import Loaded
 
 KIND = "generated/1"
 AT_ONCE = 100

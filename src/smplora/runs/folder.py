@@ -33,6 +33,8 @@ from smplora.core.environment import environment
 from smplora.core.errors import CheckpointError, ConfigError, listing
 from smplora.core.files import PRIVATE, UNFINISHED, check_writable, read_json, write_atomically, write_json
 
+NOISE_SEED, PRIVACY = "noise_seed", "privacy.json"  # files of the run folder
+
 CONFIG, MODEL, ENVIRONMENT = "config.yaml", "model.json", "environment.json"
 METRICS, MONITOR, DONE, STATE = "metrics.jsonl", "monitor.jsonl", "DONE.json", "state.json"
 GRADIENTS, HESSIAN, THEORY = "gradients.jsonl", "hessian.jsonl", "theory.json"
