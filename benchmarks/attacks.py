@@ -21,7 +21,7 @@ from smplora.config.audit import AuditConfig
 from smplora.config.train import TrainConfig
 from smplora.core.files import read_json
 from smplora.data.digits import write_private_digits
-from smplora.train import train
+from smplora.training.train import train
 
 RESULTS = Path(__file__).parent / "results"
 

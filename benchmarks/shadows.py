@@ -24,7 +24,7 @@ from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
 from smplora.data.digits import write_private_digits
 from smplora.evaluate import evaluate
-from smplora.train import train
+from smplora.training.train import train
 
 RESULTS = Path(__file__).parent / "results"
 ATTACKS = ["loss", "calibrated_loss", "quantile", "lira", "lira_offline", "rmia"]

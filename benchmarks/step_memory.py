@@ -1,5 +1,5 @@
 """Memory of a training step of one image of 512 pixels on SD 1.5's true configuration, computed on tensors without
-values (smplora/memory.py); the share that 16 bits leave of the activations is a constant there.
+values (smplora/training/memory.py); the share that 16 bits leave of the activations is a constant there.
 
     python benchmarks/step_memory.py                 -> benchmarks/results/step_memory.json
 """
@@ -11,8 +11,8 @@ import json
 import torch
 
 from smplora.adapters.lora import LoRAAdaptation
-from smplora.memory import step_bytes
 from smplora.models.batch import Batch
+from smplora.training.memory import step_bytes
 from step_time import RESULTS, sd15
 
 

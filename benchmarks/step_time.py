@@ -33,15 +33,15 @@ from smplora.core.device import choose_device
 from smplora.core.registry import load
 from smplora.data.digits import write_private_digits
 from smplora.data.split import MANIFEST
-from smplora.memory import PeakMemory
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.load import load_model
 from smplora.models.single_file import CONFIGS, PADDING, clip_tokenizer
 from smplora.models.text import ClipText
-from smplora.processes import make_accelerator
 from smplora.runs.folder import RunFolder
-from smplora.train import load_split, optimise, resolved
-from smplora.trainstate import Setup, prepare
+from smplora.training.distributed import make_accelerator
+from smplora.training.memory import PeakMemory
+from smplora.training.setup import Setup, prepare
+from smplora.training.train import load_split, optimise, resolved
 
 RESULTS = Path(__file__).parent / "results"
 PAPER = 1.25

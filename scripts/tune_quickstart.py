@@ -26,7 +26,7 @@ from smplora.data.digits import write_private_digits
 from smplora.data.split import write_split
 from smplora.once import audit_once, evaluate_once
 from smplora.quickstart import NOISE_PAIRS, private_split, training
-from smplora.train import train
+from smplora.training.train import train
 
 RESULT = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "tuning.json"
 GRID = [("lora", 0.0), *(("smp_lora", x) for x in (0.05, 0.3, 1.0)), *(("mp_lora", x) for x in (0.005, 0.05))]

@@ -58,7 +58,7 @@ VERBS = {
     ),
     "train": Verb(
         TrainConfig,
-        "smplora.train:train",
+        "smplora.training.train:train",
         "smplora train --train_data_dir my_images --objective smp_lora --output_dir runs/smp_lora",
     ),
     "audit": Verb(AuditConfig, "smplora.audit:command", "smplora audit runs/smp_lora", positional="adapter"),

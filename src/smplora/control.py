@@ -32,7 +32,7 @@ from smplora.data.split import SMALLEST_CELL, Split, write_split
 from smplora.runs.folder import RunFolder
 from smplora.runs.subject import TOLD, Loaded, find_subject, load_adapted
 from smplora.statistics.intervals import delong_interval
-from smplora.train import train
+from smplora.training.train import train
 
 NAME = "positive_control"
 FOLDER = "control"

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from smplora.audit import audit, same_audit
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
-from smplora.config.train import TrainConfig
 from smplora.evaluate import FORMAT as QUALITY_FORMAT
 from smplora.evaluate import evaluate, same_evaluation
 from smplora.results.records import FORMAT as AUDIT_FORMAT
-from smplora.runs.folder import FREE_OPTIONS, RunFolder, read_config
 from smplora.runs.results import _kept, _seal
-from smplora.train import train
-
-
-def train_once(config: TrainConfig) -> str | None:
-    """Train, or resume; says nothing. A finished run is left alone."""
-    train(config, progress=False)
-    return None
 
 
 def audit_once(config: AuditConfig) -> str:
@@ -35,16 +24,6 @@ def evaluate_once(config: EvaluateConfig) -> str | None:
     if kept_quality(config) is None:
         evaluate(config, progress=False)
     return None
-
-
-def train_done(config: TrainConfig) -> bool:
-    """Whether the run is complete, and was made with every option given here (None: the default, whatever it was)."""
-    folder = RunFolder(Path(config.output_dir))
-    if folder.done is None:
-        return False
-    before = read_config(folder.path, TrainConfig)
-    given = {n: v for n, v in asdict(config).items() if v is not None and n not in FREE_OPTIONS}
-    return all(getattr(before, name) == value for name, value in given.items())
 
 
 def audit_done(config: AuditConfig) -> bool:

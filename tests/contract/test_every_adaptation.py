@@ -25,7 +25,7 @@ from smplora.models.adapted import Adaptation, base_model
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.runs.subject import find_subject, load_subject
-from smplora.train import train
+from smplora.training.train import train
 
 CPU = torch.device("cpu")
 MODELS = ("bundled", "sd1")

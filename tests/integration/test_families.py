@@ -18,7 +18,7 @@ from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.core.errors import CheckpointError
 from smplora.models.load import load_model
 from smplora.runs.subject import load_subject
-from smplora.train import train
+from smplora.training.train import train
 
 FAMILIES = ["sd1", "sd2_v", "sdxl"]
 CPU = torch.device("cpu")

@@ -21,7 +21,7 @@ from smplora.models.adapted import base_model
 from smplora.models.load import BUNDLED_FOLDER
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import load_subject
-from smplora.train import train
+from smplora.training.train import train
 
 QUICK = ("--attacks", "[calibrated_loss]", "--num_timesteps", "4", "--noise_pairs", "1")
 

@@ -22,7 +22,7 @@ from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.runs.subject import load_subject
-from smplora.train import train
+from smplora.training.train import train
 
 CPU = torch.device("cpu")
 UNET = "unet/diffusion_pytorch_model.safetensors"

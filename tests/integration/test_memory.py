@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from smplora import memory
 from smplora.adapters.lora import LoRAAdaptation
 from smplora.cli import main
 from smplora.core.errors import is_out_of_memory
-from smplora.memory import PeakMemory, step_bytes
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.load import load_model
 from smplora.models.text import configured
+from smplora.training import memory
+from smplora.training.memory import PeakMemory, step_bytes
 
 CPU = torch.device("cpu")
 CELLS = ["--aux_size", "2", "--test_size", "2"]
@@ -145,7 +145,7 @@ def test_out_of_memory_elsewhere(
 
     command = ["train", "--train_data_dir", str(noise_folder), *CELLS, "--output_dir"]
     with monkeypatch.context() as patch:
-        patch.setattr("smplora.train.load_base", fail)
+        patch.setattr("smplora.training.train.load_base", fail)
         assert main([*command, str(tmp_path / "a")]) == 2
     told = last_line(capsys)
     assert told.startswith("smplora: out of memory; lower ")

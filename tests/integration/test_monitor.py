@@ -11,14 +11,15 @@ import pytest
 from PIL import Image
 
 from conftest import short_config
-from smplora import monitor, trainstate
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli import main
 from smplora.config.train import TrainConfig
 from smplora.data.pool import Sample
 from smplora.data.split import CELLS, Split
 from smplora.runs.folder import MONITOR, RunFolder
-from smplora.train import train
+from smplora.training import monitor
+from smplora.training import setup as trainstate
+from smplora.training.train import train
 
 WATCHED: dict[str, Any] = {
     "monitor_steps": 2,

@@ -16,18 +16,17 @@ from safetensors.torch import load_file
 from test_training import CountTransfers
 
 from conftest import short_config
-from smplora import trainstate
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
-from smplora.batches import training_draw
 from smplora.cli import main
 from smplora.config.data import ModelOptions
 from smplora.core.errors import TrainingError
 from smplora.core.random_streams import generator
-from smplora.feed import Feed
-from smplora.precision import LossScaler
 from smplora.runs.base_model import load_base
 from smplora.runs.folder import RunFolder
-from smplora.train import load_split, resolved, train
+from smplora.training import setup as trainstate
+from smplora.training.batches import Feed, training_draw
+from smplora.training.precision import LossScaler
+from smplora.training.train import load_split, resolved, train
 from toys import toy_batch, toy_cell
 
 CPU = torch.device("cpu")

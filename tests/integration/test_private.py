@@ -16,7 +16,6 @@ from torch import Tensor
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
-from smplora.batches import training_draw
 from smplora.cli import main
 from smplora.config.train import TrainConfig
 from smplora.core.files import read_json
@@ -24,12 +23,13 @@ from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split
 from smplora.models.batch import Draw
 from smplora.models.diffusion import adaptation_loss
-from smplora.private import Guarantee, PrivateGradients, clip_factors, poisson_sample
-from smplora.processes import make_accelerator
 from smplora.runs.base_model import load_base
 from smplora.runs.folder import NOISE_SEED, PRIVACY, RunFolder
-from smplora.train import resolved, train
-from smplora.trainstate import Setup, prepare
+from smplora.training.batches import training_draw
+from smplora.training.differential_privacy import Guarantee, PrivateGradients, clip_factors, poisson_sample
+from smplora.training.distributed import make_accelerator
+from smplora.training.setup import Setup, prepare
+from smplora.training.train import resolved, train
 
 PRIVATE: dict[str, Any] = {"objective": "dp_lora", "noise_multiplier": 1.0, "max_grad_norm": 0.05, "aux_size": 10}
 

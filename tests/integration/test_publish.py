@@ -30,7 +30,7 @@ from smplora.evaluate import evaluate
 from smplora.models.load import BUNDLED_FOLDER
 from smplora.publish import as_kohya
 from smplora.runs.subject import find_subject
-from smplora.train import train
+from smplora.training.train import train
 
 QUICK: dict[str, Any] = {"attacks": ["loss"], "num_timesteps": 2, "noise_pairs": 1}
 

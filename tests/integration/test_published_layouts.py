@@ -23,7 +23,7 @@ from smplora.adapters.lora import ATTENTION, TARGETS, TEXT_TARGETS
 from smplora.models.load import load_model
 from smplora.runs.other_trainers import put_on
 from smplora.runs.subject import load_subject
-from smplora.train import train
+from smplora.training.train import train
 
 TEXT = TEXT_TARGETS["all"]
 RANK, ALPHA = 4, 10.0

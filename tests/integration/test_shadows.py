@@ -32,7 +32,7 @@ from smplora.data.split import MANIFEST, make_split, write_split
 from smplora.runs.folder import FREE_OPTIONS, RunFolder, open_folder, read_config
 from smplora.runs.subject import Loaded, Subject
 from smplora.shadows import ATTACKED, divide, plan_shadows, seconds_per_step
-from smplora.train import train
+from smplora.training.train import train
 
 FAST = ("--num_timesteps", "2", "--noise_pairs", "1", "--attacks", "[calibrated_loss, lira, lira_offline, rmia]")
 SIZES = {"aux_member": 6, "test_member": 4, "aux_nonmember": 6, "test_nonmember": 4, "reference": 9}

@@ -28,7 +28,7 @@ from smplora.models.load import BUNDLED_FOLDER, load_model, observed_prediction_
 from smplora.models.single_file import CONFIGS, clip_tokenizer, family_of_file
 from smplora.models.text import ClipText, SdxlText
 from smplora.runs.subject import load_subject
-from smplora.train import train
+from smplora.training.train import train
 
 CPU = torch.device("cpu")
 CAPTIONS = ["a red cat", "two dogs"]

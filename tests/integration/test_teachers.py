@@ -12,7 +12,6 @@ import torch
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
-from smplora.batches import training_draw
 from smplora.cli import main
 from smplora.config.train import TrainConfig
 from smplora.core.files import read_json
@@ -20,13 +19,14 @@ from smplora.core.parallel import latest_step, length
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, Split, read_split
 from smplora.models.diffusion import adaptation_loss
-from smplora.processes import make_accelerator
 from smplora.runs.base_model import load_base
 from smplora.runs.folder import RunFolder, read_config
 from smplora.runs.subject import load_subject
-from smplora.teachers import TEACHERS, TRAINED, folds
-from smplora.train import train
-from smplora.trainstate import Setup, prepare
+from smplora.training.batches import training_draw
+from smplora.training.distillation import TEACHERS, TRAINED, folds
+from smplora.training.distributed import make_accelerator
+from smplora.training.setup import Setup, prepare
+from smplora.training.train import train
 
 DISTILLED: dict[str, Any] = {"objective": "distill_lora", "num_teachers": 3, "learning_rate": 1e-2}
 

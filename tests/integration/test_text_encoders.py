@@ -21,7 +21,7 @@ from smplora.models.batch import Batch, Draw
 from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.models.text import TIME_IDS, configured, token_ids
 from smplora.runs.subject import load_subject
-from smplora.train import train
+from smplora.training.train import train
 
 LONG = " ".join(["a red cat and two dogs"] * 9)
 CAPTIONS = ["", "a red cat", LONG]

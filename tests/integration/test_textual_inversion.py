@@ -14,7 +14,7 @@ from conftest import short_config
 from smplora.adapters.textual_inversion import FILES, ExtendedEmbedding
 from smplora.cli import main
 from smplora.runs.subject import load_subject
-from smplora.train import train
+from smplora.training.train import train
 
 CPU = torch.device("cpu")
 LEARNED: dict[str, Any] = {"adaptation": "textual_inversion", "initializer_token": "handwritten", "aux_size": 2,

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from conftest import short_config
-from smplora import theory
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli import main
 from smplora.core.files import read_json
 from smplora.runs.folder import GRADIENTS, HESSIAN, THEORY, RunFolder
-from smplora.smoothness import correlation
-from smplora.theory import singles, spread, summary
-from smplora.train import train
+from smplora.training.theory import record
+from smplora.training.theory.record import singles, spread, summary
+from smplora.training.theory.smoothness import correlation
+from smplora.training.train import train
 
 MEASURED: dict[str, Any] = {"gradient_steps": 1, "hessian_steps": 6, "train_batch_size": 2}
 
@@ -27,7 +27,7 @@ MEASURED: dict[str, Any] = {"gradient_steps": 1, "hessian_steps": 6, "train_batc
 @pytest.fixture
 def few_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that do not look at the value of the norm."""
-    monkeypatch.setattr(theory, "ESTIMATES", {n: partial(f, iterations=2) for n, f in theory.ESTIMATES.items()})
+    monkeypatch.setattr(record, "ESTIMATES", {n: partial(f, iterations=2) for n, f in record.ESTIMATES.items()})
 
 
 @pytest.fixture(scope="module")
@@ -102,23 +102,23 @@ def test_terms_of_the_gradient_add_up(image_folder: Path, tmp_path: Path, monkey
     """Against separate backward passes, in two accumulated batches, of the ratio written out by hand."""
     slow: list[list[float]] = []
     parts: list[tuple[torch.Tensor, ...]] = []
-    see_loss, see_gradients = theory.Theory.see_loss, theory.Theory.see_gradients
+    see_loss, see_gradients = record.Theory.see_loss, record.Theory.see_gradients
 
-    def twin_loss(self: theory.Theory, step: int, losses: torch.Tensor, gains: torch.Tensor) -> None:
+    def twin_loss(self: record.Theory, step: int, losses: torch.Tensor, gains: torch.Tensor) -> None:
         d = 1 - 0.3 * gains.detach() + 1e-5
         for term in (losses / d, 0.3 * losses.detach() / d**2 * gains):
             parts.append(torch.autograd.grad(term.mean() / 2, self.setup.parameters, retain_graph=True))
         see_loss(self, step, losses, gains)
 
-    def twin_gradients(self: theory.Theory, step: int) -> None:
+    def twin_gradients(self: record.Theory, step: int) -> None:
         adaptation, gain = ([sum(x) for x in zip(*parts[k::2], strict=True)] for k in (0, 1))
         whole = [a + g for a, g in zip(adaptation, gain, strict=True)]
         slow.append([sum(float(x.norm()) for x in part) for part in (whole, adaptation, gain)])
         parts.clear()
         see_gradients(self, step)
 
-    monkeypatch.setattr(theory.Theory, "see_loss", twin_loss)
-    monkeypatch.setattr(theory.Theory, "see_gradients", twin_gradients)
+    monkeypatch.setattr(record.Theory, "see_loss", twin_loss)
+    monkeypatch.setattr(record.Theory, "see_gradients", twin_gradients)
     changes = {"mi_lambda": 0.3, "gradient_accumulation_steps": 2, "train_batch_size": 2, "max_train_steps": 2}
     run = train(short_config(image_folder, tmp_path / "run", gradient_steps=1, **changes), progress=False)
     for row, expected in zip(lines(run, GRADIENTS), slow, strict=True):

@@ -14,8 +14,8 @@ from conftest import short_config
 from smplora.cli import main
 from smplora.core.errors import ConfigError
 from smplora.runs.folder import MONITOR, RunFolder
-from smplora.trackers import chosen_trackers, init_options
-from smplora.train import train
+from smplora.training.trackers import chosen_trackers, init_options
+from smplora.training.train import train
 
 WATCHED: dict[str, Any] = {
     "monitor_steps": 3,
@@ -101,11 +101,11 @@ def test_tensorboard_gets_the_monitor(image_folder: Path, tmp_path: Path) -> Non
 
 def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert chosen_trackers(None) == chosen_trackers("none") == []
-    monkeypatch.setattr("smplora.trackers.find_spec", lambda name: None if name == "trackio" else object())
+    monkeypatch.setattr("smplora.training.trackers.find_spec", lambda name: None if name == "trackio" else object())
     assert chosen_trackers("all") == ["tensorboard", "wandb"]
     with pytest.raises(ConfigError, match=r"pip install smplora\[trackio\]"):
         chosen_trackers("trackio")
-    monkeypatch.setattr("smplora.trackers.find_spec", lambda name: None)
+    monkeypatch.setattr("smplora.training.trackers.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"none is installed: pip install smplora\[tensorboard\]"):
         chosen_trackers("all")
 
@@ -114,7 +114,7 @@ def test_offline_refuses_what_goes_out(
     monkeypatch: pytest.MonkeyPatch, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """W&B and Trackio, unless W&B is told to stay here; before anything is written."""
-    monkeypatch.setattr("smplora.trackers.find_spec", lambda name: object())
+    monkeypatch.setattr("smplora.training.trackers.find_spec", lambda name: object())
     monkeypatch.setenv("SMPLORA_OFFLINE", "1")
     monkeypatch.setattr("smplora.core.offline.block", lambda: None)  # it would hold for the rest of this process
     monkeypatch.delenv("WANDB_MODE", raising=False)

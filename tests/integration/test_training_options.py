@@ -14,7 +14,7 @@ from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.models.diffusion import min_snr_weights
 from smplora.runs.folder import RunFolder
-from smplora.train import train
+from smplora.training.train import train
 
 
 def adapter(images: Path, output: Path, **changes: object) -> dict[str, torch.Tensor]:

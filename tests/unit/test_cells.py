@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from smplora.data.cells import Cell, Group, take, walk
-from smplora.feed import Feed
+from smplora.training.batches import Feed
 
 
 def group(height: int, width: int, places: list[int], variants: int = 1, wordings: int = 1) -> Group:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from smplora.core.random_streams import generator
-from smplora.curvature import Curvature, Hessian, flatten, lanczos, power_iteration
 from smplora.objectives.lora import LoRA
 from smplora.objectives.mp_lora import MPLoRA
 from smplora.objectives.smp_lora import SMPLoRA
-from smplora.smoothness import correlation, gradient_norm, gradient_scale, rescaling_factors, smoothness
+from smplora.training.theory.curvature import Curvature, Hessian, flatten, lanczos, power_iteration
+from smplora.training.theory.smoothness import correlation, gradient_norm, gradient_scale, rescaling_factors, smoothness
 
 Estimate = Callable[..., Curvature]
 ESTIMATES: list[Estimate] = [power_iteration, lanczos]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from smplora.gauge import Gauge
 from smplora.models.diffusion import adaptation_loss
 from smplora.statistics.intervals import delong_interval
+from smplora.training.running_attack import Gauge
 from toys import toy_batch, toy_model
 
 MEMBER, NONMEMBER, HELD_OUT = toy_batch(12, 1), toy_batch(12, 2), toy_batch(9, 3)

@@ -11,18 +11,18 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from smplora import optimizers
 from smplora.cli import main
 from smplora.config.optimization import OptimizationOptions
-from smplora.ema import averaged, ema_tensors, load_ema_tensors
-from smplora.optimizers import (
+from smplora.training import optimizers
+from smplora.training.ema import averaged, ema_tensors, load_ema_tensors
+from smplora.training.optimizers import (
     learning_rate_factor,
     load_optimizer_tensors,
     make_optimizer,
     optimizer_tensors,
     set_learning_rates,
 )
-from smplora.precision import PATIENCE, LossScaler
+from smplora.training.precision import PATIENCE, LossScaler
 
 CPU = torch.device("cpu")
 

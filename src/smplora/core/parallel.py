@@ -28,13 +28,14 @@ from smplora.core.console import bar
 from smplora.core.device import choose_device
 from smplora.core.errors import TrainingError, UserError
 from smplora.runs.folder import CONFIG, RunFolder, read_config
-from smplora.teachers import TEACHERS
+from smplora.training.distillation import TEACHERS
+
+UNKNOWN_STEPS = 1000  # of a run whose epochs are not yet steps
 
 Options: TypeAlias = TrainConfig | AuditConfig | EvaluateConfig
 
 MOST_WORKERS = 3
 MEASURING = 200  # an audit or an evaluation, in training steps: what the progress bar counts
-UNKNOWN_STEPS = 1000  # of a run whose epochs are not yet steps
 ATTEMPTS = 3  # of a task whose worker was killed, or another one of the same pool
 KIND = {TrainConfig: "train", AuditConfig: "audit", EvaluateConfig: "evaluate"}  # functions of once.py
 KILLED = "a worker process was killed, perhaps for lack of memory; run the same command with --workers 1"
@@ -170,25 +171,6 @@ def problem(error: BaseException | None) -> str | None:
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
-def length(options: Options) -> int:
-    """How long a task is, in training steps."""
-    if not isinstance(options, TrainConfig):
-        return MEASURING
-    folder = Path(options.output_dir)
-    if not options.max_train_steps and (folder / CONFIG).exists():
-        options = read_config(folder, TrainConfig)
-    return (options.max_train_steps or UNKNOWN_STEPS) + steps_of_teachers(options)
-
-
-def latest_step(options: Options) -> int:
-    """How far a run and its teachers are, read from their metrics."""
-    if not isinstance(options, TrainConfig):
-        return 0
-    folder = Path(options.output_dir)
-    each = [RunFolder(path).metrics() for path in (folder, *(folder / TEACHERS).glob("teacher-*"))]
-    return sum(int(rows[-1]["step"]) for rows in each if rows)
-
-
 @contextmanager
 def pool(workers: int | None, device: str) -> Iterator[Callable[..., Future[str | None]]]:
     """Worker processes that share the processor's cores; yields the function that gives them work. Leaving it by an
@@ -240,3 +222,22 @@ def start_worker(threads: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def length(options: Options) -> int:
+    """How long a task is, in training steps."""
+    if not isinstance(options, TrainConfig):
+        return MEASURING
+    folder = Path(options.output_dir)
+    if not options.max_train_steps and (folder / CONFIG).exists():
+        options = read_config(folder, TrainConfig)
+    return (options.max_train_steps or UNKNOWN_STEPS) + steps_of_teachers(options)
+
+
+def latest_step(options: Options) -> int:
+    """How far a run and its teachers are, read from their metrics."""
+    if not isinstance(options, TrainConfig):
+        return 0
+    folder = Path(options.output_dir)
+    each = [RunFolder(path).metrics() for path in (folder, *(folder / TEACHERS).glob("teacher-*"))]
+    return sum(int(rows[-1]["step"]) for rows in each if rows)

@@ -8,4 +8,4 @@ from smplora.objectives.lora import LoRA
 
 class DistillLoRA(LoRA):
     """L = mean over D_tr of || f_k(z_t, t, tau(y)) - f(z_t, t, tau(y)) ||^2, where teacher f_k was adapted to D_tr
-    without the fold k that (x, y) is in: teachers.py."""
+    without the fold k that (x, y) is in: distillation.py."""

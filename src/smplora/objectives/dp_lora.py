@@ -6,4 +6,4 @@ from smplora.objectives.lora import LoRA
 
 
 class DPLoRA(LoRA):
-    """L = L_ada(D_tr). Its gradient is made of each image's own, clipped, and of noise: private.py."""
+    """L = L_ada(D_tr). Its gradient is made of each image's own, clipped, and of noise: differential_privacy.py."""

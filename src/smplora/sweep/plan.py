@@ -15,7 +15,7 @@ from smplora.config.sweep import Point, SweepConfig
 from smplora.config.train import TrainConfig
 from smplora.core.parallel import Task, done_already, latest_step, length
 from smplora.runs.folder import RunFolder
-from smplora.train import train
+from smplora.training.train import train
 
 RUNS, MEASURED = "runs", "measured"
 TRIAL_STEPS = 5  # the first of them is slower and not counted

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from smplora.batches import join, training_draw
+from smplora.core.random_streams import generator
 from smplora.data.cells import Cell, take
 from smplora.models.batch import Batch, Draw
 
@@ -93,3 +93,31 @@ def members_first(gathered: Tensor, processes: int) -> Tensor:
     """Shares of several processes, one below the other, as the whole batch: [2 * b * processes, ...], members first."""
     shares = gathered.reshape(processes, 2, -1, *gathered.shape[1:])
     return shares.transpose(0, 1).flatten(0, 2)
+
+
+def join(first: Batch, second: Batch) -> Batch:
+    """The rows of both."""
+    return Batch(
+        mean=torch.cat([first.mean, second.mean]),
+        std=torch.cat([first.std, second.std]),
+        conditioning={
+            name: torch.cat([value, second.conditioning[name]]) for name, value in first.conditioning.items()
+        },
+        digests=first.digests + second.digests,
+    )
+
+
+def training_draw(
+    batch: Batch, num_train_timesteps: int, seed: int, name: str, step: int, noise_offset: float = 0.0
+) -> Draw:
+    """Uniform timesteps, normal noise and a posterior sample for every row, a function of (seed, name, step).
+
+    With an offset o the noise is eps + o u, u [b, c, 1, 1] standard normal: one shift per channel (diffusers'
+    ``--noise_offset``; Guttenberg 2023).
+    """
+    rng, shape, device = generator(seed, name, step), batch.mean.shape, batch.mean.device
+    timesteps = torch.randint(num_train_timesteps, (len(batch),), generator=rng)
+    noise, posterior = torch.randn((2, *shape), generator=rng)
+    if noise_offset:
+        noise = noise + noise_offset * torch.randn((*shape[:2], 1, 1), generator=generator(seed, name, "offset", step))
+    return Draw(*(x.to(device, non_blocking=True) for x in (timesteps, noise, posterior)))

@@ -25,8 +25,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from smplora.curvature import Curvature, Hessian, Product, flatten
 from smplora.objectives.base import Objective
+from smplora.training.theory.curvature import Curvature, Hessian, Product, flatten
 
 Estimate = Callable[[Product, Tensor], Curvature]
 SLACK = 1e-3  # of the inequality, relative: both of its sides are estimated from below

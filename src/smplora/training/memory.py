@@ -20,7 +20,7 @@ from smplora.config.train import TrainConfig
 from smplora.core.errors import TrainingError, is_out_of_memory
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
-from smplora.trainstate import Setup
+from smplora.training.setup import Setup
 
 SMALLER = 0.75  # of the resolution, in the advice
 BF16_ACTIVATIONS = 0.59  # of those in fp32 (benchmarks/results/step_memory.json)

@@ -26,19 +26,19 @@ from smplora.data.encode import encode
 from smplora.data.pool import open_source
 from smplora.data.prepare import preparation
 from smplora.data.split import Split
-from smplora.ema import averaged, ema_tensors, load_ema_tensors
-from smplora.feed import Feed
 from smplora.models.adapted import Adaptation
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.text import configured
 from smplora.objectives.game import SMPLoRAGame
-from smplora.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
-from smplora.precision import DTYPES, LossScaler
-from smplora.prior import prior_cell
-from smplora.private import PrivateGradients, guarantee, noise_seed
-from smplora.processes import shard
 from smplora.runs.folder import PRIVACY, Checkpoint, RunFolder
-from smplora.teachers import Teachers
+from smplora.training.batches import Feed
+from smplora.training.differential_privacy import PrivateGradients, guarantee, noise_seed
+from smplora.training.distillation import Teachers
+from smplora.training.distributed import shard
+from smplora.training.ema import averaged, ema_tensors, load_ema_tensors
+from smplora.training.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
+from smplora.training.precision import DTYPES, LossScaler
+from smplora.training.prior_preservation import prior_cell
 
 
 @dataclass

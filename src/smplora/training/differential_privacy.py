@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smplora.batches import training_draw
 from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.errors import ConfigError
@@ -36,6 +35,7 @@ from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.sample_gradients import recorded, sample_weights
 from smplora.runs.folder import NOISE_SEED
+from smplora.training.batches import training_draw
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from smplora.data.pictures import strip
 from smplora.data.pool import open_source
 from smplora.data.prepare import preparation
 from smplora.data.split import Split
-from smplora.gauge import TIMESTEPS, Gauge, evaluating
 from smplora.runs.folder import MONITOR, RunFolder
-from smplora.trainstate import Setup
+from smplora.training.running_attack import TIMESTEPS, Gauge, evaluating
+from smplora.training.setup import Setup
 
 VALIDATION, PROMPTS = "validation", "prompts.json"
 SHOWN_CAPTIONS = 4

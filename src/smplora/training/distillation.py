@@ -26,7 +26,7 @@ from smplora.data.split import CELLS, Split, write_split
 from smplora.models.adapted import Adaptation
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion
-from smplora.prior import FOLDER as CLASS_IMAGES
+from smplora.training.prior_preservation import FOLDER as CLASS_IMAGES
 
 TEACHERS = "teachers"  # in the run folder
 PROTOCOL = "fold"

@@ -31,7 +31,7 @@ class Hessian:
     """v -> H v of ``value``, a scalar, at ``parameters``, whose number is P in all (Pearlmutter 1994: the gradient of
     <grad, v>). The graph of the gradient is kept, so every product is one backward pass through it.
 
-    What ``value`` is made of must be differentiable twice: fused attention kernels are not (theory.py).
+    What ``value`` is made of must be differentiable twice: fused attention kernels are not (record.py).
     """
 
     def __init__(self, value: Tensor, parameters: Sequence[Tensor]) -> None:

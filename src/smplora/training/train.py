@@ -32,22 +32,22 @@ from smplora.core.registry import load
 from smplora.data.pool import open_source, read_samples
 from smplora.data.prepare import preparation
 from smplora.data.split import MANIFEST, Split, make_split, read_split, write_split
-from smplora.feed import members_first
-from smplora.memory import explaining
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.proxy import at_size
 from smplora.models.text import configured
-from smplora.monitor import Monitor, with_intervals
-from smplora.optimizers import check_installed, limit_gradients, set_learning_rates
-from smplora.private import check_private
-from smplora.processes import average_gradients, gather, make_accelerator, mean
 from smplora.runs.base_model import fetch_model, load_base
 from smplora.runs.folder import RunFolder, check_place, check_settings
 from smplora.runs.subject import Subject
-from smplora.teachers import check_teachers, teacher_runs
-from smplora.theory import Theory
-from smplora.trackers import PROJECT, chosen_trackers, init_options, tracker_options
-from smplora.trainstate import Setup, prepare, publish, restore
+from smplora.training.batches import members_first
+from smplora.training.differential_privacy import check_private
+from smplora.training.distillation import check_teachers, teacher_runs
+from smplora.training.distributed import average_gradients, gather, make_accelerator, mean
+from smplora.training.memory import explaining
+from smplora.training.monitor import Monitor, with_intervals
+from smplora.training.optimizers import check_installed, limit_gradients, set_learning_rates
+from smplora.training.setup import Setup, prepare, publish, restore
+from smplora.training.theory.record import Theory
+from smplora.training.trackers import PROJECT, chosen_trackers, init_options, tracker_options
 
 
 def train(config: TrainConfig, *, progress: bool = True) -> Path:

@@ -18,11 +18,12 @@ from smplora.config.train import TrainConfig
 from smplora.core.console import bar
 from smplora.core.files import write_json
 from smplora.core.random_streams import generator
-from smplora.curvature import Curvature, Product, lanczos, power_iteration
-from smplora.gauge import evaluating
-from smplora.processes import average, gather, mean
 from smplora.runs.folder import GRADIENTS, HESSIAN, THEORY, RunFolder
-from smplora.smoothness import (
+from smplora.training.distributed import average, gather, mean
+from smplora.training.running_attack import evaluating
+from smplora.training.setup import Setup
+from smplora.training.theory.curvature import Curvature, Product, lanczos, power_iteration
+from smplora.training.theory.smoothness import (
     Estimate,
     correlation,
     gradient_norm,
@@ -30,7 +31,6 @@ from smplora.smoothness import (
     rescaling_factors,
     smoothness,
 )
-from smplora.trainstate import Setup
 
 ESTIMATES: dict[str, Any] = {"power": power_iteration, "lanczos": lanczos}
 GRADIENT_ROW = (
@@ -173,7 +173,7 @@ def summary(config: TrainConfig, gradients: list[dict[str, Any]], hessian: list[
     checked = [line for line in hessian if line["holds"] is not None]
     per_gain = 1 / config.mi_lambda if config.mi_lambda and config.objective in WITH_PROXY else 0.0
     return {
-        "format": "smplora.theory/1",
+        "format": "smplora.training.theory.record/1",
         "objective": config.objective,
         "mi_lambda": config.mi_lambda if config.objective in WITH_PROXY else None,
         "figure_1b": {
