@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from smplora.audit import audit
+from smplora.audit.audit import audit
 from smplora.config.audit import AuditConfig
 from smplora.config.train import TrainConfig
 from smplora.core.files import read_json

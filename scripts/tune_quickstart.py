@@ -18,13 +18,14 @@ from pathlib import Path
 
 import torch
 
+from smplora.audit.reuse import audit_once
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.quickstart import QuickstartConfig
 from smplora.core.files import read_json, write_json
 from smplora.data.digits import write_private_digits
 from smplora.data.split import write_split
-from smplora.once import audit_once, evaluate_once
+from smplora.once import evaluate_once
 from smplora.quickstart import NOISE_PAIRS, private_split, training
 from smplora.training.train import train
 

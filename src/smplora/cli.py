@@ -61,7 +61,7 @@ VERBS = {
         "smplora.training.train:train",
         "smplora train --train_data_dir my_images --objective smp_lora --output_dir runs/smp_lora",
     ),
-    "audit": Verb(AuditConfig, "smplora.audit:command", "smplora audit runs/smp_lora", positional="adapter"),
+    "audit": Verb(AuditConfig, "smplora.audit.audit:command", "smplora audit runs/smp_lora", positional="adapter"),
     "evaluate": Verb(
         EvaluateConfig, "smplora.evaluate:evaluate", "smplora evaluate runs/smp_lora", positional="adapter"
     ),

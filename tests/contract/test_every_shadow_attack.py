@@ -13,13 +13,13 @@ from smplora.attacks.fitting import judge, out_of_fold
 from smplora.attacks.low_pass import load_attacks
 from smplora.attacks.shadow_comparison import ShadowAttack, Shadows, near_normal
 from smplora.attacks.views import VIEWS
+from smplora.audit.shadow_adapters import divide
 from smplora.cli import parser_of
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import SHADOW, SHADOW_SIGNALS
 from smplora.core.errors import ConfigError
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion
-from smplora.shadows import divide
 from smplora.statistics.curves import auc
 from smplora.statistics.intervals import delong_interval
 from toys import toy_batch, toy_model, toy_pictures

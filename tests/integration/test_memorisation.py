@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from smplora.audit.memorisation.search import choose, encoder_for, memorise
 from smplora.cli import main, parse
 from smplora.config.audit import AuditConfig
 from smplora.data.pool import Sample
 from smplora.data.split import CELLS, Split
-from smplora.memorisation import choose, encoder_for, memorise
 from smplora.models.diffusion import LatentDiffusion
 from smplora.runs.subject import Loaded
 from toys import SHAPE, caption_of, toy_batch, toy_model

@@ -13,23 +13,23 @@ import numpy as np
 import pytest
 import torch
 
-import smplora.audit
-import smplora.collect
-from smplora import control
+import smplora.audit.audit
+import smplora.audit.signals
 from smplora.attacks.base import Access, Attack
 from smplora.attacks.low_pass import load_attacks
 from smplora.attacks.views import VIEWS
+from smplora.audit import positive_control
+from smplora.audit.gates import BASE, base_attacks, base_check
+from smplora.audit.signals import ATTACKED, Collector
 from smplora.cli import main
-from smplora.collect import ATTACKED, Collector
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, ON_BASE
 from smplora.core.cache import FOLDER, Cache
-from smplora.gates import BASE, base_attacks, base_check
 from smplora.models.diffusion import LatentDiffusion
 from smplora.runs.base_model import load_base
 from smplora.runs.other_trainers import load_any
 
-SCHEMA = Path(smplora.audit.__file__).parent / "assets" / "audit.schema.json"
+SCHEMA = Path(smplora.audit.audit.__file__).parent / "assets" / "audit.schema.json"
 FEW = ("--attacks", "[calibrated_loss, pia]", "--num_timesteps", "2", "--noise_pairs", "1", "--device", "cpu")
 
 
@@ -77,8 +77,10 @@ def test_the_adapter_meets_the_test_cells_after_the_gates(
 
     monkeypatch.setattr(Collector, "signals", signals)
     for name in ("blind_checks", "base_check", "shuffled_check", "control_check"):
-        function = getattr(smplora.audit, name)
-        monkeypatch.setattr(smplora.audit, name, lambda *a, f=function, n=name, **k: steps.append(n) or f(*a, **k))
+        function = getattr(smplora.audit.audit, name)
+        monkeypatch.setattr(
+            smplora.audit.audit, name, lambda *a, f=function, n=name, **k: steps.append(n) or f(*a, **k)
+        )
     audit(trained_run, tmp_path / "audit", "--positive_control", "--positive_control_steps", "1")
     cells = "aux_member, test_member, aux_nonmember, test_nonmember"
     assert steps == [
@@ -165,8 +167,8 @@ def test_other_code_measures_again(
     audit(trained_run, tmp_path / "one")
     first = sum(asked)
     asked.clear()
-    real = smplora.collect.code_digest
-    monkeypatch.setattr(smplora.collect, "code_digest", lambda modules: "other " + real(modules))
+    real = smplora.audit.signals.code_digest
+    monkeypatch.setattr(smplora.audit.signals, "code_digest", lambda modules: "other " + real(modules))
     audit(trained_run, tmp_path / "two")
     assert abs(sum(asked) - first) <= 2 * 10  # all of it, and the plan's timed passes
 
@@ -250,7 +252,7 @@ def test_an_overfitted_adapter_must_be_found_out(
     assert check["auc"]["value"] > 0.9
     assert check["attacks"][0]["attack"] == "calibrated_loss"
     assert not list((tmp_path / "a" / "control").rglob("*.png"))
-    monkeypatch.setattr(control, "train", None)  # it is there
+    monkeypatch.setattr(positive_control, "train", None)  # it is there
     assert audit(trained_run, tmp_path / "a", *options, "60")["gates"] == content["gates"]
     monkeypatch.undo()
     capsys.readouterr()
@@ -275,7 +277,7 @@ def test_audits_fit_their_schema(trained_run: Path, tmp_path: Path) -> None:
         (["attacks", 0, "test", "auc", "low"], -0.1),
         (["gates", "checks", 0, "passed"], "yes"),
         (["strongest", "test", "sign"], 0),
-        (["format"], "smplora.audit/1"),
+        (["format"], "smplora.audit.audit/1"),
     ):
         changed: Any = deepcopy(content)
         place = changed
@@ -297,6 +299,6 @@ def test_what_attacks_measure_must_be_numbers(
         def signals(self, view: Any) -> Any:
             return np.full((len(view.batch), 1), np.nan)
 
-    monkeypatch.setattr(smplora.audit, "load_attacks", lambda names, config: {"pia": Broken()})
+    monkeypatch.setattr(smplora.audit.audit, "load_attacks", lambda names, config: {"pia": Broken()})
     assert main(["audit", "--adapter", str(trained_run), "--output_dir", str(tmp_path / "a"), *FEW]) == 2
     assert "'pia' measured NaN or infinity for 10 of 10 images" in capsys.readouterr().err

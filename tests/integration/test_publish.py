@@ -20,7 +20,7 @@ from safetensors import safe_open
 from conftest import short_config
 from smplora.adapters.files.read import read_adapter
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, public_name
-from smplora.audit import audit
+from smplora.audit.audit import audit
 from smplora.card import CARD, MARKER, write_card
 from smplora.cli import main
 from smplora.config.audit import AuditConfig

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
-import smplora.shadows
+import smplora.audit.shadow_adapters
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
+from smplora.audit.shadow_adapters import ATTACKED, divide, plan_shadows, seconds_per_step
 from smplora.cli import main
 from smplora.config.audit import AuditConfig
 from smplora.config.train import TrainConfig
@@ -31,7 +32,6 @@ from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, make_split, write_split
 from smplora.runs.folder import FREE_OPTIONS, RunFolder, open_folder, read_config
 from smplora.runs.subject import Loaded, Subject
-from smplora.shadows import ATTACKED, divide, plan_shadows, seconds_per_step
 from smplora.training.train import train
 
 FAST = ("--num_timesteps", "2", "--noise_pairs", "1", "--attacks", "[calibrated_loss, lira, lira_offline, rmia]")
@@ -183,7 +183,7 @@ def test_an_adapter_made_elsewhere_needs_to_be_told_how_it_was_trained(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(smplora.shadows, "run_tasks", in_this_process)
+    monkeypatch.setattr(smplora.audit.shadow_adapters, "run_tasks", in_this_process)
     cells = read_json(trained_run / MANIFEST)["cells"]
     for kind in ("member", "nonmember"):
         (tmp_path / f"{kind}s").mkdir()

@@ -7,7 +7,7 @@ import pytest
 
 from smplora.attacks.base import Access, Attack, AttackInfo, Scorer
 from smplora.attacks.scorers import Logistic
-from smplora.blind import (
+from smplora.audit.blind_baselines import (
     STATISTICS,
     blind_check,
     guess_blindly,
@@ -16,7 +16,7 @@ from smplora.blind import (
     permutation_check,
     picture_statistics,
 )
-from smplora.gates import failures, gates
+from smplora.audit.gates import failures, gates
 from smplora.statistics.curves import auc
 
 MEMBER = np.arange(120) < 60
@@ -77,10 +77,10 @@ def test_shuffled_labels_find_nothing_even_where_members_leak() -> None:
 
 def test_a_scorer_that_knows_the_labels_beforehand_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted defect: out-of-fold scores that are the labels themselves."""
-    from smplora import blind
     from smplora.attacks.fitting import OutOfFold
+    from smplora.audit import blind_baselines
 
-    monkeypatch.setattr(blind, "out_of_fold", lambda a, s, member, seed: OutOfFold(1.0 * member, member))
+    monkeypatch.setattr(blind_baselines, "out_of_fold", lambda a, s, member, seed: OutOfFold(1.0 * member, member))
     check = permutation_check("shuffled_labels", Vector(), np.zeros((120, 2)), MEMBER, 0)
     assert check.passed is False
     assert "still finds members" in check.sentence

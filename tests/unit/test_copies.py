@@ -10,7 +10,8 @@ import torch
 from scipy.stats import binom, fisher_exact
 from torch import Tensor
 
-from smplora.copies import (
+from smplora.audit.memorisation.captions import NOISES, judge_prompts, magnitudes
+from smplora.audit.memorisation.copies import (
     adaptive_ratios,
     compare,
     conclusion,
@@ -19,7 +20,6 @@ from smplora.copies import (
     pixel_distances,
 )
 from smplora.core.random_streams import generator
-from smplora.prompts import NOISES, judge_prompts, magnitudes
 from toys import SHAPE, ToyVAE, caption_of, toy_batch, toy_model
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from smplora.attacks.fitting import Judged, OutOfFold
-from smplora.judgement import Tried, conclude, score_arrays
+from smplora.audit.conclusion import Tried, conclude, score_arrays
 from smplora.statistics import many_attacks, summary
 from smplora.statistics.claims import GROUPS
 from smplora.statistics.epsilon import one_run_epsilon

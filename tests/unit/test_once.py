@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from smplora import audit as auditing
 from smplora.attacks.low_pass import load_attacks
-from smplora.audit import audit_settings, same_audit
+from smplora.audit import audit
+from smplora.audit.audit import audit_settings, same_audit
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, SHADOW, STANDARD, WITH_ENCODER
 from smplora.config.evaluate import EvaluateConfig
@@ -72,7 +72,7 @@ def test_a_clip_score_that_is_asked_for_is_of_its_model() -> None:
 def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     """Whether an audit.json holds for an audit of a run of the bundled model."""
     subject = SimpleNamespace(config=TrainConfig())
-    monkeypatch.setattr(auditing, "find_subject", lambda adapter: subject)
+    monkeypatch.setattr(audit, "find_subject", lambda adapter: subject)
 
     def judge(content: dict[str, Any], **options: Any) -> bool:
         return same_audit(content, AuditConfig(adapter="run", **options))

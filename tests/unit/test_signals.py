@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from smplora.audit.external_scores import audit_scores, read_signals
 from smplora.cli import main
 from smplora.core.errors import DataError
-from smplora.signals import audit_scores, read_signals
 
 
 def sample(seed: int = 0, members: int = 60, others: int = 50) -> tuple[dict[str, Any], Any]:

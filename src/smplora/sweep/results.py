@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smplora.audit.reuse import kept_audit
 from smplora.config.catalogue.objectives import TITLES
 from smplora.config.sweep import SEEDS, SweepConfig, shown, uses
-from smplora.once import kept_audit, kept_quality
+from smplora.once import kept_quality
 from smplora.report.figures.front import Place, on_front
 from smplora.report.figures.svg import style
 from smplora.statistics.intervals import Interval

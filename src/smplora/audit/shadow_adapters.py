@@ -20,6 +20,7 @@ import torch
 
 from smplora.attacks.base import Attack
 from smplora.attacks.shadow_comparison import ShadowAttack, Shadows, near_normal
+from smplora.audit.shadow_pool import as_folder, read_training
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.data import ModelOptions
@@ -36,7 +37,6 @@ from smplora.data.pool import Sample, open_source, read_samples
 from smplora.data.split import CELLS, MANIFEST, Split, read_split, write_split
 from smplora.runs.folder import RunFolder
 from smplora.runs.subject import TOLD, Foreign, Loaded, Subject, load_subject
-from smplora.shadowpool import as_folder, read_training
 
 ATTACKED = CELLS[:4]
 PROTOCOL = "shadow"

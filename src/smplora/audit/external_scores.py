@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedKFold
 
 from smplora.attacks.fitting import FOLDS, Judged, OutOfFold
+from smplora.audit.conclusion import Tried, conclude
+from smplora.audit.gates import gates, small_cells
 from smplora.core.arrays import Bools, Floats
 from smplora.core.console import say
 from smplora.core.environment import environment
@@ -26,8 +28,6 @@ from smplora.core.errors import DataError, listing
 from smplora.core.files import check_writable, write_atomically, write_json
 from smplora.core.random_streams import stream_seed
 from smplora.data.split import SMALLEST_CELL
-from smplora.gates import gates, small_cells
-from smplora.judgement import Tried, conclude
 from smplora.report.report import print_table, write_report
 from smplora.results.records import FORMAT
 from smplora.statistics.curves import auc, best_threshold

@@ -22,11 +22,18 @@ from smplora.attacks.base import Access, Attack, AttackInfo
 from smplora.attacks.low_pass import load_attacks
 from smplora.attacks.methods.loss import timestep_grid
 from smplora.attacks.views import out_of_reach
+from smplora.audit.conclusion import Tried, conclude, labels, learn_attacks, score_arrays, strongest_first, try_attacks
+from smplora.audit.cost import Plan, make_plan
+from smplora.audit.external_scores import audit_signals
+from smplora.audit.gates import base_attacks, base_check, blind_checks, failures, gates, look, notes, shuffled_check
+from smplora.audit.memorisation.search import cost_sentence, encoder_for, encoder_weights, forget, memorise, same_search
+from smplora.audit.most_exposed import write_exposed
+from smplora.audit.positive_control import control_check, control_sentence
+from smplora.audit.shadow_adapters import plan_shadows, with_shadows
+from smplora.audit.signals import ATTACKED, AUX, TEST, Collector, Tell
 from smplora.card import write_card
-from smplora.collect import ATTACKED, AUX, TEST, Collector, Tell
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, WITH_ENCODER
-from smplora.control import control_check, control_sentence
 from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
 from smplora.core.console import bar, say
@@ -35,18 +42,11 @@ from smplora.core.errors import ConfigError, InvalidAudit
 from smplora.core.files import write_atomically, write_json
 from smplora.core.registry import load
 from smplora.data.split import POOLS, write_split
-from smplora.exposed import write_exposed
-from smplora.gates import base_attacks, base_check, blind_checks, failures, gates, look, notes, shuffled_check
-from smplora.judgement import Tried, conclude, labels, learn_attacks, score_arrays, strongest_first, try_attacks
-from smplora.memorisation import cost_sentence, encoder_for, encoder_weights, forget, memorise, same_search
 from smplora.models.encoders.transformers import BUNDLED
-from smplora.plan import Plan, make_plan
 from smplora.report.report import write_report
 from smplora.results.records import FORMAT
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import Foreign, Loaded, find_subject, result_folder
-from smplora.shadows import plan_shadows, with_shadows
-from smplora.signals import audit_signals
 
 
 def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:

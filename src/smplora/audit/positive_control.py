@@ -19,8 +19,8 @@ import numpy as np
 from smplora.attacks.base import Attack
 from smplora.attacks.fitting import out_of_fold
 from smplora.attacks.views import out_of_reach
-from smplora.blind import Check
-from smplora.collect import ATTACKED, Collector
+from smplora.audit.blind_baselines import Check
+from smplora.audit.signals import ATTACKED, Collector
 from smplora.config.audit import AuditConfig
 from smplora.config.data import ModelOptions
 from smplora.config.train import TrainConfig

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from smplora.attacks.base import Access, Attack
 from smplora.attacks.views import LOSSES, VIEWS, Memory, WhiteBox
-from smplora.collect import ATTACKED, Collector, Piece
+from smplora.audit.signals import ATTACKED, Collector, Piece
 from smplora.core.wording import duration
 from smplora.models.sample_gradients import Gradients
 

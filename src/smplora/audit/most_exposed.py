@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from smplora.audit.conclusion import Tried
 from smplora.core.files import write_atomically, write_json
-from smplora.judgement import Tried
 from smplora.runs.subject import Loaded
 
 SHOWN = 12

@@ -16,10 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from smplora.config.audit import AuditConfig
-from smplora.config.data import usual_guidance
-from smplora.config.evaluate import EvaluateConfig
-from smplora.copies import (
+from smplora.audit.memorisation.captions import NOISES, judge_prompts, magnitudes
+from smplora.audit.memorisation.copies import (
     NEAR_ADAPTIVE,
     NEAR_COSINE,
     NEAR_TILES,
@@ -30,6 +28,9 @@ from smplora.copies import (
     nearer_test,
     pixel_distances,
 )
+from smplora.config.audit import AuditConfig
+from smplora.config.data import usual_guidance
+from smplora.config.evaluate import EvaluateConfig
 from smplora.core.console import progress
 from smplora.core.files import write_atomically, write_json
 from smplora.core.random_streams import stream_seed
@@ -39,7 +40,6 @@ from smplora.data.split import Split
 from smplora.models.adapted import base_model
 from smplora.models.encoders.features import weights_of
 from smplora.models.encoders.transformers import BUNDLED, LARGEST_FOR_BUNDLED, ImageEncoder, load_encoder
-from smplora.prompts import NOISES, judge_prompts, magnitudes
 from smplora.runs.generate import generate
 from smplora.runs.subject import Loaded
 

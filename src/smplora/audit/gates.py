@@ -14,7 +14,7 @@ from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView, Scorer
 from smplora.attacks.low_pass import load_attacks
 from smplora.attacks.methods.loss import loss_vector
 from smplora.attacks.scorers import Logistic
-from smplora.blind import (
+from smplora.audit.blind_baselines import (
     TOLERANCE,
     Check,
     blind_check,
@@ -24,14 +24,14 @@ from smplora.blind import (
     permutation_check,
     picture_statistics,
 )
-from smplora.collect import ATTACKED
+from smplora.audit.conclusion import both
+from smplora.audit.signals import ATTACKED
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import LOW_PASS, ON_BASE
 from smplora.core.arrays import Bools, Floats
 from smplora.core.console import progress
 from smplora.core.random_streams import stream_seed
 from smplora.data.pictures import load_pixels
-from smplora.judgement import both
 from smplora.models.encoders.digits import load_digit_features
 from smplora.models.proxy import at_size
 from smplora.runs.subject import Loaded
