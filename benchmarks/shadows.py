@@ -23,7 +23,7 @@ from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
 from smplora.data.digits import write_private_digits
-from smplora.evaluate import evaluate
+from smplora.quality.evaluate import evaluate
 from smplora.training.train import train
 
 RESULTS = Path(__file__).parent / "results"

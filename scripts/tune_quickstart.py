@@ -25,7 +25,7 @@ from smplora.config.quickstart import QuickstartConfig
 from smplora.core.files import read_json, write_json
 from smplora.data.digits import write_private_digits
 from smplora.data.split import write_split
-from smplora.once import evaluate_once
+from smplora.quality.reuse import evaluate_once
 from smplora.quickstart import NOISE_PAIRS, private_split, training
 from smplora.training.train import train
 

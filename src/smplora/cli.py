@@ -63,7 +63,7 @@ VERBS = {
     ),
     "audit": Verb(AuditConfig, "smplora.audit.audit:command", "smplora audit runs/smp_lora", positional="adapter"),
     "evaluate": Verb(
-        EvaluateConfig, "smplora.evaluate:evaluate", "smplora evaluate runs/smp_lora", positional="adapter"
+        EvaluateConfig, "smplora.quality.evaluate:evaluate", "smplora evaluate runs/smp_lora", positional="adapter"
     ),
     "report": Verb(
         ReportConfig,
@@ -73,10 +73,12 @@ VERBS = {
     ),
     "export": Verb(
         ExportConfig,
-        "smplora.publish:export",
+        "smplora.publish.publish:export",
         "smplora export --adapter runs/smp_lora --output_dir published",
     ),
-    "push": Verb(PushConfig, "smplora.publish:push", "smplora push --adapter runs/smp_lora --repo_id user/my-adapter"),
+    "push": Verb(
+        PushConfig, "smplora.publish.publish:push", "smplora push --adapter runs/smp_lora --repo_id user/my-adapter"
+    ),
     "caption": Verb(
         CaptionConfig, "smplora.data.captioning:caption", "smplora caption my_images", positional="train_data_dir"
     ),

@@ -277,7 +277,7 @@ def test_audits_fit_their_schema(trained_run: Path, tmp_path: Path) -> None:
         (["attacks", 0, "test", "auc", "low"], -0.1),
         (["gates", "checks", 0, "passed"], "yes"),
         (["strongest", "test", "sign"], 0),
-        (["format"], "smplora.audit.audit/1"),
+        (["format"], "smplora.audit/1"),
     ):
         changed: Any = deepcopy(content)
         place = changed

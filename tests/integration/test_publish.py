@@ -21,14 +21,14 @@ from conftest import short_config
 from smplora.adapters.files.read import read_adapter
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, public_name
 from smplora.audit.audit import audit
-from smplora.card import CARD, MARKER, write_card
 from smplora.cli import main
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.core.files import write_json
-from smplora.evaluate import evaluate
 from smplora.models.load import BUNDLED_FOLDER
-from smplora.publish import as_kohya
+from smplora.publish.card import CARD, MARKER, write_card
+from smplora.publish.publish import as_kohya
+from smplora.quality.evaluate import evaluate
 from smplora.runs.subject import find_subject
 from smplora.training.train import train
 

@@ -43,7 +43,7 @@ def _write(folder: Path, name: str) -> None:
              "adapter_sha256": digest, "model": "the bundled model"}  # fmt: skip
     verdict = {"red": "Leaks", "amber": "Unclear", "green": "No leak found"}[level]
     audit = {
-        "format": "smplora.audit.audit/2",
+        "format": "smplora.audit/2",
         "subject": about,
         "split": {"protocol": "fixed", "seal": SEAL, "cells": {
             "aux_member": 50, "aux_nonmember": 50, "test_member": 50, "test_nonmember": 50, "reference": 696}},

@@ -17,8 +17,8 @@ from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, SHADOW, STANDARD, WITH_ENCODER
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
-from smplora.evaluate import evaluation_settings, same_evaluation
 from smplora.models.encoders.features import weights_of
+from smplora.quality.evaluate import evaluation_settings, same_evaluation
 
 
 def evaluated(*weights: str, clip: str | None = None, **options: Any) -> dict[str, Any]:

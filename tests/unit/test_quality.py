@@ -11,7 +11,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 
 from smplora.models.encoders.digits import load_digit_features
-from smplora.quality import cmmd, compare, fewest_for_fid, fid, kid, nearest, neighbourhoods, with_interval
+from smplora.quality.distances import cmmd, compare, fewest_for_fid, fid, kid, nearest, neighbourhoods, with_interval
 
 
 def features(n: int, d: int = 4, seed: int = 0, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:

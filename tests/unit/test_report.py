@@ -189,7 +189,7 @@ def test_missing_audit_says_in_one_line_what_to_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "expected"),
     [
-        ("audit/audit.json", lambda d: d.update(format="smplora.audit.audit/9"), "smplora audit --adapter"),
+        ("audit/audit.json", lambda d: d.update(format="smplora.audit/9"), "smplora audit --adapter"),
         ("audit/audit.json", lambda d: d["attacks"][0].pop("test"), "smplora audit --adapter"),
         ("audit/audit.json", lambda d: d["attacks"][0]["test"]["auc"].update(value=float("nan")), "nan is not a"),
         ("audit/audit.json", lambda d: d["verdict"].update(attack="unknown"), "'unknown' is none of"),

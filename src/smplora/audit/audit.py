@@ -31,7 +31,6 @@ from smplora.audit.most_exposed import write_exposed
 from smplora.audit.positive_control import control_check, control_sentence
 from smplora.audit.shadow_adapters import plan_shadows, with_shadows
 from smplora.audit.signals import ATTACKED, AUX, TEST, Collector, Tell
-from smplora.card import write_card
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, WITH_ENCODER
 from smplora.core.arrays import Floats
@@ -43,6 +42,7 @@ from smplora.core.files import write_atomically, write_json
 from smplora.core.registry import load
 from smplora.data.split import POOLS, write_split
 from smplora.models.encoders.transformers import BUNDLED
+from smplora.publish.card import write_card
 from smplora.report.report import write_report
 from smplora.results.records import FORMAT
 from smplora.runs.other_trainers import load_any

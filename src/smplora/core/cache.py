@@ -26,7 +26,7 @@ from smplora.config.data import CacheConfig, CacheOptions
 from smplora.core.errors import ConfigError
 from smplora.core.files import write_atomically
 
-FORMAT = "smplora.core.cache/1"
+FORMAT = "smplora.cache/1"
 FOLDER = "encoded"  # inside the cache folder: all that is written, and all that 'smplora cache --clear' removes
 KEPT_S = 30 * 24 * 3600.0
 

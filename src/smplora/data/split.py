@@ -24,7 +24,7 @@ from smplora.core.random_streams import stream_seed
 from smplora.data.pool import Sample, open_source, read_samples
 
 CELLS = ("aux_member", "test_member", "aux_nonmember", "test_nonmember", "reference")
-FORMAT = "smplora.data.split/1"
+FORMAT = "smplora.split/1"
 MANIFEST = "split.json"
 LARGEST_DEFAULT_CELL = 100
 SMALLEST_CELL = 2

@@ -275,7 +275,7 @@ def _subject(folder: Path, runs: dict[Path, Run]) -> Subject:
     if home not in runs:
         runs[home] = _run(home)
     run = runs[home]
-    subject, digest = load(path, "smplora.audit.audit/2", again, lambda data: (parse(data), data["subject"]))
+    subject, digest = load(path, "smplora.audit/2", again, lambda data: (parse(data), data["subject"]))
     done = folder / "DONE.json"
     if done.is_file():
         finished = load(done, None, again, lambda data: data["adapter_sha256"])

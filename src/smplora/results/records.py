@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-FORMAT = "smplora.audit.audit/2"
+FORMAT = "smplora.audit/2"
 
 Level = Literal["invalid", "red", "amber", "green"]
 Group = Literal["test", "aux_members"]

@@ -13,7 +13,7 @@ from typing import Any
 from smplora.audit.reuse import kept_audit
 from smplora.config.catalogue.objectives import TITLES
 from smplora.config.sweep import SEEDS, SweepConfig, shown, uses
-from smplora.once import kept_quality
+from smplora.quality.reuse import kept_quality
 from smplora.report.figures.front import Place, on_front
 from smplora.report.figures.svg import style
 from smplora.statistics.intervals import Interval

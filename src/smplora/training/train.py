@@ -18,7 +18,6 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from smplora.card import write_card
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.distill import DISTILLED
@@ -35,6 +34,7 @@ from smplora.data.split import MANIFEST, Split, make_split, read_split, write_sp
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.proxy import at_size
 from smplora.models.text import configured
+from smplora.publish.card import write_card
 from smplora.runs.base_model import fetch_model, load_base
 from smplora.runs.folder import RunFolder, check_place, check_settings
 from smplora.runs.subject import Subject

@@ -22,7 +22,7 @@ from smplora.data.paper.drawing import Draw
 from smplora.data.paper.files import Originals
 from smplora.data.pictures import UnreadableImage, pixel_digest, read_image
 
-RECORD, FORMAT = "dataset.json", "smplora.data.paper.build/1"
+RECORD, FORMAT = "dataset.json", "smplora.dataset/1"
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def summary(config: TrainConfig, gradients: list[dict[str, Any]], hessian: list[
     checked = [line for line in hessian if line["holds"] is not None]
     per_gain = 1 / config.mi_lambda if config.mi_lambda and config.objective in WITH_PROXY else 0.0
     return {
-        "format": "smplora.training.theory.record/1",
+        "format": "smplora.theory/1",
         "objective": config.objective,
         "mi_lambda": config.mi_lambda if config.objective in WITH_PROXY else None,
         "figure_1b": {

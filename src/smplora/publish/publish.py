@@ -12,11 +12,11 @@ from PIL import Image, UnidentifiedImageError
 
 from smplora.adapters.files.read import AdapterFile, read_adapter
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, OURS, Facts, LoraSettings, kohya_bytes
-from smplora.card import CARD, MARKER, Wishes, audit_of, render
 from smplora.config.publish import ExportConfig, PublishOptions, PushConfig
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError, ConfigError, PushError
 from smplora.core.files import check_writable, write_atomically
+from smplora.publish.card import CARD, MARKER, Wishes, audit_of, render
 from smplora.runs.subject import Subject, find_subject
 
 UNAUDITED = "this adapter was not audited; 'smplora audit --adapter {}' measures what it gives away before others do"

@@ -106,7 +106,7 @@ def render(subject: Subject, wishes: Wishes | None = None, *, kohya: bool | None
     audited, stale = _audit(subject)
     kohya = (subject.folder / KOHYA_FILE).exists() if kohya is None else kohya
     environment = Environment(
-        loader=PackageLoader("smplora", ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("smplora.publish", ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("card.md.j2").render(
         front_matter=_front_matter(subject, base, family, wishes),

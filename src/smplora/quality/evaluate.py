@@ -12,7 +12,6 @@ from torch import Tensor
 
 from smplora.attacks.methods.loss import loss_vector
 from smplora.attacks.views import GreyBox
-from smplora.card import write_card
 from smplora.config.evaluate import EvaluateConfig, feature_source
 from smplora.core.cache import open_cache
 from smplora.core.console import progress as with_bar
@@ -23,7 +22,8 @@ from smplora.data.pictures import load_pixels, strip
 from smplora.data.pool import Sample
 from smplora.models.encoders.features import Extractor, load_clip, load_extractor, weights_of
 from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED, ClipEncoder
-from smplora.quality import compare, mean_interval, nearest
+from smplora.publish.card import write_card
+from smplora.quality.distances import compare, mean_interval, nearest
 from smplora.runs.generate import AT_ONCE, Images, generate
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import Loaded, Subject, result_folder

@@ -1,0 +1,1 @@
+"""Model cards, export and upload. Imports runs and everything below it."""
