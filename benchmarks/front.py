@@ -33,7 +33,7 @@ from smplora.core.files import read_json, write_atomically, write_json
 from smplora.core.parallel import Task, run_tasks
 from smplora.data.digits import write_private_digits
 from smplora.data.split import MANIFEST, write_split
-from smplora.quickstart import private_split, training
+from smplora.experiments.quickstart import private_split, training
 from smplora.report.figures.front import Place, front_figure
 from smplora.report.figures.svg import Style, style
 from smplora.runs.folder import RunFolder

@@ -25,8 +25,8 @@ from smplora.config.quickstart import QuickstartConfig
 from smplora.core.files import read_json, write_json
 from smplora.data.digits import write_private_digits
 from smplora.data.split import write_split
+from smplora.experiments.quickstart import NOISE_PAIRS, private_split, training
 from smplora.quality.reuse import evaluate_once
-from smplora.quickstart import NOISE_PAIRS, private_split, training
 from smplora.training.train import train
 
 RESULT = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "tuning.json"

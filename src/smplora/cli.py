@@ -49,7 +49,7 @@ class Verb:
 VERBS = {
     "quickstart": Verb(
         QuickstartConfig,
-        "smplora.quickstart:quickstart",
+        "smplora.experiments.quickstart:quickstart",
         "smplora quickstart --train_data_dir my_images",
         slow=True,
     ),
@@ -84,7 +84,7 @@ VERBS = {
     ),
     "sweep": Verb(
         SweepConfig,
-        "smplora.sweep.command:sweep",
+        "smplora.experiments.sweep.command:sweep",
         "smplora sweep --train_data_dir my_images --grid '{objective: [lora, smp_lora]}' --seeds '[0, 1, 2]'",
         slow=True,
     ),
@@ -96,7 +96,7 @@ VERBS = {
     ),
     "reproduce": Verb(
         ReproduceConfig,
-        "smplora.reproduce.command:reproduce",
+        "smplora.experiments.reproduce.command:reproduce",
         "smplora reproduce table_1 figure_3",
         slow=True,
         positional="targets",

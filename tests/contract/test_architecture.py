@@ -49,5 +49,5 @@ def test_help_does_not_import_torch() -> None:
 
 
 def test_nothing_imports_torchvision() -> None:
-    program = "import smplora.quickstart, sys; sys.exit('torchvision' in sys.modules)"
+    program = "import smplora.experiments.quickstart, sys; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], stderr=subprocess.DEVNULL, check=False).returncode == 0

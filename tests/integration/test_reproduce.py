@@ -23,15 +23,15 @@ from smplora.core.errors import ConfigError
 from smplora.core.registry import load
 from smplora.data.digits import PRIVATE_DIGITS, digit_images
 from smplora.data.pool import open_source, read_samples
-from smplora.reproduce.claims import duel, of, steps
-from smplora.reproduce.commands import command_line
-from smplora.reproduce.paper import published
-from smplora.reproduce.plan import Plan
-from smplora.reproduce.results import over_seeds
-from smplora.reproduce.runs import Run, of_method
-from smplora.reproduce.scale import scale_of
-from smplora.reproduce.systems import ours
-from smplora.reproduce.tiny import DATASETS, Tiny
+from smplora.experiments.reproduce.claims import duel, of, steps
+from smplora.experiments.reproduce.commands import command_line
+from smplora.experiments.reproduce.paper import published
+from smplora.experiments.reproduce.plan import Plan
+from smplora.experiments.reproduce.results import over_seeds
+from smplora.experiments.reproduce.runs import Run, of_method
+from smplora.experiments.reproduce.scale import scale_of
+from smplora.experiments.reproduce.systems import ours
+from smplora.experiments.reproduce.tiny import DATASETS, Tiny
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "paper"
 
@@ -255,7 +255,7 @@ def test_the_captions_of_coco_are_blips_as_in_the_paper(tmp_path: Path) -> None:
 def test_everything_is_looked_for_before_days_of_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("smplora.reproduce.scale.find_spec", lambda name: None)
+    monkeypatch.setattr("smplora.experiments.reproduce.scale.find_spec", lambda name: None)
     folder = tmp_path / "data" / "pokemon"
     folder.mkdir(parents=True)
     for number in range(833):

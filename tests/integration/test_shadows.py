@@ -26,10 +26,11 @@ from smplora.config.audit import AuditConfig
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError
 from smplora.core.files import read_json
-from smplora.core.parallel import Task, done_already
+from smplora.core.parallel import Task
 from smplora.core.wording import duration
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, make_split, write_split
+from smplora.experiments.tasks import done_already
 from smplora.runs.folder import FREE_OPTIONS, RunFolder, open_folder, read_config
 from smplora.runs.subject import Loaded, Subject
 from smplora.training.train import train

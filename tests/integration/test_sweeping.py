@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from smplora.cli import main
-from smplora.core.parallel import Task, done_already, perform, problem
-from smplora.sweep import command
+from smplora.core.parallel import Task, problem
+from smplora.experiments.sweep import command
+from smplora.experiments.tasks import done_already, perform
 
 
 @pytest.fixture

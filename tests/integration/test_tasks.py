@@ -14,7 +14,8 @@ import pytest
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
-from smplora.core.parallel import Desk, Task, done_already, run_tasks
+from smplora.core.parallel import Desk, Task, run_tasks
+from smplora.experiments.tasks import done_already
 from smplora.runs.folder import RunFolder
 
 

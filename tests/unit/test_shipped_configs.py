@@ -12,8 +12,8 @@ from smplora.config.catalogue.objectives import OBJECTIVES
 from smplora.config.quickstart import QuickstartConfig
 from smplora.config.sweep import SweepConfig
 from smplora.config.train import TrainConfig
-from smplora.quickstart import training
-from smplora.sweep import plan
+from smplora.experiments.quickstart import training
+from smplora.experiments.sweep import plan
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SWEEPS = sorted((CONFIGS / "sweeps").glob("*.yaml"))

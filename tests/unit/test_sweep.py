@@ -15,9 +15,9 @@ from smplora.cli import parse
 from smplora.config.sweep import SweepConfig
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError
+from smplora.experiments.sweep import command, plan, results
+from smplora.experiments.sweep.page import render
 from smplora.statistics.over_runs import mean_interval
-from smplora.sweep import command, plan, results
-from smplora.sweep.page import render
 
 
 @pytest.fixture

@@ -13,31 +13,26 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
-from smplora.config.audit import AuditConfig
-from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig, steps_of_teachers
 from smplora.core import offline
 from smplora.core.console import bar
 from smplora.core.device import choose_device
 from smplora.core.errors import TrainingError, UserError
+from smplora.experiments.tasks import MEASURING, Options, done_already, perform
 from smplora.runs.folder import CONFIG, RunFolder, read_config
 from smplora.training.distillation import TEACHERS
 
 UNKNOWN_STEPS = 1000  # of a run whose epochs are not yet steps
 
-Options: TypeAlias = TrainConfig | AuditConfig | EvaluateConfig
 
 MOST_WORKERS = 3
-MEASURING = 200  # an audit or an evaluation, in training steps: what the progress bar counts
 ATTEMPTS = 3  # of a task whose worker was killed, or another one of the same pool
-KIND = {TrainConfig: "train", AuditConfig: "audit", EvaluateConfig: "evaluate"}  # functions of once.py
 KILLED = "a worker process was killed, perhaps for lack of memory; run the same command with --workers 1"
 
 
@@ -145,22 +140,6 @@ class Desk:
         display.update(
             max(0, sum(n for t, n in self.units.items() if t in self.outcome) + sum(steps.values()) - display.n)
         )
-
-
-def perform(options: Options) -> str | None:
-    """One task, in a worker; returns what to tell people."""
-    return once(options, "once")(options)  # type: ignore[no-any-return]
-
-
-def done_already(options: Options) -> bool:
-    """Whether a task would find everything done."""
-    return bool(once(options, "done")(options))
-
-
-def once(options: Options, what: str) -> Callable[[Options], Any]:
-    """The function of once.py for these options; by name, because audits that train shadow adapters run tasks too."""
-    function: Callable[[Options], Any] = getattr(import_module("smplora.once"), f"{KIND[type(options)]}_{what}")
-    return function
 
 
 def problem(error: BaseException | None) -> str | None:

@@ -1,0 +1,121 @@
+"""Figure 1b: is the Hessian norm tied to the gradient norm?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smplora.core.files import read_json
+from smplora.core.wording import decimal
+from smplora.experiments.reproduce import paper
+from smplora.experiments.reproduce.curves import collected, first_seed, label, look, systems
+from smplora.experiments.reproduce.drawings import cloud
+from smplora.experiments.reproduce.results import Found, Results
+from smplora.experiments.reproduce.runs import MP, SMP, Need
+from smplora.experiments.reproduce.section import Cell, Group, Section, Table
+from smplora.experiments.reproduce.systems import missing
+from smplora.report.figures.svg import Drawing, style
+from smplora.runs.folder import HESSIAN, THEORY, RunFolder
+
+HEADERS = ("Pearson's r", "p-value", "points", "Hessian norm, mean", "its standard deviation")
+
+
+@dataclass(frozen=True)
+class Figure1b:
+    """Hessian norm against gradient norm of the training loss, for MP-LoRA and SMP-LoRA."""
+
+    name: str = "figure_1b"
+    title: str = "Figure 1b: Hessian norm against gradient norm"
+    caption: str = "Pearson's correlation of the Hessian norm and the gradient norm over training, Pokemon."
+
+    def needs(self, best_lambda: float | None) -> list[Need]:
+        """Both games, with gradients and curvature measured."""
+        return [Need(run, theory=True, measured=False) for run in systems(best_lambda, (MP, SMP))]
+
+    def collect(self, results: Results, best_lambda: float | None) -> dict[str, Any]:
+        """The points, and what theory.json says of them."""
+
+        def read(found: Found) -> dict[str, Any]:
+            told = read_json(found.folder / THEORY)
+            lines = RunFolder(found.folder).metrics(HESSIAN)
+            pairs = [[line["gradient_norm"], line["hessian_norm"]] for line in lines]
+            return {
+                **told["figure_1b"],
+                "propositions": told["propositions"],
+                "points": [pair for pair in pairs if None not in pair],
+            }
+
+        return {**collected(results, self.needs(best_lambda), read), "paper": paper.published()["figure_1b"]}
+
+    def show(self, content: Mapping[str, Any], root: Path) -> Section:
+        """One panel a run, and the numbers."""
+        rows = content["rows"]
+        figures = []
+        for index, row in enumerate(rows):
+            seed = first_seed(row)
+            pairs = [(x, y) for x, y in seed["points"]] if seed else []
+            svg = cloud(pairs, f"figure-1b-{index}", style(look(row)), "gradient norm", "Hessian norm")
+            if svg:
+                figures.append((label(row), Drawing(svg, [])))
+        groups = [Group((label(row),), (*_published(row, content["paper"]), *_ours(row))) for row in rows]
+        notes = [
+            "The Hessian norm is the largest eigenvalue's size at one fixed batch and draw; measured at few points, "
+            "which are not independent of each other. A correlation does not show that the gradient norm bounds the "
+            "Hessian norm (Proposition 2): docs/log.md, Gradients and curvature."
+        ]
+        table = Table(("method",), HEADERS, tuple(groups))
+        return Section(
+            self.name, self.title, self.caption, notes, table, figures, missing=missing(rows),
+            claim="MP-LoRA's correlation is insignificant, SMP-LoRA's strong and positive, its Hessian norm lower.",
+            found=_found(rows),
+        )  # fmt: skip
+
+
+def _found(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which correlations differ from zero, with their sign, and the order of the Hessian norms."""
+    signs, norms = [], []
+    for row in rows:
+        for seed in row["seeds"]:
+            r = (seed.get("pearson") or {}).get("r")
+            if r and r["low"] is not None:
+                said = "positive" if r["low"] > 0 else "negative" if r["high"] < 0 else "not told from zero"
+                signs.append(f"{label(row)}, seed {seed['seed']}: {said} ({decimal(r['value'], 2)})")
+            if seed.get("hessian_norm"):
+                norms.append((float(seed["hessian_norm"]["mean"]), f"{label(row)}, seed {seed['seed']}"))
+    order = " < ".join(f"{name} ({norm:.3g})" for norm, name in sorted(norms))
+    return [
+        *([f"The correlation is, by its 95 % interval: {'; '.join(signs)}."] if signs else []),
+        *([f"Mean Hessian norms: {order}."] if len(norms) > 1 else []),
+    ]
+
+
+def _published(row: Mapping[str, Any], told: Mapping[str, Any]) -> list[tuple[str, tuple[Cell, ...]]]:
+    known = told.get(label(row).partition(",")[0]) if row["run"]["mi_lambda"] == 0.05 else None
+    if not known:
+        return []
+    keys = ("pearson", "p_value", "points", "hessian_norm_mean", "hessian_norm_std")
+    return [("paper", tuple(Cell(str(known.get(key, ""))) for key in keys))]
+
+
+def _ours(row: Mapping[str, Any]) -> list[tuple[str, tuple[Cell, ...]]]:
+    lines: list[tuple[str, tuple[Cell, ...]]] = []
+    for seed in row["seeds"]:
+        if seed["problem"] is not None or not seed["hessian_norm"]:
+            continue
+        pearson, norm = seed["pearson"], seed["hessian_norm"]
+        r = pearson and pearson["r"]
+        ends = f"[{decimal(r['low'], 2)}, {decimal(r['high'], 2)}]" if r and r["low"] is not None else ""
+        cells = (
+            Cell(decimal(r["value"], 3) if r else "N/A", ends),
+            Cell(f"{pearson['p_value']:.2g}" if pearson else ""),
+            Cell(str(norm["n"])),
+            Cell(f"{norm['mean']:.3g}"),
+            Cell(f"{norm['std']:.3g}" if norm["std"] is not None else ""),
+        )
+        lines.append((f"ours, seed {seed['seed']}", cells))
+    return lines
+
+
+TARGET = Figure1b()

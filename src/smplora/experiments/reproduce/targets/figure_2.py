@@ -1,0 +1,106 @@
+"""Figure 2: how the gradient scale fluctuates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smplora.core.files import read_json
+from smplora.experiments.reproduce import paper
+from smplora.experiments.reproduce.curves import collected, first_seed, label, look, points, systems
+from smplora.experiments.reproduce.results import Found, Results
+from smplora.experiments.reproduce.runs import Need
+from smplora.experiments.reproduce.section import Cell, Group, Section, Table
+from smplora.experiments.reproduce.systems import missing
+from smplora.report.figures.overview import Line, over_steps
+from smplora.report.figures.svg import Drawing, drawing, style
+from smplora.runs.folder import GRADIENTS, THEORY, RunFolder
+
+OF_BATCHES = "A gradient is that of a batch: ten images at scale tiny, one in the paper, which fluctuates more."
+SCALES = {"gradient_scale": "whole gradient", "adaptation_scale": "adaptation term", "gain_scale": "MI gain term"}
+IN_THE_PAPER = {
+    ("LoRA", "gradient_scale"): "LoRA",
+    ("MP-LoRA", "gradient_scale"): "MP-LoRA",
+    ("MP-LoRA", "adaptation_scale"): "MP-LoRA_adaptation_term",
+    ("MP-LoRA", "gain_scale"): "MP-LoRA_mi_gain_term",
+}
+
+
+@dataclass(frozen=True)
+class Figure2:
+    """Gradient scale (App. D: sum over tensors of L2 norms) of every step, whole and by terms."""
+
+    name: str = "figure_2"
+    title: str = "Figure 2: gradient scale"
+    caption: str = "Gradient scale at every step, of the whole gradient and of its two terms, Pokemon."
+
+    def needs(self, best_lambda: float | None) -> list[Need]:
+        """The main runs on Pokemon, with gradients measured."""
+        return [Need(run, theory=True, measured=False) for run in systems(best_lambda)]
+
+    def collect(self, results: Results, best_lambda: float | None) -> dict[str, Any]:
+        """Curves, and what theory.json says of their spread."""
+
+        def read(found: Found) -> dict[str, Any]:
+            lines = RunFolder(found.folder).metrics(GRADIENTS)
+            curves = {name: points(lines, name) for name in SCALES}
+            return {"curves": curves, "spread": read_json(found.folder / THEORY)["figure_2"]}
+
+        return {**collected(results, self.needs(best_lambda), read), "paper": paper.published()["figure_2"]}
+
+    def show(self, content: Mapping[str, Any], root: Path) -> Section:
+        """Whole gradients of all methods, the terms of each game, and standard deviations."""
+        rows = [(row, seed) for row in content["rows"] if (seed := first_seed(row))]
+        whole = [Line(label(row), seed["curves"]["gradient_scale"], style(look(row))) for row, seed in rows]
+        panels = [("All methods", whole, "figure-2-whole")]
+        for index, (row, seed) in enumerate(rows):
+            if any(value for _, value in seed["curves"]["gain_scale"]):
+                terms = ("adaptation_scale", "gain_scale")
+                lines = [Line(SCALES[t], seed["curves"][t], style(4 + k)) for k, t in enumerate(terms)]
+                panels.append((label(row), lines, f"figure-2-terms-{index}"))
+        figures: list[tuple[str, Drawing]] = []
+        for title, lines, name in panels:
+            svg = over_steps(lines, name, "gradient scale")
+            figures += [(title, drawing(svg, lines))] if svg else []
+        groups = tuple(Group((label(row),), _lines(row, seed, content["paper"])) for row, seed in rows)
+        notes = [
+            "The paper prints standard deviations over training. Gradients are those before clipping; the terms are as "
+            "they enter the gradient, for SMP-LoRA times 1/D and λ L_ada/D². Curves are drawn as means of neighbours.",
+            OF_BATCHES,
+        ]
+        return Section(
+            self.name, self.title, self.caption, notes, Table(("method",), tuple(SCALES.values()), groups), figures,
+            missing=missing(content["rows"]), found=_found(rows),
+            claim="MP-LoRA's gradient fluctuates most, above all its gain term.",
+        )  # fmt: skip
+
+
+def _found(rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+    """The order of the standard deviations of whole gradients, and of gain terms."""
+    sentences = []
+    for scale, title in SCALES.items():
+        known = [(row, seed["spread"][scale]) for row, seed in rows]
+        spreads = sorted((s["std"], label(row)) for row, s in known if s and s["std"])
+        order = " < ".join(f"{name} ({value:.3g})" for value, name in spreads)
+        sentences += [f"Standard deviation, {title}: {order}."] if len(spreads) > 1 else []
+    return sentences
+
+
+def _lines(
+    row: Mapping[str, Any], seed: Mapping[str, Any], told: Mapping[str, float]
+) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
+    method = row["run"]["title"].split(", ")[1]
+    known = [told.get(IN_THE_PAPER.get((method, scale), "")) for scale in SCALES]
+    found = [seed["spread"][scale] for scale in SCALES]
+    published = tuple(Cell("" if value is None else f"{value:g}") for value in known)
+    ours = tuple(
+        Cell("" if not s or s["std"] is None else f"{s['std']:.3g}", note="" if not s else f"mean {s['mean']:.3g}")
+        for s in found
+    )
+    line = ("ours, standard deviation", ours)
+    return (("paper, standard deviation", published), line) if any(v is not None for v in known) else (line,)
+
+
+TARGET = Figure2()

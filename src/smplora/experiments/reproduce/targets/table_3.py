@@ -1,0 +1,92 @@
+"""Table 3: the two rescaling factors of SMP-LoRA."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smplora.core.files import read_json
+from smplora.experiments.reproduce import paper
+from smplora.experiments.reproduce.curves import collected, label, systems
+from smplora.experiments.reproduce.results import Found, Results
+from smplora.experiments.reproduce.runs import SMP, Need
+from smplora.experiments.reproduce.section import Cell, Group, Section, Table
+from smplora.experiments.reproduce.systems import missing
+from smplora.runs.folder import THEORY
+
+COLUMNS = ("max", "min", "mean", "std")
+FACTORS = {"1/D": "1/D", "L_ada/D^2": "L_ada/D²", "lambda*L_ada/D^2": "λ L_ada/D²"}
+
+
+@dataclass(frozen=True)
+class Table3:
+    """1/D and L_ada/D^2 with D = 1 - lambda G + delta, over training."""
+
+    name: str = "table_3"
+    title: str = "Table 3: rescaling factors"
+    caption: str = "The factors that SMP-LoRA's gradient has before its two terms, over training, Pokemon."
+
+    def needs(self, best_lambda: float | None) -> list[Need]:
+        """SMP-LoRA, with gradients measured."""
+        return [Need(run, theory=True, measured=False) for run in systems(best_lambda, (SMP,))]
+
+    def collect(self, results: Results, best_lambda: float | None) -> dict[str, Any]:
+        """What theory.json says of the factors."""
+
+        def read(found: Found) -> dict[str, Any]:
+            told = read_json(found.folder / THEORY)
+            single = told.get("table_3_single_images") or {}
+            return {
+                "factors": {name: single.get(name) or value for name, value in told["table_3"].items()},
+                "single_images": any(single.values()),
+            }
+
+        return {**collected(results, self.needs(best_lambda), read), "paper": paper.published()["table_3"]}
+
+    def show(self, content: Mapping[str, Any], root: Path) -> Section:
+        """The paper's two rows, and the second one times lambda."""
+        groups = []
+        for factor, title in FACTORS.items():
+            told = content["paper"].get(factor)
+            lines = [("paper", tuple(Cell(f"{told[c]:g}") for c in COLUMNS))] if told else []
+            for row in content["rows"]:
+                for seed in row["seeds"]:
+                    found = seed.get("factors", {}).get(factor)
+                    if found:
+                        cells = tuple(Cell("" if found[c] is None else f"{found[c]:.3g}") for c in COLUMNS)
+                        lines.append((f"ours, {label(row)}, seed {seed['seed']}", cells))
+            groups.append(Group((title,), tuple(lines)))
+        notes = [
+            "The paper's second row fits λ L_ada/D² with its λ of 0.05 better than L_ada/D²; both are shown.",
+        ]
+        if any(
+            seed.get("factors") and not seed.get("single_images") for row in content["rows"] for seed in row["seeds"]
+        ):
+            notes.append(
+                "Some of ours are of batches' mean factors, from runs of an earlier version: of ten images at scale "
+                "tiny, of one, as the paper's, at scale sd15. Their means can be compared; largest, least and standard "
+                "deviation are nearer to the mean."
+            )
+        table = Table(("factor",), ("largest", "least", "mean", "standard deviation"), tuple(groups))
+        return Section(
+            self.name, self.title, self.caption, notes, table, missing=missing(content["rows"]),
+            claim="Both factors lie below 1, so SMP-LoRA's gradient is scaled down.", found=_found(content["rows"]),
+        )  # fmt: skip
+
+
+def _found(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whether the largest factors are below 1."""
+    factors = [(label(row), seed["factors"]) for row in rows for seed in row["seeds"] if seed.get("factors")]
+    sentences = []
+    for name in ("1/D", "lambda*L_ada/D^2"):
+        largest = [(who, found[name]["max"]) for who, found in factors if found.get(name)]
+        if largest:
+            below = sum(value < 1 for _, value in largest)
+            values = ", ".join(f"{who} {value:.3g}" for who, value in largest)
+            sentences.append(f"{FACTORS[name]} stays below 1 in {below} of {len(largest)} runs (largest: {values}).")
+    return sentences
+
+
+TARGET = Table3()

@@ -1,0 +1,79 @@
+"""index.html of a sweep: the front, the table, and what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import smplora
+from smplora.config.sweep import SweepConfig
+from smplora.core.wording import decimal
+from smplora.experiments.sweep.results import MEASURES, PRIVACY, Row, Setting, kinds, placed
+from smplora.report.audit_page import template
+from smplora.report.figures.front import front_figure
+from smplora.report.figures.svg import mark
+from smplora.report.run_page import PAGE
+from smplora.report.tables import Cell
+from smplora.report.wording import LEVEL_WORDS, digits_for, interval
+from smplora.results.records import Estimate
+from smplora.statistics.intervals import Interval
+
+
+def cell(estimate: Interval | None) -> Cell:
+    """An estimate and its interval as text."""
+    if estimate is None:
+        return Cell("")
+    told = Estimate(estimate.value, estimate.low, estimate.high)
+    digits = digits_for(told)
+    return Cell(decimal(estimate.value, digits), interval(told, digits))
+
+
+def render(made: Sequence[Setting], config: SweepConfig) -> str:
+    """The page as HTML. It needs no network and no script; its links lead to the runs beside it."""
+    root = Path(config.output_dir)
+    quality, privacy = config.quality, PRIVACY[config.privacy]
+    places = placed(made, config)
+    names = [name for name in MEASURES if any(name in one.measured for one in made)]
+    looks = {place.sign: mark(place.look) for place in places}
+    legend = {kind: looks[one.sign] for one, kind in zip(made, kinds(made), strict=True) if kind and one.sign in looks}
+    return template("sweep.html.j2").render(
+        title=f"Sweep: {root.resolve().name}",
+        figure=front_figure(places, "front", MEASURES[quality], MEASURES[privacy]),
+        legend_items=[(look, kind) for kind, look in legend.items()],
+        marks=looks,
+        headers=[MEASURES[name] for name in names],
+        rows=[(one, [cell(one.measured.get(name)) for name in names], verdicts(one), links(one, root)) for one in made],
+        best=[one.label for one in made if one.front],
+        failed=[(row.subject.name, row.problem) for one in made for row in one.rows if row.problem],
+        unplaced=len(made) - len(places),
+        several=any(len(one.rows) > 1 for one in made),
+        version=smplora.core.version.__version__,
+    )
+
+
+def verdicts(one: Setting) -> str:
+    """``2 Leaks, 1 Unclear``, or the word alone where there is one run."""
+    said = [LEVEL_WORDS[level] for level in LEVEL_WORDS if any(row.verdict == level for row in one.rows)]
+    if len(one.rows) == 1 or not said:
+        return ", ".join(said)
+    counts = {LEVEL_WORDS[level]: sum(row.verdict == level for row in one.rows) for level in LEVEL_WORDS}
+    return ", ".join(f"{counts[word]} {word}" for word in said)
+
+
+def links(one: Setting, root: Path) -> list[tuple[str, str]]:
+    """(address relative to the page, name) of each run; no address where there is nothing."""
+    return [(_address(row, root), _seeds(row)) for row in one.rows]
+
+
+def _address(row: Row, root: Path) -> str:
+    folder = row.subject.folder
+    if not folder.exists():
+        return ""
+    inside = f"{folder.relative_to(root).as_posix()}/"
+    return quote(inside + PAGE if (folder / PAGE).exists() else inside)
+
+
+def _seeds(row: Row) -> str:
+    train = row.subject.point.train
+    return f"seed {train['seed']}" + (f", split {train['split_seed']}" if train["split_seed"] else "")

@@ -1,0 +1,128 @@
+"""What a sweep does: a run for each point, an audit and an evaluation for each of its adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from smplora.config.audit import AuditConfig
+from smplora.config.data import CacheOptions
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.sweep import Point, SweepConfig
+from smplora.config.train import TrainConfig
+from smplora.core.parallel import Task, latest_step, length
+from smplora.experiments.tasks import done_already
+from smplora.runs.folder import RunFolder
+from smplora.training.train import train
+
+RUNS, MEASURED = "runs", "measured"
+TRIAL_STEPS = 5  # the first of them is slower and not counted
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An adapter that is audited: the end of a point's run, or one of its checkpoints."""
+
+    point: Point
+    step: int | None  # of a checkpoint
+    name: str
+    run: str  # name of the task that trains it
+    folder: Path  # of the run or checkpoint
+    audit: AuditConfig
+    evaluate: EvaluateConfig
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """By what they write. Both wait for the run only: images are also worth having where the audit fails."""
+        return {
+            "audit": Task(f"audit of {self.name}", self.audit, after=self.run),
+            "quality": Task(f"evaluation of {self.name}", self.evaluate, after=self.run),
+        }
+
+
+def trainings(config: SweepConfig) -> dict[str, TrainConfig]:
+    """The runs, by their names."""
+    root = Path(config.output_dir) / RUNS
+    return {
+        point.run: TrainConfig(**{**point.train, "output_dir": str(root / point.run)}) for point in config.all_points
+    }
+
+
+def subjects(config: SweepConfig) -> list[Subject]:
+    """Every adapter to audit, checkpoints before the end of their run."""
+    root = Path(config.output_dir) / RUNS
+    common: dict[str, Any] = {
+        "seed": config.seed,
+        "device": config.device,
+        **{f.name: getattr(config, f.name) for f in fields(CacheOptions)},
+    }
+    found = []
+    for point in config.all_points:
+        for step in [*config.stops(point), None]:
+            folder = root / point.run if step is None else root / point.run / "checkpoints" / f"checkpoint-{step}"
+            own = folder / MEASURED / point.variant if point.variant else None
+            told = {**common, "adapter": str(folder)}
+            found.append(
+                Subject(
+                    point,
+                    step,
+                    ", ".join([point.run, *([f"step {step}"] if step else []), *([point.variant] * bool(own))]),
+                    point.run,
+                    folder,
+                    AuditConfig(**{**told, "output_dir": str(own / "audit") if own else None, **point.audit}),
+                    EvaluateConfig(**{**told, "output_dir": str(own / "quality") if own else None, **point.evaluate}),
+                )
+            )
+    return found
+
+
+def tasks_of(runs: Mapping[str, TrainConfig], measured: Sequence[Subject]) -> list[Task]:
+    """Runs in the order given; what measures them follows as soon as they are done."""
+    return [
+        *(Task(name, options) for name, options in runs.items()),
+        *(task for subject in measured for task in subject.tasks.values()),
+    ]
+
+
+def steps_left(tasks: Sequence[Task]) -> int:
+    """Work to do, in training steps: what an audit or evaluation takes is counted as so many."""
+    return sum(length(t.options) - latest_step(t.options) for t in tasks if not done_already(t.options))
+
+
+def seconds_per_step(runs: Mapping[str, TrainConfig]) -> float:
+    """How long a step takes here: of the runs that are there, or of a few steps of the first one, which also shows
+    whether it can be trained.
+
+    Raises:
+        UserError: it cannot.
+    """
+    rates = [rate for options in runs.values() if (rate := _rate(Path(options.output_dir)))]
+    if rates:
+        return sum(rates) / len(rates)
+    with TemporaryDirectory() as folder:
+        nothing_else = {"monitor_steps": 0, "validation_steps": 0, "run_page": False, "report_to": None}
+        first = replace(
+            next(iter(runs.values())),
+            output_dir=folder,
+            max_train_steps=TRIAL_STEPS,
+            logging_steps=1,
+            checkpointing_steps=TRIAL_STEPS,
+            gradient_steps=0,
+            hessian_steps=0,
+            **nothing_else,  # type: ignore[arg-type]
+        )
+        train(first, progress=False)
+        return _rate(Path(folder)) or 0.0
+
+
+def _rate(folder: Path) -> float | None:
+    """Seconds a step, from the lines of metrics.jsonl; of a resumed run those since it was resumed."""
+    rows = RunFolder(folder).metrics()
+    starts = [i for i in range(1, len(rows)) if rows[i]["elapsed_s"] <= rows[i - 1]["elapsed_s"]]
+    rows = rows[starts[-1] :] if starts else rows
+    if len(rows) < 2:
+        return None
+    return float((rows[-1]["elapsed_s"] - rows[0]["elapsed_s"]) / (rows[-1]["step"] - rows[0]["step"]))
