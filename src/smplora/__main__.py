@@ -1,6 +1,6 @@
 """``python -m smplora``."""
 
-from smplora.cli import entry_point
+from smplora.cli.main import entry_point
 
 if __name__ == "__main__":
     entry_point()

@@ -21,7 +21,8 @@ from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any, TypeVar
 
-from smplora.cli import VERBS, checked
+from smplora.cli.commands import VERBS
+from smplora.cli.parse import checked
 from smplora.core import offline
 from smplora.core.errors import CheckpointError
 

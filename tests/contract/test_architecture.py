@@ -42,7 +42,7 @@ def test_every_objective_has_a_title() -> None:
 
 
 def test_help_does_not_import_torch() -> None:
-    program = "import sys; from smplora.cli import main; main(['train', '--help']); "
+    program = "import sys; from smplora.cli.main import main; main(['train', '--help']); "
     check = "sys.exit('torch' in sys.modules)"
     wrapped = f"import contextlib\nwith contextlib.suppress(SystemExit):\n    {program}\nimport sys; {check}"
     assert subprocess.run([sys.executable, "-c", wrapped], stdout=subprocess.DEVNULL, check=False).returncode == 0

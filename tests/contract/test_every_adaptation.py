@@ -17,7 +17,7 @@ from torch import Tensor
 from checkpoints import build, stock
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.train import TrainConfig
 from smplora.core.registry import load

@@ -14,7 +14,7 @@ from smplora.attacks.low_pass import load_attacks
 from smplora.attacks.shadow_comparison import ShadowAttack, Shadows, near_normal
 from smplora.attacks.views import VIEWS
 from smplora.audit.shadow_adapters import divide
-from smplora.cli import parser_of
+from smplora.cli.parse import parser_of
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import SHADOW, SHADOW_SIGNALS
 from smplora.core.errors import ConfigError

@@ -59,7 +59,7 @@ def test_a_module_that_is_gone_is_an_error(tmp_path: Path) -> None:
 
 def test_what_is_not_imported_does_not_count(tmp_path: Path) -> None:
     package = copied(tmp_path)
-    (package / "cli.py").write_text("changed = 1\n")
+    (package / "main.py").write_text("changed = 1\n")
     assert code_digest(LOSS, package) == code_digest(LOSS)
 
 

@@ -16,7 +16,7 @@ import torch
 
 import smplora
 from smplora import api
-from smplora.cli import VERBS
+from smplora.cli.commands import VERBS
 from smplora.core.errors import CheckpointError, ConfigError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -16,7 +16,8 @@ from smplora.attacks.base import Access
 from smplora.attacks.low_pass import load_attacks
 from smplora.attacks.views import out_of_reach
 from smplora.audit.signals import Collector, captions_of_others
-from smplora.cli import main, parse
+from smplora.cli.main import main
+from smplora.cli.parse import parse
 from smplora.config.audit import AuditConfig, unknown_attack
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, TIERS
 from smplora.runs.subject import load_subject

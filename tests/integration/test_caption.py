@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.caption import CaptionConfig
 from smplora.config.data import DataOptions
 from smplora.data.captioning import load_captioner

@@ -17,7 +17,7 @@ from PIL import Image
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.data import SplitOptions
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import Split, make_split, read_split, write_split

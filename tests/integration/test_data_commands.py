@@ -12,7 +12,7 @@ from PIL import Image
 
 from smplora.attacks.views import GreyBox
 from smplora.audit.signals import ATTACKED, Collector
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS
 from smplora.config.train import TrainConfig

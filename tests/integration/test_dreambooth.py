@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from conftest import short_config
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.core.files import read_json
 from smplora.data.cells import take
 from smplora.models.diffusion import adaptation_loss

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from encoder_folders import saved, saved_clip
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.evaluate import EvaluateConfig
 from smplora.core.cache import Cache
 from smplora.models.diffusion import LatentDiffusion

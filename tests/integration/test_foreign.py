@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
-from smplora.cli import main, parse
+from smplora.cli.main import main
+from smplora.cli.parse import parse
 from smplora.data.split import MANIFEST
 from smplora.models.adapted import base_model
 from smplora.models.load import BUNDLED_FOLDER

@@ -14,7 +14,7 @@ from checkpoints import build, stock
 from conftest import short_config
 from smplora.adapters.full import FullAdaptation
 from smplora.attacks.views import WhiteBox
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.core.files import read_json
 from smplora.core.random_streams import generator
 from smplora.models.adapted import base_model

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from conftest import short_config
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import Split, write_split
 from smplora.training.train import train

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from smplora.audit.memorisation.search import choose, encoder_for, memorise
-from smplora.cli import main, parse
+from smplora.cli.main import main
+from smplora.cli.parse import parse
 from smplora.config.audit import AuditConfig
 from smplora.data.pool import Sample
 from smplora.data.split import CELLS, Split

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from smplora.adapters.lora import LoRAAdaptation
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.core.errors import is_out_of_memory
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion

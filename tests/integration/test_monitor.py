@@ -12,7 +12,7 @@ from PIL import Image
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.train import TrainConfig
 from smplora.data.pool import Sample
 from smplora.data.split import CELLS, Split

@@ -18,7 +18,7 @@ real = socket.socket.connect
 socket.socket.connect = lambda own, address: real(own, address) if own.family == socket.AF_UNIX else refuse(address)
 socket.socket.connect_ex = socket.socket.sendto = refuse
 socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
-from smplora.cli import main
+from smplora.cli.main import main
 for arguments in json.loads(sys.argv[1]):
     if main(arguments):
         sys.exit(f"failed: {arguments}")
@@ -142,6 +142,6 @@ api.report(["run"])"""
     ],
 )
 def test_contradictions(arguments: list[str], message: str) -> None:
-    done = python("import sys; from smplora.cli import main; sys.exit(main(sys.argv[1:]))", *arguments)
+    done = python("import sys; from smplora.cli.main import main; sys.exit(main(sys.argv[1:]))", *arguments)
     assert done.returncode == 2
     assert message in done.stderr

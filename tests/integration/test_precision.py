@@ -17,7 +17,7 @@ from test_training import CountTransfers
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.data import ModelOptions
 from smplora.core.errors import TrainingError
 from smplora.core.random_streams import generator

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.train import TrainConfig
 from smplora.core.files import read_json
 from smplora.data.pool import open_source, read_samples

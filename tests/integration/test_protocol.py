@@ -21,7 +21,7 @@ from smplora.attacks.views import VIEWS
 from smplora.audit import positive_control
 from smplora.audit.gates import BASE, base_attacks, base_check
 from smplora.audit.signals import ATTACKED, Collector
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, ON_BASE
 from smplora.core.cache import FOLDER, Cache

@@ -21,7 +21,7 @@ from conftest import short_config
 from smplora.adapters.files.read import read_adapter
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, public_name
 from smplora.audit.audit import audit
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.core.files import write_json

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smplora.cli import main
+from smplora.cli.main import main
 
 
 def arguments(images: Path, output: Path, *more: str) -> list[str]:

@@ -14,7 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from smplora.cli import main, parse
+from smplora.cli.main import main
+from smplora.cli.parse import parse
 from smplora.config.catalogue.paper_targets import TARGETS, expand
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.reproduce import ReproduceConfig

@@ -21,7 +21,7 @@ import smplora.audit.shadow_adapters
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.audit.shadow_adapters import ATTACKED, divide, plan_shadows, seconds_per_step
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError

@@ -19,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from checkpoints import build
 from conftest import short_config
 from smplora.adapters.lora import LoRAAdaptation
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.core.errors import CheckpointError
 from smplora.models import single_file as reader
 from smplora.models.batch import Batch, Draw

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.core.parallel import Task, problem
 from smplora.experiments.sweep import command
 from smplora.experiments.tasks import done_already, perform

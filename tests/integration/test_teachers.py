@@ -12,7 +12,7 @@ import torch
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.train import TrainConfig
 from smplora.core.files import read_json
 from smplora.core.parallel import latest_step, length

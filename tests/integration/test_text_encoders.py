@@ -14,7 +14,7 @@ from test_families import CPU, FAMILIES
 
 from checkpoints import build
 from conftest import short_config
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.core.errors import ConfigError
 from smplora.models.adapted import base_model
 from smplora.models.batch import Batch, Draw

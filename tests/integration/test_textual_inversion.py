@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from checkpoints import build, stock
 from conftest import short_config
 from smplora.adapters.textual_inversion import FILES, ExtendedEmbedding
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.runs.subject import load_subject
 from smplora.training.train import train
 

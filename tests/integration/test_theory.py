@@ -13,7 +13,7 @@ import torch
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.core.files import read_json
 from smplora.runs.folder import GRADIENTS, HESSIAN, THEORY, RunFolder
 from smplora.training.theory import record

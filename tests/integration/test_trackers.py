@@ -11,7 +11,7 @@ import pytest
 from accelerate.utils import LoggerType
 
 from conftest import short_config
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.core.errors import ConfigError
 from smplora.runs.folder import MONITOR, RunFolder
 from smplora.training.trackers import chosen_trackers, init_options

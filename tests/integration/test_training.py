@@ -42,7 +42,7 @@ FLAGS = (
 PATHS_AND_RATES = ("learning_rate", "proxy_learning_rate", "train_data_dir", "output_dir")
 KILL_AT_FSYNC = """
 import os, signal, sys
-from smplora.cli import main
+from smplora.cli.main import main
 real, count = os.fsync, 0
 def fsync(handle):
     global count

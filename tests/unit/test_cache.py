@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.data import DataOptions
 from smplora.core.cache import Cache, cache_folder
 from smplora.data.encode import Encoder

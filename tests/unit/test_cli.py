@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from smplora.cli import VERBS, main, overview, parse, parser_of
+from smplora.cli.commands import VERBS
+from smplora.cli.main import main, overview
+from smplora.cli.parse import parse, parser_of
 from smplora.config.names_elsewhere import ELSEWHERE
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError, listing

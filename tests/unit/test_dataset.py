@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from smplora import api
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.catalogue.paper_data_sets import SUBSETS
 from smplora.config.data import DataOptions
 from smplora.data.paper.drawing import counts, shuffled

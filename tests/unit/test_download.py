@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.train import TrainConfig
 from smplora.core.errors import CheckpointError
 from smplora.models.load import BUNDLED_FOLDER

@@ -13,7 +13,7 @@ from encoder_folders import saved
 from smplora.attacks.low_pass import load_attacks
 from smplora.attacks.methods.reconstruction import LikelihoodRatio
 from smplora.attacks.views import BlackBox
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.core.errors import ConfigError
 from smplora.models.encoders.digits import load_digit_features

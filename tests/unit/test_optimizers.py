@@ -11,7 +11,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.config.optimization import OptimizationOptions
 from smplora.training import optimizers
 from smplora.training.ema import averaged, ema_tensors, load_ema_tensors

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from smplora.cli import parse
+from smplora.cli.parse import parse
 from smplora.config.catalogue.objectives import OBJECTIVES
 from smplora.config.quickstart import QuickstartConfig
 from smplora.config.sweep import SweepConfig

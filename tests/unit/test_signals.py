@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from smplora.audit.external_scores import audit_scores, read_signals
-from smplora.cli import main
+from smplora.cli.main import main
 from smplora.core.errors import DataError
 
 

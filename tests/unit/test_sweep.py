@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from smplora.cli import parse
+from smplora.cli.parse import parse
 from smplora.config.sweep import SweepConfig
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError

@@ -1,0 +1,86 @@
+"""The commands: their options, and what does them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from smplora.config.audit import AuditConfig, ReportConfig
+from smplora.config.caption import CaptionConfig
+from smplora.config.data import CacheConfig, SplitConfig
+from smplora.config.dataset import DatasetConfig
+from smplora.config.evaluate import EvaluateConfig
+from smplora.config.publish import ExportConfig, PushConfig
+from smplora.config.quickstart import QuickstartConfig
+from smplora.config.reproduce import ReproduceConfig
+from smplora.config.sweep import SweepConfig
+from smplora.config.train import TrainConfig
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command: its options, and the function that does it ("module:function", imported when it runs)."""
+
+    options: type
+    run: str
+    example: str
+    slow: bool = False  # says so before the heavy imports, also where nobody watches
+    positional: str | None = None  # the option whose value (a list: whose values) may stand without its flag
+
+
+VERBS = {
+    "quickstart": Verb(
+        QuickstartConfig,
+        "smplora.experiments.quickstart:quickstart",
+        "smplora quickstart --train_data_dir my_images",
+        slow=True,
+    ),
+    "split": Verb(
+        SplitConfig, "smplora.data.split:split", "smplora split --train_data_dir my_images --output_dir runs/split"
+    ),
+    "train": Verb(
+        TrainConfig,
+        "smplora.training.train:train",
+        "smplora train --train_data_dir my_images --objective smp_lora --output_dir runs/smp_lora",
+    ),
+    "audit": Verb(AuditConfig, "smplora.audit.audit:command", "smplora audit runs/smp_lora", positional="adapter"),
+    "evaluate": Verb(
+        EvaluateConfig, "smplora.quality.evaluate:evaluate", "smplora evaluate runs/smp_lora", positional="adapter"
+    ),
+    "report": Verb(
+        ReportConfig,
+        "smplora.report.report:report",
+        "smplora report runs/lora runs/smp_lora --output report.html",
+        positional="runs",
+    ),
+    "export": Verb(
+        ExportConfig,
+        "smplora.publish.publish:export",
+        "smplora export --adapter runs/smp_lora --output_dir published",
+    ),
+    "push": Verb(
+        PushConfig, "smplora.publish.publish:push", "smplora push --adapter runs/smp_lora --repo_id user/my-adapter"
+    ),
+    "caption": Verb(
+        CaptionConfig, "smplora.data.captioning:caption", "smplora caption my_images", positional="train_data_dir"
+    ),
+    "sweep": Verb(
+        SweepConfig,
+        "smplora.experiments.sweep.command:sweep",
+        "smplora sweep --train_data_dir my_images --grid '{objective: [lora, smp_lora]}' --seeds '[0, 1, 2]'",
+        slow=True,
+    ),
+    "dataset": Verb(
+        DatasetConfig,
+        "smplora.data.paper.build:dataset",
+        "smplora dataset celeba_small --source originals/celeba",
+        positional="name",
+    ),
+    "reproduce": Verb(
+        ReproduceConfig,
+        "smplora.experiments.reproduce.command:reproduce",
+        "smplora reproduce table_1 figure_3",
+        slow=True,
+        positional="targets",
+    ),
+    "cache": Verb(CacheConfig, "smplora.core.cache:cache", "smplora cache --clear"),
+}

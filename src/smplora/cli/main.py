@@ -1,0 +1,122 @@
+"""The command line: parsing only. Flags, YAML and help texts come from the dataclasses in config/."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from importlib import import_module
+from typing import Any
+
+from smplora.cli.commands import VERBS
+from smplora.cli.parse import parse
+from smplora.config.parsing import SWITCH
+from smplora.core import offline
+from smplora.core.errors import ConfigError, UserError, is_out_of_memory, nearest
+from smplora.core.version import __version__
+
+SMALLER = ("train_batch_size", "batch_size", "resolution", "workers")  # what takes less memory when it is lower
+FAILED = 2  # exit status for everything that the user can mend
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``smplora VERB --option value ...``; returns the exit status: 0, or 2 (of an invalid audit: 3) with one
+    message on standard error."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        arguments = _without_offline(arguments)
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(overview())
+            return 0
+        if arguments[0] in ("-V", "--version"):
+            print(f"smplora {__version__}")
+            return 0
+        verb = VERBS.get(arguments[0])
+        if verb is None:
+            raise ConfigError(
+                f"unknown command '{arguments[0]}'{nearest(arguments[0], VERBS)}; allowed: {', '.join(VERBS)}"
+            )
+        options = parse(arguments[0], arguments[1:])
+        _check_network(arguments[0], options)
+        if sys.stderr.isatty() or verb.slow:
+            print(f"smplora {arguments[0]}: loading ...", file=sys.stderr, flush=True)
+        module, _, function = verb.run.partition(":")
+        with offline.named():
+            getattr(import_module(module), function)(options)
+        return 0
+    except UserError as error:
+        print(f"smplora: {error}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        if error.errno is None:  # not the operating system's
+            raise
+        print(
+            f"smplora: {error.strerror}: {error.filename or 'while writing'}; nothing half-written was kept",
+            file=sys.stderr,
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(out_of_memory(arguments[0]), file=sys.stderr)
+    except KeyboardInterrupt:
+        print("smplora: interrupted; run the same command again to resume", file=sys.stderr)
+        return 130
+    return FAILED
+
+
+def out_of_memory(name: str) -> str:
+    """What to say where nothing better is known; a training step says more (memory.py)."""
+    known = [f"--{f.name}" for f in fields(VERBS[name].options) if f.name in SMALLER]
+    return f"smplora: out of memory; lower {' or '.join(known) or 'the number of --runs'}, or choose another --device"
+
+
+def _without_offline(arguments: Sequence[str]) -> list[str]:
+    """The arguments without ``--offline``, which may stand before or after the command; it blocks the network."""
+    kept: list[str] = []
+    words = list(arguments)
+    blocked = offline.wanted()
+    while words:
+        word = words.pop(0)
+        if word.partition("=")[0] != "--offline":
+            kept.append(word)
+            continue
+        value = word.partition("=")[2] or (words.pop(0) if words and words[0].lower() in SWITCH else "true")
+        if value.lower() not in SWITCH:
+            raise ConfigError(f"--offline got '{value}'; allowed: {', '.join(SWITCH)}")
+        blocked = SWITCH[value.lower()]
+    if blocked:
+        offline.block()
+    return kept
+
+
+def _check_network(name: str, options: Any) -> None:
+    """Refuse what cannot work without a network where there is to be none."""
+    asks = "'smplora push' uploads" if name == "push" and not options.dry_run else None
+    asks = "--allow_download fetches from the hub" if getattr(options, "allow_download", False) else asks
+    if asks and offline.wanted():
+        raise ConfigError(f"--offline: {asks} and needs the network; leave one of them out")
+
+
+def overview() -> str:
+    """What ``smplora --help`` prints."""
+    lines = ["smplora: adapt latent diffusion models to private images, and measure what the result gives away.", ""]
+    for name, verb in VERBS.items():
+        lines += [
+            f"  {name:<11}{(verb.options.__doc__ or '').split('. ')[0].rstrip('.')}.",
+            f"  {'':<11}  {verb.example}",
+        ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "smplora VERB --help explains the options of one command; they may stand in a YAML file, --config FILE.",
+            "--offline, with any command, makes every use of the network an error.",
+        ]
+    )
+
+
+def entry_point() -> None:
+    """Console script."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its notes on torchvision are nothing a user can act on
+    sys.exit(main())
