@@ -16,12 +16,11 @@ from typing import Any
 
 import torch
 
-from smplora.audit.audit import audit
 from smplora.config.audit import AuditConfig
 from smplora.config.train import TrainConfig
 from smplora.core.files import read_json
 from smplora.data.digits import write_private_digits
-from smplora.training.train import train
+from smplora.experiments.tasks import audit, train
 
 RESULTS = Path(__file__).parent / "results"
 

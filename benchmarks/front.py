@@ -34,6 +34,7 @@ from smplora.core.parallel import Task, run_tasks
 from smplora.data.digits import write_private_digits
 from smplora.data.split import MANIFEST, write_split
 from smplora.experiments.quickstart import private_split, training
+from smplora.experiments.tasks import task
 from smplora.report.figures.front import Place, front_figure
 from smplora.report.figures.svg import Style, style
 from smplora.runs.folder import RunFolder
@@ -73,11 +74,11 @@ def subjects(config: TrainConfig) -> list[Path]:
 
 def tasks_of(config: TrainConfig) -> Iterator[Task]:
     """Train a run, audit and evaluate what is measured of it."""
-    yield Task(config.output_dir, config)
+    yield task(config.output_dir, config)
     for subject in subjects(config):
         common: Row = {"adapter": str(subject), "seed": config.seed}
-        yield Task(f"audit {subject}", AuditConfig(**common, attacks=ATTACKS, noise_pairs=1), config.output_dir)
-        yield Task(f"evaluate {subject}", EvaluateConfig(**common, num_images=300), f"audit {subject}")
+        yield task(f"audit {subject}", AuditConfig(**common, attacks=ATTACKS, noise_pairs=1), config.output_dir)
+        yield task(f"evaluate {subject}", EvaluateConfig(**common, num_images=300), f"audit {subject}")
 
 
 def numbers(subject: Path) -> Row:

@@ -18,13 +18,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from smplora.audit.audit import audit
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
 from smplora.data.digits import write_private_digits
-from smplora.quality.evaluate import evaluate
-from smplora.training.train import train
+from smplora.experiments.tasks import audit, evaluate, train
 
 RESULTS = Path(__file__).parent / "results"
 ATTACKS = ["loss", "calibrated_loss", "quantile", "lira", "lira_offline", "rmia"]

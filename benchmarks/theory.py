@@ -14,9 +14,9 @@ from typing import Any
 from smplora.config.train import TrainConfig
 from smplora.core.files import write_json
 from smplora.data.digits import write_private_digits
+from smplora.experiments.tasks import train
 from smplora.runs.folder import GRADIENTS, HESSIAN, RunFolder
 from smplora.training.theory.record import summary
-from smplora.training.train import train
 
 RESULTS = Path(__file__).parent / "results"
 GAMES = {"mp_lora-0.05-s0": 0.05, "smp_lora-1-s0": 1.0, "smp_lora-0.05-s0": 0.05, "lora-0-s0": 0.0}

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 
-from smplora.audit.reuse import audit_once
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.quickstart import QuickstartConfig
@@ -26,8 +25,7 @@ from smplora.core.files import read_json, write_json
 from smplora.data.digits import write_private_digits
 from smplora.data.split import write_split
 from smplora.experiments.quickstart import NOISE_PAIRS, private_split, training
-from smplora.quality.reuse import evaluate_once
-from smplora.training.train import train
+from smplora.experiments.tasks import audit_once, evaluate_once, train
 
 RESULT = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "tuning.json"
 GRID = [("lora", 0.0), *(("smp_lora", x) for x in (0.05, 0.3, 1.0)), *(("mp_lora", x) for x in (0.005, 0.05))]

@@ -71,7 +71,7 @@ def noise_folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def trained_run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of 6 steps of SMP-LoRA with checkpoints at 3 and 6."""
-    from smplora.training.train import train
+    from smplora.experiments.tasks import train
 
     return train(short_config(image_folder, tmp_path_factory.mktemp("runs") / "smp"), progress=False)
 

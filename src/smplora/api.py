@@ -152,7 +152,7 @@ def train(**options: Any) -> Run:
 def audit(run: str | os.PathLike[str], **options: Any) -> Result:
     """Attack an adapter; returns the content of audit.json, also where a gate makes the audit invalid: then the
     verdict's level says so. See ``smplora audit --help``."""
-    content = _call("audit", {"adapter": run, **options}, "smplora.audit.audit:audit")
+    content = _call("audit", {"adapter": run, **options}, "smplora.experiments.tasks:audit")
     return Result(content, f"{content['subject']['label']}: {content['verdict']['sentence']}")
 
 

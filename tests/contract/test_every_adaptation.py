@@ -21,11 +21,11 @@ from smplora.cli.main import main
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.train import TrainConfig
 from smplora.core.registry import load
+from smplora.experiments.tasks import train
 from smplora.models.adapted import Adaptation, base_model
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.runs.subject import find_subject, load_subject
-from smplora.training.train import train
 
 CPU = torch.device("cpu")
 MODELS = ("bundled", "sd1")

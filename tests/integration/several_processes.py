@@ -14,7 +14,7 @@ from accelerate import PartialState
 
 from smplora.config.train import TrainConfig
 from smplora.core.errors import CheckpointError
-from smplora.training.train import train
+from smplora.experiments.tasks import train
 
 settings, target = json.loads(sys.argv[1]), Path(sys.argv[2])
 processes = PartialState(cpu=True)

@@ -21,8 +21,8 @@ from smplora.cli.main import main
 from smplora.config.data import SplitOptions
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import Split, make_split, read_split, write_split
+from smplora.experiments.tasks import train
 from smplora.runs.folder import LOCK, RunFolder
-from smplora.training.train import train
 
 
 def smplora(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

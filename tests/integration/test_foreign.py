@@ -18,11 +18,11 @@ from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.cli.main import main
 from smplora.cli.parse import parse
 from smplora.data.split import MANIFEST
+from smplora.experiments.tasks import train
 from smplora.models.adapted import base_model
 from smplora.models.load import BUNDLED_FOLDER
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import load_subject
-from smplora.training.train import train
 
 QUICK = ("--attacks", "[calibrated_loss]", "--num_timesteps", "4", "--noise_pairs", "1")
 

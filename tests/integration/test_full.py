@@ -17,12 +17,12 @@ from smplora.attacks.views import WhiteBox
 from smplora.cli.main import main
 from smplora.core.files import read_json
 from smplora.core.random_streams import generator
+from smplora.experiments.tasks import train
 from smplora.models.adapted import base_model
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.runs.subject import load_subject
-from smplora.training.train import train
 
 CPU = torch.device("cpu")
 UNET = "unet/diffusion_pytorch_model.safetensors"

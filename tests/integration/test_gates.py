@@ -13,7 +13,7 @@ from conftest import short_config
 from smplora.cli.main import main
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import Split, write_split
-from smplora.training.train import train
+from smplora.experiments.tasks import train
 
 
 def shifted_run(root: Path, brighter: int) -> Path:

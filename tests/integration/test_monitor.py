@@ -16,10 +16,10 @@ from smplora.cli.main import main
 from smplora.config.train import TrainConfig
 from smplora.data.pool import Sample
 from smplora.data.split import CELLS, Split
+from smplora.experiments.tasks import train
 from smplora.runs.folder import MONITOR, RunFolder
 from smplora.training import monitor
 from smplora.training import setup as trainstate
-from smplora.training.train import train
 
 WATCHED: dict[str, Any] = {
     "monitor_steps": 2,
@@ -105,8 +105,8 @@ def test_test_cells_are_not_looked_at(image_folder: Path, tmp_path: Path, monkey
             assert not cell.startswith("test"), "the test cells are for the audit"
             return super().__getitem__(cell)
 
-    def locked(self: monitor.Monitor, config: Any, setup: Any, split: Split, folder: Any, start: int) -> None:
-        real(self, config, setup, Split(split.protocol, split.seed, Locked(split.cells)), folder, start)
+    def locked(self: monitor.Monitor, config: Any, setup: Any, split: Split, *others: Any) -> None:
+        real(self, config, setup, Split(split.protocol, split.seed, Locked(split.cells)), *others)
 
     def watched_gauge(config: TrainConfig, setup: trainstate.Setup, split: Split) -> Any:
         made = make(config, setup, split)

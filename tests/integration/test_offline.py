@@ -52,12 +52,12 @@ def test_no_command_touches_a_network(image_folder: Path, tmp_path: Path) -> Non
 
 BLOCKED = """
 import socket, sys
-from smplora import cli
+from smplora.cli import commands, main as cli
 from smplora.config.data import CacheConfig
 def go_out(options):
     print("HUB", __import__("os").environ["HF_HUB_OFFLINE"])
     {use}
-cli.VERBS["cache"] = cli.Verb(CacheConfig, "__main__:go_out", "")
+commands.VERBS["cache"] = commands.Verb(CacheConfig, "__main__:go_out", "")
 sys.exit(cli.main(sys.argv[1:]))
 """
 USES = {
@@ -107,7 +107,7 @@ def test_the_surroundings_can_ask_for_it() -> None:
     """As a variable it reaches every process that a command starts."""
     use = """
     import subprocess
-    program = "from smplora import offline; import socket; offline.wanted() and offline.block(); "
+    program = "from smplora.core import offline; import socket; offline.wanted() and offline.block(); "
     program += "socket.getaddrinfo('example.org', 80)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     print(done.stderr.splitlines()[-1])"""
@@ -119,11 +119,12 @@ def test_python_obeys_too() -> None:
     """The functions of smplora.api are the same commands."""
     program = """
 import socket
-from smplora import api, cli
+from smplora import api
+from smplora.cli import commands
 from smplora.config.audit import ReportConfig
 def go_out(options):
     socket.getaddrinfo('example.org', 443)
-cli.VERBS["report"] = cli.Verb(ReportConfig, "__main__:go_out", "")
+commands.VERBS["report"] = commands.Verb(ReportConfig, "__main__:go_out", "")
 api.report(["run"])"""
     done = python(program, SMPLORA_OFFLINE="1")
     assert "OfflineError: --offline: " in done.stderr

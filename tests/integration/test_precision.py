@@ -21,12 +21,13 @@ from smplora.cli.main import main
 from smplora.config.data import ModelOptions
 from smplora.core.errors import TrainingError
 from smplora.core.random_streams import generator
+from smplora.experiments.tasks import train
 from smplora.runs.base_model import load_base
 from smplora.runs.folder import RunFolder
 from smplora.training import setup as trainstate
 from smplora.training.batches import Feed, training_draw
 from smplora.training.precision import LossScaler
-from smplora.training.train import load_split, resolved, train
+from smplora.training.train import load_split, resolved
 from toys import toy_batch, toy_cell
 
 CPU = torch.device("cpu")

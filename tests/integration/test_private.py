@@ -21,6 +21,7 @@ from smplora.config.train import TrainConfig
 from smplora.core.files import read_json
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split
+from smplora.experiments.tasks import train
 from smplora.models.batch import Draw
 from smplora.models.diffusion import adaptation_loss
 from smplora.runs.base_model import load_base
@@ -29,7 +30,7 @@ from smplora.training.batches import training_draw
 from smplora.training.differential_privacy import Guarantee, PrivateGradients, clip_factors, poisson_sample
 from smplora.training.distributed import make_accelerator
 from smplora.training.setup import Setup, prepare
-from smplora.training.train import resolved, train
+from smplora.training.train import resolved
 
 PRIVATE: dict[str, Any] = {"objective": "dp_lora", "noise_multiplier": 1.0, "max_grad_norm": 0.05, "aux_size": 10}
 

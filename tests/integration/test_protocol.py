@@ -18,18 +18,18 @@ import smplora.audit.signals
 from smplora.attacks.base import Access, Attack
 from smplora.attacks.low_pass import load_attacks
 from smplora.attacks.views import VIEWS
-from smplora.audit import positive_control
 from smplora.audit.gates import BASE, base_attacks, base_check
 from smplora.audit.signals import ATTACKED, Collector
 from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, ON_BASE
 from smplora.core.cache import FOLDER, Cache
+from smplora.core.files import ASSETS
 from smplora.models.diffusion import LatentDiffusion
 from smplora.runs.base_model import load_base
 from smplora.runs.other_trainers import load_any
 
-SCHEMA = Path(smplora.audit.audit.__file__).parent / "assets" / "audit.schema.json"
+SCHEMA = ASSETS / "audit.schema.json"
 FEW = ("--attacks", "[calibrated_loss, pia]", "--num_timesteps", "2", "--noise_pairs", "1", "--device", "cpu")
 
 
@@ -252,7 +252,7 @@ def test_an_overfitted_adapter_must_be_found_out(
     assert check["auc"]["value"] > 0.9
     assert check["attacks"][0]["attack"] == "calibrated_loss"
     assert not list((tmp_path / "a" / "control").rglob("*.png"))
-    monkeypatch.setattr(positive_control, "train", None)  # it is there
+    monkeypatch.setattr("smplora.training.reuse.train", None)  # it is there
     assert audit(trained_run, tmp_path / "a", *options, "60")["gates"] == content["gates"]
     monkeypatch.undo()
     capsys.readouterr()

@@ -20,17 +20,15 @@ from safetensors import safe_open
 from conftest import short_config
 from smplora.adapters.files.read import read_adapter
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, public_name
-from smplora.audit.audit import audit
 from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.core.files import write_json
+from smplora.experiments.tasks import audit, evaluate, train
 from smplora.models.load import BUNDLED_FOLDER
 from smplora.publish.card import CARD, MARKER, write_card
 from smplora.publish.publish import as_kohya
-from smplora.quality.evaluate import evaluate
 from smplora.runs.subject import find_subject
-from smplora.training.train import train
 
 QUICK: dict[str, Any] = {"attacks": ["loss"], "num_timesteps": 2, "noise_pairs": 1}
 

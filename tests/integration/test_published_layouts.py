@@ -20,10 +20,10 @@ from conftest import short_config
 from smplora.adapters.files.read import named_as, read_adapter
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
 from smplora.adapters.lora import ATTENTION, TARGETS, TEXT_TARGETS
+from smplora.experiments.tasks import train
 from smplora.models.load import load_model
 from smplora.runs.other_trainers import put_on
 from smplora.runs.subject import load_subject
-from smplora.training.train import train
 
 TEXT = TEXT_TARGETS["all"]
 RANK, ALPHA = 4, 10.0

@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import short_config
+from smplora.experiments.tasks import train
 from smplora.training.batches import members_first
-from smplora.training.train import train
 
 
 def write_shapes(folder: Path) -> Path:

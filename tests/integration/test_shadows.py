@@ -30,10 +30,9 @@ from smplora.core.parallel import Task
 from smplora.core.wording import duration
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, make_split, write_split
-from smplora.experiments.tasks import done_already
+from smplora.experiments.tasks import train
 from smplora.runs.folder import FREE_OPTIONS, RunFolder, open_folder, read_config
 from smplora.runs.subject import Loaded, Subject
-from smplora.training.train import train
 
 FAST = ("--num_timesteps", "2", "--noise_pairs", "1", "--attacks", "[calibrated_loss, lira, lira_offline, rmia]")
 SIZES = {"aux_member": 6, "test_member": 4, "aux_nonmember": 6, "test_nonmember": 4, "reference": 9}
@@ -43,7 +42,7 @@ DIGESTS = [f"{k:02d}" for k in range(20)]
 def in_this_process(tasks: Sequence[Task], title: str, **_: Any) -> dict[str, str | None]:
     """``run_tasks`` without processes."""
     for task in tasks:
-        if not done_already(task.options):
+        if not task.done:
             train(task.options, progress=False)  # type: ignore[arg-type]
     return dict.fromkeys(task.name for task in tasks)
 

@@ -13,7 +13,6 @@ import pytest
 from smplora.cli.main import main
 from smplora.core.parallel import Task, problem
 from smplora.experiments.sweep import command
-from smplora.experiments.tasks import done_already, perform
 
 
 @pytest.fixture
@@ -27,9 +26,9 @@ def performed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             if task.after and outcome[task.after]:
                 outcome[task.name] = f"{task.after} failed"
                 continue
-            names.extend([] if done_already(task.options) else [task.name])
+            names.extend([] if task.done else [task.name])
             try:
-                perform(task.options)
+                task.work.run(task.options)
                 outcome[task.name] = None
             except Exception as error:
                 outcome[task.name] = problem(error)

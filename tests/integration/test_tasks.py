@@ -14,8 +14,8 @@ import pytest
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
-from smplora.core.parallel import Desk, Task, run_tasks
-from smplora.experiments.tasks import done_already
+from smplora.core.parallel import Desk, run_tasks
+from smplora.experiments.tasks import task
 from smplora.runs.folder import RunFolder
 
 
@@ -38,10 +38,10 @@ def test_a_killed_worker_and_a_failure_stop_nobody_else(
     audit = AuditConfig(adapter=str(good), noise_pairs=1, num_timesteps=2, attacks=["loss"])
     quality = EvaluateConfig(adapter=str(bad))
     tasks = [
-        Task("good", training(image_folder, good, max_train_steps=20)),
-        Task("bad", training(image_folder / "absent", bad)),
-        Task("audit", audit, after="good"),
-        Task("quality", quality, after="bad"),
+        task("good", training(image_folder, good, max_train_steps=20)),
+        task("bad", training(image_folder / "absent", bad)),
+        task("audit", audit, after="good"),
+        task("quality", quality, after="bad"),
     ]
     killer = threading.Thread(target=kill_a_worker_in, args=(good,))
     killer.start()
@@ -50,25 +50,25 @@ def test_a_killed_worker_and_a_failure_stop_nobody_else(
     assert [name for name, problem in outcome.items() if problem is None] == ["good", "audit"]
     assert "absent" in str(outcome["bad"])
     assert outcome["quality"] == "bad failed"
-    assert [done_already(task.options) for task in tasks] == [True, False, True, False]
+    assert [task.done for task in tasks] == [True, False, True, False]
     other = AuditConfig(adapter=str(good), noise_pairs=2, num_timesteps=2, attacks=["loss"])
-    assert not done_already(other), "other settings are another audit"
+    assert not task("", other).done, "other settings are another audit"
 
     assert run_tasks([tasks[0], tasks[2]], "again", workers=1) == {"good": None, "audit": None}
-    assert not done_already(training(image_folder, good, max_train_steps=50))
+    assert not task("", training(image_folder, good, max_train_steps=50)).done
 
 
 def test_names_are_distinct_and_in_order(image_folder: Path, tmp_path: Path) -> None:
-    one = Task("one", training(image_folder, tmp_path))
-    for tasks in ([one, one], [Task("two", one.options, after="one"), one]):
+    one = task("one", training(image_folder, tmp_path))
+    for tasks in ([one, one], [task("two", one.options, after="one"), one]):
         with pytest.raises(ValueError, match="task"):
             run_tasks(tasks, "test")
 
 
 def test_a_free_worker_takes_the_first_task_that_can_be_done(image_folder: Path, tmp_path: Path) -> None:
-    tasks = [Task(name, training(image_folder, tmp_path / name)) for name in ("one", "two", "three")]
-    tasks.insert(1, Task("after one", AuditConfig(adapter="one"), after="one"))
-    tasks.append(Task("after that", AuditConfig(adapter="one"), after="after one"))
+    tasks = [task(name, training(image_folder, tmp_path / name)) for name in ("one", "two", "three")]
+    tasks.insert(1, task("after one", AuditConfig(adapter="one"), after="one"))
+    tasks.append(task("after that", AuditConfig(adapter="one"), after="after one"))
     desk = Desk(tasks, strict=False)
     assert [t.name for t in desk.ready(2)] == ["one", "two"]
     assert desk.ready(0) == []

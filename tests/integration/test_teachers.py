@@ -15,9 +15,9 @@ from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli.main import main
 from smplora.config.train import TrainConfig
 from smplora.core.files import read_json
-from smplora.core.parallel import latest_step, length
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, Split, read_split
+from smplora.experiments.tasks import train
 from smplora.models.diffusion import adaptation_loss
 from smplora.runs.base_model import load_base
 from smplora.runs.folder import RunFolder, read_config
@@ -25,8 +25,8 @@ from smplora.runs.subject import load_subject
 from smplora.training.batches import training_draw
 from smplora.training.distillation import TEACHERS, TRAINED, folds
 from smplora.training.distributed import make_accelerator
+from smplora.training.reuse import latest_step, train_length
 from smplora.training.setup import Setup, prepare
-from smplora.training.train import train
 
 DISTILLED: dict[str, Any] = {"objective": "distill_lora", "num_teachers": 3, "learning_rate": 1e-2}
 
@@ -135,7 +135,7 @@ def test_a_bar_counts_the_teachers_too(run: Path) -> None:
     options = read_config(run, TrainConfig)
     steps = [RunFolder(folder).metrics()[-1]["step"] for folder in (run, *(run / TEACHERS).glob("teacher-*"))]
     assert latest_step(options) == sum(steps) > 6
-    assert length(options) == pytest.approx(sum(steps), abs=options.num_teachers)
+    assert train_length(options) == pytest.approx(sum(steps), abs=options.num_teachers)
 
 
 def test_every_weight_can_be_distilled(image_folder: Path, tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from checkpoints import build
 from conftest import short_config
 from smplora.cli.main import main
 from smplora.core.errors import ConfigError
+from smplora.experiments.tasks import train
 from smplora.models.adapted import base_model
 from smplora.models.batch import Batch, Draw
 from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.models.text import TIME_IDS, configured, token_ids
 from smplora.runs.subject import load_subject
-from smplora.training.train import train
 
 LONG = " ".join(["a red cat and two dogs"] * 9)
 CAPTIONS = ["", "a red cat", LONG]

@@ -13,8 +13,8 @@ from checkpoints import build, stock
 from conftest import short_config
 from smplora.adapters.textual_inversion import FILES, ExtendedEmbedding
 from smplora.cli.main import main
+from smplora.experiments.tasks import train
 from smplora.runs.subject import load_subject
-from smplora.training.train import train
 
 CPU = torch.device("cpu")
 LEARNED: dict[str, Any] = {"adaptation": "textual_inversion", "initializer_token": "handwritten", "aux_size": 2,

@@ -15,11 +15,11 @@ from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli.main import main
 from smplora.core.files import read_json
+from smplora.experiments.tasks import train
 from smplora.runs.folder import GRADIENTS, HESSIAN, THEORY, RunFolder
 from smplora.training.theory import record
 from smplora.training.theory.record import singles, spread, summary
 from smplora.training.theory.smoothness import correlation
-from smplora.training.train import train
 
 MEASURED: dict[str, Any] = {"gradient_steps": 1, "hessian_steps": 6, "train_batch_size": 2}
 

@@ -13,9 +13,9 @@ from accelerate.utils import LoggerType
 from conftest import short_config
 from smplora.cli.main import main
 from smplora.core.errors import ConfigError
+from smplora.experiments.tasks import train
 from smplora.runs.folder import MONITOR, RunFolder
 from smplora.training.trackers import chosen_trackers, init_options
-from smplora.training.train import train
 
 WATCHED: dict[str, Any] = {
     "monitor_steps": 3,

@@ -24,10 +24,10 @@ from smplora.config.train import TrainConfig
 from smplora.core.errors import CheckpointError, ConfigError, SplitError, TrainingError
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split, write_split
+from smplora.experiments.tasks import train
 from smplora.models.load import BUNDLED_FOLDER
 from smplora.runs.folder import LOCK, RunFolder, read_config
 from smplora.runs.subject import load_subject
-from smplora.training import train
 
 FLAGS = (
     "objective",
@@ -69,7 +69,7 @@ def test_killed_and_resumed_is_bit_identical(image_folder: Path, tmp_path: Path)
     checkpoint. The same command again ends with the adapter, proxy and optimizers of an undisturbed run."""
     steps = 20
     settings: dict[str, Any] = {"max_train_steps": steps, "checkpointing_steps": 5, "logging_steps": 3}
-    whole = train.train(short_config(image_folder, tmp_path / "whole", **settings), progress=False)
+    whole = train(short_config(image_folder, tmp_path / "whole", **settings), progress=False)
     config = short_config(image_folder, tmp_path / "killed", **settings)
     run = Path(config.output_dir)
 
@@ -104,19 +104,19 @@ def without_time(row: dict[str, Any]) -> dict[str, Any]:
 
 def test_resume_from_a_named_checkpoint(image_folder: Path, trained_run: Path, tmp_path: Path) -> None:
     config = short_config(image_folder, tmp_path / "run")
-    run = train.train(config, progress=False)
+    run = train(config, progress=False)
     before = (run / ADAPTER_FILE).read_bytes()
     again = short_config(image_folder, run, resume_from_checkpoint="checkpoint-3")
-    train.train(again, progress=False)
+    train(again, progress=False)
     assert (run / ADAPTER_FILE).read_bytes() == before == (trained_run / ADAPTER_FILE).read_bytes()
     with pytest.raises(CheckpointError, match="allowed: latest, or one of this run: checkpoint-3, checkpoint-6"):
-        train.train(short_config(image_folder, run, resume_from_checkpoint="checkpoint-4"), progress=False)
+        train(short_config(image_folder, run, resume_from_checkpoint="checkpoint-4"), progress=False)
 
 
 def test_changed_settings_are_refused_with_the_differences(image_folder: Path, trained_run: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in trained_run.rglob("*")}
     with pytest.raises(ConfigError) as error:
-        train.train(short_config(image_folder, trained_run, rank=8, mi_lambda=0.5), progress=False)
+        train(short_config(image_folder, trained_run, rank=8, mi_lambda=0.5), progress=False)
     assert "3 problems" in str(error.value)
     assert "rank was 4, now 8" in str(error.value)
     assert "lora_alpha was 4.0, now 8.0" in str(error.value)
@@ -150,13 +150,13 @@ def test_run_folder_is_complete(trained_run: Path, image_folder: Path) -> None:
 
 def test_checkpoint_limit(image_folder: Path, tmp_path: Path) -> None:
     config = short_config(image_folder, tmp_path / "run", checkpointing_steps=1, checkpoints_total_limit=2)
-    assert RunFolder(train.train(config, progress=False)).steps() == [5, 6]
+    assert RunFolder(train(config, progress=False)).steps() == [5, 6]
 
 
 def test_lambda_zero_is_lora(image_folder: Path, tmp_path: Path) -> None:
     """With lambda = 0 MP-LoRA's whole run is LoRA's, bit for bit: the proxy's draws and steps touch nothing else."""
     runs = [
-        train.train(short_config(image_folder, tmp_path / name, objective=name, mi_lambda=0.0), progress=False)
+        train(short_config(image_folder, tmp_path / name, objective=name, mi_lambda=0.0), progress=False)
         for name in ("lora", "mp_lora")
     ]
     first, second = (load_file(run / ADAPTER_FILE) for run in runs)
@@ -164,7 +164,7 @@ def test_lambda_zero_is_lora(image_folder: Path, tmp_path: Path) -> None:
 
 
 def test_lambda_matters(image_folder: Path, tmp_path: Path, trained_run: Path) -> None:
-    other = train.train(short_config(image_folder, tmp_path / "run", mi_lambda=1.0), progress=False)
+    other = train(short_config(image_folder, tmp_path / "run", mi_lambda=1.0), progress=False)
     first, second = (load_file(run / ADAPTER_FILE) for run in (trained_run, other))
     assert not all(torch.equal(first[name], second[name]) for name in first)
 
@@ -172,7 +172,7 @@ def test_lambda_matters(image_folder: Path, tmp_path: Path, trained_run: Path) -
 def test_not_a_number_stops_the_run_and_keeps_no_bad_checkpoint(image_folder: Path, tmp_path: Path) -> None:
     config = short_config(image_folder, tmp_path / "run", learning_rate=1e30, max_train_steps=12)
     with pytest.raises(TrainingError, match=r"not a number by step \d+; .*Lower --learning_rate"):
-        train.train(config, progress=False)
+        train(config, progress=False)
     run = Path(config.output_dir)
     assert not (run / "DONE.json").exists()
     assert not (run / ADAPTER_FILE).exists()
@@ -209,7 +209,7 @@ def test_no_host_synchronisation_per_step(image_folder: Path, tmp_path: Path) ->
             image_folder, tmp_path / str(steps), max_train_steps=steps, logging_steps=1000, checkpointing_steps=1000
         )
         with CountTransfers() as counter:
-            train.train(config, progress=False)
+            train(config, progress=False)
         counts.append(counter.count)
     assert counts[0] > 0, "the log at the end reads values"
     assert counts[1] == counts[0]
@@ -218,33 +218,33 @@ def test_no_host_synchronisation_per_step(image_folder: Path, tmp_path: Path) ->
 def test_tensorboard_on_request(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = train.train(short_config(image_folder, tmp_path / "run", report_to="tensorboard"), progress=False)
+    run = train(short_config(image_folder, tmp_path / "run", report_to="tensorboard"), progress=False)
     events = EventAccumulator(str(run / "logs" / "smplora")).Reload()
     logged = [(e.step, pytest.approx(e.value)) for e in events.Scalars("adaptation_loss")]
     assert [(r["step"], r["adaptation_loss"]) for r in RunFolder(run).metrics()] == logged
     monkeypatch.setattr("smplora.training.trackers.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install smplora\[tensorboard\]"):
-        train.train(short_config(image_folder, tmp_path / "other", report_to="tensorboard"), progress=False)
+        train(short_config(image_folder, tmp_path / "other", report_to="tensorboard"), progress=False)
     assert not (tmp_path / "other").exists()
 
 
 def test_the_split_of_a_run_stays(noise_folder: Path, tmp_path: Path) -> None:
     """An image more in the folder changes nothing; an image less, another caption or another manifest is refused."""
     config = short_config(noise_folder, tmp_path / "run", aux_size=2, train_batch_size=2, max_train_steps=2)
-    run = train.train(config, progress=False)
+    run = train(config, progress=False)
     before = (run / "split.json").read_bytes()
     (run / "DONE.json").unlink()
     Image.new("RGB", (40, 40), "red").save(noise_folder / "new.png")
     (noise_folder / "new.txt").write_text("a new picture")
-    train.train(config, progress=False)
+    train(config, progress=False)
     assert (run / "split.json").read_bytes() == before
 
     other = write_split(make_split(read_samples(open_source(config)), replace(config, split_seed=9)), tmp_path)
     with pytest.raises(SplitError, match="is not the split that"):
-        train.train(replace(config, split_manifest=str(other)), progress=False)
+        train(replace(config, split_manifest=str(other)), progress=False)
     (noise_folder / "p00.png").unlink()
     with pytest.raises(SplitError, match="are gone or changed"):
-        train.train(config, progress=False)
+        train(config, progress=False)
     assert (run / "split.json").read_bytes() == before
 
 
@@ -252,22 +252,22 @@ def test_other_weights_under_the_same_name_are_refused(image_folder: Path, tmp_p
     model = tmp_path / "model"
     shutil.copytree(BUNDLED_FOLDER, model)
     config = short_config(image_folder, tmp_path / "run", pretrained_model_name_or_path=str(model), max_train_steps=1)
-    run = train.train(config, progress=False)
+    run = train(config, progress=False)
     weights = model / "unet" / "diffusion_pytorch_model.safetensors"
     tensors = load_file(weights)
     tensors["conv_in.bias"] += 1e-3
     save_file(tensors, weights, {"format": "pt"})
-    for act in (lambda: train.train(config, progress=False), lambda: load_subject(str(run), None, "cpu")):
+    for act in (lambda: train(config, progress=False), lambda: load_subject(str(run), None, "cpu")):
         with pytest.raises(CheckpointError, match="has other weights than when"):
             act()
 
 
 def test_a_finished_run_is_left_alone_even_without_its_checkpoints(image_folder: Path, tmp_path: Path) -> None:
     config = short_config(image_folder, tmp_path / "run")
-    run = train.train(config, progress=False)
+    run = train(config, progress=False)
     shutil.rmtree(run / "checkpoints")
     metrics = (run / "metrics.jsonl").read_bytes()
-    train.train(config, progress=False)
+    train(config, progress=False)
     assert (run / "metrics.jsonl").read_bytes() == metrics
 
 
@@ -275,7 +275,7 @@ def test_killed_while_deleting_a_checkpoint(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = short_config(image_folder, tmp_path / "run")
-    run = train.train(config, progress=False)
+    run = train(config, progress=False)
     whole = (run / ADAPTER_FILE).read_bytes()
 
     def killed(folder: Path, **_: Any) -> None:
@@ -285,16 +285,16 @@ def test_killed_while_deleting_a_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr("smplora.runs.folder.shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            train.train(replace(config, resume_from_checkpoint="checkpoint-3"), progress=False)
-    train.train(config, progress=False)
+            train(replace(config, resume_from_checkpoint="checkpoint-3"), progress=False)
+    train(config, progress=False)
     assert RunFolder(run).steps() == [3, 6]
     assert (run / ADAPTER_FILE).read_bytes() == whole
 
 
 def test_a_damaged_checkpoint_is_named(image_folder: Path, tmp_path: Path) -> None:
     config = short_config(image_folder, tmp_path / "run")
-    run = train.train(config, progress=False)
+    run = train(config, progress=False)
     (run / "DONE.json").unlink()
     (run / "checkpoints" / "checkpoint-6" / "optimizer.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"checkpoint-6 is damaged \(it lacks optimizer\); delete it"):
-        train.train(config, progress=False)
+        train(config, progress=False)

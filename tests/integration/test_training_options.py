@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
+from smplora.experiments.tasks import train
 from smplora.models.diffusion import min_snr_weights
 from smplora.runs.folder import RunFolder
-from smplora.training.train import train
 
 
 def adapter(images: Path, output: Path, **changes: object) -> dict[str, torch.Tensor]:

@@ -24,7 +24,6 @@ from smplora.attacks.methods.loss import timestep_grid
 from smplora.attacks.views import out_of_reach
 from smplora.audit.conclusion import Tried, conclude, labels, learn_attacks, score_arrays, strongest_first, try_attacks
 from smplora.audit.cost import Plan, make_plan
-from smplora.audit.external_scores import audit_signals
 from smplora.audit.gates import base_attacks, base_check, blind_checks, failures, gates, look, notes, shuffled_check
 from smplora.audit.memorisation.search import cost_sentence, encoder_for, encoder_weights, forget, memorise, same_search
 from smplora.audit.most_exposed import write_exposed
@@ -37,26 +36,26 @@ from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
 from smplora.core.console import bar, say
 from smplora.core.environment import environment
-from smplora.core.errors import ConfigError, InvalidAudit
+from smplora.core.errors import ConfigError
 from smplora.core.files import write_atomically, write_json
+from smplora.core.parallel import Work
 from smplora.core.registry import load
 from smplora.data.split import POOLS, write_split
 from smplora.models.encoders.transformers import BUNDLED
-from smplora.publish.card import write_card
-from smplora.report.report import write_report
 from smplora.results.records import FORMAT
 from smplora.runs.other_trainers import load_any
-from smplora.runs.subject import Foreign, Loaded, find_subject, result_folder
+from smplora.runs.subject import Loaded, find_subject, result_folder
 
 
-def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
+def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> dict[str, Any]:
     """Write audit.json and scores.npz; returns the content of the first, also where a gate makes it invalid.
+
+    Args:
+        training: trains what is needed beside the adapter: shadow adapters, the positive control.
 
     Raises:
         UserError: anything that the user can mend.
     """
-    if config.signals:
-        return audit_signals(config, progress=progress)
     began = time.perf_counter()
     folder = result_folder(config.adapter, config.output_dir, "audit")
     loaded = load_any(config, open_cache(config))
@@ -90,7 +89,8 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
         if shadowing:
             split = loaded.split
             del loaded, collector  # their memory is needed to train
-            attacks = with_shadows(attacks, shadowing, config, split, partial(ask_shadow, config, progress))
+            ask = partial(ask_shadow, config, progress)
+            attacks = with_shadows(attacks, shadowing, config, split, training, ask)
             loaded = load_any(config, open_cache(config))
             collector = Collector(loaded, config)
             display.unpause()
@@ -104,7 +104,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
 
         # 4. an adapter that has learned by heart must be found out
         if config.positive_control:
-            checks.append(control_check(loaded, attacks, config, folder, progress=progress))
+            checks.append(control_check(loaded, attacks, config, folder, training, progress=progress))
             display.unpause()
 
         # 5. only now the adapter is attacked on the test cells
@@ -138,20 +138,12 @@ def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
         "environment": environment(),
         "elapsed_s": round(time.perf_counter() - began, 1),
     }
-    _write(content, tried, loaded, folder, beside_the_adapter=config.output_dir is None)
-    if progress:
-        say(f"{loaded.subject.label}: {content['verdict']['sentence']}")
-        if content["memorisation"]:
-            say(f"{loaded.subject.label}: {content['memorisation']['sentence']}")
-    if config.json:
-        print(json.dumps(content))
+    _write(content, tried, loaded, folder)
     return content
 
 
-def _write(
-    content: dict[str, Any], tried: Sequence[Tried], loaded: Loaded, folder: Path, *, beside_the_adapter: bool
-) -> None:
-    """Everything that an audit leaves, audit.json last but for the pages made from it."""
+def _write(content: dict[str, Any], tried: Sequence[Tried], loaded: Loaded, folder: Path) -> None:
+    """Everything that an audit leaves."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if content["memorisation"] is None:
         forget(folder)
@@ -162,24 +154,8 @@ def _write(
     best = content["strongest"]["test"]
     write_exposed(folder, loaded, next(t for t in tried if t.name == best["attack"]), best["sign"])
     write_json(folder / "audit.json", content)
-    if isinstance(loaded.subject, Foreign):  # no run has a page of it
-        write_report([folder], folder / "report.html")
-    elif beside_the_adapter:
-        write_card(loaded.subject)
     if loaded.split.protocol == POOLS:  # which image is in which cell, and so behind which score
         write_split(loaded.split, folder)
-
-
-def command(config: AuditConfig) -> None:
-    """``smplora audit``.
-
-    Raises:
-        InvalidAudit: a gate failed; everything is written nevertheless.
-        UserError: anything that the user can mend.
-    """
-    verdict = audit(config).get("verdict")  # a plan has none
-    if verdict and verdict["level"] == "invalid":
-        raise InvalidAudit(verdict["sentence"])
 
 
 def check_honest(attacks: Mapping[str, Attack]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,11 @@ from smplora.attacks.fitting import FOLDS, Judged, OutOfFold
 from smplora.audit.conclusion import Tried, conclude
 from smplora.audit.gates import gates, small_cells
 from smplora.core.arrays import Bools, Floats
-from smplora.core.console import say
 from smplora.core.environment import environment
 from smplora.core.errors import DataError, listing
 from smplora.core.files import check_writable, write_atomically, write_json
 from smplora.core.random_streams import stream_seed
 from smplora.data.split import SMALLEST_CELL
-from smplora.report.report import print_table, write_report
 from smplora.results.records import FORMAT
 from smplora.statistics.curves import auc, best_threshold
 from smplora.statistics.intervals import delong_interval
@@ -76,8 +73,8 @@ def audit_scores(
     return _content(table, _aux_rows(table, seed), seed, coin, delta)
 
 
-def audit_signals(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
-    """``smplora audit --signals FILE --output_dir DIR``: write audit.json, scores.npz and report.html.
+def audit_signals(config: AuditConfig) -> dict[str, Any]:
+    """The audit of ``--signals``: write audit.json and scores.npz; returns the content of the first.
 
     Raises:
         UserError: anything that the user can mend.
@@ -105,13 +102,6 @@ def audit_signals(config: AuditConfig, *, progress: bool = True) -> dict[str, An
     np.savez_compressed(buffer, seal=digest, is_aux=is_aux, member=table.is_member, **table.scores)  # type: ignore[arg-type]
     write_atomically(folder / "scores.npz", buffer.getvalue())
     write_json(folder / "audit.json", content)
-    write_report([folder], folder / "report.html")
-    if progress:
-        print_table([folder])
-        say(f"{path.name}: {content['verdict']['sentence']}")
-        say(f"report: {(folder / 'report.html').resolve()}")
-    if config.json:
-        print(json.dumps(content))
     return content
 
 

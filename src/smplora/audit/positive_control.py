@@ -26,13 +26,13 @@ from smplora.config.data import ModelOptions
 from smplora.config.train import TrainConfig
 from smplora.core.device import choose_device
 from smplora.core.files import write_atomically
+from smplora.core.parallel import Work
 from smplora.core.random_streams import stream_seed
 from smplora.data.pool import Sample
 from smplora.data.split import SMALLEST_CELL, Split, write_split
 from smplora.runs.folder import RunFolder
 from smplora.runs.subject import TOLD, Loaded, find_subject, load_adapted
 from smplora.statistics.intervals import delong_interval
-from smplora.training.train import train
 
 NAME = "positive_control"
 FOLDER = "control"
@@ -44,12 +44,19 @@ REACHED = 0.9  # the AUC that a working attack must exceed
 
 
 def control_check(
-    loaded: Loaded, attacks: Mapping[str, Attack], config: AuditConfig, folder: Path, *, progress: bool = True
+    loaded: Loaded,
+    attacks: Mapping[str, Attack],
+    config: AuditConfig,
+    folder: Path,
+    training: Work,
+    *,
+    progress: bool = True,
 ) -> Check:
     """Train the control, unless that was done, and attack it, out of fold, with the audit's own attacks.
 
     Args:
         folder: of the audit.
+        training: trains the control.
 
     Raises:
         UserError: it cannot be trained.
@@ -60,7 +67,7 @@ def control_check(
             NAME, None, f"positive control: not tried, as aux cells have fewer than {2 * SMALLEST_CELL} images"
         )
     attacks = {name: getattr(attack, "compared", attack) for name, attack in attacks.items()}  # shadows know no control
-    control = _trained(loaded, split, config, folder / FOLDER, progress)
+    control = _trained(loaded, split, config, folder / FOLDER, training, progress)
     collector = Collector(control, config)
     attacks = {n: attack for n, attack in attacks.items() if attack.info.access not in out_of_reach(control.model)}
     signals = collector.signals(attacks, ATTACKED)
@@ -134,7 +141,7 @@ def control_options(loaded: Loaded, config: AuditConfig) -> dict[str, Any]:
     }
 
 
-def _trained(loaded: Loaded, split: Split, config: AuditConfig, folder: Path, progress: bool) -> Loaded:
+def _trained(loaded: Loaded, split: Split, config: AuditConfig, folder: Path, training: Work, progress: bool) -> Loaded:
     options = control_options(loaded, config)
     decided = [loaded.model.digest, split.seal, {k: v for k, v in options.items() if k not in ("device", "cache_dir")}]
     digest = hashlib.sha256(json.dumps(decided, sort_keys=True, default=str).encode()).hexdigest()
@@ -142,10 +149,8 @@ def _trained(loaded: Loaded, split: Split, config: AuditConfig, folder: Path, pr
     if RunFolder(run).done is None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         manifest = write_split(_copy(loaded, split, images), folder)
-        train(
-            TrainConfig(**options, train_data_dir=str(images), split_manifest=str(manifest), output_dir=str(run)),
-            progress=progress,
-        )
+        own: dict[str, Any] = {"train_data_dir": str(images), "split_manifest": str(manifest), "output_dir": str(run)}
+        training.run(TrainConfig(**options, **own), progress=progress)
     shutil.rmtree(images, ignore_errors=True)
     subject = find_subject(str(run))
     model = load_adapted(subject, choose_device(config.device))

@@ -30,7 +30,7 @@ from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
 from smplora.core.errors import SplitError, TrainingError
 from smplora.core.files import PRIVATE
-from smplora.core.parallel import Task, run_tasks
+from smplora.core.parallel import Task, Work, run_tasks
 from smplora.core.random_streams import stream_seed
 from smplora.core.wording import duration
 from smplora.data.pool import Sample, open_source, read_samples
@@ -184,20 +184,25 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> Plan:
 
 
 def with_shadows(
-    attacks: Mapping[str, Attack], plan: Plan, config: AuditConfig, target: Split, ask: Ask
+    attacks: Mapping[str, Attack], plan: Plan, config: AuditConfig, target: Split, training: Work, ask: Ask
 ) -> dict[str, Attack]:
     """The attacks, those that need shadows with trained and asked ones.
+
+    Args:
+        target: the split of the adapter under audit.
+        training: trains one shadow.
+        ask: see ``ask_shadows``.
 
     Raises:
         TrainingError: one or more could not be trained.
     """
-    train_shadows(plan, config)
+    train_shadows(plan, config, training)
     (first, *_) = (attack for attack in attacks.values() if isinstance(attack, ShadowAttack))
     shadows = ask_shadows(plan, config, target, first, ask)
     return {name: a.among(shadows) if isinstance(a, ShadowAttack) else a for name, a in attacks.items()}
 
 
-def train_shadows(plan: Plan, config: AuditConfig) -> None:
+def train_shadows(plan: Plan, config: AuditConfig, training: Work) -> None:
     """Train those that are not there, in worker processes.
 
     Raises:
@@ -206,7 +211,7 @@ def train_shadows(plan: Plan, config: AuditConfig) -> None:
     if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()  # what this process keeps, workers cannot have
-    tasks = [Task(Path(shadow.options.output_dir).name, shadow.options) for shadow in plan.shadows]
+    tasks = [Task(Path(shadow.options.output_dir).name, shadow.options, training) for shadow in plan.shadows]
     problems = run_tasks(tasks, "shadow adapters", workers=config.workers, device=config.device)
     failed = {name: problem for name, problem in problems.items() if problem}
     if failed:

@@ -39,12 +39,14 @@ VERBS = {
     ),
     "train": Verb(
         TrainConfig,
-        "smplora.training.train:train",
+        "smplora.experiments.tasks:train",
         "smplora train --train_data_dir my_images --objective smp_lora --output_dir runs/smp_lora",
     ),
-    "audit": Verb(AuditConfig, "smplora.audit.audit:command", "smplora audit runs/smp_lora", positional="adapter"),
+    "audit": Verb(
+        AuditConfig, "smplora.experiments.tasks:audit_command", "smplora audit runs/smp_lora", positional="adapter"
+    ),
     "evaluate": Verb(
-        EvaluateConfig, "smplora.quality.evaluate:evaluate", "smplora evaluate runs/smp_lora", positional="adapter"
+        EvaluateConfig, "smplora.experiments.tasks:evaluate", "smplora evaluate runs/smp_lora", positional="adapter"
     ),
     "report": Verb(
         ReportConfig,

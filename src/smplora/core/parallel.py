@@ -1,5 +1,5 @@
-"""Trainings, audits and evaluations over worker processes: what the quickstart, sweeps, reproductions and shadow
-adapters are made of. Whatever was done before is not done again, and a killed call goes on where it was."""
+"""Work over worker processes: what the quickstart, sweeps, reproductions and shadow adapters are made of. Whatever was
+done before is not done again, and a killed call goes on where it was."""
 
 from __future__ import annotations
 
@@ -14,35 +14,62 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context, parent_process
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from smplora.config.train import TrainConfig, steps_of_teachers
 from smplora.core import offline
 from smplora.core.console import bar
 from smplora.core.device import choose_device
 from smplora.core.errors import TrainingError, UserError
-from smplora.experiments.tasks import MEASURING, Options, done_already, perform
-from smplora.runs.folder import CONFIG, RunFolder, read_config
-from smplora.training.distillation import TEACHERS
-
-UNKNOWN_STEPS = 1000  # of a run whose epochs are not yet steps
-
 
 MOST_WORKERS = 3
+MEASURING = 200  # an audit or an evaluation, in training steps: what the progress bar counts
 ATTEMPTS = 3  # of a task whose worker was killed, or another one of the same pool
 KILLED = "a worker process was killed, perhaps for lack of memory; run the same command with --workers 1"
 
 
+def _measuring(options: Any) -> int:
+    return MEASURING
+
+
+def _none_yet(options: Any) -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """A kind of work, as functions of its options. They stand in a module: workers find them by name."""
+
+    run: Callable[..., str | None]  # does it, all but what was done before; returns what to tell people
+    done: Callable[[Any], bool]  # whether nothing is left to do
+    length: Callable[[Any], int] = _measuring  # how much it is, in training steps
+    progress: Callable[[Any], int] = _none_yet  # how many of them are behind it
+
+
 @dataclass(frozen=True)
 class Task:
-    """One command for a worker. ``name`` is what messages call it; ``after`` names the task that must succeed first."""
+    """One piece of work. ``name`` is what messages call it; ``after`` names the task that must succeed first."""
 
     name: str
-    options: Options
+    options: Any
+    work: Work
     after: str | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.work.done(self.options)
+
+    @property
+    def length(self) -> int:
+        """How much it is, in training steps."""
+        return self.work.length(self.options)
+
+    @property
+    def progress(self) -> int:
+        """How many of them are behind it."""
+        return self.work.progress(self.options)
 
 
 def run_tasks(
@@ -72,7 +99,7 @@ def run_tasks(
                 f"task {task.name!r}: named twice, or waits for {task.after!r}, which does not stand before"
             )
         known.add(task.name)
-    desk = Desk([t for t in tasks if not done_already(t.options)], strict)
+    desk = Desk([t for t in tasks if not t.done], strict)
     desk.outcome |= {t.name: None for t in tasks if t not in desk.waiting}
     if not desk.waiting:
         return desk.outcome
@@ -83,7 +110,7 @@ def run_tasks(
                 broken = False
                 while not broken and (desk.waiting or pending):
                     free = number_of_workers(workers, device) - len(pending)
-                    pending |= {submit(perform, task.options): task for task in desk.ready(free)}
+                    pending |= {submit(task.work.run, task.options): task for task in desk.ready(free)}
                     finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                     for future in finished:
                         broken |= desk.receive(pending.pop(future), future, display)
@@ -99,7 +126,7 @@ class Desk:
         self.waiting, self.strict = waiting, strict
         self.outcome: dict[str, str | None] = {}
         self.attempts = dict.fromkeys((t.name for t in waiting), 0)
-        self.units = {t.name: length(t.options) for t in waiting}
+        self.units = {t.name: t.length for t in waiting}
 
     def ready(self, most: int) -> list[Task]:
         """Take the first tasks that wait for nothing more; those that wait for a failed one have failed."""
@@ -133,8 +160,8 @@ class Desk:
 
     def show(self, running: Iterable[Task], display: Any) -> None:
         """Bring the bar up to date."""
-        steps = {t.name: latest_step(t.options) for t in running}
-        self.units |= {t.name: length(t.options) for t in running}
+        steps = {t.name: t.progress for t in running}
+        self.units |= {t.name: t.length for t in running}
         display.total = sum(self.units.values())
         display.set_postfix({n: f"{s}/{self.units[n]}" for n, s in steps.items() if s}, refresh=False)
         display.update(
@@ -201,22 +228,3 @@ def start_worker(threads: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def length(options: Options) -> int:
-    """How long a task is, in training steps."""
-    if not isinstance(options, TrainConfig):
-        return MEASURING
-    folder = Path(options.output_dir)
-    if not options.max_train_steps and (folder / CONFIG).exists():
-        options = read_config(folder, TrainConfig)
-    return (options.max_train_steps or UNKNOWN_STEPS) + steps_of_teachers(options)
-
-
-def latest_step(options: Options) -> int:
-    """How far a run and its teachers are, read from their metrics."""
-    if not isinstance(options, TrainConfig):
-        return 0
-    folder = Path(options.output_dir)
-    each = [RunFolder(path).metrics() for path in (folder, *(folder / TEACHERS).glob("teacher-*"))]
-    return sum(int(rows[-1]["step"]) for rows in each if rows)

@@ -23,6 +23,7 @@ from smplora.core.parallel import Task, run_tasks
 from smplora.data.digits import write_private_digits
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, Split, make_split, read_split, write_split
+from smplora.experiments.tasks import task
 from smplora.report.report import print_table, summary, write_report
 from smplora.runs.base_model import fetch_model, load_base
 from smplora.runs.folder import check_place, check_settings, open_folder
@@ -144,11 +145,11 @@ def training(config: QuickstartConfig, objective: str, images: dict[str, Any], r
 def tasks_of(config: QuickstartConfig, runs: dict[str, TrainConfig], subjects: Iterable[Path]) -> list[Task]:
     """Train the runs, then audit and evaluate each subject of theirs."""
     common = {"seed": config.seed, "device": config.device, **shared(config, CacheOptions)}
-    tasks = [Task(name, run) for name, run in runs.items()]
+    tasks = [task(name, run) for name, run in runs.items()]
     for folder in subjects:
         name = str(folder.relative_to(config.output_dir))
         auditing = AuditConfig(adapter=str(folder), noise_pairs=NOISE_PAIRS, **common)
-        tasks.append(Task(f"audit of {name}", auditing, after=folder.relative_to(config.output_dir).parts[0]))
+        tasks.append(task(f"audit of {name}", auditing, after=folder.relative_to(config.output_dir).parts[0]))
         quality = EvaluateConfig(adapter=str(folder), num_images=config.num_images, **common)
-        tasks.append(Task(f"evaluation of {name}", quality, after=f"audit of {name}"))
+        tasks.append(task(f"evaluation of {name}", quality, after=f"audit of {name}"))
     return tasks

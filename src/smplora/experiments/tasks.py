@@ -1,31 +1,138 @@
-"""Which functions train, audit and evaluate for which options."""
+"""Train, audit and evaluate as people run it: first what measures, then the pages and cards that are made of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
+import json
+from pathlib import Path
 from typing import Any, TypeAlias
 
+from accelerate import PartialState
+
+from smplora.audit import audit as measuring
+from smplora.audit.external_scores import audit_signals
+from smplora.audit.reuse import audit_done, kept_audit
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
+from smplora.config.subject import is_foreign
 from smplora.config.train import TrainConfig
+from smplora.core.console import say
+from smplora.core.errors import InvalidAudit
+from smplora.core.parallel import Task, Work
+from smplora.publish.card import write_card
+from smplora.quality import evaluate as quality
+from smplora.quality.reuse import evaluate_done, kept_quality
+from smplora.report.report import print_table, write_report
+from smplora.runs.subject import find_subject, result_folder
+from smplora.training import train as training
+from smplora.training.reuse import latest_step, train_done, train_length, train_once
+
+PAGE = "report.html"
+BARE_TRAINING = Work(train_once, train_done, train_length, latest_step)  # of shadow adapters: without page and card
+
+
+def train(config: TrainConfig, *, progress: bool = True) -> Path:
+    """``smplora train``: adapt the base model; the run's page is kept up to date meanwhile, its card comes last.
+
+    Raises:
+        UserError: as ``training.train.train``.
+    """
+    run = training.train(config, progress=progress, refresh=refresh_page)
+    if PartialState().is_main_process:
+        write_card(find_subject(str(run)))
+    return run
+
+
+def refresh_page(run: Path) -> None:
+    """Write a run's page anew."""
+    from smplora.report.run_page import write_run_page  # draws with matplotlib, which takes a second to import
+
+    write_run_page(run)
+
+
+def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
+    """``smplora audit``: attack an adapter, or judge ready scores; then write what is made of the numbers: the card of
+    a run, or the page of what has no run. Returns the content of audit.json, also where a gate makes it invalid.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    content = audit_signals(config) if config.signals else measuring.audit(config, BARE_TRAINING, progress=progress)
+    if config.plan and not config.signals:
+        return content
+    folder = result_folder(config.adapter, config.output_dir, "audit")
+    if config.signals or is_foreign(config):
+        write_report([folder], folder / PAGE)
+    elif config.output_dir is None:
+        write_card(find_subject(config.adapter or ""))
+    if progress:
+        label = content["subject"]["label"]
+        if config.signals:
+            print_table([folder])
+        say(f"{label}: {content['verdict']['sentence']}")
+        if content.get("memorisation"):
+            say(f"{label}: {content['memorisation']['sentence']}")
+        if config.signals:
+            say(f"report: {(folder / PAGE).resolve()}")
+    if config.json:
+        print(json.dumps(content))
+    return content
+
+
+def audit_command(config: AuditConfig) -> None:
+    """``smplora audit``.
+
+    Raises:
+        InvalidAudit: a gate failed; everything is written nevertheless.
+        UserError: anything that the user can mend.
+    """
+    verdict = audit(config).get("verdict")  # a plan has none
+    if verdict and verdict["level"] == "invalid":
+        raise InvalidAudit(verdict["sentence"])
+
+
+def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]:
+    """``smplora evaluate``: measure the quality of an adapter's images; a run's card is written anew. Returns the
+    content of quality.json.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    content = quality.evaluate(config, progress=progress)
+    if config.output_dir is None and not is_foreign(config):
+        write_card(find_subject(config.adapter or ""))
+    if progress:
+        say(f"{content['subject']['label']}: {quality.in_words(content)}")
+    if config.json:
+        print(json.dumps(content))
+    return content
+
+
+def train_quietly(config: TrainConfig) -> None:
+    """Train, or resume, in a worker. A finished run is left alone."""
+    train(config, progress=False)
+
+
+def audit_once(config: AuditConfig) -> str:
+    """Audit, unless that was done; returns the verdict for people."""
+    content = kept_audit(config) or audit(config, progress=False)
+    return f"{content['subject']['label']}: {content['verdict']['sentence']}"
+
+
+def evaluate_once(config: EvaluateConfig) -> None:
+    """Evaluate, unless that was done. Says nothing: the numbers stand beside those of the audit."""
+    if kept_quality(config) is None:
+        evaluate(config, progress=False)
+
 
 Options: TypeAlias = TrainConfig | AuditConfig | EvaluateConfig
-MEASURING = 200  # an audit or an evaluation, in training steps: what the progress bar counts
-KIND = {TrainConfig: "train", AuditConfig: "audit", EvaluateConfig: "evaluate"}  # functions of once.py
+COMMAND = {TrainConfig: "train", AuditConfig: "audit", EvaluateConfig: "evaluate"}
+WORK = {
+    TrainConfig: Work(train_quietly, train_done, train_length, latest_step),
+    AuditConfig: Work(audit_once, audit_done),
+    EvaluateConfig: Work(evaluate_once, evaluate_done),
+}
 
 
-def perform(options: Options) -> str | None:
-    """One task, in a worker; returns what to tell people."""
-    return once(options, "once")(options)  # type: ignore[no-any-return]
-
-
-def done_already(options: Options) -> bool:
-    """Whether a task would find everything done."""
-    return bool(once(options, "done")(options))
-
-
-def once(options: Options, what: str) -> Callable[[Options], Any]:
-    """The function of once.py for these options; by name, because audits that train shadow adapters run tasks too."""
-    function: Callable[[Options], Any] = getattr(import_module("smplora.once"), f"{KIND[type(options)]}_{what}")
-    return function
+def task(name: str, options: Options, after: str | None = None) -> Task:
+    """A training, audit or evaluation for a worker; see ``core.parallel.Task``."""
+    return Task(name, options, WORK[type(options)], after)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,11 +21,10 @@ from smplora.data.pictures import load_pixels, strip
 from smplora.data.pool import Sample
 from smplora.models.encoders.features import Extractor, load_clip, load_extractor, weights_of
 from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED, ClipEncoder
-from smplora.publish.card import write_card
 from smplora.quality.distances import compare, mean_interval, nearest
 from smplora.runs.generate import AT_ONCE, Images, generate
 from smplora.runs.other_trainers import load_any
-from smplora.runs.subject import Loaded, Subject, result_folder
+from smplora.runs.subject import Loaded, result_folder
 
 FORMAT = "smplora.quality/2"
 SHOWN = 10  # pictures side by side
@@ -36,7 +34,7 @@ Features = dict[str, Tensor]  # of a network, by set of images: [n, d]
 
 
 def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]:
-    """``smplora evaluate``: write quality.json, samples.png and real.png; returns the content of the first.
+    """Write quality.json, samples.png and real.png; returns the content of the first.
 
     Raises:
         UserError: anything that the user can mend, an empty reference set among it.
@@ -78,12 +76,6 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
     write_atomically(folder / "samples.png", strip(images[: len(shown)]))
     write_atomically(folder / "real.png", strip(real_images(loaded, shown)))
     write_json(folder / "quality.json", content)
-    if config.output_dir is None and isinstance(loaded.subject, Subject):
-        write_card(loaded.subject)
-    if progress:
-        say(f"{loaded.subject.label}: {in_words(content)}")
-    if config.json:
-        print(json.dumps(content))
     return content
 
 

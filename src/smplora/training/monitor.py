@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,8 +91,17 @@ class Monitor:
     """Looks at a run from the side. All processes look, since a sharded model runs on all of them or not at all; the
     main one alone writes."""
 
-    def __init__(self, config: TrainConfig, setup: Setup, split: Split, folder: RunFolder, start: int) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        setup: Setup,
+        split: Split,
+        folder: RunFolder,
+        start: int,
+        refresh: Callable[[Path], None] | None = None,
+    ) -> None:
         self.config, self.setup, self.folder = config, setup, folder
+        self.refresh = refresh if config.run_page else None  # writes the page
         self.writes = bool(setup.accelerator.is_main_process)
         self.page_written, self.page_cost = 0.0, 0.0
         self.postfix: dict[str, str] = {}
@@ -140,14 +150,9 @@ class Monitor:
 
     def _page(self, force: bool) -> None:
         now = time.perf_counter()
-        if (
-            self.writes
-            and self.config.run_page
-            and (force or now - self.page_written > max(2.0, PAGE_SHARE * self.page_cost))
-        ):
-            from smplora.report.run_page import write_run_page  # draws with matplotlib, which takes a second to import
-
-            write_run_page(self.folder.path)
+        due = force or now - self.page_written > max(2.0, PAGE_SHARE * self.page_cost)
+        if self.writes and self.refresh and due:
+            self.refresh(self.folder.path)
             self.page_written = time.perf_counter()
             self.page_cost = self.page_written - now
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from smplora.config.train import TrainConfig
-from smplora.runs.folder import FREE_OPTIONS, RunFolder, read_config
+from smplora.config.train import TrainConfig, steps_of_teachers
+from smplora.runs.folder import CONFIG, FREE_OPTIONS, RunFolder, read_config
+from smplora.training.distillation import TEACHERS
 from smplora.training.train import train
 
+UNKNOWN_STEPS = 1000  # of a run whose epochs are not yet steps
 
-def train_once(config: TrainConfig) -> str | None:
-    """Train, or resume; says nothing. A finished run is left alone."""
-    train(config, progress=False)
-    return None
+
+def train_once(config: TrainConfig, *, progress: bool = False) -> None:
+    """Train, or resume. A finished run is left alone."""
+    train(config, progress=progress)
 
 
 def train_done(config: TrainConfig) -> bool:
@@ -24,3 +26,18 @@ def train_done(config: TrainConfig) -> bool:
     before = read_config(folder.path, TrainConfig)
     given = {n: v for n, v in asdict(config).items() if v is not None and n not in FREE_OPTIONS}
     return all(getattr(before, name) == value for name, value in given.items())
+
+
+def train_length(options: TrainConfig) -> int:
+    """How long a training is, in steps, those of its teachers among them."""
+    folder = Path(options.output_dir)
+    if not options.max_train_steps and (folder / CONFIG).exists():
+        options = read_config(folder, TrainConfig)
+    return (options.max_train_steps or UNKNOWN_STEPS) + steps_of_teachers(options)
+
+
+def latest_step(options: TrainConfig) -> int:
+    """How far a run and its teachers are, read from their metrics."""
+    folder = Path(options.output_dir)
+    each = [RunFolder(path).metrics() for path in (folder, *(folder / TEACHERS).glob("teacher-*"))]
+    return sum(int(rows[-1]["step"]) for rows in each if rows)

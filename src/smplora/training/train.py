@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,7 @@ from smplora.config.train import TrainConfig
 from smplora.core.console import bar, say
 from smplora.core.device import choose_device
 from smplora.core.errors import ConfigError, SplitError, TrainingError
+from smplora.core.files import files_sha256
 from smplora.core.random_streams import stream_seed
 from smplora.core.registry import load
 from smplora.data.pool import open_source, read_samples
@@ -34,10 +36,8 @@ from smplora.data.split import MANIFEST, Split, make_split, read_split, write_sp
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.proxy import at_size
 from smplora.models.text import configured
-from smplora.publish.card import write_card
 from smplora.runs.base_model import fetch_model, load_base
 from smplora.runs.folder import RunFolder, check_place, check_settings
-from smplora.runs.subject import Subject
 from smplora.training.batches import members_first
 from smplora.training.differential_privacy import check_private
 from smplora.training.distillation import check_teachers, teacher_runs
@@ -50,8 +50,11 @@ from smplora.training.theory.record import Theory
 from smplora.training.trackers import PROJECT, chosen_trackers, init_options, tracker_options
 
 
-def train(config: TrainConfig, *, progress: bool = True) -> Path:
-    """``smplora train``: adapt the base model to the members of the split; returns the run folder.
+def train(config: TrainConfig, *, progress: bool = True, refresh: Callable[[Path], None] | None = None) -> Path:
+    """Adapt the base model to the members of the split; returns the run folder.
+
+    Args:
+        refresh: writes the run's page anew, with ``--run_page``; called now and then, and at the end.
 
     Raises:
         UserError: anything that the user can mend, before the first step where possible.
@@ -114,7 +117,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
                     say(f"resuming {folder.path} at step {checkpoint.step}")
             start = checkpoint.step if checkpoint else 0
             with explaining(config, setup):
-                optimise(config, setup, folder, Monitor(config, setup, split, folder, start), start, progress)
+                monitor = Monitor(config, setup, split, folder, start, refresh)
+                optimise(config, setup, folder, monitor, start, progress)
         elif progress:
             say(f"{folder.path} is complete")
     if config.json and first:
@@ -250,10 +254,8 @@ def optimise(
     if accelerator.is_main_process:
         for missing in folder.publish(partial(publish, config, setup, step=setup.steps, complete=True)):
             say(missing)
-        subject = Subject(folder.path, folder.path, config, setup.steps, setup.steps)
-        write_card(subject)
         theory.finish()
-        folder.finish(setup.steps, subject.adapter_sha256)
+        folder.finish(setup.steps, files_sha256(setup.adaptation.weights(folder.path)))
         monitor.finish()
     accelerator.wait_for_everyone()
     for tracker in accelerator.trackers:  # end_training would also leave the process group: nobody could train twice

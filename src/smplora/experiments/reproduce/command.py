@@ -24,7 +24,6 @@ from smplora.experiments.reproduce.plan import IMAGES, Plan
 from smplora.experiments.reproduce.results import Results
 from smplora.experiments.reproduce.scale import Scale, scale_of
 from smplora.experiments.reproduce.section import Target
-from smplora.experiments.tasks import done_already
 from smplora.report.run_page import duration
 
 FORMAT = "smplora.reproduce/1"
@@ -126,7 +125,7 @@ def print_plan(plan: Plan, config: ReproduceConfig, file: Any) -> None:
     left = 0.0
     for planned in plan.planned.values():
         tasks, seconds = planned.tasks, plan.durations(planned)
-        done = [task.name for task in tasks if done_already(task.options)]
+        done = [task.name for task in tasks if task.done]
         left += sum(s for name, s in seconds.items() if name not in done)
         state = "done" if len(done) == len(tasks) else "to be resumed" if planned.folder.exists() else ""
         measured = planned.theory * ["gradients, curvature"] + [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smplora.config.data import CacheOptions
-from smplora.experiments.tasks import KIND, Options
+from smplora.experiments.tasks import COMMAND, Options
 
 OF_THIS_MACHINE = {"device", "json", *(f.name for f in fields(CacheOptions))}
 
@@ -16,7 +16,7 @@ OF_THIS_MACHINE = {"device", "json", *(f.name for f in fields(CacheOptions))}
 def command_line(options: Options, root: Path) -> str:
     """``smplora train --rank 32 ...``: every option that is not the default. Paths are relative to ``root``; of others
     that begin at the root of this machine only the last name is kept."""
-    words = ["smplora", KIND[type(options)]]
+    words = ["smplora", COMMAND[type(options)]]
     for f in fields(options):
         value = getattr(options, f.name)
         if f.name in OF_THIS_MACHINE or value == _default(f):

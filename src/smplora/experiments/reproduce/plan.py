@@ -17,6 +17,7 @@ from smplora.config.train import TrainConfig
 from smplora.core.parallel import Task
 from smplora.experiments.reproduce.runs import LORA, Need, Run
 from smplora.experiments.reproduce.scale import Scale
+from smplora.experiments.tasks import task
 from smplora.runs.folder import DONE
 
 RUNS, IMAGES = "runs", "images"
@@ -60,8 +61,8 @@ class Planned:
         found += [("evaluate", self.evaluate)] if self.evaluate else []
         found += [(self.place_of(attack), options) for attack, options in self.more_audits.items()]
         return [
-            Task(self.name, self.train),
-            *(Task(f"{self.name} {what}", options, after=self.name) for what, options in found),
+            task(self.name, self.train),
+            *(task(f"{self.name} {what}", options, after=self.name) for what, options in found),
         ]
 
     def tasks_for(self, need: Need) -> list[str]:

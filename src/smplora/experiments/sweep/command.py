@@ -23,15 +23,15 @@ from smplora.core.device import choose_device
 from smplora.core.environment import environment
 from smplora.core.errors import ConfigError, TrainingError, listing
 from smplora.core.files import write_atomically, write_json
-from smplora.core.parallel import Task, length, run_tasks
+from smplora.core.parallel import MEASURING, Task, run_tasks
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split
 from smplora.experiments.sweep import plan, results
 from smplora.experiments.sweep.page import cell, render
-from smplora.experiments.tasks import MEASURING, done_already
 from smplora.report.run_page import PAGE, duration
 from smplora.runs.base_model import fetch_model
 from smplora.runs.folder import CONFIG, FREE_OPTIONS, check_place, open_folder
+from smplora.training.reuse import train_length
 
 TABLE, NUMBERS = "sweep.csv", "sweep.json"
 OF_A_SWEEP = "grid"  # a key that no other configuration has
@@ -129,8 +129,8 @@ def say_cost(
     """Runs, steps and time, before anything starts."""
     for objective, names in config.unused.items():
         say(f"{objective} has no use for {', '.join(names)}: trained once for all values")
-    left = [task for task in tasks if not done_already(task.options)]
-    lengths = sorted({length(options) for options in runs.values()})
+    left = [task for task in tasks if not task.done]
+    lengths = sorted({train_length(options) for options in runs.values()})
     steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
     text = f"{len(runs)} run{'s' * (len(runs) > 1)} of {steps} steps, {len(subjects)} adapters to audit and evaluate"
     if not left:

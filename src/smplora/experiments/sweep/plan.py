@@ -13,8 +13,8 @@ from smplora.config.data import CacheOptions
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.sweep import Point, SweepConfig
 from smplora.config.train import TrainConfig
-from smplora.core.parallel import Task, latest_step, length
-from smplora.experiments.tasks import done_already
+from smplora.core.parallel import Task
+from smplora.experiments.tasks import task
 from smplora.runs.folder import RunFolder
 from smplora.training.train import train
 
@@ -38,8 +38,8 @@ class Subject:
     def tasks(self) -> dict[str, Task]:
         """By what they write. Both wait for the run only: images are also worth having where the audit fails."""
         return {
-            "audit": Task(f"audit of {self.name}", self.audit, after=self.run),
-            "quality": Task(f"evaluation of {self.name}", self.evaluate, after=self.run),
+            "audit": task(f"audit of {self.name}", self.audit, after=self.run),
+            "quality": task(f"evaluation of {self.name}", self.evaluate, after=self.run),
         }
 
 
@@ -82,14 +82,14 @@ def subjects(config: SweepConfig) -> list[Subject]:
 def tasks_of(runs: Mapping[str, TrainConfig], measured: Sequence[Subject]) -> list[Task]:
     """Runs in the order given; what measures them follows as soon as they are done."""
     return [
-        *(Task(name, options) for name, options in runs.items()),
+        *(task(name, options) for name, options in runs.items()),
         *(task for subject in measured for task in subject.tasks.values()),
     ]
 
 
 def steps_left(tasks: Sequence[Task]) -> int:
     """Work to do, in training steps: what an audit or evaluation takes is counted as so many."""
-    return sum(length(t.options) - latest_step(t.options) for t in tasks if not done_already(t.options))
+    return sum(t.length - t.progress for t in tasks if not t.done)
 
 
 def seconds_per_step(runs: Mapping[str, TrainConfig]) -> float:
