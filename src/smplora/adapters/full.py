@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,6 @@ from smplora.core.files import read_json, write_json
 from smplora.models.adapted import Watched
 
 if TYPE_CHECKING:
-    from smplora.config.train import TrainConfig
     from smplora.models.diffusion import LatentDiffusion
 
 INDEX = "model_index.json"
@@ -34,18 +33,13 @@ WHERE_FROM = ("_name_or_path", "name_or_path", "is_local", "local_files_only")  
 
 @dataclass
 class FullAdaptation:
-    """``text_encoder``: train the text encoder(s) too."""
+    """``train_text_encoder``: train the text encoder(s) too."""
 
     freezes_base: ClassVar[bool] = False
     noun: ClassVar[str] = ""
     tags: ClassVar[tuple[str, ...]] = ("full-finetuning",)
-    text_encoder: bool = False
+    train_text_encoder: bool = False
     untouched: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # the base model's weights
-
-    @classmethod
-    def from_config(cls, config: TrainConfig) -> Self:
-        """``--train_text_encoder``."""
-        return cls(text_encoder=config.train_text_encoder)
 
     def check(self, model: LatentDiffusion) -> None:
         """Fits every model."""
@@ -53,7 +47,7 @@ class FullAdaptation:
     def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
         """Let every weight learn, in fp32, and keep a copy of all of them."""
         model.denoiser.requires_grad_(False)
-        model.adapted = ["unet", *(model.text.encoders if self.text_encoder else ())]
+        model.adapted = ["unet", *(model.text.encoders if self.train_text_encoder else ())]
         model.adaptation = self
         for name in model.adapted:
             model.component(name).float().requires_grad_(True)
@@ -139,7 +133,7 @@ class FullAdaptation:
 
     def weights(self, folder: Path) -> list[Path]:
         """The U-Net's, and those of the text encoders that are trained."""
-        trained = [f for f in sorted(folder.glob("text_encoder*")) if f.is_dir()] if self.text_encoder else []
+        trained = [f for f in sorted(folder.glob("text_encoder*")) if f.is_dir()] if self.train_text_encoder else []
         return [folder / "unet" / FILES["unet"], *(f / TEXT_FILE for f in trained)]
 
     def published(self, folder: Path) -> list[str]:

@@ -21,7 +21,6 @@ from smplora.models.adapted import Watched
 from smplora.models.sample_gradients import adapted_layers
 
 if TYPE_CHECKING:
-    from smplora.config.train import TrainConfig
     from smplora.models.diffusion import LatentDiffusion
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -32,48 +31,39 @@ TEXT_TARGETS = {"attention": TEXT_ATTENTION, "all": (*TEXT_ATTENTION, "fc1", "fc
 
 @dataclass(frozen=True)
 class LoRAAdaptation:
-    """``targets`` is "attention" (diffusers' choice) or "all" (attention, feed-forward, projections; kohya's).
+    """``lora_targets`` is "attention" (diffusers' choice) or "all" (attention, feed-forward, projections; kohya's).
 
     ``use_rslora`` scales by alpha / sqrt(r) (Kalajdzievski 2023); ``use_dora`` also learns the norm of each row of the
-    weight (Liu et al. 2024); ``dropout`` is that of the adapter's input, in training only.
+    weight (Liu et al. 2024); ``lora_dropout`` is that of the adapter's input, in training only.
     """
 
     freezes_base: ClassVar[bool] = True
     noun: ClassVar[str] = "adapter"
     tags: ClassVar[tuple[str, ...]] = ("lora",)
     rank: int = 4
-    alpha: float = 4
-    targets: str = "attention"
-    text_encoder: bool = False
-    dropout: float = 0.0
+    lora_alpha: float | None = None
+    lora_targets: str = "attention"
+    train_text_encoder: bool = False
+    lora_dropout: float = 0.0
     use_rslora: bool = False
     use_dora: bool = False
 
-    @classmethod
-    def from_config(cls, config: TrainConfig) -> LoRAAdaptation:
-        """``--rank``, ``--lora_alpha``, ``--lora_targets``, ``--train_text_encoder``, ``--lora_dropout``,
-        ``--use_rslora``, ``--use_dora``."""
-        return cls(
-            rank=config.rank,
-            alpha=config.lora_alpha or config.rank,
-            targets=config.lora_targets,
-            text_encoder=config.train_text_encoder,
-            dropout=config.lora_dropout,
-            use_rslora=config.use_rslora,
-            use_dora=config.use_dora,
-        )
+    @property
+    def alpha(self) -> float:
+        """``lora_alpha``, or the rank: a scale of 1."""
+        return self.lora_alpha or self.rank
 
     def target_modules(self, component: str) -> tuple[str, ...]:
         """Endings of the names of a component's adapted layers."""
-        return (TARGETS if component == "unet" else TEXT_TARGETS)[self.targets]
+        return (TARGETS if component == "unet" else TEXT_TARGETS)[self.lora_targets]
 
     def components(self, model: LatentDiffusion) -> list[str]:
         """What is adapted."""
-        return ["unet", *(model.text.encoders if self.text_encoder else ())]
+        return ["unet", *(model.text.encoders if self.train_text_encoder else ())]
 
     def peft_config(self, component: str) -> LoraConfig:
         """How peft is to adapt it."""
-        options: dict[str, Any] = {"lora_dropout": self.dropout, "init_lora_weights": "gaussian"}
+        options: dict[str, Any] = {"lora_dropout": self.lora_dropout, "init_lora_weights": "gaussian"}
         return LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
@@ -102,7 +92,7 @@ class LoRAAdaptation:
 
     def train(self, model: LatentDiffusion, active: bool) -> None:
         """Switch the adapter's dropout on or off. The models' own layers stay in evaluation mode."""
-        for name in model.adapted if self.dropout else ():
+        for name in model.adapted if self.lora_dropout else ():
             for path, module in model.component(name).named_modules():
                 if ".lora_dropout." in path:
                     module.train(active)

@@ -17,7 +17,6 @@ from smplora.core.errors import ConfigError
 from smplora.models.adapted import Watched
 
 if TYPE_CHECKING:
-    from smplora.config.train import TrainConfig
     from smplora.models.diffusion import LatentDiffusion
 
 FILES = {"text_encoder": "learned_embeds.safetensors", "text_encoder_2": "learned_embeds_2.safetensors"}  # diffusers'
@@ -56,20 +55,16 @@ class Spelling:
 
 @dataclass
 class TextualInversionAdaptation:
-    """``vectors`` new tokens, all written as ``placeholder``; they begin as the tokens of ``initializer``, repeated."""
+    """``num_vectors`` new tokens, all written as ``placeholder_token``; they begin as the tokens of
+    ``initializer_token``, repeated."""
 
     freezes_base: ClassVar[bool] = True
     noun: ClassVar[str] = "embeddings"
     tags: ClassVar[tuple[str, ...]] = ("textual_inversion",)
-    placeholder: str
-    initializer: str
-    vectors: int = 1
+    placeholder_token: str
+    initializer_token: str = ""
+    num_vectors: int = 1
     initial: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
-
-    @classmethod
-    def from_config(cls, config: TrainConfig) -> TextualInversionAdaptation:
-        """``--placeholder_token``, ``--initializer_token``, ``--num_vectors``."""
-        return cls(config.placeholder_token, config.initializer_token or "", config.num_vectors)
 
     def check(self, model: LatentDiffusion) -> None:
         """See whether the tokenizers know the words.
@@ -78,34 +73,34 @@ class TextualInversionAdaptation:
             ConfigError: they know the placeholder, or take more tokens for the initializer than there are vectors.
         """
         for tokenizer in _tokenizers(model):
-            if self.placeholder in tokenizer.get_vocab():
+            if self.placeholder_token in tokenizer.get_vocab():
                 raise ConfigError(
-                    f"--placeholder_token got '{self.placeholder}', which is a word that the model knows; give a new "
-                    f"one, such as '<{self.placeholder}>'"
+                    f"--placeholder_token got '{self.placeholder_token}', which is a word that the model knows; "
+                    f"give a new one, such as '<{self.placeholder_token}>'"
                 )
-            tokens = len(_ids(tokenizer, self.initializer))
-            if not 1 <= tokens <= self.vectors:
+            tokens = len(_ids(tokenizer, self.initializer_token))
+            if not 1 <= tokens <= self.num_vectors:
                 raise ConfigError(
-                    f"--initializer_token got '{self.initializer}', which is {tokens} tokens; give a word of at most "
-                    f"--num_vectors {self.vectors}, or more vectors"
+                    f"--initializer_token got '{self.initializer_token}', which is {tokens} tokens; give a word of "
+                    f"at most --num_vectors {self.num_vectors}, or more vectors"
                 )
 
     def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
         """New tokens in every tokenizer, and their vectors beside every text encoder's own."""
         model.denoiser.requires_grad_(False)
         model.adapted, model.adaptation = list(model.text.encoders), self
-        tokens = tuple(self.placeholder + (f"_{k}" if k else "") for k in range(self.vectors))
+        tokens = tuple(self.placeholder_token + (f"_{k}" if k else "") for k in range(self.num_vectors))
         spelled = []
         for name, tokenizer in zip(model.adapted, _tokenizers(model), strict=True):
             encoder = model.component(name).requires_grad_(False)
-            ids = _ids(tokenizer, self.initializer)
-            rows = [ids[k % len(ids)] for k in range(self.vectors)]
+            ids = _ids(tokenizer, self.initializer_token)
+            rows = [ids[k % len(ids)] for k in range(self.num_vectors)]
             tokenizer.add_tokens(list(tokens))
             table = encoder.get_input_embeddings()
             first = int(tokenizer.convert_tokens_to_ids(tokens[0]))
             vectors = table.weight[torch.tensor(rows, device=table.weight.device)].detach().clone()
             encoder.set_input_embeddings(ExtendedEmbedding(table, first, vectors))
-            spelled.append(Spelling(tokenizer, self.placeholder, tokens))
+            spelled.append(Spelling(tokenizer, self.placeholder_token, tokens))
         text: Any = model.text
         one = len(spelled) == 1
         model.text = replace(text, **({"tokenizer": spelled[0]} if one else {"tokenizers": tuple(spelled)}))
@@ -157,7 +152,7 @@ class TextualInversionAdaptation:
     ) -> list[str]:
         """A file for each text encoder, with the vectors under the placeholder's name."""
         for name, p in _learned(model).items():
-            write_tensors(folder / FILES[name], {self.placeholder: p}, facts.metadata(), precision)
+            write_tensors(folder / FILES[name], {self.placeholder_token: p}, facts.metadata(), precision)
         return []
 
     def weights(self, folder: Path) -> list[Path]:

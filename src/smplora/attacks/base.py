@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from smplora.models.batch import Batch
 from smplora.models.sample_gradients import Gradients
 
 if TYPE_CHECKING:
-    from smplora.config.audit import AuditConfig
+    pass
 
 
 class Access(Enum):
@@ -177,15 +177,10 @@ class Scorer(Protocol):
 
 
 class Attack(Protocol):
-    """Looks at samples through a view; its scorer learns on aux what members look like. One file in ``attacks/``, each
-    a subclass of this."""
+    """Looks at samples through a view; its scorer learns on aux what members look like. One file in
+    ``attacks/methods/``, each a subclass of this; a dataclass, whose fields bear the names of options (``registry.made``)."""
 
     info: AttackInfo
-
-    @classmethod
-    def from_config(cls, config: AuditConfig) -> Self:
-        """With the audit's options; here, without any."""
-        return cls()
 
     def signals(self, view: Any) -> Floats:
         """What the attack measures on the batch of the view that its access level gives it: [b, ...], each sample

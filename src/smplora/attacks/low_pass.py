@@ -6,7 +6,6 @@ distance is taken; being linear, it acts on their difference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +13,7 @@ import torch
 from torch import Tensor
 
 from smplora.attacks.base import Attack, Scorer
-from smplora.config.audit import AuditConfig
-from smplora.config.catalogue.attacks import ATTACKS, LOW_PASS
 from smplora.core.arrays import Bools, Floats
-from smplora.core.registry import load
 from smplora.models.diffusion import adaptation_loss
 
 KEPT, DAMPING = 5 / 64, 0.2  # half the edge of the central box that stays (5 of 64 latents); factor of the rest
@@ -86,18 +82,3 @@ class LowPassed(Attack):
     ) -> dict[str, Any] | None:
         """See contracts.Attack."""
         return self.inner.paper_protocol(aux, aux_member, test, test_member, seed)
-
-
-def load_attacks(names: Sequence[str], config: AuditConfig) -> dict[str, Attack]:
-    """The attacks of these names, those that end in "+low_pass" on low frequencies.
-
-    Raises:
-        ConfigError: unknown name, or a library that is not installed.
-    """
-    loaded: dict[str, Attack] = {}
-    for name in names:
-        plain = name.removesuffix(LOW_PASS)
-        attack: Attack = load(ATTACKS, plain, "attacks").from_config(config)
-        attack.scorer(config.seed)  # what is not installed is said now
-        loaded[name] = attack if plain == name else LowPassed(attack)
-    return loaded

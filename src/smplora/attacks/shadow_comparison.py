@@ -10,18 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from smplora.attacks.base import Attack, AttackInfo
-from smplora.attacks.low_pass import load_attacks
 from smplora.config.catalogue.attacks import LOW_PASS
 from smplora.core.arrays import Bools, Floats
 from smplora.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from smplora.config.audit import AuditConfig
 
 # signals that are negative distances, which spread like a log-normal
 DISTANCES = ("loss", "loss_single", "secmi", "pia", "pian", "sima", "noise_probe")
@@ -100,11 +96,6 @@ class ShadowAttack(Attack):
             bibtex=f"{self.about.bibtex}\n{inner.bibtex}",
             fitted_on="aux and shadow adapters",
         )
-
-    @classmethod
-    def from_config(cls, config: AuditConfig) -> Self:
-        """``--shadow_signal``."""
-        return cls(config.shadow_signal, load_attacks([config.shadow_signal], config)[config.shadow_signal])
 
     def among(self, shadows: Shadows) -> Self:
         """The same attack, with shadows to compare with."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from smplora.attacks.base import Access, Attack, AttackInfo
-from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.load import load_attacks
 from smplora.attacks.methods.loss import timestep_grid
 from smplora.attacks.views import out_of_reach
 from smplora.audit.conclusion import Tried, conclude, labels, learn_attacks, score_arrays, strongest_first, try_attacks
@@ -56,7 +56,7 @@ def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> dict
     Raises:
         UserError: anything that the user can mend.
     """
-    began = time.perf_counter()
+    began, config = time.perf_counter(), config.with_counts()
     folder = result_folder(config.adapter, config.output_dir, "audit")
     loaded = load_any(config, open_cache(config))
     attacks, base = chosen_attacks(loaded, config, progress)
@@ -171,11 +171,12 @@ def check_honest(attacks: Mapping[str, Attack]) -> None:
 
 def audit_settings(config: AuditConfig) -> dict[str, Any]:
     """The options that decide an audit's numbers."""
+    config = config.with_counts()
     return {
         "tier": config.tier if config.attacks is None else None,
         "attacks": config.chosen_attacks,
         "num_timesteps": config.num_timesteps,
-        **{name: config.count(name) for name in COUNTS[config.tier]},
+        **{name: getattr(config, name) for name in COUNTS[config.tier]},
         "target_delta": config.target_delta,
         "seed": config.seed,
         "shadows": config.shadows,

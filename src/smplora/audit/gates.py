@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView, Scorer
-from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.load import load_attacks
 from smplora.attacks.methods.loss import loss_vector
 from smplora.attacks.scorers import Logistic
 from smplora.audit.blind_baselines import (
@@ -31,6 +31,7 @@ from smplora.config.catalogue.attacks import LOW_PASS, ON_BASE
 from smplora.core.arrays import Bools, Floats
 from smplora.core.console import progress
 from smplora.core.random_streams import stream_seed
+from smplora.core.registry import made
 from smplora.data.pictures import load_pixels
 from smplora.models.encoders.digits import load_digit_features
 from smplora.models.proxy import at_size
@@ -131,7 +132,7 @@ def base_attacks(names: Sequence[str], config: AuditConfig, *, gradients: bool) 
     twins = dict.fromkeys(ON_BASE[plain] for name in names if (plain := name.removesuffix(LOW_PASS)) in ON_BASE)
     loaded = load_attacks(list(twins), config)
     kept = {n: attack for n, attack in loaded.items() if gradients or attack.info.access is not Access.WHITE_BOX}
-    return {BASE: BaseLoss(config.num_timesteps, config.count("noise_pairs")), **kept}
+    return {BASE: made(BaseLoss, config), **kept}
 
 
 def base_check(

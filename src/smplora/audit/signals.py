@@ -151,7 +151,7 @@ class Collector:
         }
         if attack is None:
             return f"{LOSSES} {code_digest(modules)}"
-        return f"{described(attack, self.config)} {code_digest(modules | modules_of(attack))}"
+        return f"{described(attack)} {code_digest(modules | modules_of(attack))}"
 
     def _load(self, piece: Piece, what: str, *, base: bool) -> dict[str, Tensor]:
         entry = self.loaded.cache.load(*self._names[base], what, piece.digest) if self.loaded.cache else None
@@ -178,16 +178,14 @@ def captions_of_others(captions: Sequence[str], seed: int) -> list[str]:
     return [others[i] for i in range(len(captions))]
 
 
-def described(attack: Attack, config: AuditConfig) -> str:
+def described(attack: Attack) -> str:
     """The attack with its options."""
     inner = getattr(attack, "inner", None)
     if inner:
-        return f"low pass of {described(inner, config)}"
+        return f"low pass of {described(inner)}"
     options = _plain(attack)
-    if hasattr(attack, "encoder"):
-        options["encoder"] = config.attack_encoder
     parts = [*getattr(attack, "parts", ()), *([attack.compared] if hasattr(attack, "compared") else [])]
-    options["parts"] = [described(part, config) for part in parts]
+    options["parts"] = [described(part) for part in parts]
     kind = type(attack)
     return f"{kind.__module__}.{kind.__qualname__} {json.dumps(options)}"
 
@@ -222,7 +220,7 @@ def _weights_digest(network: nn.Module | None) -> str:
 
 def _plain(one: Any) -> dict[str, Any]:
     """The fields of a dataclass that JSON can hold."""
-    values = {f.name: getattr(one, f.name) for f in fields(one)} if is_dataclass(one) else {}
+    values = {f.name: getattr(one, f.name) for f in fields(one) if f.compare} if is_dataclass(one) else {}
     return {n: dict(v) if isinstance(v, Mapping) else v for n, v in values.items() if _is_plain(v)}
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Any, Literal, Optional
 
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, SHADOW_SIGNALS, TIERS
 from smplora.config.checks import at_least, existing_folder, if_any, needed
@@ -78,10 +78,10 @@ class AuditConfig(SubjectOptions, ShadowOptions, MemorisationOptions):
         """``--memorisation``, or what ``--tier`` makes of it."""
         return self.tier == "strong" and self.attacks is None if self.memorisation is None else self.memorisation
 
-    def count(self, name: str) -> int:
-        """The option ``name``, or what ``--tier`` makes of it."""
-        given: int | None = getattr(self, name)
-        return COUNTS[self.tier][name] if given is None else given
+    def with_counts(self) -> AuditConfig:
+        """With what ``--tier`` makes of the options that say how often attacks look."""
+        counts: dict[str, Any] = COUNTS[self.tier]
+        return replace(self, **{name: count for name, count in counts.items() if getattr(self, name) is None})
 
 
 @dataclass(frozen=True, kw_only=True)

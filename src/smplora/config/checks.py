@@ -55,3 +55,8 @@ def below(config: Any, names: Iterable[str], low: float, high: float) -> list[st
         for name, value in values
         if value is not None and not low <= value < high
     ]
+
+
+def game_problems(options: Any) -> list[str]:
+    """What is wrong with the options of the game between adapter and proxy: of a training, or of ``SMPLoRAGame``."""
+    return [*at_least(options, ("mi_lambda",), 0), *positive(options, ("smp_delta", "proxy_learning_rate"))]

@@ -7,7 +7,7 @@ from typing import Literal, Optional
 
 from smplora.config.catalogue.adaptations import ADAPTATIONS, LEARNING_RATES, TRAINS_WEIGHTS
 from smplora.config.catalogue.objectives import OBJECTIVES
-from smplora.config.checks import at_least, at_most, if_any, needed, positive
+from smplora.config.checks import at_least, at_most, game_problems, if_any, needed, positive
 from smplora.config.data import (
     CacheOptions,
     DataOptions,
@@ -140,8 +140,9 @@ class TrainConfig(
             *if_any(unknown(ADAPTATIONS, self.adaptation, "adaptation")),
             *at_least(self, ("resolution",), 8),
             *at_least(self, (*at_least_one, "checkpointing_steps", "checkpoints_total_limit"), 1),
-            *positive(self, ("proxy_learning_rate", "text_encoder_lr", "smp_delta", "lora_alpha")),
-            *at_least(self, ("mi_lambda", "lora_dropout", "seed"), 0),
+            *game_problems(self),
+            *positive(self, ("text_encoder_lr", "lora_alpha")),
+            *at_least(self, ("lora_dropout", "seed"), 0),
             *at_most(self, ("lora_dropout",), 0.95),
             *optimization_problems(self),
             *theory_problems(self),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from smplora.core.errors import ConfigError, nearest
+
+Method = TypeVar("Method")
 
 
 def load(registry: dict[str, str], name: str, kind: str) -> Any:
@@ -20,6 +23,22 @@ def load(registry: dict[str, str], name: str, kind: str) -> Any:
         raise ConfigError(problem)
     module, _, attribute = registry[name].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def build(registry: dict[str, str], name: str, kind: str, options: object) -> Any:
+    """What is registered as ``name``, made of the options that bear the names of its fields.
+
+    Raises:
+        ConfigError: as ``load``.
+    """
+    return made(load(registry, name, kind), options)
+
+
+def made(method: type[Method], options: object) -> Method:
+    """``method``, a dataclass, with the attributes of ``options`` that bear the names of its fields. What they leave
+    open (None) is the method's default."""
+    named = ((f.name, getattr(options, f.name, None)) for f in fields(method) if f.init) if is_dataclass(method) else ()
+    return method(**{name: value for name, value in named if value is not None})
 
 
 def unknown(registry: Mapping[str, object], name: str, option: str) -> str | None:

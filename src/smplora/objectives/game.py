@@ -14,27 +14,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from math import prod
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from smplora.config.catalogue.objectives import OBJECTIVES, WITH_PROXY
-from smplora.config.train import TrainConfig
+from smplora.config.checks import game_problems, if_any
 from smplora.core.errors import ConfigError, listing
-from smplora.core.registry import load
+from smplora.core.registry import build, unknown
 from smplora.models.diffusion import adaptation_loss
 from smplora.models.proxy import WEIGHT_DECAY, GainStep, ProxyAttackModel, ascend, log_membership
+from smplora.objectives.base import Objective
 
-OPTIONS = (
-    "objective",
-    "mi_lambda",
-    "smp_delta",
-    "smp_ratio",
-    "proxy_learning_rate",
-    "proxy_input",
-    "proxy_sees_timestep",
-)
+OBJECTIVES_OF_GAME = dict.fromkeys(("lora", *WITH_PROXY))
+RATIOS, INPUTS = (dict.fromkeys(names) for names in (("per_sample", "batch_mean"), ("error_map", "loss")))
 
 
 class SMPLoRAGame:
@@ -68,19 +63,18 @@ class SMPLoRAGame:
         num_train_timesteps: int = 1000,
         device: torch.device | str = "cpu",
     ) -> None:
-        config = TrainConfig(
-            train_data_dir=".",
-            objective=objective,
-            mi_lambda=mi_lambda,
-            smp_delta=smp_delta,
-            smp_ratio=smp_ratio,
-            proxy_learning_rate=proxy_learning_rate,
-            proxy_input=proxy_input,
-            proxy_sees_timestep=proxy_sees_timestep,
+        options = SimpleNamespace(
+            mi_lambda=mi_lambda, smp_delta=smp_delta, smp_ratio=smp_ratio, proxy_learning_rate=proxy_learning_rate
         )
-        if problems := config.problems():
+        problems = [
+            *if_any(unknown(OBJECTIVES_OF_GAME, objective, "objective")),
+            *if_any(unknown(RATIOS, smp_ratio, "smp_ratio")),
+            *if_any(unknown(INPUTS, proxy_input, "proxy_input")),
+            *game_problems(options),
+        ]
+        if problems:
             raise ConfigError(listing("SMPLoRAGame cannot be made", problems))
-        self.objective = load(OBJECTIVES, objective, "objective").from_config(config)
+        self.objective: Objective = build(OBJECTIVES, objective, "objective", options)
         self.proxy = ProxyAttackModel(
             prod(latent_shape),
             size=(latent_shape[1], latent_shape[2]),
@@ -90,21 +84,6 @@ class SMPLoRAGame:
         ).to(device)
         self.optimizer = torch.optim.Adam(
             self.proxy.parameters(), lr=proxy_learning_rate, weight_decay=WEIGHT_DECAY, fused=True
-        )
-
-    @classmethod
-    def from_config(
-        cls, config: TrainConfig, latent_shape: Sequence[int], num_train_timesteps: int, device: torch.device
-    ) -> SMPLoRAGame:
-        """The game of a run; an objective without a proxy has none to play, wherever its gradients come from."""
-        options = {name: getattr(config, name) for name in OPTIONS}
-        if config.objective not in WITH_PROXY:
-            options["objective"] = "lora"
-        return cls(
-            latent_shape,
-            **options,
-            num_train_timesteps=num_train_timesteps,
-            device=device,
         )
 
     @property

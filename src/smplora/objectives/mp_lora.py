@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from smplora.config.train import TrainConfig
-
 
 @dataclass(frozen=True)
 class MPLoRA:
@@ -20,11 +18,6 @@ class MPLoRA:
 
     mi_lambda: float = 0.05
     uses_proxy = True
-
-    @classmethod
-    def from_config(cls, config: TrainConfig) -> MPLoRA:
-        """``--mi_lambda``."""
-        return cls(config.mi_lambda)
 
     def __call__(self, adaptation_loss: Tensor, log_member: Tensor) -> Tensor:
         """l_i + lambda * log h_i: [b], [b] -> [b]."""

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from smplora.config.train import TrainConfig
-
 
 @dataclass(frozen=True)
 class SMPLoRA:
@@ -17,22 +15,17 @@ class SMPLoRA:
 
     With D = 1 - lambda * G + delta its gradient is (1/D) grad L_ada + (lambda * L_ada / D^2) grad G.
 
-    The paper trains at batch size 1, where the ratio is one sample's. ``ratio`` says what a larger batch means:
+    The paper trains at batch size 1, where the ratio is one sample's. ``smp_ratio`` says what a larger batch means:
     ``per_sample`` is the mean of the samples' ratios (what batch size 1 with accumulation computes), ``batch_mean``
     the ratio of the batch's mean loss and mean gain, another method.
     """
 
     mi_lambda: float = 0.05
-    delta: float = 1e-5
-    ratio: str = "per_sample"
+    smp_delta: float = 1e-5
+    smp_ratio: str = "per_sample"
     uses_proxy = True
-
-    @classmethod
-    def from_config(cls, config: TrainConfig) -> SMPLoRA:
-        """``--mi_lambda``, ``--smp_delta``, ``--smp_ratio``."""
-        return cls(config.mi_lambda, config.smp_delta, config.smp_ratio)
 
     def __call__(self, adaptation_loss: Tensor, log_member: Tensor) -> Tensor:
         """l_i / (1 - lambda * g_i + delta) with g_i = log h_i, or its batch mean: [b], [b] -> [b]."""
-        gain = log_member if self.ratio == "per_sample" else log_member.mean()
-        return adaptation_loss / (1 - self.mi_lambda * gain + self.delta)
+        gain = log_member if self.smp_ratio == "per_sample" else log_member.mean()
+        return adaptation_loss / (1 - self.mi_lambda * gain + self.smp_delta)

@@ -103,4 +103,4 @@ def put_word(
         raise ConfigError(str(error).replace("of at most --num_vectors", "of at most the file's")) from error
     adaptation.attach(model)
     adaptation.load_state_dict(model, {f"{encoder}.learned": rows for encoder, rows in given.vectors.items()})
-    return adaptation.placeholder
+    return adaptation.placeholder_token

@@ -272,7 +272,7 @@ def _fine_tuned(path: Path, model: LatentDiffusion, options: TrainConfig) -> Non
         differs[name] = any(not torch.equal(ours[n].cpu(), theirs[n]) for n in ours)
     if not any(differs.values()):
         raise CheckpointError(f"--adapter: {path} changes nothing: its U-Net and text encoders are those of {base}")
-    adaptation = FullAdaptation(text_encoder=any(differs[name] for name in model.text.encoders))
+    adaptation = FullAdaptation(train_text_encoder=any(differs[name] for name in model.text.encoders))
     adaptation.attach(model)
     state = {f"{c}.{n}": p.detach() for c in model.adapted for n, p in other.component(c).named_parameters()}
     adaptation.load_state_dict(model, state)

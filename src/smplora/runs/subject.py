@@ -19,7 +19,7 @@ from smplora.core.cache import Cache
 from smplora.core.device import choose_device
 from smplora.core.errors import CheckpointError, SplitError
 from smplora.core.files import check_writable, files_sha256, read_json
-from smplora.core.registry import load
+from smplora.core.registry import build
 from smplora.data.cells import Cell
 from smplora.data.encode import encode
 from smplora.data.pictures import frame
@@ -67,7 +67,7 @@ class Subject:
     @property
     def adaptation(self) -> Adaptation:
         """What was trained."""
-        adaptation: Adaptation = load(ADAPTATIONS, self.config.adaptation, "adaptation").from_config(self.config)
+        adaptation: Adaptation = build(ADAPTATIONS, self.config.adaptation, "adaptation", self.config)
         return adaptation
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from smplora.adapters.files.write import Facts, public_name
 from smplora.config.catalogue.adaptations import ADAPTATIONS
+from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.distill import DISTILLED
 from smplora.config.train import TrainConfig
 from smplora.core.cache import open_cache
 from smplora.core.errors import CheckpointError
 from smplora.core.files import write_json
 from smplora.core.random_streams import stream_seed
-from smplora.core.registry import load
+from smplora.core.registry import build
 from smplora.data.encode import encode
 from smplora.data.pool import open_source
 from smplora.data.prepare import preparation
@@ -128,7 +129,7 @@ def prepare(
     """
     model.text = configured(model.text, config.clip_skip, config.max_token_length)
     torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
-    adaptation = load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config)
+    adaptation = build(ADAPTATIONS, config.adaptation, "adaptation", config)
     if config.mixed_precision in DTYPES and adaptation.freezes_base:
         kind = DTYPES[config.mixed_precision]  # frozen weights only: the adapter, attached below, is fp32
         nn.Module.to(model.denoiser, kind)  # diffusers' own warns of modules to keep in fp32, of which there are none
@@ -166,7 +167,7 @@ def prepare(
         scaler=LossScaler(model.device, enabled=config.mixed_precision == "fp16"),
         ema=EMAModel(parameters, decay=config.ema_decay, foreach=True) if config.use_ema else None,
         learning_rate_factor=learning_rate_factor(config, steps),
-        game=SMPLoRAGame.from_config(config, (channels, *size), model.num_train_timesteps, model.device),
+        game=make_game(config, (channels, *size), model),
         feed=Feed(
             train=seen[:members],
             aux_member=seen[:aux_members],
@@ -185,6 +186,22 @@ def prepare(
         mixed_precision=config.mixed_precision,
         private=private,
         teachers=Teachers.read(config, split, model, adaptation, parameters) if config.objective == DISTILLED else None,
+    )
+
+
+def make_game(config: TrainConfig, latent_shape: Sequence[int], model: LatentDiffusion) -> SMPLoRAGame:
+    """The game of a run; an objective without a proxy has none to play, wherever its gradients come from."""
+    return SMPLoRAGame(
+        latent_shape,
+        objective=config.objective if config.objective in WITH_PROXY else "lora",
+        mi_lambda=config.mi_lambda,
+        smp_delta=config.smp_delta,
+        smp_ratio=config.smp_ratio,
+        proxy_learning_rate=config.proxy_learning_rate,
+        proxy_input=config.proxy_input,
+        proxy_sees_timestep=config.proxy_sees_timestep,
+        num_train_timesteps=model.num_train_timesteps,
+        device=model.device,
     )
 
 

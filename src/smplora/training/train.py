@@ -29,7 +29,7 @@ from smplora.core.device import choose_device
 from smplora.core.errors import ConfigError, SplitError, TrainingError
 from smplora.core.files import files_sha256
 from smplora.core.random_streams import stream_seed
-from smplora.core.registry import load
+from smplora.core.registry import build
 from smplora.data.pool import open_source, read_samples
 from smplora.data.prepare import preparation
 from smplora.data.split import MANIFEST, Split, make_split, read_split, write_split
@@ -79,7 +79,7 @@ def train(config: TrainConfig, *, progress: bool = True, refresh: Callable[[Path
     model = load_base(config, device)
     config = resolved(config, model, split, accelerator.num_processes)
     # what follows says what is wrong before anything is written
-    load(ADAPTATIONS, config.adaptation, "adaptation").from_config(config).check(model)
+    build(ADAPTATIONS, config.adaptation, "adaptation", config).check(model)
     preparation(config, config.resolution or model.resolution)
     configured(model.text, config.clip_skip, config.max_token_length)
     if config.objective == "dp_lora":

@@ -6,15 +6,11 @@ An adapter brings its own reference model: itself, switched off.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
 
 from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView, Scorer
 from smplora.attacks.methods.loss import loss_vector
 from smplora.attacks.scorers import Logistic
 from smplora.core.arrays import Floats
-
-if TYPE_CHECKING:
-    from smplora.config.audit import AuditConfig
 
 
 @dataclass(frozen=True)
@@ -32,11 +28,6 @@ class CalibratedLossAttack(Attack):
   author={Watson, Lauren and Guo, Chuan and Cormode, Graham and Sablayrolles, Alexandre},
   booktitle={International Conference on Learning Representations}, year={2022}}""",
     )
-
-    @classmethod
-    def from_config(cls, config: AuditConfig) -> Self:
-        """``--num_timesteps``, ``--noise_pairs``."""
-        return cls(config.num_timesteps, config.count("noise_pairs"))
 
     def signals(self, view: GreyBoxView) -> Floats:
         """delta_t: [b, T]."""

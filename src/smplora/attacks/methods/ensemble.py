@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -25,9 +24,7 @@ from smplora.attacks.methods.sima import SimAAttack, SimAMonteCarloAttack
 from smplora.attacks.methods.two_sided import TwoSidedCalibratedLossAttack
 from smplora.attacks.scorers import Logistic
 from smplora.core.arrays import Bools, Floats
-
-if TYPE_CHECKING:
-    from smplora.config.audit import AuditConfig
+from smplora.core.registry import made
 
 PARTS: tuple[type[Attack], ...] = (
     LossAttack,
@@ -76,7 +73,8 @@ def _parted(signals: Floats) -> list[Floats]:
 class EnsembleAttack(Attack):
     """Logistic regression on the scores of the grey-box attacks that cost little."""
 
-    parts: tuple[Attack, ...] = tuple(part() for part in PARTS)
+    num_timesteps: int = 8
+    noise_pairs: int = 2
     info = AttackInfo(
         title="Ensemble of grey-box attacks",
         access=Access.GREY_BOX,
@@ -84,10 +82,10 @@ class EnsembleAttack(Attack):
         bibtex=LossVectorAttack.info.bibtex,
     )
 
-    @classmethod
-    def from_config(cls, config: AuditConfig) -> Self:
-        """The options of its parts."""
-        return cls(tuple(part.from_config(config) for part in PARTS))
+    @property
+    def parts(self) -> tuple[Attack, ...]:
+        """Attacks of ``PARTS`` that look as often as this one."""
+        return tuple(made(part, self) for part in PARTS)
 
     def signals(self, view: GreyBoxView) -> Floats:
         """See ``Stacked``."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +21,6 @@ from smplora.core.random_streams import generator, stream_seed
 from smplora.models.proxy import WEIGHT_DECAY, ProxyAttackModel, ascend, at_size
 from smplora.statistics.curves import auc
 from smplora.statistics.rates import tpr_at_fpr
-
-if TYPE_CHECKING:
-    from smplora.config.audit import AuditConfig
 
 EPOCHS, LEARNING_RATE, HALF_BATCH = 100, 1e-5, 10
 
@@ -84,7 +81,7 @@ class ErrorMapScorer:
 class ErrorMapAttack(Attack):
     """h'(e(x, y; t, eps)) at random t and eps."""
 
-    draws: int = 10
+    error_map_draws: int = 10
     info = AttackInfo(
         title="Error-map network (the paper's), averaged",
         access=Access.GREY_BOX,
@@ -95,14 +92,9 @@ class ErrorMapAttack(Attack):
   booktitle={AAAI Conference on Artificial Intelligence}, year={2025}, note={arXiv 2402.11989}}""",
     )
 
-    @classmethod
-    def from_config(cls, config: AuditConfig) -> Self:
-        """``--error_map_draws``."""
-        return cls(config.count("error_map_draws"))
-
     def signals(self, view: GreyBoxView) -> Floats:
         """Error maps at random timesteps: [b, draws, c, h, w] in fp32, averaged down where shapes differ."""
-        maps = (at_size(view.error_maps(f"map{k}", None), view.latent_size) for k in range(self.draws))
+        maps = (at_size(view.error_maps(f"map{k}", None), view.latent_size) for k in range(self.error_map_draws))
         return torch.stack(list(maps), 1).numpy()
 
     def scorer(self, seed: int) -> ErrorMapScorer:
@@ -153,7 +145,8 @@ class TimestepErrorMapAttack(ErrorMapAttack):
         """Error maps and a channel of t / T: [b, draws, c + 1, h, w]."""
         maps = super().signals(view)
         times = (
-            np.stack([view.timesteps_of(f"map{k}").numpy() for k in range(self.draws)], 1) / view.num_train_timesteps
+            np.stack([view.timesteps_of(f"map{k}").numpy() for k in range(self.error_map_draws)], 1)
+            / view.num_train_timesteps
         )
         channel = np.broadcast_to(times[:, :, None, None, None], (*maps.shape[:2], 1, *maps.shape[3:]))
         return np.concatenate([maps, channel.astype(maps.dtype)], 2)

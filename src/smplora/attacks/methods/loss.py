@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -11,9 +10,6 @@ import torch
 from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView, Scorer
 from smplora.attacks.scorers import StandardisedMean
 from smplora.core.arrays import Floats
-
-if TYPE_CHECKING:
-    from smplora.config.audit import AuditConfig
 
 # Of 1000. Below, every image is easy; above, all look like noise. Carlini et al. find 50 to 300 best, SD work uses 100 to 450.
 FIRST, LAST = 50, 500
@@ -58,11 +54,6 @@ class LossAttack(Attack):
   author={Carlini, Nicholas and Hayes, Jamie and Nasr, Milad and Jagielski, Matthew and Sehwag, Vikash and Tram{\\`e}r, Florian and Balle, Borja and Ippolito, Daphne and Wallace, Eric},
   booktitle={USENIX Security Symposium}, year={2023}}""",
     )
-
-    @classmethod
-    def from_config(cls, config: AuditConfig) -> Self:
-        """``--num_timesteps``, ``--noise_pairs``."""
-        return cls(config.num_timesteps, config.count("noise_pairs"))
 
     def signals(self, view: GreyBoxView) -> Floats:
         """-l_ada at each timestep: [b, T]."""

@@ -7,7 +7,6 @@ the image itself (the authors' code draws noise anew).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -20,9 +19,6 @@ from smplora.attacks.methods.loss import at_scale
 from smplora.attacks.scorers import Mean
 from smplora.core.arrays import Floats
 from smplora.models.diffusion import adaptation_loss
-
-if TYPE_CHECKING:
-    from smplora.config.audit import AuditConfig
 
 TIMESTEPS = range(0, 500, 50)  # of 1000
 WIDEST, NARROWEST = 0.95, 0.7  # share of the edge that a crop keeps
@@ -59,7 +55,7 @@ def fluctuations(view: GreyBoxView, crops: int, *, adapted: bool = True) -> Tens
 class PFAMIAttack(Attack):
     """s(x) = mean over crops and timesteps of the relative rise of the loss."""
 
-    crops: int = 1
+    pfami_crops: int = 1
     info = AttackInfo(
         title="PFAMI, probabilistic fluctuation",
         access=Access.GREY_BOX,
@@ -70,14 +66,9 @@ class PFAMIAttack(Attack):
   journal={arXiv preprint arXiv:2308.12143}, year={2023}}""",
     )
 
-    @classmethod
-    def from_config(cls, config: AuditConfig) -> Self:
-        """``--pfami_crops``."""
-        return cls(config.count("pfami_crops"))
-
     def signals(self, view: GreyBoxView) -> Floats:
         """[b, M, T]."""
-        return fluctuations(view, self.crops).double().numpy()
+        return fluctuations(view, self.pfami_crops).double().numpy()
 
     def scorer(self, seed: int) -> Mean:
         """Nothing to fit."""
@@ -93,7 +84,7 @@ class CalibratedPFAMIAttack(PFAMIAttack):
 
     def signals(self, view: GreyBoxView) -> Floats:
         """[b, M, T]."""
-        risen = (fluctuations(view, self.crops, adapted=adapted).double() for adapted in (True, False))
+        risen = (fluctuations(view, self.pfami_crops, adapted=adapted).double() for adapted in (True, False))
         return (next(risen) - next(risen)).numpy()
 
 

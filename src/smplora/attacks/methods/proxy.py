@@ -7,7 +7,6 @@ are in-sample and prove nothing: these attacks fit nothing and are judged on tes
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -17,15 +16,12 @@ from smplora.attacks.methods.loss import pair_draws, timestep_grid
 from smplora.attacks.scorers import Mean
 from smplora.core.arrays import Floats
 
-if TYPE_CHECKING:
-    from smplora.config.audit import AuditConfig
-
 
 @dataclass(frozen=True)
 class ProxyAttack(Attack):
     """s(x) = mean over draws of log h - log(1 - h), timesteps and noise at random as in training."""
 
-    draws: int = 10
+    error_map_draws: int = 10
     info = AttackInfo(
         title="The adapter's own proxy",
         access=Access.INSIDER,
@@ -35,14 +31,9 @@ class ProxyAttack(Attack):
         saw_aux=True,
     )
 
-    @classmethod
-    def from_config(cls, config: AuditConfig) -> Self:
-        """``--error_map_draws``."""
-        return cls(config.count("error_map_draws"))
-
     def signals(self, view: InsiderView) -> Floats:
         """The log-odds of each draw: [b, draws]. The draws are those of the error-map attack."""
-        return torch.stack([view.log_odds(f"map{k}", None) for k in range(self.draws)], 1).numpy()
+        return torch.stack([view.log_odds(f"map{k}", None) for k in range(self.error_map_draws)], 1).numpy()
 
     def scorer(self, seed: int) -> Mean:
         """Nothing to fit."""
@@ -56,11 +47,6 @@ class CalibratedProxyAttack(Attack):
     num_timesteps: int = 8
     noise_pairs: int = 2
     info = replace(ProxyAttack.info, title="The adapter's own proxy, calibrated by the base model")
-
-    @classmethod
-    def from_config(cls, config: AuditConfig) -> Self:
-        """``--num_timesteps``, ``--noise_pairs``."""
-        return cls(config.num_timesteps, config.count("noise_pairs"))
 
     def signals(self, view: InsiderView) -> Floats:
         """Log-odds with minus without the adapter at each timestep, averaged over antithetic noise pairs: [b, T]."""

@@ -8,7 +8,7 @@ that the regression here is linear, on a few features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ from sklearn.preprocessing import StandardScaler
 from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
 from smplora.attacks.methods.loss import loss_vector
 from smplora.core.arrays import Bools, Floats
-
-if TYPE_CHECKING:
-    from smplora.config.audit import AuditConfig
 
 LEVELS = (0.5, 0.7, 0.9)  # false positive rates of 50 % to 10 %; more extreme ones take more non-members
 PENALTY = 0.01  # L1, on standardised features
@@ -82,11 +79,6 @@ class QuantileAttack(Attack):
   author={Tang, Shuai and Wu, Zhiwei Steven and Aydore, Sergul and Kearns, Michael and Roth, Aaron},
   booktitle={International Conference on Machine Learning}, year={2024}, note={arXiv 2312.05140}}""",
     )
-
-    @classmethod
-    def from_config(cls, config: AuditConfig) -> Self:
-        """``--num_timesteps``, ``--noise_pairs``."""
-        return cls(config.num_timesteps, config.count("noise_pairs"))
 
     def signals(self, view: GreyBoxView) -> Floats:
         """s, the base model's log loss, ``features``: [b, 7]."""

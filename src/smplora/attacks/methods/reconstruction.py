@@ -6,7 +6,6 @@ Black box: three images from the caption, compared with the image patch by patch
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -16,10 +15,7 @@ from torch.nn import functional as F
 from smplora.attacks.base import Access, Attack, AttackInfo, BlackBoxView, Scorer
 from smplora.attacks.scorers import Mean
 from smplora.core.arrays import Bools, Floats
-from smplora.models.encoders.transformers import BundledEncoder, ImageEncoder, load_encoder
-
-if TYPE_CHECKING:
-    from smplora.config.audit import AuditConfig
+from smplora.models.encoders.transformers import BUNDLED, ImageEncoder, load_encoder
 
 IMAGES, STEPS, GUIDANCE = 3, 30, 7.5  # guidance: what services default to
 RIDGE = 1e-5
@@ -46,7 +42,9 @@ class LikelihoodRatio:
 class ReconstructionAttack(Attack):
     """s(x) = mean over generated images and patches of the patches' cosine similarity."""
 
-    encoder: ImageEncoder = field(default_factory=BundledEncoder)
+    attack_encoder: str = BUNDLED
+    device: str = field(default="cpu", compare=False)  # where it looks; the signals are the same
+    encoder: ImageEncoder = field(init=False, repr=False, compare=False)
     info = AttackInfo(
         title="Generated from the caption, threshold",
         access=Access.BLACK_BOX,
@@ -57,10 +55,9 @@ class ReconstructionAttack(Attack):
   booktitle={Network and Distributed System Security Symposium}, year={2025}, note={arXiv 2312.08207}}""",
     )
 
-    @classmethod
-    def from_config(cls, config: AuditConfig) -> Self:
-        """``--attack_encoder``, ``--device``."""
-        return cls(load_encoder(config.attack_encoder, config.device))
+    def __post_init__(self) -> None:
+        """Raises ConfigError: the encoder cannot be loaded."""
+        object.__setattr__(self, "encoder", load_encoder(self.attack_encoder, self.device))  # frozen
 
     def signals(self, view: BlackBoxView) -> Floats:
         """Mean cosine similarity to each generated image: [b, 3]."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
 
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
@@ -11,9 +10,6 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from smplora.attacks.base import Access, Attack, AttackInfo, BlackBoxView
 from smplora.attacks.scorers import Mean
 from smplora.core.arrays import Floats
-
-if TYPE_CHECKING:
-    from smplora.config.audit import AuditConfig
 
 STRENGTH, STEPS = 0.2, 4  # to t = 200 of 1000, back in the paper's interval of 50
 
@@ -32,11 +28,6 @@ class ReDiffuseAttack(Attack):
   author={Li, Jingwei and Dong, Jing and He, Tianxing and Zhang, Jingzhao},
   journal={arXiv preprint arXiv:2405.20771}, year={2024}}""",
     )
-
-    @classmethod
-    def from_config(cls, config: AuditConfig) -> Self:
-        """``--variations``."""
-        return cls(config.count("variations"))
 
     def signals(self, view: BlackBoxView) -> Floats:
         """SSIM: [b, 1]."""

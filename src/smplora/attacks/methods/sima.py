@@ -7,7 +7,6 @@ a member. One query takes the image itself for its copies; the Monte Carlo varia
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -15,9 +14,6 @@ from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
 from smplora.attacks.methods.loss import at_scale, pair_draws, timestep_grid
 from smplora.attacks.scorers import BestColumn
 from smplora.core.arrays import Floats
-
-if TYPE_CHECKING:
-    from smplora.config.audit import AuditConfig
 
 TIMESTEPS = range(0, 200, 10)  # of 1000
 POWER = 4
@@ -61,11 +57,6 @@ class SimAMonteCarloAttack(Attack):
     num_timesteps: int = 8
     noise_pairs: int = 2
     info = replace(SimAAttack.info, title="SimA-MC, norm of the mean answer")
-
-    @classmethod
-    def from_config(cls, config: AuditConfig) -> Self:
-        """``--num_timesteps``, ``--noise_pairs``."""
-        return cls(config.num_timesteps, config.count("noise_pairs"))
 
     def signals(self, view: GreyBoxView) -> Floats:
         """s_t: [b, T]. The questions are those of the loss attacks."""
