@@ -67,7 +67,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = load_model("tiny", torch.device("cpu"))
-    for parameters in LoRAAdaptation(rank=32, alpha=32, targets="all").attach(model).values():
+    for parameters in LoRAAdaptation(rank=32, lora_alpha=32, lora_targets="all").attach(model).values():
         for parameter in parameters:
             parameter.data.normal_(std=0.05)
             parameter.requires_grad_(False)

@@ -19,7 +19,7 @@ from step_time import RESULTS, sd15
 def main() -> None:
     """Compute and write."""
     model = sd15(torch.device("cpu"))
-    parameters = LoRAAdaptation(rank=4, alpha=4, targets="all").attach(model)["unet"]
+    parameters = LoRAAdaptation(rank=4, lora_alpha=4, lora_targets="all").attach(model)["unet"]
     mean = torch.zeros(1, 4, 64, 64)
     batch = Batch(mean, mean, {"encoder_hidden_states": torch.zeros(1, 77, 768)}, ("image",))
     gib: dict[str, float] = {}

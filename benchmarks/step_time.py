@@ -30,7 +30,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from smplora.config.catalogue.objectives import OBJECTIVES
 from smplora.config.train import TrainConfig
 from smplora.core.device import choose_device
-from smplora.core.registry import load
+from smplora.core.registry import build
 from smplora.data.digits import write_private_digits
 from smplora.data.split import MANIFEST
 from smplora.models.diffusion import LatentDiffusion
@@ -91,7 +91,7 @@ def sd15(device: torch.device) -> LatentDiffusion:
 def one_turn(config: TrainConfig, setup: Setup, folder: Path, steps: int) -> float:
     """Train ``steps`` steps with the objective and batch size of ``config``; seconds per step."""
     run = RunFolder(folder / f"{config.objective}-{time.time_ns()}")
-    objective = load(OBJECTIVES, config.objective, "objective").from_config(config)
+    objective = build(OBJECTIVES, config.objective, "objective", config)
     feed = replace(setup.feed, batch_size=config.train_batch_size)
     setup = replace(setup, objective=objective, feed=feed, steps=steps)
     run.open(config, setup.model.digest)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from smplora.adapters.lora import LoRAAdaptation
 from smplora.attacks.base import Pictures
 from smplora.data.cells import Cell, Group
+from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion
 
@@ -105,12 +106,11 @@ class ToyVAE:
         return SimpleNamespace(sample=F.pixel_shuffle(latents, 2).expand(-1, 3, -1, -1))
 
 
-def toy_model(memories: Tensor | None, strength: float = 0.8) -> LatentDiffusion:
+def toy_model(memories: Tensor | None, strength: float = 0.8) -> Adapted:
     scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     denoiser = ToyDenoiser(scheduler.alphas_cumprod, memories, strength)
-    return LatentDiffusion(
-        ToyVAE(), ToyText(), denoiser, scheduler, "toy", "digest", adaptation=LoRAAdaptation(), proxy=ToyProxy()
-    )
+    model = LatentDiffusion(ToyVAE(), ToyText(), denoiser, scheduler, "toy", "digest")
+    return Adapted(model, LoRAAdaptation(), ToyProxy())
 
 
 def toy_cell(batch: Batch) -> Cell:

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from checkpoints import build, stock
 from conftest import short_config
+from smplora.adapters.base import PublishedAdaptation
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli.main import main
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.train import TrainConfig
-from smplora.core.registry import load
+from smplora.core import registry
 from smplora.experiments.tasks import train
-from smplora.models.adapted import Adaptation, base_model
+from smplora.models.adapted import Adapted
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.runs.subject import find_subject, load_subject
@@ -86,10 +87,10 @@ def options(name: str, pictures: Path, output: Path, model: Path, **changes: Any
     return config
 
 
-def attached(name: str, folder: Path, **changes: Any) -> tuple[LatentDiffusion, Adaptation]:
+def attached(name: str, folder: Path, **changes: Any) -> tuple[LatentDiffusion, PublishedAdaptation]:
     model = load_model(str(folder), CPU)
     config = options(name, Path("."), Path("run"), folder, **changes)
-    adaptation: Adaptation = load(ADAPTATIONS, name, "adaptation").from_config(config)
+    adaptation: PublishedAdaptation = registry.build(ADAPTATIONS, name, "adaptation", config)
     adaptation.attach(model)
     return model, adaptation
 
@@ -143,7 +144,7 @@ def test_starts_as_the_base_model_and_keeps_its_state(name: str, model: str, fol
     assert all(torch.equal(again[key], tensor) for key, tensor in changed.items())
     with pytest.raises(KeyError):
         adaptation.load_state_dict(adapted, dict(list(changed.items())[1:]))
-    with base_model(adapted):
+    with Adapted(adapted, adaptation).without():
         assert torch.equal(answer(adapted, caption), base)
     again = adaptation.state_dict(adapted)
     assert all(torch.equal(again[key], tensor) for key, tensor in changed.items())
@@ -186,10 +187,10 @@ def test_stock_diffusers_reads_what_is_published(
 ) -> None:
     run = runs(name, model)
     caption, plain = words(name)
-    adapted = load_subject(str(run), None, "cpu").model
-    base, ours = answer(load_model(str(folders[model]), CPU), plain), answer(adapted, caption)
-    with base_model(adapted):
-        assert torch.equal(answer(adapted, caption), base)
+    adapted = load_subject(str(run), None, "cpu").adapted
+    base, ours = answer(load_model(str(folders[model]), CPU), plain), answer(adapted.model, caption)
+    with adapted.without():
+        assert torch.equal(answer(adapted.model, caption), base)
     pipeline = STOCK[name](stock("sd1", folders[model]), run)
     z = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

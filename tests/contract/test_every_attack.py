@@ -12,13 +12,13 @@ from sklearn.metrics import roc_auc_score
 from smplora.attacks import classifiers
 from smplora.attacks.base import Access, Attack
 from smplora.attacks.fitting import Judged, judge, out_of_fold
-from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.load import load_attacks
 from smplora.attacks.methods import clid, ensemble, error_map, gsa
 from smplora.attacks.views import VIEWS
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, SHADOW
+from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch
-from smplora.models.diffusion import LatentDiffusion
 from smplora.statistics.curves import auc
 from smplora.statistics.intervals import delong_interval
 from toys import toy_batch, toy_model, toy_pictures
@@ -64,11 +64,11 @@ def cells(seed: int) -> tuple[Batch, Batch]:
     return toy_batch(2 * SIZE, seed), toy_batch(2 * SIZE, seed + 1)
 
 
-def view_of(attack: Attack, model: LatentDiffusion, batch: Batch, seed: int) -> Any:
+def view_of(attack: Attack, model: Adapted, batch: Batch, seed: int) -> Any:
     return VIEWS[attack.info.access](model, batch, seed, toy_pictures(batch))
 
 
-def attacked(attack: Attack, model: LatentDiffusion, seed: int) -> Judged:
+def attacked(attack: Attack, model: Adapted, seed: int) -> Judged:
     aux, test = (attack.signals(view_of(attack, model, b, seed)) for b in cells(seed))
     return judge(attack, aux, MEMBER, test, seed)
 

@@ -10,7 +10,7 @@ import torch
 
 from smplora.attacks.base import Access
 from smplora.attacks.fitting import judge, out_of_fold
-from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.load import load_attacks
 from smplora.attacks.shadow_comparison import ShadowAttack, Shadows, near_normal
 from smplora.attacks.views import VIEWS
 from smplora.audit.shadow_adapters import divide
@@ -18,8 +18,8 @@ from smplora.cli.parse import parser_of
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import SHADOW, SHADOW_SIGNALS
 from smplora.core.errors import ConfigError
+from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch
-from smplora.models.diffusion import LatentDiffusion
 from smplora.statistics.curves import auc
 from smplora.statistics.intervals import delong_interval
 from toys import toy_batch, toy_model, toy_pictures
@@ -35,7 +35,7 @@ def attack_named(name: str, signal: str = "calibrated_loss") -> ShadowAttack:
     return attack
 
 
-def view_of(attack: ShadowAttack, model: LatentDiffusion, batch: Batch) -> Any:
+def view_of(attack: ShadowAttack, model: Adapted, batch: Batch) -> Any:
     return VIEWS[attack.info.access](model, batch, 0, toy_pictures(batch))
 
 

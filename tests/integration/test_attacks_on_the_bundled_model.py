@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from smplora.attacks.base import Access
-from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.load import load_attacks
 from smplora.attacks.views import out_of_reach
 from smplora.audit.signals import Collector, captions_of_others
 from smplora.cli.main import main
@@ -56,15 +56,15 @@ def test_the_adapters_own_proxy_is_turned_on_it(
     """That of the same step, on test alone: it was trained on aux. Where there is none, a tier goes without it and a
     wish is refused in a line."""
     for folder, step in ((trained_run, 6), (trained_run / "checkpoints" / "checkpoint-3", 3)):
-        proxy = load_subject(str(folder), None, "cpu").model.proxy
+        proxy = load_subject(str(folder), None, "cpu").adapted.proxy
         assert proxy is not None
         saved = load_file(trained_run / "checkpoints" / f"checkpoint-{step}" / "proxy.safetensors")
         assert all(torch.equal(tensor, saved[name]) for name, tensor in proxy.state_dict().items())
-    assert Access.INSIDER not in out_of_reach(load_subject(str(trained_run), None, "cpu").model)
+    assert Access.INSIDER not in out_of_reach(load_subject(str(trained_run), None, "cpu").adapted)
     without, out = tmp_path / "run", tmp_path / "audit"
     shutil.copytree(trained_run, without)
     (without / "checkpoints" / "checkpoint-6" / "proxy.safetensors").unlink()
-    reasons = out_of_reach(load_subject(str(without), None, "cpu").model)
+    reasons = out_of_reach(load_subject(str(without), None, "cpu").adapted)
     assert reasons == {Access.INSIDER: "no proxy that was trained on aux alone is at hand"}
     few = ["--num_timesteps", "1", "--noise_pairs", "1", "--error_map_draws", "1", "--device", "cpu"]
     names = ["loss", "proxy", "proxy_calibrated"]
@@ -103,7 +103,9 @@ def test_tiers() -> None:
     assert parse("audit", ["--adapter", "x"]).chosen_attacks == ["error_map", "loss", "calibrated_loss", "sima"]
     config = parse("audit", ["--adapter", "x", "--tier", "strong", "--noise_pairs", "3"])
     assert config.chosen_attacks == list(TIERS["strong"])
-    assert (config.count("noise_pairs"), config.count("error_map_draws")) == (3, 20)
+    filled = config.with_counts()
+    assert (filled.noise_pairs, filled.error_map_draws) == (3, 20)
+    assert filled.with_counts() == filled
     assert all(COUNTS[tier].keys() == COUNTS["quick"].keys() for tier in TIERS)
 
 

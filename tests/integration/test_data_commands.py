@@ -16,7 +16,7 @@ from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS
 from smplora.config.train import TrainConfig
-from smplora.core.registry import load
+from smplora.core.registry import build
 from smplora.runs.folder import read_config
 from smplora.runs.subject import load_subject
 
@@ -118,13 +118,13 @@ def test_audits_keep_the_order_of_the_cells(shapes: Path, tmp_path: Path) -> Non
     loaded = load_subject(str(run), None, "cpu")
     config = AuditConfig(num_timesteps=1, noise_pairs=1, error_map_draws=1, batch_size=2)
     names = ("loss", "error_map", "secmi", "secmi_network", "pfami")
-    attacks = {name: load(ATTACKS, name, "attacks").from_config(config) for name in names}
+    attacks = {name: build(ATTACKS, name, "attacks", config) for name in names}
     signals = Collector(loaded, config).signals(attacks, ATTACKED)
     assert all(len(signals[name, cell]) == 4 for name in names for cell in ("aux_member", "test_member"))
     for cell in ("aux_member", "test_nonmember"):
         for place, sample in enumerate(loaded.split.cells[cell]):
             alone = next(b for b in loaded.encode(cell).split(1) if b.digests == (sample.digest,))
-            expected = attacks["loss"].signals(GreyBox(loaded.model, alone, 0))[0]
+            expected = attacks["loss"].signals(GreyBox(loaded.adapted, alone, 0))[0]
             np.testing.assert_allclose(signals["loss", cell][place], expected, rtol=1e-4)
 
 

@@ -126,7 +126,8 @@ def test_images_of_others_are_never_used(changed: str, loaded: Loaded, drawn: li
     elif changed == "adapter":
         other = replace(loaded, adapter_sha256="another")
     elif changed == "model":
-        other = replace(loaded, model=replace(loaded.model, digest="another"))
+        model = replace(loaded.model, digest="another")
+        other = replace(loaded, adapted=replace(loaded.adapted, model=model))
     elif changed == "caption":
         captions = ["another", "and another"]
     generate(other, captions, config, False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from smplora.cli.main import main
 from smplora.cli.parse import parse
 from smplora.data.split import MANIFEST
 from smplora.experiments.tasks import train
-from smplora.models.adapted import base_model
 from smplora.models.load import BUNDLED_FOLDER
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import load_subject
@@ -105,11 +103,11 @@ def test_learned_embeddings_are_those_of_their_run(
     for file in (published, other):
         found = load_any(parse("audit", ["--adapter", str(file), *base, *split]), None)
         assert torch.equal(found.encode("test_member").whole().conditioning["input_ids"], told)
-        for inside in (nullcontext, base_model):
+        for trained in (True, False):
             vectors = []
             for loaded in (own, found):
-                with inside(loaded.model):
-                    vectors.append(loaded.model.adaptation.state_dict(loaded.model)["text_encoder.learned"])
+                with loaded.adapted.without(not trained):
+                    vectors.append(loaded.adapted.adaptation.state_dict(loaded.model)["text_encoder.learned"])
             assert torch.equal(*vectors)
         assert found.subject.describe("", found.model)["adaptation"] == "textual_inversion"
     narrow = tmp_path / "narrow.safetensors"
@@ -149,10 +147,10 @@ def test_a_fine_tuned_model_is_an_adapter_too(
     state = load_file(weights)
     save_file({name: tensor * 1.01 for name, tensor in state.items()}, weights)
     loaded = load_any(parse("audit", command[1:]), None)
-    assert loaded.model.adapted == ["unet"]
+    assert loaded.adapted.adaptation.components(loaded.model) == ["unet"]
     now = dict(loaded.model.denoiser.named_parameters())
     assert all(torch.equal(now[name], tensor * 1.01) for name, tensor in state.items())
-    with base_model(loaded.model):
+    with loaded.adapted.without():
         assert all(torch.equal(now[name], tensor) for name, tensor in state.items())
     config = tuned / "unet" / "config.json"
     config.write_text(config.read_text().replace('"cross_attention_dim": 64', '"cross_attention_dim": 32'))

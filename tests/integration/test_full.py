@@ -18,7 +18,7 @@ from smplora.cli.main import main
 from smplora.core.files import read_json
 from smplora.core.random_streams import generator
 from smplora.experiments.tasks import train
-from smplora.models.adapted import base_model
+from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.load import BUNDLED_FOLDER, load_model
@@ -31,7 +31,7 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 def tuned(text_encoder: bool) -> tuple[LatentDiffusion, FullAdaptation]:
     """The bundled model after an update at random."""
     model = load_model(str(BUNDLED_FOLDER), CPU)
-    adaptation = FullAdaptation(text_encoder=text_encoder)
+    adaptation = FullAdaptation(train_text_encoder=text_encoder)
     rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameters in adaptation.attach(model).values():
@@ -51,7 +51,7 @@ def test_gradients_of_whole_weights(text_encoder: bool) -> None:
     """Slow twin: autograd, one image at a time."""
     model, adaptation = tuned(text_encoder)
     batch = batch_of(model, 2)
-    found = WhiteBox(model, batch, 0).gradients(["one"], [400], "adapter")
+    found = WhiteBox(Adapted(model, adaptation), batch, 0).gradients(["one"], [400], "adapter")
     layers: Any = adaptation.layers(model)
     weights = [layer.weight for layer in layers.adapter]
     assert len(weights) > 30
@@ -75,7 +75,7 @@ def test_the_copy_may_lie_anywhere() -> None:
     base = load_model(str(BUNDLED_FOLDER), CPU)
     adaptation.train(model, True)
     trained = {name: p.clone() for name, p in adaptation.state_dict(model).items()}
-    with base_model(model):
+    with Adapted(model, adaptation).without():
         for (name, p), (_, q) in zip(model.denoiser.named_parameters(), base.denoiser.named_parameters(), strict=True):
             assert torch.equal(p, q), name
     assert all(torch.equal(p, trained[name]) for name, p in adaptation.state_dict(model).items())

@@ -31,7 +31,7 @@ def toy_subject(memorised: bool) -> Loaded:
     """A toy model that has either learned its training images by heart or nothing; every image has its own caption."""
     batch = toy_batch(2 * MEMBERS, seed=5)
     model = toy_model(batch.mean[:MEMBERS] if memorised else None, strength=1.0)
-    pictures = (model.decode(batch.mean) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    pictures = (model.model.decode(batch.mean) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     files = {name: Image.fromarray(picture) for name, picture in zip(batch.digests, pictures, strict=True)}
     samples = [Sample(name, caption_of(name), name) for name in batch.digests]
     cells = {cell: tuple(samples[k * EACH : (k + 1) * EACH]) for k, cell in enumerate(CELLS)}

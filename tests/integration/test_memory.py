@@ -62,7 +62,7 @@ def test_a_step_without_memory_takes_what_a_step_with_memory_takes() -> None:
 
 def test_checkpointing_reaches_the_text_encoder() -> None:
     model = load_model("tiny", CPU)
-    trained = LoRAAdaptation(text_encoder=True).attach(model)
+    trained = LoRAAdaptation(train_text_encoder=True).attach(model)
     model.text = configured(model.text, 1, 225)
     mean = torch.zeros(1, model.vae.config.latent_channels, 8, 8)
     batch = Batch(mean, mean, model.encode_captions(["a"], 32), ("a",))
@@ -70,7 +70,7 @@ def test_checkpointing_reaches_the_text_encoder() -> None:
     unet: Any = model.denoiser
     unet.enable_gradient_checkpointing()
     of_the_unet = step_bytes(model, parameters, batch, FULL_PRECISION)
-    model.checkpoint_activations(True)
+    model.checkpoint_activations(True, ["text_encoder"])
     assert step_bytes(model, parameters, batch, FULL_PRECISION) < of_the_unet
 
 

@@ -16,7 +16,7 @@ import torch
 import smplora.audit.audit
 import smplora.audit.signals
 from smplora.attacks.base import Access, Attack
-from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.load import load_attacks
 from smplora.attacks.views import VIEWS
 from smplora.audit.gates import BASE, base_attacks, base_check
 from smplora.audit.signals import ATTACKED, Collector
@@ -25,6 +25,7 @@ from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, ON_BASE
 from smplora.core.cache import FOLDER, Cache
 from smplora.core.files import ASSETS
+from smplora.models.adapted import Adapted
 from smplora.models.diffusion import LatentDiffusion
 from smplora.runs.base_model import load_base
 from smplora.runs.other_trainers import load_any
@@ -98,19 +99,21 @@ def test_the_adapter_meets_the_test_cells_after_the_gates(
 def test_attacks_on_the_base_model_see_the_base_model(trained_run: Path) -> None:
     """Equal to the same attack on a model that never had an adapter; gradients to those under an adapter of zeros."""
     loaded = load_any(AuditConfig(adapter=str(trained_run), device="cpu"), None)
-    clean = load_base(loaded.subject.config, torch.device("cpu"))
+    clean = Adapted(load_base(loaded.subject.config, torch.device("cpu")))
     config = AuditConfig(error_map_draws=1)
     attacks = load_attacks(["error_map", "sima", "clid", "gsa1_base"], config)
     piece = Collector(loaded, config).cell("test_member")[0][0]
     batch, pictures = piece.batch[0:2], Collector.first_pictures(piece, 2)
-    seen = {n: a.signals(VIEWS[a.info.access](loaded.model, batch, 0, pictures, base=True)) for n, a in attacks.items()}
-    adapted = attacks["gsa1_base"].signals(VIEWS[Access.WHITE_BOX](loaded.model, batch, 0, pictures))
+    seen = {
+        n: a.signals(VIEWS[a.info.access](loaded.adapted, batch, 0, pictures, base=True)) for n, a in attacks.items()
+    }
+    adapted = attacks["gsa1_base"].signals(VIEWS[Access.WHITE_BOX](loaded.adapted, batch, 0, pictures))
     assert not np.allclose(seen["gsa1_base"], adapted, rtol=1e-6)
     for name, parameter in loaded.model.denoiser.named_parameters():
         if "lora_B" in name:
             parameter.data.zero_()
     for name, attack in attacks.items():
-        model = loaded.model if attack.info.access is Access.WHITE_BOX else clean
+        model = loaded.adapted if attack.info.access is Access.WHITE_BOX else clean
         expected = attack.signals(VIEWS[attack.info.access](model, batch, 0, pictures))
         np.testing.assert_allclose(seen[name], expected, rtol=1e-4, err_msg=name)
 

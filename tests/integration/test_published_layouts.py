@@ -22,7 +22,7 @@ from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSe
 from smplora.adapters.lora import ATTENTION, TARGETS, TEXT_TARGETS
 from smplora.experiments.tasks import train
 from smplora.models.load import load_model
-from smplora.runs.other_trainers import put_on
+from smplora.runs.other_trainers import attach_file
 from smplora.runs.subject import load_subject
 
 TEXT = TEXT_TARGETS["all"]
@@ -127,7 +127,7 @@ def test_the_stock_pipeline_computes_the_same(case: str, family: str, folders: d
             assert worst(ours, outputs(pipeline), base) < 1e-5, file
         back = read_adapter(tmp_path / file, layers_per_block=1)
         audited = load_model(str(folders[family]), torch.device("cpu"))
-        put_on(back, tmp_path / file, audited, family)
+        attach_file(back, tmp_path / file, audited, family)
         assert worst(ours, outputs(SimpleNamespace(unet=audited.denoiser, **audited.text.encoders)), base) < 1e-5
         found = named_as(back.state, state)
         assert found.keys() == state.keys()

@@ -130,7 +130,7 @@ def test_true_sizes(family: str, parameters: int) -> None:
     if family == "sdxl":
         told |= {"text_embeds": torch.empty(1, 1280, device="meta"), "time_ids": torch.empty(1, 6, device="meta")}
     latents = torch.empty(1, 4, size, size, device="meta")
-    trained = LoRAAdaptation(rank=4, alpha=4.0, targets="all").attach(model)
+    trained = LoRAAdaptation(rank=4, lora_alpha=4.0, lora_targets="all").attach(model)
     draw = Draw(torch.empty(1, dtype=torch.long, device="meta"), latents)
     loss = adaptation_loss(model.error_maps(Batch(latents, latents, told, ("a",)), draw))
     assert loss.shape == (1,)

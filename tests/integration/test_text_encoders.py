@@ -17,7 +17,6 @@ from conftest import short_config
 from smplora.cli.main import main
 from smplora.core.errors import ConfigError
 from smplora.experiments.tasks import train
-from smplora.models.adapted import base_model
 from smplora.models.batch import Batch, Draw
 from smplora.models.load import BUNDLED_FOLDER, load_model
 from smplora.models.text import TIME_IDS, configured, token_ids
@@ -114,7 +113,7 @@ def test_text_encoders_are_trained_and_come_back(family: str, folders: dict[str,
     frozen = Batch(batch.mean, batch.std, {**base.encode_captions(captions, 32), **sizes}, batch.digests)
     with torch.no_grad():
         adapted = loaded.model.error_maps(batch, draw)
-        with base_model(loaded.model):
+        with loaded.adapted.without():
             switched_off = loaded.model.error_maps(batch, draw)
         torch.testing.assert_close(switched_off, base.error_maps(frozen, draw), atol=1e-5, rtol=1e-4)
     assert (adapted - switched_off).abs().max() > 1e-4

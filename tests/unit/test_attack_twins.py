@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
-from smplora.attacks.low_pass import load_attacks, low_pass
+from smplora.attacks.load import load_attacks
+from smplora.attacks.low_pass import low_pass
 from smplora.attacks.views import VIEWS, GreyBox
 from smplora.config.audit import AuditConfig
 from smplora.core.random_streams import generator, stream_seed
-from smplora.models.adapted import base_model
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.encoders.digits import load_digit_features
@@ -27,7 +27,7 @@ from toys import KNOWN, caption_of, toy_batch, toy_model, toy_pictures
 BATCH = toy_batch(5, seed=7)
 MODEL = toy_model(BATCH.mean[:2])
 SEED = 4
-ABAR = [float(a) for a in MODEL.alphas_cumprod.double()]
+ABAR = [float(a) for a in MODEL.model.alphas_cumprod.double()]
 NOTHING = torch.zeros(BATCH.mean.shape[1:])
 
 
@@ -40,7 +40,7 @@ def measured(name: str, **options: Any) -> np.ndarray:
 def told(z: Tensor, t: int, caption: Tensor) -> Tensor:
     """The predicted noise at z, for one image [c, h, w]."""
     with torch.no_grad():
-        return MODEL.denoiser(z[None], torch.tensor([t]), caption.flatten()[None, None]).sample[0]
+        return MODEL.model.denoiser(z[None], torch.tensor([t]), caption.flatten()[None, None]).sample[0]
 
 
 def noise(i: int, name: str) -> Tensor:
@@ -89,9 +89,9 @@ def sima(x: Tensor, i: int) -> list[float]:
 
 def pfami(x: Tensor, i: int) -> list[list[float]]:
     """One crop of 0.825 of 8 pixels: 7, from the upper left corner."""
-    picture = MODEL.vae.decode(x[None] / 4).sample
+    picture = MODEL.model.vae.decode(x[None] / 4).sample
     crop = torch.nn.functional.interpolate(picture[..., :7, :7], 8, mode="bilinear", antialias=True)
-    near, eps = MODEL.encode_images(crop)[0][0], noise(i, "pair0")
+    near, eps = MODEL.model.encode_images(crop)[0][0], noise(i, "pair0")
     own = [loss(x, t, eps, x) for t in range(0, 500, 50)]
     return [[(loss(near, t, eps, x) - o) / o for t, o in zip(range(0, 500, 50), own, strict=True)]]
 
@@ -99,7 +99,7 @@ def pfami(x: Tensor, i: int) -> list[list[float]]:
 def pfami_calibrated(x: Tensor, i: int) -> list[list[float]]:
     """The same minus what the base model says."""
     adapted = pfami(x, i)[0]
-    with base_model(MODEL):
+    with MODEL.without():
         base = pfami(x, i)[0]
     return [[a - b for a, b in zip(adapted, base, strict=True)]]
 
@@ -115,7 +115,7 @@ def losses_at(x: Tensor, i: int) -> list[float]:
 
 def rises(x: Tensor, i: int) -> list[float]:
     """log of the base model's loss over the adapted one's."""
-    with base_model(MODEL):
+    with MODEL.without():
         base = losses_at(x, i)
     return [math.log(b / a) for b, a in zip(base, losses_at(x, i), strict=True)]
 
@@ -147,7 +147,7 @@ def proxy_calibrated(x: Tensor, i: int) -> list[float]:
     for t in GRID:
         noises = [sign * noise(i, f"pair{k}") for k in (0, 1) for sign in (1, -1)]
         adapted = [odds(x, t, eps) for eps in noises]
-        with base_model(MODEL):
+        with MODEL.without():
             base = [odds(x, t, eps) for eps in noises]
         found.append(float(np.mean(adapted) - np.mean(base)))
     return found
@@ -168,32 +168,32 @@ def rediffuse(x: Tensor, i: int) -> list[float]:
         z = noised(x, 199, noise(i, f"variation{k}"))
         for t, to in ((199, 149), (149, 100), (100, 50), (50, 0)):
             z = moved(z, t, to, x)
-        recovered.append(MODEL.decode(z[None]))
+        recovered.append(MODEL.model.decode(z[None]))
     similarity = StructuralSimilarityIndexMeasure(data_range=1.0)
-    return [float(similarity(sum(recovered) / 3, MODEL.decode(x[None])))]
+    return [float(similarity(sum(recovered) / 3, MODEL.model.decode(x[None])))]
 
 
 def noise_probe(x: Tensor, i: int) -> list[float]:
     z = x
-    with base_model(MODEL):
+    with MODEL.without():
         for t, to in pairwise(int(t) for t in np.linspace(0, 999, 101).round()):
             z = moved(z, t, to, x)
     for t, to in pairwise(int(t) for t in np.linspace(999, 0, 51).round()):
         eps = 3.5 * told(z, t, x) - 2.5 * told(z, t, NOTHING)
         z = noised((z - math.sqrt(1 - ABAR[t]) * eps) / math.sqrt(ABAR[t]), to, eps)
-    return [-float((MODEL.decode(z[None]) - MODEL.decode(x[None])).square().sum().sqrt())]
+    return [-float((MODEL.model.decode(z[None]) - MODEL.model.decode(x[None])).square().sum().sqrt())]
 
 
 def generated(i: int, k: int) -> Tensor:
     """By diffusers' DDIM from the image's own seed."""
     seed = stream_seed(SEED, BATCH.digests[i], f"image{k}", "generate")
     caption = [caption_of(BATCH.digests[i])]
-    return MODEL.generate(caption, [seed], resolution=8, num_inference_steps=30, guidance_scale=7.5)
+    return MODEL.model.generate(caption, [seed], resolution=8, num_inference_steps=30, guidance_scale=7.5)
 
 
 def reconstruction(x: Tensor, i: int) -> list[float]:
     extractor, similar = load_digit_features(), []
-    own = extractor.patches(MODEL.decode(x[None]))[0]
+    own = extractor.patches(MODEL.model.decode(x[None]))[0]
     for k in range(3):
         other = extractor.patches(generated(i, k))[0]
         cosines = [float(a @ b / a.norm() / b.norm()) for a, b in zip(own, other, strict=True)]
@@ -203,7 +203,7 @@ def reconstruction(x: Tensor, i: int) -> list[float]:
 
 def semantic_distance(x: Tensor, i: int) -> list[float]:
     extractor = load_digit_features()
-    return [-float(torch.dist(extractor(MODEL.decode(x[None])), extractor(generated(i, 0))))]
+    return [-float(torch.dist(extractor(MODEL.model.decode(x[None])), extractor(generated(i, 0))))]
 
 
 @pytest.mark.parametrize(
@@ -284,8 +284,8 @@ def test_answers_are_remembered_by_what_was_asked(monkeypatch: pytest.MonkeyPatc
         before = len(asked)
         assert not torch.equal(other(), first)
         assert len(asked) == before + 1
-    with base_model(MODEL):
-        assert torch.equal(MODEL.predict(BATCH.mean, torch.full((5,), 50), BATCH.conditioning),
+    with MODEL.without():
+        assert torch.equal(MODEL.model.predict(BATCH.mean, torch.full((5,), 50), BATCH.conditioning),
                            view.predict(BATCH.mean, 50, adapted=False))  # fmt: skip
 
 
@@ -309,7 +309,7 @@ def test_attacks_share_the_first_answer_and_low_pass_asks_nothing_new(monkeypatc
 
 def test_v_prediction_is_converted_to_noise() -> None:
     """A model that knows v exactly is asked for noise."""
-    model = toy_model(None)
+    model = toy_model(None).model
     model.scheduler.register_to_config(prediction_type="v_prediction")
     x, eps, t = BATCH.mean, torch.randn(BATCH.mean.shape, generator=torch.Generator().manual_seed(1)), 300
     abar = model.alphas_cumprod[t]

@@ -152,7 +152,8 @@ def test_conclusion(first: dict[str, Any], found: str | None, p: float, said: st
 def test_strength_of_answers_in_closed_form(batch_size: int) -> None:
     """The toy answers a caption that it knows with a part of the exact noise, any other one as it answers none."""
     batch = toy_batch(5, seed=3)
-    model, timestep = toy_model(batch.mean[:3], strength=0.7), 700
+    adapted, timestep = toy_model(batch.mean[:3], strength=0.7), 700
+    model = adapted.model
     captions = [caption_of(name) for name in batch.digests]
     told = {"timestep": timestep, "resolution": 2 * SHAPE[-1], "batch_size": batch_size}
     found = magnitudes(model, captions, seed=0, **told)
@@ -162,7 +163,7 @@ def test_strength_of_answers_in_closed_form(batch_size: int) -> None:
         exact = (z - abar.sqrt() * batch.mean[:3]) / (1 - abar).sqrt()
         expected[:3] += 0.7 * (exact - (1 - abar).sqrt() * z).flatten(1).norm(dim=1) / NOISES
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    with model.adaptation.base(model):  # type: ignore[union-attr]
+    with adapted.without():
         assert not magnitudes(model, captions, seed=0, **told).any()
 
 

@@ -151,7 +151,7 @@ def test_the_papers_hessian_identity() -> None:
     assert torch.allclose(whole, parts, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("objective", [LoRA(), MPLoRA(0.7), SMP, SMPLoRA(0.7, ratio="batch_mean")])
+@pytest.mark.parametrize("objective", [LoRA(), MPLoRA(0.7), SMP, SMPLoRA(0.7, smp_ratio="batch_mean")])
 def test_terms_of_the_propositions(objective: Any) -> None:
     """Against dense Hessians, and the inequality holds. LoRA is an equality: its L0 is the Hessian norm."""
     game = Game()

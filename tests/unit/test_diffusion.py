@@ -7,7 +7,6 @@ import torch
 from diffusers import DDPMScheduler
 
 from smplora.attacks.views import GreyBox
-from smplora.models.adapted import base_model
 from smplora.models.batch import Draw
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from toys import toy_batch, toy_model
@@ -17,7 +16,7 @@ DRAW = Draw(torch.tensor([0, 10, 500, 900, 999]), torch.randn(5, 4, 4, 4, genera
 
 
 def model_with(prediction_type: str) -> LatentDiffusion:
-    model = toy_model(None)
+    model = toy_model(None).model
     model.scheduler = DDPMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction_type
     )
@@ -37,7 +36,7 @@ def test_v_target_is_diffusers() -> None:
 
 
 def test_error_maps_one_by_one() -> None:
-    model = toy_model(BATCH.mean[:3])
+    model = toy_model(BATCH.mean[:3]).model
     together = model.error_maps(BATCH, DRAW)
     for i in range(5):
         z = model.add_noise(BATCH.mean[i : i + 1], Draw(DRAW.timesteps[i : i + 1], DRAW.noise[i : i + 1]))
@@ -49,7 +48,7 @@ def test_error_maps_one_by_one() -> None:
 
 
 def test_posterior_is_sampled_only_when_asked() -> None:
-    model = toy_model(None)
+    model = toy_model(None).model
     wide = toy_batch(5, seed=3)
     wide = type(wide)(wide.mean, torch.ones_like(wide.std), wide.conditioning, wide.digests)
     mode = model.error_maps(wide, DRAW)
@@ -76,13 +75,13 @@ def test_draws_depend_on_seed_name_and_sample() -> None:
 
 
 def test_base_and_adapted_model_see_the_same_draw() -> None:
-    model = toy_model(BATCH.mean)
-    view = GreyBox(model, BATCH, seed=0)
-    with base_model(model):
-        base = GreyBox(model, BATCH, seed=0).error_maps("a", 500)
+    adapted = toy_model(BATCH.mean)
+    view = GreyBox(adapted, BATCH, seed=0)
+    with adapted.without():
+        base = GreyBox(adapted, BATCH, seed=0).error_maps("a", 500)
     assert torch.equal(view.error_maps("a", 500, adapted=False), base)
     assert view.error_maps("a", 500).mean() < base.mean()
-    assert model.denoiser.adapted
+    assert adapted.model.denoiser.adapted
 
 
 @pytest.mark.parametrize("rows", [slice(1, 3), [4, 0]])

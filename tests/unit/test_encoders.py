@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from encoder_folders import saved
-from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.load import load_attacks
 from smplora.attacks.methods.reconstruction import LikelihoodRatio
 from smplora.attacks.views import BlackBox
 from smplora.cli.main import main

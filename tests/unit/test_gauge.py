@@ -45,7 +45,7 @@ def test_an_adapter_that_helps_all_alike_is_chance() -> None:
 def test_before_the_first_step_there_is_nothing_to_tell() -> None:
     """An adapter that does nothing: the losses are the base model's, every score is 0, the AUC is exactly one half."""
     idle = gauge(None)
-    idle.model.denoiser.disable_adapters()
+    idle.adapted.model.denoiser.disable_adapters()
     base, now = idle.base_reading(), idle.measure()
     assert (base.held_out_loss, base.member_loss) == (now.held_out_loss, now.member_loss)
     assert base.auc is None
@@ -84,12 +84,13 @@ def test_the_batch_size_does_not_matter() -> None:
 
 
 def test_measuring_leaves_no_trace() -> None:
-    model, judge = toy_model(MEMBER.mean), Judge()
+    adapted, judge = toy_model(MEMBER.mean), Judge()
+    model = adapted.model
     model.denoiser.dropout = nn.Dropout(0.5)
     weight = next(model.denoiser.parameters()).requires_grad_(True)
     model.denoiser.train()
     before = torch.get_rng_state()
-    Gauge(model, MEMBER, NONMEMBER, HELD_OUT, seed=0, batch_size=4, proxy=judge).measure()
+    Gauge(adapted, MEMBER, NONMEMBER, HELD_OUT, seed=0, batch_size=4, proxy=judge).measure()
     assert torch.equal(torch.get_rng_state(), before)
     assert model.denoiser.training
     assert model.denoiser.dropout.training
@@ -100,7 +101,7 @@ def test_measuring_leaves_no_trace() -> None:
 
 def test_a_model_that_blew_up_has_no_numbers() -> None:
     broken = gauge(MEMBER.mean)
-    broken.model.denoiser.strength = float("nan")
+    broken.adapted.model.denoiser.strength = float("nan")
     row = broken.measure().row()
     assert row["auc"] is None
     assert row["member_loss"] is None

@@ -17,6 +17,7 @@ from smplora.attacks.methods.gradient_alignment import GradientAlignmentAttack
 from smplora.attacks.views import GRADIENT_NUMBERS, WhiteBox
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator
+from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.load import load_model
@@ -35,12 +36,13 @@ from toys import toy_batch, toy_model
 DRAWS, STEPS = ("one", "two", "three"), (99, 499, 999)
 
 
-def one_by_one(model: LatentDiffusion, batch: Batch, layers: list[Any], ups: list[Any], deltas: list[Tensor]) -> Any:
+def one_by_one(adapted: Adapted, batch: Batch, layers: list[Any], ups: list[Any], deltas: list[Tensor]) -> Any:
     """Autograd's gradients of the weights, one image and one draw at a time."""
     each = np.zeros((len(batch), len(DRAWS), len(layers)))
     mean = np.zeros((len(batch), len(layers)))
     along = np.zeros((len(batch), len(DRAWS), len(deltas)))
-    base = adapted_layers(*(model.component(name) for name in model.adapted))[2]
+    model = adapted.model
+    base = adapted_layers(*adapted.components)[2]
     weights = [layer.weight.requires_grad_() for layer in layers]
     base_weights = [layer.weight.requires_grad_() for layer in base]
     for i in range(len(batch)):
@@ -60,17 +62,17 @@ def one_by_one(model: LatentDiffusion, batch: Batch, layers: list[Any], ups: lis
     return each, mean, along
 
 
-def compare(model: LatentDiffusion, batch: Batch) -> None:
-    parts = [model.component(name) for name in model.adapted]
+def compare(adapted: Adapted, batch: Batch) -> None:
+    parts = adapted.components
     down, up, base = adapted_layers(*parts)
     tuned = [m for part in parts for m in part.modules() if hasattr(m, "lora_A")]
     deltas = [m.get_delta_weight("default").detach() for m in tuned]
     assert len(down) == len(up) == len(base) == len(tuned) > 0
     for of, layers in (("adapter", [*down, *up]), ("base", base)):
-        found = WhiteBox(model, batch, 0).gradients(DRAWS, STEPS, of)
-        single = WhiteBox(model, batch, 0).gradients(DRAWS[:1], STEPS[:1], of)
+        found = WhiteBox(adapted, batch, 0).gradients(DRAWS, STEPS, of)
+        single = WhiteBox(adapted, batch, 0).gradients(DRAWS[:1], STEPS[:1], of)
         torch.testing.assert_close(single.norms, found.norms[:, :1], rtol=1e-5, atol=1e-5 * float(found.norms.max()))
-        each, mean, along = one_by_one(model, batch, layers, up, deltas)
+        each, mean, along = one_by_one(adapted, batch, layers, up, deltas)
         for mine, slow in ((found.norms, each), (found.norms_of_mean, mean), (found.along_update, along)):
             np.testing.assert_allclose(mine.numpy(), slow, rtol=1e-5, atol=1e-5 * np.abs(slow).max())
 
@@ -85,7 +87,8 @@ def test_bundled_model(text_encoder: bool) -> None:
     """All kinds of linear layers of a U-Net, and of a text encoder that reads captions in two passages."""
     model = load_model("tiny", torch.device("cpu"))
     torch.manual_seed(0)
-    trained = LoRAAdaptation(rank=3, targets="all", text_encoder=text_encoder).attach(model)
+    adaptation = LoRAAdaptation(rank=3, lora_targets="all", train_text_encoder=text_encoder)
+    trained = adaptation.attach(model)
     for parameters in trained.values():
         for parameter in parameters:
             parameter.data.normal_(std=0.05)
@@ -94,7 +97,7 @@ def test_bundled_model(text_encoder: bool) -> None:
         model.text = configured(model.text, 1, 150)
     mean = torch.randn((3, model.vae.config.latent_channels, 8, 8))
     told = model.encode_captions(["a handwritten five", "a handwritten six", "seven"], 32)
-    compare(model, Batch(mean, torch.zeros_like(mean), told, ("a", "b", "c")))
+    compare(Adapted(model, adaptation), Batch(mean, torch.zeros_like(mean), told, ("a", "b", "c")))
 
 
 @pytest.mark.parametrize("count", [7, 8])
@@ -103,14 +106,15 @@ def test_dora(count: int) -> None:
     could be those of 8."""
     model = load_model("tiny", torch.device("cpu"))
     torch.manual_seed(0)
-    LoRAAdaptation(rank=3, targets="all", use_dora=True).attach(model)
+    adaptation = LoRAAdaptation(rank=3, lora_targets="all", use_dora=True)
+    adaptation.attach(model)
     model.denoiser.requires_grad_(False)
     down, up, _ = adapted_layers(model.denoiser)
     for layer in (*down, *up):
         layer.weight.data.normal_(std=0.05)
     mean = torch.randn((count, model.vae.config.latent_channels, 8, 8))
     batch = Batch(mean, torch.zeros_like(mean), model.encode_captions(["seven"] * count, 32), tuple("abcdefgh"[:count]))
-    found = WhiteBox(model, batch, 0).gradients(DRAWS[:1], STEPS[:1], "adapter").norms[:, 0]
+    found = WhiteBox(Adapted(model, adaptation), batch, 0).gradients(DRAWS[:1], STEPS[:1], "adapter").norms[:, 0]
     weights = [layer.weight.requires_grad_() for layer in (*down, *up)]
     for i in (0, 6):
         noise = torch.randn(mean.shape[1:], generator=generator(0, batch.digests[i], DRAWS[0], "noise"))[None]
@@ -123,7 +127,8 @@ def test_what_dora_added_is_the_merged_weight_minus_the_base_models() -> None:
     """Autograd's gradient of the merged model's weights, one image at a time, times what peft merged into them."""
     model = load_model("tiny", torch.device("cpu"))
     torch.manual_seed(0)
-    LoRAAdaptation(rank=3, targets="all", use_dora=True).attach(model)
+    adaptation = LoRAAdaptation(rank=3, lora_targets="all", use_dora=True)
+    adaptation.attach(model)
     tuned: list[Any] = [m for m in model.denoiser.modules() if hasattr(m, "lora_magnitude_vector")]
     for layer in tuned:
         for part in (layer.lora_A, layer.lora_B):
@@ -133,7 +138,7 @@ def test_what_dora_added_is_the_merged_weight_minus_the_base_models() -> None:
     model.denoiser.requires_grad_(False)
     mean = torch.randn((2, model.vae.config.latent_channels, 8, 8))
     batch = Batch(mean, torch.zeros_like(mean), model.encode_captions(["seven", "six"], 32), ("a", "b"))
-    found = WhiteBox(model, batch, 0).gradients(DRAWS[:1], STEPS[:1], "adapter").along_update[:, 0]
+    found = WhiteBox(Adapted(model, adaptation), batch, 0).gradients(DRAWS[:1], STEPS[:1], "adapter").along_update[:, 0]
     weights = [layer.base_layer.weight for layer in tuned]
     before = [weight.clone() for weight in weights]
     for layer in tuned:
@@ -186,7 +191,7 @@ def test_little_memory_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_adapter_without_low_rank_layers_is_refused() -> None:
     model = toy_model(None)
-    model.denoiser.mix = nn.Linear(4, 4)
+    model.model.denoiser.mix = nn.Linear(4, 4)
     with pytest.raises(ConfigError, match="no layer was trained"):
         WhiteBox(model, toy_batch(2, 0), 0).gradients(DRAWS, STEPS, "adapter")
 
@@ -216,11 +221,10 @@ def test_gradients_of_members_point_against_the_update() -> None:
     images = toy_batch(20, seed=0).mean
     scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     model = LatentDiffusion(None, None, Register(images, 10, scheduler.alphas_cumprod), scheduler, "register", "digest")
-    model.adaptation = LoRAAdaptation()
     numbers = torch.eye(20)[:, None]
     batch = Batch(images, torch.zeros_like(images), {"encoder_hidden_states": numbers}, tuple(map(str, range(20))))
     attack = GradientAlignmentAttack()
-    signals = attack.signals(WhiteBox(model, batch, 0))
+    signals = attack.signals(WhiteBox(Adapted(model, LoRAAdaptation()), batch, 0))
     member = np.arange(20) < 10
     assert auc(attack.scorer(0).fit(signals, member).score(signals), member) == 1.0
     np.testing.assert_allclose(signals[~member], 0, atol=1e-5 * np.abs(signals).max())

@@ -32,7 +32,7 @@ def test_smp_lora_ratio_of_batch_means() -> None:
 
 def test_the_two_ratios_agree_at_batch_size_one() -> None:
     one = SMPLoRA(0.3)(LOSS[:1], LOG_H[:1])
-    assert torch.equal(one, SMPLoRA(0.3, ratio="batch_mean")(LOSS[:1], LOG_H[:1]))
+    assert torch.equal(one, SMPLoRA(0.3, smp_ratio="batch_mean")(LOSS[:1], LOG_H[:1]))
 
 
 def toy_terms(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

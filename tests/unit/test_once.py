@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from smplora.attacks.low_pass import load_attacks
+from smplora.attacks.load import load_attacks
 from smplora.audit import audit
 from smplora.audit.audit import audit_settings, same_audit
 from smplora.config.audit import AuditConfig

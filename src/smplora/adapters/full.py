@@ -41,18 +41,21 @@ class FullAdaptation:
     train_text_encoder: bool = False
     untouched: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # the base model's weights
 
+    def components(self, model: LatentDiffusion) -> list[str]:
+        """The U-Net, and the text encoders if they are trained."""
+        return ["unet", *(model.text.encoders if self.train_text_encoder else ())]
+
     def check(self, model: LatentDiffusion) -> None:
         """Fits every model."""
 
     def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
         """Let every weight learn, in fp32, and keep a copy of all of them."""
         model.denoiser.requires_grad_(False)
-        model.adapted = ["unet", *(model.text.encoders if self.train_text_encoder else ())]
-        model.adaptation = self
-        for name in model.adapted:
+        model.text_is_trained = self.train_text_encoder
+        for name in self.components(model):
             model.component(name).float().requires_grad_(True)
-        self.untouched = {name: p.detach().clone() for name, p in _parameters(model).items()}
-        return {name: list(model.component(name).parameters()) for name in model.adapted}
+        self.untouched = {name: p.detach().clone() for name, p in self._parameters(model).items()}
+        return {name: list(model.component(name).parameters()) for name in self.components(model)}
 
     def train(self, model: LatentDiffusion, active: bool) -> None:
         """While training the copy rests in the host's memory. No part of Stable Diffusion has dropout."""
@@ -62,7 +65,7 @@ class FullAdaptation:
     @contextmanager
     def base(self, model: LatentDiffusion) -> Iterator[None]:
         """The copy takes the place of the weights; nothing is copied where both are on one device."""
-        parameters = _parameters(model)
+        parameters = self._parameters(model)
         trained = {name: p.data for name, p in parameters.items()}
         for name, p in parameters.items():
             p.data = self.untouched[name].to(p.device)
@@ -74,7 +77,7 @@ class FullAdaptation:
 
     def state_dict(self, model: LatentDiffusion) -> dict[str, Tensor]:
         """All weights, as "unet.conv_in.weight"."""
-        return {name: p.detach().cpu().contiguous() for name, p in _parameters(model).items()}
+        return {name: p.detach().cpu().contiguous() for name, p in self._parameters(model).items()}
 
     @torch.no_grad()
     def load_state_dict(self, model: LatentDiffusion, state: dict[str, Tensor]) -> None:
@@ -83,7 +86,7 @@ class FullAdaptation:
         Raises:
             KeyError: names that this model does not have, or lacks.
         """
-        parameters = _parameters(model)
+        parameters = self._parameters(model)
         if parameters.keys() != state.keys():
             raise KeyError(f"weights that do not match: {sorted(parameters.keys() ^ state.keys())[:3]}")
         for name, p in parameters.items():
@@ -93,7 +96,7 @@ class FullAdaptation:
         """Every linear layer and convolution; norms, biases and embeddings are left out."""
         found = {
             f"{component}.{name}.weight": module
-            for component in model.adapted
+            for component in self.components(model)
             for name, module in model.component(component).named_modules()
             if isinstance(module, (nn.Linear, nn.Conv2d))
         }
@@ -111,7 +114,7 @@ class FullAdaptation:
         """The trained parts as diffusers and transformers save them; where it is to be complete, all the others, so
         that ``from_pretrained`` of a pipeline reads the folder."""
         state = self.state_dict(model)
-        for name in model.adapted:
+        for name in self.components(model):
             own = {n.removeprefix(f"{name}."): t for n, t in state.items() if n.startswith(f"{name}.")}
             part = model.component(name)
             if name == "unet":
@@ -122,7 +125,7 @@ class FullAdaptation:
         if complete:
             parts = _parts(model)
             for name, part in parts.items():
-                if name not in model.adapted:
+                if name not in self.components(model):
                     part.save_pretrained(folder / name)
             write_json(folder / INDEX, _index(model, parts))
         for path in folder.rglob("*.json"):
@@ -152,13 +155,12 @@ class FullAdaptation:
         """The folder is a whole pipeline."""
         return [f'pipeline = {pipeline}.from_pretrained("{source}")']
 
-
-def _parameters(model: LatentDiffusion) -> dict[str, nn.Parameter]:
-    return {
-        f"{component}.{name}": p
-        for component in model.adapted
-        for name, p in model.component(component).named_parameters()
-    }
+    def _parameters(self, model: LatentDiffusion) -> dict[str, nn.Parameter]:
+        return {
+            f"{component}.{name}": p
+            for component in self.components(model)
+            for name, p in model.component(component).named_parameters()
+        }
 
 
 def _parts(model: LatentDiffusion) -> dict[str, Any]:

@@ -78,9 +78,10 @@ class LoRAAdaptation:
 
     def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
         """Add adapters in fp32: A normal with deviation 1/r, B zero (drawn from torch's global generator)."""
-        model.adapted, model.adaptation = self.components(model), self
         trained = {}
-        for name in model.adapted:
+        names = self.components(model)
+        model.text_is_trained = names != ["unet"]
+        for name in names:
             component = model.component(name).requires_grad_(False)
             component.add_adapter(self.peft_config(name))
             component.eval()  # the adapter's dropout too, until ``train``
@@ -92,7 +93,7 @@ class LoRAAdaptation:
 
     def train(self, model: LatentDiffusion, active: bool) -> None:
         """Switch the adapter's dropout on or off. The models' own layers stay in evaluation mode."""
-        for name in model.adapted if self.lora_dropout else ():
+        for name in self.components(model) if self.lora_dropout else ():
             for path, module in model.component(name).named_modules():
                 if ".lora_dropout." in path:
                     module.train(active)
@@ -100,19 +101,19 @@ class LoRAAdaptation:
     @contextmanager
     def base(self, model: LatentDiffusion) -> Iterator[None]:
         """Adapters switched off."""
-        for name in model.adapted:
+        for name in self.components(model):
             model.component(name).disable_adapters()
         try:
             yield
         finally:
-            for name in model.adapted:
+            for name in self.components(model):
                 model.component(name).enable_adapters()
 
     def state_dict(self, model: LatentDiffusion) -> dict[str, Tensor]:
         """The adapter's tensors under peft's names, as "unet.<module>.lora_A.weight"."""
         return {
             f"{component}.{name}": tensor.detach().cpu().contiguous()
-            for component in model.adapted
+            for component in self.components(model)
             for name, tensor in _peft_state(model, component).items()
         }
 
@@ -126,14 +127,14 @@ class LoRAAdaptation:
         known = self.state_dict(model)
         if known.keys() != state.keys():
             raise KeyError(f"adapter tensors that do not match: {sorted(known.keys() ^ state.keys())[:3]}")
-        for component in model.adapted:
+        for component in self.components(model):
             prefix = f"{component}."
             part = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
             set_peft_model_state_dict(model.component(component), part)
 
     def layers(self, model: LatentDiffusion) -> Watched:
         """A and B; dW is what B adds, with DoRA also by how much the rows of the weight grew."""
-        parts = [model.component(name) for name in model.adapted]
+        parts = [model.component(name) for name in self.components(model)]
         down, up, base = adapted_layers(*parts)
         updates: dict[nn.Module, Callable[[], Tensor] | None] = dict.fromkeys(up)
         if self.use_dora:
@@ -148,7 +149,7 @@ class LoRAAdaptation:
         state = self.state_dict(model)
         components = {
             name: LoraSettings(self.rank, self.alpha, self.target_modules(name), self.use_rslora, self.use_dora)
-            for name in model.adapted
+            for name in self.components(model)
         }
         write_atomically(folder / ADAPTER_FILE, adapter_bytes(state, components, facts, precision=precision))
         if complete:

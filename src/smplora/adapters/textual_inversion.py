@@ -66,6 +66,10 @@ class TextualInversionAdaptation:
     num_vectors: int = 1
     initial: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
+    def components(self, model: LatentDiffusion) -> list[str]:
+        """Every text encoder."""
+        return list(model.text.encoders)
+
     def check(self, model: LatentDiffusion) -> None:
         """See whether the tokenizers know the words.
 
@@ -88,10 +92,10 @@ class TextualInversionAdaptation:
     def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
         """New tokens in every tokenizer, and their vectors beside every text encoder's own."""
         model.denoiser.requires_grad_(False)
-        model.adapted, model.adaptation = list(model.text.encoders), self
+        model.text_is_trained = True
         tokens = tuple(self.placeholder_token + (f"_{k}" if k else "") for k in range(self.num_vectors))
         spelled = []
-        for name, tokenizer in zip(model.adapted, _tokenizers(model), strict=True):
+        for name, tokenizer in zip(self.components(model), _tokenizers(model), strict=True):
             encoder = model.component(name).requires_grad_(False)
             ids = _ids(tokenizer, self.initializer_token)
             rows = [ids[k % len(ids)] for k in range(self.num_vectors)]
@@ -197,4 +201,4 @@ def _ids(tokenizer: Any, words: str) -> list[int]:
 
 
 def _learned(model: LatentDiffusion) -> dict[str, nn.Parameter]:
-    return {name: model.component(name).get_input_embeddings().learned for name in model.adapted}
+    return {name: model.component(name).get_input_embeddings().learned for name in model.text.encoders}

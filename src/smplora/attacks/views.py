@@ -18,9 +18,9 @@ from smplora.attacks.base import Access, Pictures
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator, stream_seed
 from smplora.models import ddim
-from smplora.models.adapted import Watched, base_model, without_gradients
+from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch, Draw
-from smplora.models.diffusion import LatentDiffusion, adaptation_loss
+from smplora.models.diffusion import adaptation_loss
 from smplora.models.proxy import log_odds
 from smplora.models.sample_gradients import Gradients, sample_gradients
 from smplora.models.text import TIME_IDS
@@ -36,7 +36,7 @@ class BlackBox:
 
     def __init__(
         self,
-        model: LatentDiffusion,
+        adapted: Adapted,
         batch: Batch,
         seed: int,
         pictures: Pictures | None = None,
@@ -49,7 +49,7 @@ class BlackBox:
         trained."""
         self.latent_size = latent_size
         self._base = base
-        self._model, self._batch, self._seed = model, batch, seed
+        self._adapted, self._model, self._batch, self._seed = adapted, adapted.model, batch, seed
         self._memory: Memory = {} if memory is None else memory
         self._load_pixels = pictures.load_pixels if pictures else None
         self.captions = pictures.captions if pictures else ()
@@ -67,7 +67,7 @@ class BlackBox:
         """See contracts.BlackBoxView."""
 
         def compute() -> Tensor:
-            with base_model(self._model, when=self._base):
+            with self._adapted.without(self._base):
                 return self._model.generate(
                     self.captions,
                     [stream_seed(self._seed, digest, draw, "generate") for digest in self._batch.digests],
@@ -129,7 +129,7 @@ class BlackBox:
         where = self._model.device
 
         def compute() -> Tensor:
-            with base_model(self._model, when=not adapted):
+            with self._adapted.without(not adapted):
                 conditioning = self._batch.conditioning if told is None else self._conditioning(told)
                 return self._model.predict(noised.to(where), timesteps.to(where), conditioning).float().cpu()
 
@@ -150,10 +150,10 @@ class GreyBox(BlackBox):
     Latents are the posterior's mode.
     """
 
-    def __init__(self, model: LatentDiffusion, batch: Batch, *others: Any, **named: Any) -> None:
-        super().__init__(model, batch, *others, **named)
-        self.batch, self.num_train_timesteps = batch, model.num_train_timesteps
-        self.alphas_cumprod = model.alphas_cumprod.cpu()
+    def __init__(self, adapted: Adapted, batch: Batch, *others: Any, **named: Any) -> None:
+        super().__init__(adapted, batch, *others, **named)
+        self.batch, self.num_train_timesteps = batch, adapted.model.num_train_timesteps
+        self.alphas_cumprod = adapted.model.alphas_cumprod.cpu()
 
     def predict(
         self, latents: Tensor, timestep: int, *, adapted: bool = True, captions: Sequence[str] | None = None
@@ -240,8 +240,7 @@ class WhiteBox(GreyBox):
         """
         key = ("gradients", tuple(draws), tuple(timesteps), of, self._base)
         if key not in self._memory:
-            adaptation = self._model.adaptation
-            watched = adaptation.layers(self._model) if adaptation else Watched([], [], {})
+            watched = self._adapted.layers
             if not watched.updates:
                 raise ConfigError(f"--attacks got one that looks at gradients; {NO_LAYER}: leave it out")
             layers = watched.base if of == "base" else watched.adapter
@@ -253,7 +252,7 @@ class WhiteBox(GreyBox):
                 part = slice(start, min(start + rows, len(self.batch)))
                 losses = partial(self._losses, part, draws, timesteps)
                 # of the weights no gradients are kept: those of the samples are gathered on the way
-                with without_gradients(self._model), base_model(self._model, when=self._base):
+                with self._adapted.without_gradients(), self._adapted.without(self._base):
                     parts.append(sample_gradients(losses, part.stop - start, len(draws), layers, updates))
             self._memory[key] = Gradients(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Gradients)))
         answer: Gradients = self._memory[key]
@@ -274,11 +273,11 @@ class Insider(WhiteBox):
         Raises:
             ConfigError: there is no proxy.
         """
-        if self._model.proxy is None:
+        if self._adapted.proxy is None:
             raise ConfigError(f"--attacks got one that asks the proxy; {NO_PROXY}: leave it out")
         maps, t = self.error_maps(draw, timesteps, adapted=adapted), self._timesteps(draw, timesteps)
         where = self._model.device
-        return log_odds(self._model.proxy, maps.to(where), t.to(where)).double().cpu()
+        return log_odds(self._adapted.proxy, maps.to(where), t.to(where)).double().cpu()
 
 
 VIEWS = {
@@ -290,11 +289,10 @@ VIEWS = {
 NO_LAYER, NO_PROXY = "no layer was trained", "no proxy that was trained on aux alone is at hand"
 
 
-def out_of_reach(model: LatentDiffusion) -> dict[Access, str]:
-    """Which views of ``model`` have nothing to show, and why."""
-    adaptation = model.adaptation
-    layers = adaptation is None or bool(adaptation.layers(model).updates)
+def out_of_reach(adapted: Adapted) -> dict[Access, str]:
+    """Which views have nothing to show, and why."""
+    layers = adapted.adaptation is None or bool(adapted.layers.updates)
     return {
         **({} if layers else {Access.WHITE_BOX: NO_LAYER}),
-        **({Access.INSIDER: NO_PROXY} if model.proxy is None else {}),
+        **({Access.INSIDER: NO_PROXY} if adapted.proxy is None else {}),
     }

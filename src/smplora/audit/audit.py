@@ -218,7 +218,7 @@ def _blinded(name: str) -> bool:
 def chosen_attacks(loaded: Loaded, config: AuditConfig, progress: bool) -> tuple[dict[str, Attack], dict[str, Attack]]:
     """The attacks on the adapter, and those on the base model."""
     attacks = load_attacks(config.chosen_attacks, config)
-    unseen = out_of_reach(loaded.model)
+    unseen = out_of_reach(loaded.adapted)
     for access, reason in unseen.items() if config.attacks is None else ():
         blind = [name for name, attack in attacks.items() if attack.info.access is access]
         attacks = {name: attack for name, attack in attacks.items() if name not in blind}

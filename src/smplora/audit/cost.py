@@ -15,6 +15,7 @@ from smplora.attacks.base import Access, Attack
 from smplora.attacks.views import LOSSES, VIEWS, Memory, WhiteBox
 from smplora.audit.signals import ATTACKED, Collector, Piece
 from smplora.core.wording import duration
+from smplora.models.adapted import Adapted
 from smplora.models.sample_gradients import Gradients
 
 BACKWARD = 2  # passes that a backward pass takes as long as
@@ -142,18 +143,16 @@ def seconds_per_pass(collector: Collector, piece: Piece) -> float:
 
 def count_passes(collector: Collector, attack: Attack, piece: Piece, memory: Memory, *, base: bool) -> int:
     """Denoiser passes of ``attack`` on one image that ``memory`` does not spare it; it is filled."""
-    model = Silent(collector.loaded.model)
+    model: Any = Silent(collector.loaded.model)
     one = Piece(piece.batch[0:1], collector.first_pictures(piece), "")
     kind: Any = SilentWhiteBox if attack.info.access is Access.WHITE_BOX else VIEWS[attack.info.access]
-    loaded = collector.loaded
-    attack.signals(kind(model, one.batch, collector.config.seed, one.pictures, memory, loaded.latent_size, base))
-    return model.passes
+    silent, size = Adapted(model, proxy=collector.loaded.adapted.proxy), collector.loaded.latent_size
+    attack.signals(kind(silent, one.batch, collector.config.seed, one.pictures, memory, size, base))
+    return int(model.passes)
 
 
 class Silent:
     """A model whose denoiser gives back what it is asked about, and counts."""
-
-    adaptation = None
 
     def __init__(self, model: Any) -> None:
         self._model, self.passes = model, 0

@@ -51,8 +51,8 @@ MOST_COLUMNS = 512  # of the signals that the shuffled-labels gate refits ten ti
 class BaseLoss(Attack):
     """Not an attack: the base model's own losses, gathered with the attacks' signals (and mostly computed for them)."""
 
-    num_timesteps: int
-    noise_pairs: int
+    num_timesteps: int = 8
+    noise_pairs: int = 2
     info = AttackInfo("The base model", Access.GREY_BOX, "", "")
 
     def signals(self, view: GreyBoxView) -> Floats:

@@ -69,7 +69,7 @@ def control_check(
     attacks = {name: getattr(attack, "compared", attack) for name, attack in attacks.items()}  # shadows know no control
     control = _trained(loaded, split, config, folder / FOLDER, training, progress)
     collector = Collector(control, config)
-    attacks = {n: attack for n, attack in attacks.items() if attack.info.access not in out_of_reach(control.model)}
+    attacks = {n: attack for n, attack in attacks.items() if attack.info.access not in out_of_reach(control.adapted)}
     signals = collector.signals(attacks, ATTACKED)
     is_member = np.concatenate([np.full(split.sizes[cell], not cell.endswith("nonmember")) for cell in ATTACKED])
     level = 1 - 0.05 / len(attacks)
@@ -153,8 +153,8 @@ def _trained(loaded: Loaded, split: Split, config: AuditConfig, folder: Path, tr
         training.run(TrainConfig(**options, **own), progress=progress)
     shutil.rmtree(images, ignore_errors=True)
     subject = find_subject(str(run))
-    model = load_adapted(subject, choose_device(config.device))
-    return replace(loaded, subject=subject, model=model, split=split, adapter_sha256=subject.adapter_sha256)
+    adapted = load_adapted(subject, choose_device(config.device))
+    return replace(loaded, subject=subject, adapted=adapted, split=split, adapter_sha256=subject.adapter_sha256)
 
 
 def _copy(loaded: Loaded, split: Split, folder: Path) -> Split:

@@ -116,7 +116,7 @@ class Collector:
         """What the attack sees of a batch. ``memory`` is that of the batch: attacks that ask alike share the work."""
         loaded = self.loaded
         kind = VIEWS[attack.info.access]
-        return kind(loaded.model, piece.batch, self.config.seed, piece.pictures, memory, loaded.latent_size, base)
+        return kind(loaded.adapted, piece.batch, self.config.seed, piece.pictures, memory, loaded.latent_size, base)
 
     def cached(self, name: str, attack: Attack, piece: Piece, *, base: bool = False) -> bool:
         """Whether the attack need not be run on a batch."""
@@ -143,12 +143,8 @@ class Collector:
 
     def _named(self, attack: Attack | None) -> str:
         """Of a signal's key, what names the attack (None: losses of the base model), and the code that computes it."""
-        adaptation = self.loaded.model.adaptation
-        modules = {
-            views.__name__,
-            *({type(adaptation).__module__} if adaptation else ()),
-            type(self.loaded.model).__module__,
-        }
+        adapted = self.loaded.adapted
+        modules = {type(one).__module__ for one in (adapted.model, adapted.adaptation) if one} | {views.__name__}
         if attack is None:
             return f"{LOSSES} {code_digest(modules)}"
         return f"{described(attack)} {code_digest(modules | modules_of(attack))}"
@@ -206,10 +202,11 @@ def _model_names(loaded: Loaded, config: AuditConfig, base: bool) -> tuple[str, 
         str(config.seed),
     ]
     # scales may stand in another file than the weights; a base model with new tokens knows what they began as
-    adaptation = f"{type(model.adaptation).__qualname__} {json.dumps(_plain(model.adaptation))}"
+    kind = loaded.adapted.adaptation
+    adaptation = f"{type(kind).__qualname__} {json.dumps(_plain(kind))}"
     if not base:
-        return (*names, loaded.adapter_sha256, adaptation, _weights_digest(model.proxy))
-    return (*names, "base", adaptation if model.text_is_adapted else "")
+        return (*names, loaded.adapter_sha256, adaptation, _weights_digest(loaded.adapted.proxy))
+    return (*names, "base", adaptation if model.text_is_trained else "")
 
 
 def _weights_digest(network: nn.Module | None) -> str:

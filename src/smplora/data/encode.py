@@ -60,7 +60,7 @@ class Encoder:
     def texts(self, captions: Sequence[str], resolution: int) -> Tensors:
         """What the denoiser is told, one row per caption, on the model's device: embeddings, or token ids where the
         text encoder is adapted, which cost nothing and are not cached."""
-        if self.model.text_is_adapted:
+        if self.model.text_is_trained:
             return self.model.encode_captions(captions, resolution)
 
         def compute(missing: list[int]) -> Iterator[tuple[int, Tensors]]:
@@ -77,7 +77,7 @@ class Encoder:
 
     def empty(self, resolution: int) -> Tensors:
         """The unconditional side, one row, in the form of ``texts``."""
-        if self.model.text_is_adapted:
+        if self.model.text_is_trained:
             return self.model.encode_captions([""], resolution)
         with torch.no_grad():
             return self.model.text.empty(1, resolution)

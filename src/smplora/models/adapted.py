@@ -5,47 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from smplora.models.diffusion import LatentDiffusion
 
-if TYPE_CHECKING:
-    from smplora.adapters.files.write import Facts
-    from smplora.models.diffusion import LatentDiffusion
+
+@dataclass(frozen=True)
+class Watched:
+    """The layers (linear or convolutional) whose weights' gradients attacks may see; none where none was trained."""
+
+    adapter: Sequence[nn.Module]  # of what was trained
+    base: Sequence[nn.Module]  # the base model's under it
+    updates: dict[nn.Module, Callable[[], Tensor] | None]  # layer -> dW [O, I ...]; None: its output is what dW adds
 
 
 class Adaptation(Protocol):
-    """What is trained, and how it is handed out. One file each in ``adapters/``."""
+    """What is trained in a base model. How it is handed out: ``adapters/base.py``."""
 
     @property
     def freezes_base(self) -> bool:
         """The base model's weights stay as they are, so that 16 bits will do for them."""
         ...
 
-    @property
-    def noun(self) -> str:
-        """For model cards, behind the title: "adapter"."""
-        ...
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """Likewise, of the hub."""
+    def components(self, model: LatentDiffusion) -> list[str]:
+        """The components that carry what is trained: "unet", "text_encoder", "text_encoder_2"."""
         ...
 
     def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
-        """Freeze ``model``, add what is trained, note where in ``model.adapted`` and itself in ``model.adaptation``;
-        return what is trained by component (fp32). The model still computes what it did."""
-        ...
-
-    def check(self, model: LatentDiffusion) -> None:
-        """See, before anything is written, whether the options fit ``model``.
-
-        Raises:
-            ConfigError: they do not.
-        """
+        """Freeze ``model``, add what is trained, tell it where text encoders are (``text_is_trained``); returns what is
+        trained by component (fp32). The model still computes what it did."""
         ...
 
     def base(self, model: LatentDiffusion) -> AbstractContextManager[None]:
@@ -72,69 +62,60 @@ class Adaptation(Protocol):
         """What white-box attacks look at."""
         ...
 
-    def publish(
-        self, model: LatentDiffusion, folder: Path, facts: Facts, *, precision: str, complete: bool
-    ) -> list[str]:
-        """Write what is handed out into ``folder``, in the format that other programs read; returns what could not be
-        written, one sentence each.
-
-        Args:
-            facts: what the file may tell of the training.
-            precision: of storage, a key of ``export.PRECISIONS``.
-            complete: everything that users expect; False: only what audits need, for a checkpoint.
-        """
-        ...
-
-    def weights(self, folder: Path) -> list[Path]:
-        """The files of ``publish`` that hold what was trained, whether they exist or not; the first one's header tells
-        the facts."""
-        ...
-
-    def published(self, folder: Path) -> list[str]:
-        """Names, relative to ``folder``, of the files that ``publish`` wrote there."""
-        ...
-
-    def read(self, folder: Path) -> dict[str, Tensor]:
-        """What ``publish`` wrote, as ``load_state_dict`` takes it; libraries' versions may differ in some names.
-
-        Raises:
-            CheckpointError: a file is missing or damaged.
-        """
-        ...
-
-    def usage(self, source: str, pipeline: str, base: str) -> list[str]:
-        """Lines of Python that load it in diffusers, for the model card.
-
-        Args:
-            source: where the files are: a folder, or the id of a repository.
-            pipeline: the class of diffusers' pipeline.
-            base: the base model's id.
-        """
-        ...
-
 
 @dataclass(frozen=True)
-class Watched:
-    """The layers (linear or convolutional) whose weights' gradients attacks may see; none where none was trained."""
+class Adapted:
+    """A base model, what was trained on it (None: nothing) and the proxy that it was trained against, where there is
+    one and an audit may ask it."""
 
-    adapter: Sequence[nn.Module]  # of what was trained
-    base: Sequence[nn.Module]  # the base model's under it
-    updates: dict[nn.Module, Callable[[], Tensor] | None]  # layer -> dW [O, I ...]; None: its output is what dW adds
+    model: LatentDiffusion
+    adaptation: Adaptation | None = None
+    proxy: nn.Module | None = None
 
+    @property
+    def names(self) -> list[str]:
+        """Of the parts of the model that carry what was trained."""
+        return self.adaptation.components(self.model) if self.adaptation else []
 
-@contextmanager
-def without_gradients(model: LatentDiffusion) -> Iterator[None]:
-    """Inside, a backward pass leaves no gradient with the weights."""
-    trained = [p for name in model.adapted for p in model.component(name).parameters() if p.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
+    @property
+    def components(self) -> list[nn.Module]:
+        """The parts of the model that carry what was trained."""
+        return [self.model.component(name) for name in self.names]
+
+    @property
+    def layers(self) -> Watched:
+        """What white-box attacks look at."""
+        return self.adaptation.layers(self.model) if self.adaptation else Watched([], [], {})
+
+    def checkpoint_activations(self, active: bool) -> None:
+        """Compute the activations of the U-Net, and of trained text encoders, again in the backward pass, or keep
+        them."""
+        self.model.checkpoint_activations(active, [name for name in self.names if name != "unet"])
+
+    def without(self, when: bool = True) -> AbstractContextManager[None]:
+        """Inside, the model is the base model, bit for bit."""
+        return self.adaptation.base(self.model) if when and self.adaptation else nullcontext()
+
+    @contextmanager
+    def without_gradients(self) -> Iterator[None]:
+        """Inside, a backward pass leaves no gradient with the weights."""
+        trained = [p for part in self.components for p in part.parameters() if p.requires_grad]
         for parameter in trained:
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
 
-
-def base_model(model: LatentDiffusion, when: bool = True) -> AbstractContextManager[None]:
-    """Inside, the adapter is switched off."""
-    return model.adaptation.base(model) if when and model.adaptation else nullcontext()
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, dropout is off; afterwards every module is in the mode that it was in."""
+        modes = [(module, module.training) for part in self.components for module in part.modules()]
+        for part in self.components:
+            part.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode

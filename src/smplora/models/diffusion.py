@@ -6,17 +6,14 @@ The only file that knows U-Nets and schedulers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from smplora.models.batch import Batch, Draw
 from smplora.models.text import TOKENS, SdxlText, TextConditioning
-
-if TYPE_CHECKING:
-    from smplora.models.adapted import Adaptation
 
 
 def error_map(prediction: Tensor, target: Tensor) -> Tensor:
@@ -61,9 +58,7 @@ class LatentDiffusion:
     scheduler: Any  # a diffusers scheduler with alphas_cumprod; its class also samples
     name: str  # shown to the user and written to results
     digest: str  # of all weights
-    adapted: list[str] = field(default_factory=lambda: ["unet"])  # the components that carry the adapter
-    adaptation: Adaptation | None = None  # whose adapter it is; None: this is the base model
-    proxy: nn.Module | None = None  # what the adapter was trained against, where an audit has it
+    text_is_trained: bool = False  # text encoders change: captions cannot be embedded once for all
 
     def __post_init__(self) -> None:
         self.alphas_cumprod: Tensor = self.scheduler.alphas_cumprod.to(self.device, torch.float32)
@@ -82,23 +77,18 @@ class LatentDiffusion:
         """A component under its name in diffusers' pipelines: "unet", "text_encoder" or "text_encoder_2"."""
         return self.denoiser if name == "unet" else self.text.encoders[name]
 
-    def checkpoint_activations(self, active: bool) -> None:
-        """Compute the activations of the U-Net, and of text encoders that carry the adapter, again in the backward
-        pass, or keep them."""
+    def checkpoint_activations(self, active: bool, encoders: Sequence[str] = ()) -> None:
+        """Compute the activations of the U-Net, and of the text encoders named, again in the backward pass, or keep
+        them."""
         denoiser: Any = self.denoiser
         (denoiser.enable_gradient_checkpointing if active else denoiser.disable_gradient_checkpointing)()
-        for name in (n for n in self.adapted if n != "unet"):
+        for name in encoders:
             part = self.component(name)
             word = "activation" if hasattr(part, "activation_checkpointing_enable") else "gradient"  # by version
             getattr(part, f"{word}_checkpointing_{'enable' if active else 'disable'}")()
             for module in part.modules():  # transformers looks whether the layer, alone, is in training mode
                 if hasattr(module, "gradient_checkpointing"):
                     module.training = active
-
-    @property
-    def text_is_adapted(self) -> bool:
-        """Whether the adapter changes text embeddings, so that they cannot be computed once for all."""
-        return any(name != "unet" for name in self.adapted)
 
     @property
     def family(self) -> str:
@@ -129,9 +119,9 @@ class LatentDiffusion:
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
         """The conditioning of each caption for images of ``resolution`` pixels, tensors [b, ...] by name: tau(y), or
-        token ids where the text encoder is adapted; ``predict`` takes both."""
+        token ids where a text encoder is trained; ``predict`` takes both."""
         told = self.text.tokens(captions, resolution)
-        return told if self.text_is_adapted else self.text.embed(told)
+        return told if self.text_is_trained else self.text.embed(told)
 
     def add_noise(self, latents: Tensor, draw: Draw) -> Tensor:
         """z_t = sqrt(abar_t) z0 + sqrt(1 - abar_t) eps. [b, c, h, w] -> [b, c, h, w]."""

@@ -192,5 +192,5 @@ def held_out_loss(loaded: Loaded, config: EvaluateConfig) -> dict[str, float]:
     """Mean adaptation loss on (up to 200 of) the reference images over timesteps and a noise pair, with the normal
     95 % interval over images: quality without sampling noise."""
     batches = loaded.encode(loaded.split.held_out, LOSS_IMAGES).split(config.batch_size)
-    losses = [loss_vector(GreyBox(loaded.model, b, config.seed), LOSS_TIMESTEPS, LOSS_PAIRS).mean(1) for b in batches]
+    losses = [loss_vector(GreyBox(loaded.adapted, b, config.seed), LOSS_TIMESTEPS, LOSS_PAIRS).mean(1) for b in batches]
     return mean_interval(torch.cat(losses))

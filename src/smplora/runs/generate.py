@@ -82,7 +82,7 @@ def _key(loaded: Loaded, caption: str, seed: int, config: EvaluateConfig) -> tup
     schedule = {name: str(value) for name, value in model.sampler().config.items() if not name.startswith("_")}
     precision = [str(model.denoiser.dtype), str(model.vae.dtype), model.device.type]
     words = [str(model.text.clip_skip), str(model.text.chunks)]
-    words.append(str(getattr(model.adaptation, "alphas", "")))  # of peft's files they lie in another one
+    words.append(str(getattr(loaded.adapted.adaptation, "alphas", "")))  # of peft's files they lie in another one
     asked = [str(x) for x in (loaded.resolution, config.num_inference_steps, config.guidance_scale, seed)]
     what = json.dumps(schedule, sort_keys=True)
     return (KIND, model.digest, loaded.adapter_sha256, what, *precision, *words, *asked, caption)

@@ -68,10 +68,10 @@ def read_inversion(path: Path) -> Embeddings:
     return Embeddings(word, rows, metadata, files_sha256(files))
 
 
-def put_word(
+def attach_embeddings(
     given: Embeddings, path: Path, model: LatentDiffusion, base: str, *, word: str | None, initializer: str | None
-) -> str:
-    """The embeddings onto the model; returns the word that they are called by.
+) -> TextualInversionAdaptation:
+    """Give the model the file's embeddings, under the adaptation that is returned.
 
     Args:
         path, base: what messages call file and model.
@@ -103,4 +103,4 @@ def put_word(
         raise ConfigError(str(error).replace("of at most --num_vectors", "of at most the file's")) from error
     adaptation.attach(model)
     adaptation.load_state_dict(model, {f"{encoder}.learned": rows for encoder, rows in given.vectors.items()})
-    return adaptation.placeholder_token
+    return adaptation

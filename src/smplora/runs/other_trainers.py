@@ -32,8 +32,9 @@ from smplora.data.folder import ImageFolder
 from smplora.data.pool import open_source, read_samples
 from smplora.data.source import ImageSource
 from smplora.data.split import Split, read_split, split_pools
-from smplora.runs.other_embeddings import is_inversion, put_word, read_inversion
+from smplora.runs.other_embeddings import is_inversion, attach_embeddings, read_inversion
 from smplora.models.diffusion import LatentDiffusion
+from smplora.models.adapted import Adaptation, Adapted
 from smplora.runs.base_model import fetch_model
 from smplora.runs.base_model import load_base
 from smplora.models.text import configured
@@ -78,20 +79,22 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
     fetch_model(options)
     model = load_base(options, choose_device(config.device))
     embeddings = read_inversion(given) if inversion else None
+    adaptation: Adaptation
     word = ""
     if embeddings:
         base = options.pretrained_model_name_or_path
-        word = put_word(
+        learned = attach_embeddings(
             embeddings, given, model, base, word=config.placeholder_token, initializer=config.initializer_token
         )
+        adaptation, word = learned, learned.placeholder_token
         kind, told, sha256 = "textual_inversion", _told(embeddings.metadata, model), embeddings.sha256
     elif whole:
-        _fine_tuned(given, model, options)
+        adaptation = _attach_weights(given, model, options)
         kind, told, sha256 = "full", dict[str, Any](), files_sha256(_weights(given))
     else:
         layers: Any = model.denoiser.config
         file = read_adapter(_file_in(given), layers.layers_per_block)
-        put_on(file, given, model, options.pretrained_model_name_or_path)
+        adaptation = attach_file(file, given, model, options.pretrained_model_name_or_path)
         kind, told, sha256 = "lora", _told(file.metadata, model), file.sha256
     options = as_training(config, told)
     options = replace(options, resolution=options.resolution or model.resolution)
@@ -99,9 +102,8 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
     source, split = _images(config, options)
     if word and not any(word in s.caption for samples in split.cells.values() for s in samples):
         split = split.worded(f"{word} {CAPTION}")
-    return Loaded(
-        Foreign(given, options, kind), model, split, source, options.resolution or model.resolution, sha256, cache
-    )
+    subject, resolution = Foreign(given, options, kind), options.resolution or model.resolution
+    return Loaded(subject, Adapted(model, adaptation), split, source, resolution, sha256, cache)
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,8 @@ def _grouped(values: Mapping[str, Any]) -> dict[Any, list[str]]:
     return groups
 
 
-def put_on(file: AdapterFile, path: Path, model: LatentDiffusion, base: str) -> None:
-    """The adapter onto the model.
+def attach_file(file: AdapterFile, path: Path, model: LatentDiffusion, base: str) -> FileAdaptation:
+    """Give the model the file's adapter, under the adaptation that is returned.
 
     Args:
         path, base: what messages call them.
@@ -190,6 +192,7 @@ def put_on(file: AdapterFile, path: Path, model: LatentDiffusion, base: str) -> 
             f"--adapter: {path} changes nothing: every product of its halves is zero; was it saved before training?"
         )
     adaptation.load_state_dict(model, state)
+    return adaptation
 
 
 def _layers(model: LatentDiffusion) -> dict[str, Any]:
@@ -249,7 +252,7 @@ def _weights(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(p for p in path.rglob("*.safetensors") if p.parent.name != "vae")
 
 
-def _fine_tuned(path: Path, model: LatentDiffusion, options: TrainConfig) -> None:
+def _attach_weights(path: Path, model: LatentDiffusion, options: TrainConfig) -> FullAdaptation:
     """The weights of a whole model in place of the base model's, which are kept to compare with. Its VAE is not used.
 
     Raises:
@@ -274,8 +277,10 @@ def _fine_tuned(path: Path, model: LatentDiffusion, options: TrainConfig) -> Non
         raise CheckpointError(f"--adapter: {path} changes nothing: its U-Net and text encoders are those of {base}")
     adaptation = FullAdaptation(train_text_encoder=any(differs[name] for name in model.text.encoders))
     adaptation.attach(model)
-    state = {f"{c}.{n}": p.detach() for c in model.adapted for n, p in other.component(c).named_parameters()}
+    trained = adaptation.components(model)
+    state = {f"{c}.{n}": p.detach() for c in trained for n, p in other.component(c).named_parameters()}
     adaptation.load_state_dict(model, state)
+    return adaptation
 
 
 def _told(metadata: Mapping[str, str], model: LatentDiffusion) -> dict[str, Any]:

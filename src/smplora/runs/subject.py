@@ -27,7 +27,8 @@ from smplora.data.pool import Sample, open_source, read_samples
 from smplora.data.prepare import Preparation, preparation
 from smplora.data.source import ImageSource
 from smplora.data.split import MANIFEST, Split, read_split
-from smplora.models.adapted import Adaptation
+from smplora.adapters.base import PublishedAdaptation
+from smplora.models.adapted import Adapted
 from smplora.models.diffusion import LatentDiffusion
 from smplora.runs.base_model import load_base
 from smplora.models.proxy import ProxyAttackModel
@@ -65,9 +66,9 @@ class Subject:
         return f"{prefix.removesuffix('-') + ' ' if prefix and method[0].islower() else prefix}{method}"
 
     @property
-    def adaptation(self) -> Adaptation:
+    def adaptation(self) -> PublishedAdaptation:
         """What was trained."""
-        adaptation: Adaptation = build(ADAPTATIONS, self.config.adaptation, "adaptation", self.config)
+        adaptation: PublishedAdaptation = build(ADAPTATIONS, self.config.adaptation, "adaptation", self.config)
         return adaptation
 
     @property
@@ -155,12 +156,17 @@ class Loaded:
     """A subject with everything loaded: adapted model, split, where the images are."""
 
     subject: Subject | Foreign
-    model: LatentDiffusion
+    adapted: Adapted
     split: Split
     source: ImageSource
     resolution: int
     adapter_sha256: str
     cache: Cache | None = None
+
+    @property
+    def model(self) -> LatentDiffusion:
+        """The model that carries the adapter."""
+        return self.adapted.model
 
     def encode(self, cell: str, largest: int | None = None) -> Cell:
         """Latents and embeddings of the cell, or of its first ``largest`` images (their order is random)."""
@@ -205,12 +211,13 @@ def load_subject(
     split = read_split(subject.run / MANIFEST, samples)
     if split_manifest:
         split = _with_same_members(split, read_split(Path(split_manifest), samples), split_manifest)
-    model = load_adapted(subject, chosen)
+    adapted = load_adapted(subject, chosen)
     split = split.worded(config.wording)
-    return Loaded(subject, model, split, source, config.resolution or model.resolution, subject.adapter_sha256, cache)
+    resolution = config.resolution or adapted.model.resolution
+    return Loaded(subject, adapted, split, source, resolution, subject.adapter_sha256, cache)
 
 
-def load_adapted(subject: Subject, device: torch.device) -> LatentDiffusion:
+def load_adapted(subject: Subject, device: torch.device) -> Adapted:
     """The subject's base model with its adapter.
 
     Raises:
@@ -227,8 +234,7 @@ def load_adapted(subject: Subject, device: torch.device) -> LatentDiffusion:
     except (KeyError, RuntimeError) as error:
         file, base = adaptation.weights(subject.folder)[0], config.pretrained_model_name_or_path
         raise CheckpointError(f"--adapter: {file} does not fit {base}: {error}") from error
-    model.proxy = _proxy(subject, model)
-    return model
+    return Adapted(model, adaptation, _proxy(subject, model))
 
 
 def _proxy(subject: Subject, model: LatentDiffusion) -> nn.Module | None:

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from smplora.adapters.base import PublishedAdaptation
 from smplora.config.distill import DistillOptions
 from smplora.config.monitor import UNWATCHED
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator, stream_seed
 from smplora.data.split import CELLS, Split, write_split
-from smplora.models.adapted import Adaptation
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion
 from smplora.training.prior_preservation import FOLDER as CLASS_IMAGES
@@ -99,7 +99,7 @@ class Teachers:
     """Trained teachers. They answer through the adapter's own model, whose trained tensors theirs replace meanwhile."""
 
     model: LatentDiffusion
-    adaptation: Adaptation
+    adaptation: PublishedAdaptation
     parameters: Sequence[nn.Parameter]
     weights: tuple[tuple[Tensor, ...], ...]  # of each teacher, in the order of ``parameters``
     fold_of: Mapping[str, int]  # the teacher that has not seen an image, by its digest
@@ -110,7 +110,7 @@ class Teachers:
         config: TrainConfig,
         split: Split,
         model: LatentDiffusion,
-        adaptation: Adaptation,
+        adaptation: PublishedAdaptation,
         parameters: Sequence[nn.Parameter],
     ) -> Teachers:
         """Those of a run folder; the model keeps its own adapter.

@@ -85,9 +85,9 @@ def advice(config: TrainConfig, setup: Setup) -> str:
     smaller = max(64, int(size * SMALLER) // 64 * 64)
     ways: list[tuple[str, float]] = []
     if not config.gradient_checkpointing:
-        model.checkpoint_activations(True)
+        setup.adapted.checkpoint_activations(True)
         saved = now - step_bytes(model, setup.parameters, image, setup.autocast())
-        model.checkpoint_activations(False)
+        setup.adapted.checkpoint_activations(False)
         ways.append(("--gradient_checkpointing true", b * saved))
     if b > 1:
         steps = config.gradient_accumulation_steps * b

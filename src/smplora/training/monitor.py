@@ -29,7 +29,7 @@ from smplora.data.pool import open_source
 from smplora.data.prepare import preparation
 from smplora.data.split import Split
 from smplora.runs.folder import MONITOR, RunFolder
-from smplora.training.running_attack import TIMESTEPS, Gauge, evaluating
+from smplora.training.running_attack import TIMESTEPS, Gauge
 from smplora.training.setup import Setup
 
 VALIDATION, PROMPTS = "validation", "prompts.json"
@@ -188,8 +188,8 @@ class Monitor:
         captions are encoded once, unless their encoder is trained too."""
         model, config = self.setup.model, self.config
         resolution, scale = config.resolution or model.resolution, config.validation_guidance_scale or 1.0
-        with evaluating(model):
-            if self._told is None or model.text_is_adapted:
+        with self.setup.adapted.evaluating():
+            if self._told is None or model.text_is_trained:
                 with self.setup.autocast():
                     self._told = model.text.embed(model.text.tokens(self.validation.captions, resolution))
                     self._empty = model.text.empty(1, resolution) if scale != 1 else None
@@ -217,7 +217,7 @@ def make_gauge(config: TrainConfig, setup: Setup, split: Split) -> Gauge:
     prepared = preparation(config, config.resolution or setup.model.resolution).plain()
     source, cache = open_source(config), open_cache(config)
     return Gauge(
-        setup.model,
+        setup.adapted,
         setup.feed.aux_member[:count],
         setup.feed.aux_nonmember[:count],
         encode(setup.model, source, reference, prepared, cache) if reference else None,

@@ -16,15 +16,14 @@ from smplora.data.folder import SUFFIXES
 from smplora.data.pictures import strip
 from smplora.data.pool import open_source, read_samples
 from smplora.data.prepare import Preparation
-from smplora.models.adapted import base_model
-from smplora.models.diffusion import LatentDiffusion
+from smplora.models.adapted import Adapted
 
 FOLDER = "class_images"  # in the run folder
 STEPS = 25  # of DDIM
 
 
 def prior_cell(
-    config: TrainConfig, model: LatentDiffusion, prepared: Preparation, cache: Cache | None, progress: bool
+    config: TrainConfig, adapted: Adapted, prepared: Preparation, cache: Cache | None, progress: bool
 ) -> Cell:
     """``--num_class_images`` images of ``--class_prompt``, encoded; the first by name where there are more.
 
@@ -32,13 +31,13 @@ def prior_cell(
         DataError: images that cannot be read.
     """
     folder = Path(config.class_data_dir or Path(config.output_dir) / FOLDER)
-    draw_missing(config, model, folder, progress)
+    draw_missing(config, adapted, folder, progress)
     source = open_source(DataOptions(train_data_dir=str(folder), default_caption=config.class_prompt))
     samples = sorted(read_samples(source), key=lambda s: s.file)[: config.num_class_images]
-    return encode(model, source, samples, prepared.plain(), cache)
+    return encode(adapted.model, source, samples, prepared.plain(), cache)
 
 
-def draw_missing(config: TrainConfig, model: LatentDiffusion, folder: Path, progress: bool) -> None:
+def draw_missing(config: TrainConfig, adapted: Adapted, folder: Path, progress: bool) -> None:
     """Image k of the class, k counting the images in ``folder``, starts from noise that is a function of (seed, k); a
     run that was killed goes on where it stopped."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -47,8 +46,8 @@ def draw_missing(config: TrainConfig, model: LatentDiffusion, folder: Path, prog
     numbers = range(have, config.num_class_images)
     if not numbers:
         return
-    total = config.num_class_images
-    with base_model(model), bar(total, "draw class images", unit="image", initial=have, show=progress) as display:
+    total, model = config.num_class_images, adapted.model
+    with adapted.without(), bar(total, "draw class images", unit="image", initial=have, show=progress) as display:
         for start in numbers[:: config.sample_batch_size]:
             part = range(start, min(start + config.sample_batch_size, total))
             pictures = model.generate(

@@ -5,8 +5,6 @@ The test cells have no way in here: they are for the audit, after training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -17,8 +15,9 @@ from torch import Tensor, nn
 from smplora.attacks.methods.loss import timestep_grid
 from smplora.attacks.views import GreyBox
 from smplora.data.cells import Cell
+from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch
-from smplora.models.diffusion import LatentDiffusion, adaptation_loss
+from smplora.models.diffusion import adaptation_loss
 from smplora.models.proxy import log_odds
 from smplora.statistics.intervals import Interval, delong_interval
 
@@ -65,7 +64,7 @@ class Gauge:
 
     def __init__(
         self,
-        model: LatentDiffusion,
+        adapted: Adapted,
         member: Batch | Cell,
         nonmember: Batch | Cell,
         held_out: Batch | Cell | None,
@@ -75,11 +74,11 @@ class Gauge:
         proxy: nn.Module | None = None,
         autocast: Any = torch.no_grad,
     ) -> None:
-        self.model, self.proxy, self.seed, self.batch_size = model, proxy, seed, batch_size
+        self.adapted, self.proxy, self.seed, self.batch_size = adapted, proxy, seed, batch_size
         self.autocast: Any = autocast
         self.cells = {"member": member, "nonmember": nonmember} | ({"held_out": held_out} if held_out else {})
         self.held_out = "held_out" if held_out else "nonmember"
-        self.timesteps = timestep_grid(TIMESTEPS, model.num_train_timesteps)
+        self.timesteps = timestep_grid(TIMESTEPS, adapted.model.num_train_timesteps)
         self.is_member = torch.arange(len(member) + len(nonmember)).numpy() < len(member)
         self.base = {name: self._look(cell, adapted=False)[0] for name, cell in self.cells.items()}
 
@@ -107,9 +106,9 @@ class Gauge:
     def _look(self, cell: Batch | Cell, *, adapted: bool) -> tuple[Tensor, Tensor]:
         """Losses [n, timesteps] in double precision, and the proxy's log-odds [n], its mean over timesteps."""
         losses, answers = [], []
-        with evaluating(self.model), self.autocast():
+        with self.adapted.evaluating(), self.autocast():
             for batch in cell.split(self.batch_size):
-                view = GreyBox(self.model, batch, self.seed)
+                view = GreyBox(self.adapted, batch, self.seed)
                 maps = [view.error_maps(f"at {t}", t, adapted=adapted) for t in self.timesteps]
                 losses.append(torch.stack([adaptation_loss(m).double() for m in maps], 1))
                 if adapted and self.proxy is not None:
@@ -120,20 +119,6 @@ class Gauge:
 
     def _log_odds(self, error_maps: Tensor, timestep: int) -> Tensor:
         assert self.proxy is not None
-        where = self.model.device
+        where = self.adapted.model.device
         timesteps = torch.full((len(error_maps),), timestep, device=where)
         return log_odds(self.proxy, error_maps.to(where), timesteps).double().cpu()
-
-
-@contextmanager
-def evaluating(model: LatentDiffusion) -> Iterator[None]:
-    """Inside, dropout is off; afterwards every module is in the mode that it was in."""
-    parts = [model.component(name) for name in model.adapted]
-    modes = [(module, module.training) for part in parts for module in part.modules()]
-    for part in parts:
-        part.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

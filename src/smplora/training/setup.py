@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from smplora.adapters.base import PublishedAdaptation
 from smplora.adapters.files.write import Facts, public_name
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.catalogue.objectives import WITH_PROXY
@@ -27,7 +28,7 @@ from smplora.data.encode import encode
 from smplora.data.pool import open_source
 from smplora.data.prepare import preparation
 from smplora.data.split import Split
-from smplora.models.adapted import Adaptation
+from smplora.models.adapted import Adapted
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.text import configured
 from smplora.objectives.game import SMPLoRAGame
@@ -48,7 +49,7 @@ class Setup:
 
     accelerator: Accelerator
     model: LatentDiffusion
-    adaptation: Adaptation
+    adaptation: PublishedAdaptation
     parameters: list[nn.Parameter]
     optimizer: Any
     scaler: LossScaler
@@ -60,6 +61,11 @@ class Setup:
     mixed_precision: str
     private: PrivateGradients | None = None  # makes the gradients in place of a backward pass
     teachers: Teachers | None = None  # whose answers are learned in place of the images
+
+    @property
+    def adapted(self) -> Adapted:
+        """The model with its adapter."""
+        return Adapted(self.model, self.adaptation)
 
     def autocast(self) -> torch.autocast:
         """The precision of the base model's forward passes."""
@@ -129,7 +135,7 @@ def prepare(
     """
     model.text = configured(model.text, config.clip_skip, config.max_token_length)
     torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
-    adaptation = build(ADAPTATIONS, config.adaptation, "adaptation", config)
+    adaptation: PublishedAdaptation = build(ADAPTATIONS, config.adaptation, "adaptation", config)
     if config.mixed_precision in DTYPES and adaptation.freezes_base:
         kind = DTYPES[config.mixed_precision]  # frozen weights only: the adapter, attached below, is fp32
         nn.Module.to(model.denoiser, kind)  # diffusers' own warns of modules to keep in fp32, of which there are none
@@ -139,7 +145,7 @@ def prepare(
     torch.manual_seed(stream_seed(config.seed, "initialisation"))
     trained = adaptation.attach(model)
     if config.gradient_checkpointing:
-        model.checkpoint_activations(True)
+        Adapted(model, adaptation).checkpoint_activations(True)
     parameters = [p for of_component in trained.values() for p in of_component]
     if config.shard_base_model:
         shard(accelerator, model.denoiser, parameters)
@@ -148,7 +154,11 @@ def prepare(
     source, cache = open_source(config), open_cache(config)
     with accelerator.main_process_first():
         seen = encode(model, source, split.train + split.cells["aux_nonmember"], prepared, cache)
-        prior = prior_cell(config, model, prepared, cache, progress) if config.preserves_prior else None
+        prior = (
+            prior_cell(config, Adapted(model, adaptation), prepared, cache, progress)
+            if config.preserves_prior
+            else None
+        )
     members, aux_members = len(split.train), len(split.cells["aux_member"])
     channels, *shape = seen.groups[0].mean.shape[1:]
     size = tuple(shape) if len(seen.groups) == 1 else (prepared.resolution // model.downsampling,) * 2

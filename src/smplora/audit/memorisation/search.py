@@ -37,7 +37,6 @@ from smplora.core.random_streams import stream_seed
 from smplora.data.pictures import load_pixels
 from smplora.data.pool import Sample
 from smplora.data.split import Split
-from smplora.models.adapted import base_model
 from smplora.models.encoders.features import weights_of
 from smplora.models.encoders.transformers import BUNDLED, LARGEST_FOR_BUNDLED, ImageEncoder, load_encoder
 from smplora.runs.generate import generate
@@ -247,7 +246,7 @@ def judge_captions(loaded: Loaded, sides: Sides, config: AuditConfig) -> tuple[d
     timestep = int(sampler.timesteps[0])
     loud = {}
     for name in ("adapter", "base"):
-        with base_model(model, when=name == "base"):
+        with loaded.adapted.without(name == "base"):
             loud[name] = magnitudes(model, captions, seed=config.seed, timestep=timestep,
                                     resolution=loaded.resolution, batch_size=config.batch_size)  # fmt: skip
     judged = judge_prompts(loud["adapter"], loud["base"], captions, members, others)

@@ -20,7 +20,6 @@ from smplora.core.files import write_json
 from smplora.core.random_streams import generator
 from smplora.runs.folder import GRADIENTS, HESSIAN, THEORY, RunFolder
 from smplora.training.distributed import average, gather, mean
-from smplora.training.running_attack import evaluating
 from smplora.training.setup import Setup
 from smplora.training.theory.curvature import Curvature, Product, lanczos, power_iteration
 from smplora.training.theory.smoothness import (
@@ -134,7 +133,7 @@ class Theory:
         start = torch.randn(size, generator=generator(config.seed, "hessian")).to(model.device)
         batch, draw = next(setup.feed.adapter(0 if config.hessian_batch == "fixed" else done))
         # the fused attention kernels have no second derivative
-        with evaluating(model), sdpa_kernel(SDPBackend.MATH):
+        with setup.adapted.evaluating(), sdpa_kernel(SDPBackend.MATH):
             with setup.autocast():
                 error_maps = model.error_maps(batch, draw)
             weights = model.loss_weights(draw.timesteps, config.snr_gamma)

@@ -63,7 +63,7 @@ def rescaling_factors(objective: Objective, losses: Tensor, gains: Tensor) -> tu
 def ratios(objective: Objective, losses: Tensor, gains: Tensor) -> tuple[Tensor, Tensor]:
     """Losses and gains [r] that the objective is the mean of: the samples' own for ratios per sample; else the batch's
     means, r = 1, which give the same objective."""
-    if getattr(objective, "ratio", "batch_mean") == "per_sample":
+    if getattr(objective, "smp_ratio", "batch_mean") == "per_sample":
         return losses, gains
     return losses.mean()[None], gains.mean()[None]
 
