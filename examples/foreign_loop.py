@@ -20,8 +20,8 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from smplora import SMPLoRAGame  # 1
+from smplora.core.files import BUNDLED_FOLDER
 from smplora.data.digits import write_private_digits
-from smplora.models.load import BUNDLED_FOLDER
 
 
 def main(steps: int = 200, batch_size: int = 8) -> dict[str, float]:

@@ -15,7 +15,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from smplora.models.load import BUNDLED_FOLDER
+from smplora.core.files import BUNDLED_FOLDER
 
 
 def text_config(width: int, vocabulary: int, layers: int, tokens: int) -> CLIPTextConfig:

@@ -22,10 +22,11 @@ from smplora.cli.main import main
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.train import TrainConfig
 from smplora.core import registry
+from smplora.core.files import BUNDLED_FOLDER
 from smplora.experiments.tasks import train
 from smplora.models.adapted import Adapted
 from smplora.models.diffusion import LatentDiffusion
-from smplora.models.load import BUNDLED_FOLDER, load_model
+from smplora.models.load import load_model
 from smplora.runs.subject import find_subject, load_subject
 
 CPU = torch.device("cpu")

@@ -14,12 +14,13 @@ from safetensors import safe_open
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.config.data import DataOptions
 from smplora.core.errors import CheckpointError
+from smplora.core.files import BUNDLED_FOLDER
 from smplora.core.version import __version__
 from smplora.data.digits import PRETRAINING_DIGITS, caption, digit_images
 from smplora.data.encode import encode
 from smplora.data.pool import open_source, read_samples
 from smplora.data.prepare import Preparation
-from smplora.models.load import BUNDLED_FOLDER, load_model
+from smplora.models.load import load_model
 from smplora.runs.subject import load_subject
 
 CPU = torch.device("cpu")

@@ -13,12 +13,12 @@ from PIL import Image
 
 from conftest import short_config
 from smplora.cli.main import main
-from smplora.core.files import read_json
+from smplora.core.files import BUNDLED_FOLDER, read_json
 from smplora.data.cells import take
 from smplora.experiments.tasks import train
 from smplora.models.adapted import Adapted
 from smplora.models.diffusion import adaptation_loss
-from smplora.models.load import BUNDLED_FOLDER, load_model
+from smplora.models.load import load_model
 from smplora.runs.subject import load_subject
 from smplora.training.batches import training_draw
 from smplora.training.prior_preservation import FOLDER, prior_cell

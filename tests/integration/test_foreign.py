@@ -16,9 +16,9 @@ from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.cli.main import main
 from smplora.cli.parse import parse
+from smplora.core.files import BUNDLED_FOLDER
 from smplora.data.split import MANIFEST
 from smplora.experiments.tasks import train
-from smplora.models.load import BUNDLED_FOLDER
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import load_subject
 

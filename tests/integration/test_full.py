@@ -15,13 +15,13 @@ from conftest import short_config
 from smplora.adapters.full import FullAdaptation
 from smplora.attacks.views import WhiteBox
 from smplora.cli.main import main
-from smplora.core.files import read_json
+from smplora.core.files import BUNDLED_FOLDER, read_json
 from smplora.core.random_streams import generator
 from smplora.experiments.tasks import train
 from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
-from smplora.models.load import BUNDLED_FOLDER, load_model
+from smplora.models.load import load_model
 from smplora.runs.subject import load_subject
 
 CPU = torch.device("cpu")

@@ -23,9 +23,8 @@ from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, public_name
 from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
-from smplora.core.files import write_json
+from smplora.core.files import BUNDLED_FOLDER, write_json
 from smplora.experiments.tasks import audit, evaluate, train
-from smplora.models.load import BUNDLED_FOLDER
 from smplora.publish.card import CARD, MARKER, write_card
 from smplora.publish.publish import as_kohya
 from smplora.runs.subject import find_subject

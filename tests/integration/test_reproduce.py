@@ -25,12 +25,12 @@ from smplora.core.registry import load
 from smplora.data.digits import PRIVATE_DIGITS, digit_images
 from smplora.data.pool import open_source, read_samples
 from smplora.experiments.reproduce.claims import duel, of, steps
+from smplora.experiments.reproduce.command import scale_of
 from smplora.experiments.reproduce.commands import command_line
 from smplora.experiments.reproduce.paper import published
 from smplora.experiments.reproduce.plan import Plan
 from smplora.experiments.reproduce.results import over_seeds
 from smplora.experiments.reproduce.runs import Run, of_method
-from smplora.experiments.reproduce.scale import scale_of
 from smplora.experiments.reproduce.systems import ours
 from smplora.experiments.reproduce.tiny import DATASETS, Tiny
 

@@ -21,11 +21,12 @@ from conftest import short_config
 from smplora.adapters.lora import LoRAAdaptation
 from smplora.cli.main import main
 from smplora.core.errors import CheckpointError
+from smplora.core.files import BUNDLED_FOLDER
 from smplora.experiments.tasks import train
 from smplora.models import single_file as reader
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
-from smplora.models.load import BUNDLED_FOLDER, load_model, observed_prediction_type
+from smplora.models.load import load_model, observed_prediction_type
 from smplora.models.single_file import CONFIGS, clip_tokenizer, family_of_file
 from smplora.models.text import ClipText, SdxlText
 from smplora.runs.subject import load_subject

@@ -16,9 +16,10 @@ from checkpoints import build
 from conftest import short_config
 from smplora.cli.main import main
 from smplora.core.errors import ConfigError
+from smplora.core.files import BUNDLED_FOLDER
 from smplora.experiments.tasks import train
 from smplora.models.batch import Batch, Draw
-from smplora.models.load import BUNDLED_FOLDER, load_model
+from smplora.models.load import load_model
 from smplora.models.text import TIME_IDS, configured, token_ids
 from smplora.runs.subject import load_subject
 

@@ -22,10 +22,10 @@ from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.config.train import TrainConfig
 from smplora.core.errors import CheckpointError, ConfigError, SplitError, TrainingError
+from smplora.core.files import BUNDLED_FOLDER
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split, write_split
 from smplora.experiments.tasks import train
-from smplora.models.load import BUNDLED_FOLDER
 from smplora.runs.folder import LOCK, RunFolder, read_config
 from smplora.runs.subject import load_subject
 

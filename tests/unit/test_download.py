@@ -10,7 +10,7 @@ import pytest
 from smplora.cli.main import main
 from smplora.config.train import TrainConfig
 from smplora.core.errors import CheckpointError
-from smplora.models.load import BUNDLED_FOLDER
+from smplora.core.files import BUNDLED_FOLDER
 from smplora.runs.base_model import fetch_model
 
 

@@ -66,7 +66,7 @@ def test_other_networks_weights(changes: dict[str, Any], reason: str, tmp_path: 
     file = tmp_path / "inception.safetensors"
     save_file(state, file)
     with pytest.raises(CheckpointError) as error:
-        load_extractor(f"inception-768={file}", CPU)
+        load_extractor("inception-768", str(file), CPU)
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -76,7 +76,7 @@ def test_pickles_and_broken_files_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "half.safetensors").write_bytes(b"half a file")
     for name, reason in (("inception.pth", "pickles are not read"), ("half.safetensors", "cannot be read")):
         with pytest.raises(CheckpointError, match=reason) as error:
-            load_extractor(f"inception-2048={tmp_path / name}", CPU)
+            load_extractor("inception-2048", str(tmp_path / name), CPU)
         assert "safetensors.torch as s; s.save_file" in str(error.value)
 
 
@@ -97,7 +97,7 @@ def test_clip_gives_unit_vectors_whose_products_are_its_similarities(tmp_path: P
 def test_transformers_features_by_name(tmp_path: Path) -> None:
     """Their weights are named by content, whatever the folder is called."""
     direct = saved("dino", tmp_path / "private name")
-    extractor = load_extractor(f"dinov2={tmp_path / 'private name'}", CPU)
+    extractor = load_extractor("dinov2", str(tmp_path / "private name"), CPU)
     prepared = transformers.AutoImageProcessor.from_pretrained(tmp_path / "private name")(
         images=[np.uint8((i * 255).round().permute(1, 2, 0).numpy()) for i in IMAGES], return_tensors="pt"
     )
@@ -110,4 +110,4 @@ def test_transformers_features_by_name(tmp_path: Path) -> None:
 def test_clip_features_want_a_clip(tmp_path: Path) -> None:
     saved("dino", tmp_path)
     with pytest.raises(ConfigError, match="which is no CLIP but 'dinov2'"):
-        load_extractor(f"clip={tmp_path}", CPU)
+        load_extractor("clip", str(tmp_path), CPU)

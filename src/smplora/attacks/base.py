@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from smplora.core.arrays import Bools, Floats
 from smplora.models.batch import Batch
 from smplora.models.sample_gradients import Gradients
-
-if TYPE_CHECKING:
-    pass
 
 
 class Access(Enum):

@@ -58,7 +58,7 @@ def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> dict
     """
     began, config = time.perf_counter(), config.with_counts()
     folder = result_folder(config.adapter, config.output_dir, "audit")
-    loaded = load_any(config, open_cache(config))
+    loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
     attacks, base = chosen_attacks(loaded, config, progress)
     if config.looks_for_copies:
         encoder_for(config, loaded.resolution)  # one that is not there is said before the attacks run
@@ -91,7 +91,7 @@ def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> dict
             del loaded, collector  # their memory is needed to train
             ask = partial(ask_shadow, config, progress)
             attacks = with_shadows(attacks, shadowing, config, split, training, ask)
-            loaded = load_any(config, open_cache(config))
+            loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
             collector = Collector(loaded, config)
             display.unpause()
 

@@ -229,7 +229,9 @@ def ask_shadows(plan: Plan, config: AuditConfig, target: Split, attack: ShadowAt
     """
     answers = []
     for number, shadow in enumerate(plan.shadows):
-        loaded = load_subject(str(shadow.adapter), None, config.device, cache=open_cache(config))
+        loaded = load_subject(
+            str(shadow.adapter), None, config.device, cache=open_cache(config.cache_dir, config.cache_latents_to_disk)
+        )
         known = {s.digest: s for cell in ATTACKED for s in loaded.split.cells[cell]}
         split = replace(target, cells={c: tuple(known[s.digest] for s in target.cells[c]) for c in ATTACKED} | NO_MORE)
         title = f"ask shadow {number + 1} of {len(plan.shadows)}"

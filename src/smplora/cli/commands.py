@@ -84,5 +84,5 @@ VERBS = {
         slow=True,
         positional="targets",
     ),
-    "cache": Verb(CacheConfig, "smplora.core.cache:cache", "smplora cache --clear"),
+    "cache": Verb(CacheConfig, "smplora.cli.cache:cache", "smplora cache --clear"),
 }

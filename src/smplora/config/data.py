@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Literal, Optional
 
 from smplora.config.checks import at_least, at_most, existing_folder, needed
-from smplora.core.files import PICKLED_MODEL, no_pickle
+from smplora.core.files import BUNDLED_MODEL, PICKLED_MODEL, no_pickle
 
-BUNDLED_MODEL = "tiny"
 GUIDANCE = 7.5  # classifier-free guidance that pipelines for Stable Diffusion use
 TWO_SOURCES = "--train_data_dir and --dataset_name are both given; give one of them"
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -22,7 +21,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from smplora.config.data import CacheConfig, CacheOptions
 from smplora.core.errors import ConfigError
 from smplora.core.files import write_atomically
 
@@ -113,26 +111,10 @@ def cache_folder(cache_dir: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smplora"
 
 
-def open_cache(options: CacheOptions) -> Cache | None:
-    """The cache, or None where nothing is to be kept.
+def open_cache(cache_dir: str | None, keep: bool) -> Cache | None:
+    """The cache in ``cache_folder(cache_dir)``, or None where nothing is to be kept.
 
     Raises:
         ConfigError: the folder cannot be used.
     """
-    return Cache(cache_folder(options.cache_dir)) if options.cache_latents_to_disk else None
-
-
-def cache(config: CacheConfig) -> None:
-    """``smplora cache``: say where the cache is and how large; ``--clear`` removes it."""
-    folder = cache_folder(config.cache_dir) / FOLDER
-    sizes = [e.stat().st_size for e in os.scandir(folder)] if folder.is_dir() else []
-    if config.clear:
-        shutil.rmtree(folder, ignore_errors=not folder.exists())
-    if config.json:
-        print(json.dumps({"folder": str(folder), "entries": len(sizes), "bytes": sum(sizes), "cleared": config.clear}))
-        return
-    done = "removed" if config.clear else "use --clear to remove them"
-    print(
-        f"{folder}: {len(sizes)} latents, text embeddings, images and signals, {sum(sizes) / 2**20:.1f} MiB; {done}",
-        file=sys.stderr,
-    )
+    return Cache(cache_folder(cache_dir)) if keep else None

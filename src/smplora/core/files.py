@@ -19,6 +19,7 @@ PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")  # suffixes of fil
 PRIVATE = 0o700  # of folders that we make: only some of what libraries write into them is readable by its owner alone
 PACKAGE = Path(str(files("smplora")))  # not beside this file: files move
 ASSETS = PACKAGE / "assets"
+BUNDLED_MODEL, BUNDLED_FOLDER = "tiny", ASSETS / "tiny"  # its name for options, and its folder in diffusers format
 UNFINISHED = ".smplora-"  # how the names of files begin that a kill left half-written
 
 

@@ -7,16 +7,14 @@ from pathlib import Path
 
 import torch
 
-from smplora.config.data import BUNDLED_MODEL
 from smplora.core.errors import CheckpointError
-from smplora.core.files import ASSETS
+from smplora.core.files import BUNDLED_FOLDER, BUNDLED_MODEL
 from smplora.models.diffusers_format import quiet, read_folder_model
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.single_file import BASE_SAMPLE_SIZE, is_single_file, read_single_file
 from smplora.models.text import ClipText, SdxlText, TextConditioning
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
-BUNDLED_FOLDER = ASSETS / "tiny"
 
 
 def load_model(

@@ -41,14 +41,14 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
     """
     began = time.perf_counter()
     folder = result_folder(config.adapter, config.output_dir, "quality")
-    loaded = load_any(config, open_cache(config))
+    loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
     reference = loaded.split.cells[loaded.split.held_out]
     if not reference:
         raise DataError(
             "the split has no held-out reference images to measure quality; split anew with --reference_size above 0"
         )
     download, device = bool(config.allow_download), loaded.model.device
-    extractors = [load_extractor(wanted, device, download) for wanted in config.features]
+    extractors = [load_extractor(*feature_source(wanted), device, download) for wanted in config.features]
     clip = load_clip(config.clip_score_model, device, download) if config.clip_score_model else None
     if progress:
         warn_of_photographs(config, loaded.resolution)

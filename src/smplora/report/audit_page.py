@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-import smplora
+from smplora.core.version import __version__
 from smplora.report import evidence, memorisation, tables, wording
 from smplora.report.anonymise import anonymous
 from smplora.report.figures import evidence as evidence_figures
@@ -101,7 +101,7 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
         cells=wording.cells,
         splits=list({s.seal: s for s in subjects}.values()),
         citations=citations(subjects),
-        version=smplora.core.version.__version__,
+        version=__version__,
     )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import yaml  # type: ignore[import-untyped,unused-ignore]
 from PIL import Image
 
-import smplora
 from smplora.config.catalogue.objectives import TITLES
 from smplora.core.files import read_json, write_atomically
+from smplora.core.version import __version__
 from smplora.core.wording import decimal
 from smplora.report import wording
 from smplora.report.audit_page import template, uris
@@ -73,7 +73,7 @@ def render_run(folder: Path, written: str) -> str:
         rounds=rounds,
         settings=flat(config),
         written=written,
-        version=smplora.core.version.__version__,
+        version=__version__,
     )
 
 

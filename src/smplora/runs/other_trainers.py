@@ -32,12 +32,11 @@ from smplora.data.folder import ImageFolder
 from smplora.data.pool import open_source, read_samples
 from smplora.data.source import ImageSource
 from smplora.data.split import Split, read_split, split_pools
-from smplora.runs.other_embeddings import is_inversion, attach_embeddings, read_inversion
-from smplora.models.diffusion import LatentDiffusion
 from smplora.models.adapted import Adaptation, Adapted
-from smplora.runs.base_model import fetch_model
-from smplora.runs.base_model import load_base
+from smplora.models.diffusion import LatentDiffusion
 from smplora.models.text import configured
+from smplora.runs.base_model import fetch_model, load_base
+from smplora.runs.other_embeddings import attach_embeddings, is_inversion, read_inversion
 from smplora.runs.subject import Foreign, Loaded, load_subject
 
 USUAL_FILES = (ADAPTER_FILE, "adapter_model.safetensors")  # what diffusers and peft write into a folder

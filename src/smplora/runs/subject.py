@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from smplora.adapters.base import PublishedAdaptation
 from smplora.adapters.files.read import named_as, read_tensors
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.catalogue.adaptations import TITLES as METHODS
@@ -27,12 +28,11 @@ from smplora.data.pool import Sample, open_source, read_samples
 from smplora.data.prepare import Preparation, preparation
 from smplora.data.source import ImageSource
 from smplora.data.split import MANIFEST, Split, read_split
-from smplora.adapters.base import PublishedAdaptation
 from smplora.models.adapted import Adapted
 from smplora.models.diffusion import LatentDiffusion
-from smplora.runs.base_model import load_base
 from smplora.models.proxy import ProxyAttackModel
 from smplora.models.text import configured
+from smplora.runs.base_model import load_base
 from smplora.runs.folder import CONFIG, STATE, RunFolder, read_config
 
 # what an audit takes for granted of the training of an adapter made elsewhere

@@ -215,7 +215,7 @@ def make_gauge(config: TrainConfig, setup: Setup, split: Split) -> Gauge:
     count = config.monitor_images
     reference = split.cells["reference"][:count]
     prepared = preparation(config, config.resolution or setup.model.resolution).plain()
-    source, cache = open_source(config), open_cache(config)
+    source, cache = open_source(config), open_cache(config.cache_dir, config.cache_latents_to_disk)
     return Gauge(
         setup.adapted,
         setup.feed.aux_member[:count],

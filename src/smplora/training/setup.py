@@ -151,7 +151,7 @@ def prepare(
         shard(accelerator, model.denoiser, parameters)
     rates = {name: config.rate_of(name) for name in trained}
     prepared = preparation(config, config.resolution or model.resolution)
-    source, cache = open_source(config), open_cache(config)
+    source, cache = open_source(config), open_cache(config.cache_dir, config.cache_latents_to_disk)
     with accelerator.main_process_first():
         seen = encode(model, source, split.train + split.cells["aux_nonmember"], prepared, cache)
         prior = (

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from smplora.adapters.files.kohya import kohya_metadata, kohya_state, published_name
-from smplora.config.data import BUNDLED_MODEL
+from smplora.core.files import BUNDLED_MODEL
 from smplora.core.version import __version__
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers looks for

@@ -19,10 +19,11 @@ from smplora.core.errors import ConfigError, DataError, TrainingError, listing
 from smplora.core.files import UNFINISHED, check_writable, read_json, write_json
 from smplora.core.parallel import number_of_workers, run_tasks
 from smplora.core.registry import load
+from smplora.experiments.reproduce import sd15, tiny
 from smplora.experiments.reproduce.page import PAGE, write_page
 from smplora.experiments.reproduce.plan import IMAGES, Plan
 from smplora.experiments.reproduce.results import Results
-from smplora.experiments.reproduce.scale import Scale, scale_of
+from smplora.experiments.reproduce.scale import Scale
 from smplora.experiments.reproduce.section import Target
 from smplora.report.run_page import duration
 
@@ -155,3 +156,10 @@ def described(plan: Plan) -> dict[str, Any]:
             for planned in plan.planned.values()
         ],
     }  # fmt: skip
+
+
+def scale_of(config: ReproduceConfig) -> Scale:
+    """The scale that ``--scale`` and ``--quick`` name."""
+    if config.scale == "sd15":
+        return sd15.SD15(config)
+    return tiny.Quick() if config.quick else tiny.Tiny()

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import smplora
 from smplora.config.catalogue.paper_targets import TARGETS
 from smplora.core.errors import CheckpointError
 from smplora.core.files import read_json, write_atomically
 from smplora.core.registry import load
+from smplora.core.version import __version__
 from smplora.experiments.reproduce.section import Section, Target
 from smplora.report.audit_page import PAPER, template
 
@@ -40,7 +40,7 @@ def write_page(root: Path) -> Path:
         stands_for={k: v for content in contents.values() for k, v in content["stands_for"].items()},
         seeds=sorted({seed for content in contents.values() for seed in content["seeds"]}),
         citation=PAPER,
-        version=smplora.core.version.__version__,
+        version=__version__,
     )
     write_atomically(root / PAGE, html)
     return root / PAGE

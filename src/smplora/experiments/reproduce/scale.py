@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from smplora.config.reproduce import ReproduceConfig
 from smplora.config.train import TrainConfig
 from smplora.experiments.reproduce.runs import Run
 from smplora.experiments.tasks import Options
@@ -56,15 +55,6 @@ class Scale(Protocol):
     def stands_for(self, dataset: str) -> str:
         """What stands for a data set of the paper, for people."""
         ...
-
-
-def scale_of(config: ReproduceConfig) -> Scale:
-    """The scale that ``--scale`` and ``--quick`` name."""
-    from smplora.experiments.reproduce import sd15, tiny
-
-    if config.scale == "sd15":
-        return sd15.SD15(config)
-    return tiny.Quick() if config.quick else tiny.Tiny()
 
 
 def libraries_missing(attacks: Collection[str]) -> list[str]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-import smplora
 from smplora.config.sweep import SweepConfig
+from smplora.core.version import __version__
 from smplora.core.wording import decimal
 from smplora.experiments.sweep.results import MEASURES, PRIVACY, Row, Setting, kinds, placed
 from smplora.report.audit_page import template
@@ -48,7 +48,7 @@ def render(made: Sequence[Setting], config: SweepConfig) -> str:
         failed=[(row.subject.name, row.problem) for one in made for row in one.rows if row.problem],
         unplaced=len(made) - len(places),
         several=any(len(one.rows) > 1 for one in made),
-        version=smplora.core.version.__version__,
+        version=__version__,
     )
 
 

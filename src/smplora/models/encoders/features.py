@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from smplora.config.evaluate import feature_source
 from smplora.core.files import files_sha256
 from smplora.models.encoders import inception
 from smplora.models.encoders.digits import load_digit_features
@@ -38,13 +37,15 @@ class Extractor:
         return f"{TITLES[self.name]}, {dimensions}-d"
 
 
-def load_extractor(wanted: str, device: torch.device, allow_download: bool = False) -> Extractor:
-    """The network of an item of ``--features``, NAME or NAME=SOURCE.
+def load_extractor(name: str, source: str, device: torch.device, allow_download: bool = False) -> Extractor:
+    """The network ``name`` of ``--features``.
+
+    Args:
+        source: of its weights: "bundled", a file, a folder or a hub id.
 
     Raises:
         ConfigError, CheckpointError: its weights are not there, or are another network's.
     """
-    name, source = feature_source(wanted)
     if name == "tiny":
         return Extractor(name, source, load_digit_features())
     if name.startswith("inception"):
