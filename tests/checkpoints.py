@@ -17,6 +17,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from smplora.core.files import BUNDLED_FOLDER
 
+FAMILIES = ["sd1", "sd2_v", "sdxl"]
+CPU = torch.device("cpu")
+
 
 def text_config(width: int, vocabulary: int, layers: int, tokens: int) -> CLIPTextConfig:
     return CLIPTextConfig(

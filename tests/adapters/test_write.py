@@ -12,10 +12,9 @@ import pytest
 import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from test_families import FAMILIES
 from torch import Tensor, nn
 
-from checkpoints import build, stock
+from checkpoints import FAMILIES, build, stock
 from conftest import short_config
 from smplora.adapters.files.read import named_as, read_adapter
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes

@@ -12,16 +12,13 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
 
-from checkpoints import build, stock
+from checkpoints import CPU, FAMILIES, build, stock
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.core.errors import CheckpointError
 from smplora.experiments.tasks import train
 from smplora.models.load import load_model
 from smplora.runs.subject import load_subject
-
-FAMILIES = ["sd1", "sd2_v", "sdxl"]
-CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

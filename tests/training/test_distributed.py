@@ -50,7 +50,7 @@ def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path) -> None:
     train(config, progress=False)
     settings = {**asdict(config), "train_batch_size": 2}
     del settings["output_dir"]
-    script = Path(__file__).with_name("several_processes.py")
+    script = Path(__file__).parents[1] / "several_processes.py"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [*launch, str(script), json.dumps(settings), str(tmp_path)]

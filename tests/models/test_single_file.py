@@ -12,12 +12,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from single_files import clip, open_clip, single_file, unet, vae
-from test_families import FAMILIES
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from checkpoints import build
+from checkpoints import FAMILIES, build
 from conftest import short_config
+from single_files import clip, open_clip, single_file, unet, vae
 from smplora.adapters.lora import LoRAAdaptation
 from smplora.cli.main import main
 from smplora.core.errors import CheckpointError

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Any
 
 import pytest
 
+import example_subjects
 from smplora.report.report import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-EXAMPLE = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "report_subjects.py"))
+EXAMPLE = vars(example_subjects)
 PHONE, DESKTOP = 390, 1280
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")

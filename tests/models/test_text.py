@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_families import CPU, FAMILIES
 
-from checkpoints import build
+from checkpoints import CPU, FAMILIES, build
 from conftest import short_config
 from smplora.cli.main import main
 from smplora.core.errors import ConfigError

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import runpy
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -17,11 +16,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+import example_subjects
 from smplora.core.errors import CheckpointError
 from smplora.report.report import print_table, report, write_report
 from smplora.results.read import collect
 
-EXAMPLE = runpy.run_path(str(Path(__file__).with_name("report_subjects.py")))
+EXAMPLE = vars(example_subjects)
 HOSTILE: str = EXAMPLE["HOSTILE"]
 LOADING = {"script", "link", "iframe", "object", "embed", "base", "audio", "video", "image", "form"}
 

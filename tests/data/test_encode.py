@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from test_families import build
 
+from checkpoints import build
 from smplora.config.data import DataOptions, PreparationOptions
 from smplora.data.cells import Cell, take
 from smplora.data.encode import encode

@@ -13,7 +13,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from test_training import CountTransfers
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
@@ -29,6 +28,7 @@ from smplora.training.batches import Feed, training_draw
 from smplora.training.precision import LossScaler
 from smplora.training.train import load_split, resolved
 from toys import toy_batch, toy_cell
+from transfers import CountTransfers
 
 CPU = torch.device("cpu")
 Tensors = dict[str, torch.Tensor]

@@ -16,7 +16,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
@@ -28,6 +27,7 @@ from smplora.data.split import make_split, write_split
 from smplora.experiments.tasks import train
 from smplora.runs.folder import LOCK, RunFolder, read_config
 from smplora.runs.subject import load_subject
+from transfers import CountTransfers
 
 FLAGS = (
     "objective",
@@ -179,27 +179,6 @@ def test_not_a_number_stops_the_run_and_keeps_no_bad_checkpoint(image_folder: Pa
     for step in RunFolder(run).steps():
         tensors = load_file(run / "checkpoints" / f"checkpoint-{step}" / ADAPTER_FILE)
         assert all(t.isfinite().all() for t in tensors.values())
-
-
-WAITING = {
-    torch.ops.aten._local_scalar_dense.default,
-    torch.ops.aten.nonzero.default,
-    torch.ops.aten.masked_select.default,
-}
-
-
-class CountTransfers(TorchDispatchMode):
-    """Counts reads of device values by the host."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func in WAITING
-        if func is torch.ops.aten.index.Tensor:  # by a mask: the result's size must come to the host
-            self.count += any(i is not None and i.dtype == torch.bool for i in args[1])
-        return func(*args, **(kwargs or {}))
 
 
 def test_no_host_synchronisation_per_step(image_folder: Path, tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
+import example_subjects
 from smplora.core.wording import NBSP
 from smplora.report import wording
 from smplora.report.figures import overview
@@ -19,7 +18,7 @@ from smplora.report.limitations import cautions, not_measured
 from smplora.results.read import collect
 from smplora.results.records import Estimate, Level, Subject
 
-EXAMPLE = runpy.run_path(str(Path(__file__).with_name("report_subjects.py")))
+EXAMPLE = vars(example_subjects)
 
 
 @pytest.fixture(scope="module")
