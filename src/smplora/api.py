@@ -152,18 +152,18 @@ def train(**options: Any) -> Run:
 def audit(run: str | os.PathLike[str], **options: Any) -> Result:
     """Attack an adapter; returns the content of audit.json, also where a gate makes the audit invalid: then the
     verdict's level says so. See ``smplora audit --help``."""
-    content = _call("audit", {"adapter": run, **options}, "smplora.experiments.tasks:audit")
-    return Result(content, f"{content['subject']['label']}: {content['verdict']['sentence']}")
+    audited = _call("audit", {"adapter": run, **options}, "smplora.experiments.tasks:audit")
+    return Result(_as_json(audited), f"{audited.subject.label}: {audited.verdict.sentence}")
 
 
 @command("evaluate", ["run"])
 def evaluate(run: str | os.PathLike[str], **options: Any) -> Result:
     """Generate images and measure their quality; returns the content of quality.json. See ``smplora evaluate
     --help``."""
-    content = _call("evaluate", {"adapter": run, **options})
-    kid = content["against"]["held_out"]["kid"]
-    said = f"too few images for KID ({kid['reason']})" if kid["value"] is None else f"KID {kid['value']:.4f}"
-    return Result(content, f"{content['subject']['label']}: {said} against held-out images")
+    quality = _call("evaluate", {"adapter": run, **options})
+    kid = quality.against.held_out.kid
+    shown = f"too few images for KID ({kid.reason})" if kid.value is None else f"KID {kid.value:.4f}"
+    return Result(_as_json(quality), f"{quality.subject.label}: {shown} against held-out images")
 
 
 @command("report", ["runs"])
@@ -206,6 +206,13 @@ def reproduce(targets: Sequence[str], **options: Any) -> Page:
     """Tables and figures of the paper, such as ``["table_6", "figure_3"]`` or ``["all"]``. See ``smplora reproduce
     --help``."""
     return Page(_call("reproduce", {"targets": list(targets), **options}))
+
+
+def _as_json(result: Any) -> dict[str, Any]:
+    from smplora.results.record import as_json
+
+    content: dict[str, Any] = as_json(result)
+    return content
 
 
 def _call(verb: str, options: dict[str, Any], run: str | None = None) -> Any:

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 from rich.console import Console
+from smplora.results.read import collect
 
 import example_subjects
 from smplora.core.errors import CheckpointError
 from smplora.report.report import print_table, report, write_report
-from smplora.results.read import collect
 
 EXAMPLE = vars(example_subjects)
 HOSTILE: str = EXAMPLE["HOSTILE"]

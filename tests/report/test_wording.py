@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
+from smplora.results.read import collect
+from smplora.results.records import Estimate, Level, Subject
 
 import example_subjects
 from smplora.core.wording import NBSP
@@ -15,8 +17,6 @@ from smplora.report.figures import overview
 from smplora.report.figures.label_places import Box, place
 from smplora.report.figures.svg import style, thinned
 from smplora.report.limitations import cautions, not_measured
-from smplora.results.read import collect
-from smplora.results.records import Estimate, Level, Subject
 
 EXAMPLE = vars(example_subjects)
 

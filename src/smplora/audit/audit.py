@@ -8,10 +8,10 @@ test cells are scored once. Aux members are audited too, out of fold: they are p
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,21 @@ from smplora.attacks.base import Access, Attack, AttackInfo
 from smplora.attacks.load import load_attacks
 from smplora.attacks.methods.loss import timestep_grid
 from smplora.attacks.views import out_of_reach
-from smplora.audit.conclusion import Tried, conclude, labels, learn_attacks, score_arrays, strongest_first, try_attacks
+from smplora.audit.conclusion import (
+    ScoredAttack,
+    conclude,
+    labels,
+    learn_attacks,
+    score_arrays,
+    score_attacks,
+    strongest_first,
+)
 from smplora.audit.cost import Plan, make_plan
 from smplora.audit.gates import base_attacks, base_check, blind_checks, failures, gates, look, notes, shuffled_check
 from smplora.audit.memorisation.search import cost_sentence, encoder_for, encoder_weights, forget, memorise, same_search
 from smplora.audit.most_exposed import write_exposed
 from smplora.audit.positive_control import control_check, control_sentence
-from smplora.audit.shadow_adapters import plan_shadows, with_shadows
+from smplora.audit.shadow_adapters import ShadowPlan, plan_shadows, with_shadows
 from smplora.audit.signals import ATTACKED, AUX, TEST, Collector, Tell
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, WITH_ENCODER
@@ -37,17 +45,72 @@ from smplora.core.cache import open_cache
 from smplora.core.console import bar, say
 from smplora.core.environment import environment
 from smplora.core.errors import ConfigError
-from smplora.core.files import write_atomically, write_json
+from smplora.core.files import write_atomically
 from smplora.core.parallel import Work
 from smplora.core.registry import load
 from smplora.data.split import POOLS, write_split
 from smplora.models.encoders.transformers import BUNDLED
-from smplora.results.records import FORMAT
+from smplora.results.audit import Audit, Gate, SplitSummary
+from smplora.results.record import write
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import Loaded, find_subject, result_folder
 
 
-def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> dict[str, Any]:
+@dataclass
+class Prepared:
+    """What an audit works on. Everything that the user can mend is said while it is made."""
+
+    folder: Path  # where results go
+    loaded: Loaded
+    attacks: dict[str, Attack]
+    base_attacks: dict[str, Attack]  # on the base model, the adapter switched off
+    collector: Collector
+    shadows: ShadowPlan | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What attacks saw and learned, in the protocol's order."""
+
+    gates: list[Gate]
+    notes: list[str]
+    scored: list[ScoredAttack]
+
+
+def prepare(config: AuditConfig, progress: bool) -> Prepared:
+    """Load the adapter and its images, choose the attacks, plan the shadows.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    folder = result_folder(config.adapter, config.output_dir, "audit")
+    loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
+    attacks, base = chosen_attacks(loaded, config, progress)
+    if config.looks_for_copies:
+        encoder_for(config, loaded.resolution)  # one that is not there is said before the attacks run
+    shadows = plan_shadows(config, loaded, folder) if config.shadows else None
+    return Prepared(folder, loaded, attacks, base, Collector(loaded, config), shadows)
+
+
+def plan(config: AuditConfig) -> Plan:
+    """``--plan``: what an audit would do, and how long it would take.
+
+    Raises:
+        UserError: as ``prepare``.
+    """
+    config = config.with_counts()
+    return cost_of(prepare(config, True), config)
+
+
+def cost_of(ready: Prepared, config: AuditConfig) -> Plan:
+    """The passes that are ahead, and what else."""
+    more = [ready.shadows.cost()] if ready.shadows else []
+    more += [cost_sentence(ready.loaded, config)] if config.looks_for_copies else []
+    more += [control_sentence(config)] if config.positive_control else []
+    return make_plan(ready.collector, ready.base_attacks, ready.attacks, more)
+
+
+def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> Audit:
     """Write audit.json and scores.npz; returns the content of the first, also where a gate makes it invalid.
 
     Args:
@@ -57,105 +120,106 @@ def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> dict
         UserError: anything that the user can mend.
     """
     began, config = time.perf_counter(), config.with_counts()
-    folder = result_folder(config.adapter, config.output_dir, "audit")
-    loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
-    attacks, base = chosen_attacks(loaded, config, progress)
-    if config.looks_for_copies:
-        encoder_for(config, loaded.resolution)  # one that is not there is said before the attacks run
-    collector = Collector(loaded, config)
-    shadowing = plan_shadows(config, loaded, folder) if config.shadows else None
-    plan = None
-    if progress or config.plan:
-        more = [shadowing.cost()] if shadowing else []
-        more += [cost_sentence(loaded, config)] if config.looks_for_copies else []
-        more += [control_sentence(config)] if config.positive_control else []
-        plan = make_plan(collector, base, attacks, more)
-        if config.plan:
-            return show_plan(plan, config)
-        for sentence in more:
-            say(sentence)
-        say(f"audit of {loaded.subject.label}: {plan.sentence}")
-    sizes = loaded.split.sizes
-    aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))
-
-    # 1. what sees no adapter must not tell members from non-members
-    looked = look(loaded)
-    checks = blind_checks(looked, config.seed)
-    with progress_of(plan, progress) as (display, told):
-        signals = collector.signals(base, ATTACKED, base=True, tell=told)
-        checks.append(base_check(base, signals, looked.is_member, config.seed))
-
-        # 2. shadow adapters are trained as this one was, and asked
-        if shadowing:
-            split = loaded.split
-            del loaded, collector  # their memory is needed to train
-            ask = partial(ask_shadow, config, progress)
-            attacks = with_shadows(attacks, shadowing, config, split, training, ask)
-            loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
-            collector = Collector(loaded, config)
-            display.unpause()
-
-        # 3. attacks learn on aux; where labels are shuffled they must learn nothing
-        signals = collector.signals(attacks, AUX, tell=told)
-        learned = learn_attacks(attacks, signals, aux_member, config.seed)
-        checks.append(
-            shuffled_check(attacks, strongest_first(attacks, learned, aux_member), signals, aux_member, config.seed)
-        )
-
-        # 4. an adapter that has learned by heart must be found out
-        if config.positive_control:
-            checks.append(control_check(loaded, attacks, config, folder, training, progress=progress))
-            display.unpause()
-
-        # 5. only now the adapter is attacked on the test cells
-        signals |= collector.signals(attacks, TEST, tell=told)
-    tried = try_attacks(attacks, learned, signals, aux_member, test_member, config.seed)
-    memorisation = memorise(loaded, config, folder, progress) if config.looks_for_copies else None
-    content: dict[str, Any] = {
-        "format": FORMAT,
-        "subject": loaded.subject.describe(loaded.adapter_sha256, loaded.model),
-        "split": {"protocol": loaded.split.protocol, "seal": loaded.split.seal, "cells": loaded.split.sizes},
-        "settings": {
+    ready = prepare(config, progress)
+    cost = cost_of(ready, config) if progress else None
+    for sentence in (*cost.more, f"audit of {ready.loaded.subject.label}: {cost.sentence}") if cost else ():
+        say(sentence)
+    measured = measure(ready, config, training, cost, progress)
+    loaded, split = ready.loaded, ready.loaded.split
+    memorisation = memorise(loaded, config, ready.folder, progress) if config.looks_for_copies else None
+    conclusion = conclude(
+        measured.scored,
+        *(labels(split.sizes, kind) for kind in ("aux", "test")),
+        seed=config.seed,
+        coin=split.protocol == "coin",
+        delta=config.target_delta,
+        failed_gates=failures(measured.gates),
+        memorisation=memorisation,
+    )
+    result = Audit(
+        subject=loaded.subject.summary(loaded.adapter_sha256, loaded.model),
+        split=SplitSummary(split.protocol, split.seal, split.sizes),
+        settings={
             **audit_settings(config),
-            "attacks": list(attacks),
+            "attacks": list(ready.attacks),
             "timesteps": timestep_grid(config.num_timesteps, loaded.model.num_train_timesteps),
             "latents": "posterior mode",
             "guidance": "off",
         },
-        "shadows": shadowing.describe(config.shadow_signal) if shadowing else None,
-        "gates": gates(checks, [*(shadowing.notes() if shadowing else []), *notes(looked, sizes, config.seed)]),
-        **conclude(
-            tried,
-            aux_member,
-            test_member,
-            seed=config.seed,
-            coin=loaded.split.protocol == "coin",
-            delta=config.target_delta,
-            failed_gates=failures(checks),
-            memorisation=memorisation,
-        ),
-        "memorisation": memorisation,
-        "environment": environment(),
-        "elapsed_s": round(time.perf_counter() - began, 1),
-    }
-    _write(content, tried, loaded, folder)
-    return content
+        shadows=ready.shadows.summary(config.shadow_signal) if ready.shadows else None,
+        gates=gates(measured.gates, measured.notes),
+        **vars(conclusion),
+        memorisation=memorisation,
+        environment=environment(),
+        elapsed_s=round(time.perf_counter() - began, 1),
+    )
+    write_results(result, measured.scored, ready)
+    return result
 
 
-def _write(content: dict[str, Any], tried: Sequence[Tried], loaded: Loaded, folder: Path) -> None:
-    """Everything that an audit leaves."""
+def measure(ready: Prepared, config: AuditConfig, training: Work, cost: Plan | None, progress: bool) -> Measured:
+    """The protocol: gates, shadows, attacks learn on aux, only then the adapter is attacked on the test cells.
+
+    ``ready`` gets the attacks with their shadows, and what was loaded anew.
+    """
+    sizes = ready.loaded.split.sizes
+    aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))
+
+    # 1. what sees no adapter must not tell members from non-members
+    looked = look(ready.loaded)
+    checks = blind_checks(looked, config.seed)
+    with progress_of(cost, progress) as (display, tell):
+        signals = ready.collector.signals(ready.base_attacks, ATTACKED, base=True, tell=tell)
+        checks.append(base_check(ready.base_attacks, signals, looked.is_member, config.seed))
+
+        # 2. shadow adapters are trained as this one was, and asked
+        if ready.shadows:
+            add_shadows(ready, ready.shadows, config, training, progress)
+            display.unpause()
+
+        # 3. attacks learn on aux; where labels are shuffled they must learn nothing
+        signals = ready.collector.signals(ready.attacks, AUX, tell=tell)
+        learned = learn_attacks(ready.attacks, signals, aux_member, config.seed)
+        order = strongest_first(ready.attacks, learned, aux_member)
+        checks.append(shuffled_check(ready.attacks, order, signals, aux_member, config.seed))
+
+        # 4. an adapter that has learned by heart must be found out
+        if config.positive_control:
+            control = control_check(ready.loaded, ready.attacks, config, ready.folder, training, progress=progress)
+            checks.append(control)
+            display.unpause()
+
+        # 5. only now the adapter is attacked on the test cells
+        signals |= ready.collector.signals(ready.attacks, TEST, tell=tell)
+    said = [*(ready.shadows.notes() if ready.shadows else []), *notes(looked, sizes, config.seed)]
+    scored = score_attacks(ready.attacks, learned, signals, aux_member, test_member, config.seed)
+    return Measured(checks, said, scored)
+
+
+def add_shadows(ready: Prepared, shadows: ShadowPlan, config: AuditConfig, training: Work, progress: bool) -> None:
+    """Train and ask the shadows; the adapter is unloaded meanwhile, since its memory is needed to train."""
+    split = ready.loaded.split
+    del ready.loaded, ready.collector
+    ready.attacks = with_shadows(ready.attacks, shadows, config, split, training, partial(ask_shadow, config, progress))
+    ready.loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
+    ready.collector = Collector(ready.loaded, config)
+
+
+def write_results(result: Audit, scored: Sequence[ScoredAttack], ready: Prepared) -> None:
+    """Everything that an audit leaves, audit.json last."""
+    folder, loaded = ready.folder, ready.loaded
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if content["memorisation"] is None:
+    if result.memorisation is None:
         forget(folder)
     buffer = io.BytesIO()
-    arrays = score_arrays(tried, *(labels(loaded.split.sizes, kind) for kind in ("aux", "test")))
+    arrays = score_arrays(scored, *(labels(loaded.split.sizes, kind) for kind in ("aux", "test")))
     np.savez_compressed(buffer, seal=loaded.split.seal, adapter_sha256=loaded.adapter_sha256, **arrays)
     write_atomically(folder / "scores.npz", buffer.getvalue())
-    best = content["strongest"]["test"]
-    write_exposed(folder, loaded, next(t for t in tried if t.name == best["attack"]), best["sign"])
-    write_json(folder / "audit.json", content)
+    best = result.strongest["test"]
+    write_exposed(folder, loaded, next(one for one in scored if one.name == best.attack), best.sign)
     if loaded.split.protocol == POOLS:  # which image is in which cell, and so behind which score
         write_split(loaded.split, folder)
+    write(folder / "audit.json", result)
 
 
 def check_honest(attacks: Mapping[str, Attack]) -> None:
@@ -192,14 +256,14 @@ def uses_encoder(config: AuditConfig) -> bool:
     return any(name in WITH_ENCODER for name in asked)
 
 
-def same_audit(content: Mapping[str, Any], config: AuditConfig) -> bool:
-    """Whether an audit.json of this adapter and split is what ``audit`` would write with these options.
+def same_audit(before: Audit, config: AuditConfig) -> bool:
+    """Whether an audit of this adapter and split is what ``audit`` would write with these options.
 
     Of the attacks of a tier those may be missing that have nothing to see in some adapters. Earlier versions told the
     encoder only where copies were looked for."""
-    memorisation = content.get("memorisation")
-    before = ((memorisation or {}).get("settings", {}).get("encoder") or BUNDLED) if uses_encoder(config) else None
-    told = {"attack_encoder": before, **content["settings"]}
+    memorisation = before.memorisation
+    encoder = ((memorisation and memorisation.settings.encoder) or BUNDLED) if uses_encoder(config) else None
+    told = {"attack_encoder": encoder, **before.settings}
     wanted = audit_settings(config)
     if config.attacks is None:
         wanted["attacks"] = [
@@ -247,9 +311,3 @@ def progress_of(plan: Plan | None, show: bool) -> Iterator[tuple[Any, Tell]]:
             display.update(0 if cached else images * passes.get((base, name), 0))
 
         yield display, tell
-
-
-def show_plan(plan: Plan, config: AuditConfig) -> dict[str, Any]:
-    """``--plan``: print it, nothing else."""
-    print(json.dumps(plan.as_dict()) if config.json else "\n".join(plan.lines()))
-    return plan.as_dict()

@@ -6,7 +6,6 @@ Source of the idea: Das, Zhang & Tramer 2024, "Blind Baselines Beat Membership I
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,8 @@ from sklearn.preprocessing import StandardScaler
 from smplora.attacks.base import Attack
 from smplora.attacks.fitting import FOLDS, out_of_fold
 from smplora.core.arrays import Bools, Floats
+from smplora.results.audit import Gate
+from smplora.results.estimate import Proportion
 from smplora.statistics import curves
 from smplora.statistics.intervals import delong_interval
 from smplora.statistics.many_attacks import family_test
@@ -35,22 +36,6 @@ STATISTICS = (
     "red", "green", "blue", "spread of red", "spread of green", "spread of blue", "contrast", "saturation",
     "sharpness", "fine texture", "aspect ratio", "original size",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Check:
-    """One gate: did it hold (None: could not be run), and a sentence with the numbers."""
-
-    name: str
-    passed: bool | None
-    sentence: str
-    auc: dict[str, Any] | None = None
-    attacks: list[dict[str, Any]] | None = None  # of a gate that tries several
-
-    def as_dict(self) -> dict[str, Any]:
-        """As in audit.json."""
-        told = {"name": self.name, "passed": self.passed, "sentence": self.sentence, "auc": self.auc}
-        return told if self.attacks is None else {**told, "attacks": self.attacks}
 
 
 def picture_statistics(pixels: Floats, size: tuple[int, int]) -> Floats:
@@ -85,7 +70,7 @@ def guess_blindly(features: Floats | Sequence[str], is_member: Bools, seed: int)
     return scores
 
 
-def blind_check(name: str, what: str, scores: Floats, is_member: Bools, looks: int) -> Check:
+def blind_check(name: str, what: str, scores: Floats, is_member: Bools, looks: int) -> Gate:
     """Whether out-of-fold ``scores`` surely tell members: the lower end of the AUC's interval exceeds 0.5 + TOLERANCE.
 
     One-sided, as a classifier that is worse than chance out of fold knows nothing. ``looks`` such checks share ALARM.
@@ -98,10 +83,10 @@ def blind_check(name: str, what: str, scores: Floats, is_member: Bools, looks: i
         f"{what} alone {verb} tell members from non-members: AUC {area.value:.2f} [{area.low:.2f}, {area.high:.2f}]"
     )
     method = f"{area.method}, {WIDENED:g} times as wide"
-    return Check(name, passed, sentence, {**area.bounds(), "method": method, "level": level})
+    return Gate(name, passed, sentence, Proportion(area.value, area.low, area.high, method, level))
 
 
-def permutation_check(name: str, attack: Attack, signals: Floats, is_member: Bools, seed: int) -> Check:
+def permutation_check(name: str, attack: Attack, signals: Floats, is_member: Bools, seed: int) -> Gate:
     """The attack on aux with shuffled labels, out of fold, SHUFFLES times: it must not find the shuffled ones."""
     rng = np.random.default_rng(seed)
     areas = []
@@ -115,8 +100,7 @@ def permutation_check(name: str, attack: Attack, signals: Floats, is_member: Boo
         f"with shuffled labels '{attack.info.title}' {'finds nothing' if passed else 'still finds members'}: "
         f"mean AUC {mean:.2f} [{mean - half:.2f}, {mean + half:.2f}] over {SHUFFLES} shuffles"
     )
-    return Check(name, passed, sentence, {"value": mean, "low": mean - half, "high": mean + half,
-                                          "method": "normal, over shuffles", "level": 0.99})  # fmt: skip
+    return Gate(name, passed, sentence, Proportion(mean, mean - half, mean + half, "normal, over shuffles", 0.99))
 
 
 def odd_statistics(statistics: Floats, is_member: Bools, rng: np.random.Generator) -> list[str]:

@@ -16,6 +16,20 @@ from smplora.attacks.base import Attack
 from smplora.attacks.fitting import Judged, Learned, learn
 from smplora.core.arrays import Bools, Floats
 from smplora.core.random_streams import stream_seed
+from smplora.results import audit as results
+from smplora.results.audit import (
+    GROUPS,
+    DatasetInference,
+    Epsilon,
+    Exposure,
+    Group,
+    Method,
+    Power,
+    Strongest,
+    Verdict,
+)
+from smplora.results.memorisation import Memorisation
+from smplora.results.record import as_json, made
 from smplora.statistics import claims
 from smplora.statistics.citations import methods_used
 from smplora.statistics.curves import auc
@@ -25,10 +39,10 @@ from smplora.statistics.verdict import verdict
 
 
 @dataclass(frozen=True)
-class Tried:
+class ScoredAttack:
     """One attack: what a reader must know of it, and its scores on both groups."""
 
-    about: dict[str, Any]
+    about: dict[str, Any]  # fields of ``results.audit.Attack``
     judged: Judged
     paper_protocol: dict[str, Any] | None = None
     saw_aux: bool = False  # see AttackInfo: it is judged on test alone
@@ -37,6 +51,20 @@ class Tried:
     def name(self) -> str:
         """As in ``--attacks``."""
         return str(self.about["name"])
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What follows from scores: these fields of ``results.audit.Audit``."""
+
+    attacks: tuple[results.Attack, ...]
+    strongest: dict[Group, Strongest]
+    epsilon: Epsilon
+    dataset_inference: DatasetInference
+    power: dict[Group, Power]
+    exposure: dict[Group, Exposure]
+    verdict: Verdict
+    methods: tuple[Method, ...]
 
 
 def labels(sizes: Mapping[str, int], kind: str) -> Bools:
@@ -61,21 +89,21 @@ def learn_attacks(
     return {name: learn(attack, both(signals, name, "aux"), aux_member, seed) for name, attack in attacks.items()}
 
 
-def try_attacks(
+def score_attacks(
     attacks: Mapping[str, Attack],
     learned: Mapping[str, Learned],
     signals: Mapping[tuple[str, str], Floats],
     aux_member: Bools,
     test_member: Bools,
     seed: int,
-) -> list[Tried]:
+) -> list[ScoredAttack]:
     """Score the test cells with every attack.
 
     Args:
         signals: {(attack, cell): [n, ...]} of all four cells.
         seed: of the networks of the papers' protocols.
     """
-    tried = []
+    scored = []
     for name, attack in attacks.items():
         aux, test = (both(signals, name, kind) for kind in ("aux", "test"))
         about = {
@@ -87,8 +115,8 @@ def try_attacks(
             "fitted_on": attack.info.fitted_on,
         }
         optimistic = attack.paper_protocol(aux, aux_member, test, test_member, seed)
-        tried.append(Tried(about, learned[name].judge(test), optimistic, attack.info.saw_aux))
-    return tried
+        scored.append(ScoredAttack(about, learned[name].judge(test), optimistic, attack.info.saw_aux))
+    return scored
 
 
 def strongest_first(attacks: Mapping[str, Attack], learned: Mapping[str, Learned], aux_member: Bools) -> list[str]:
@@ -98,7 +126,7 @@ def strongest_first(attacks: Mapping[str, Attack], learned: Mapping[str, Learned
 
 
 def conclude(
-    tried: Sequence[Tried],
+    scored_attacks: Sequence[ScoredAttack],
     aux_member: Bools,
     test_member: Bools,
     *,
@@ -106,13 +134,12 @@ def conclude(
     coin: bool = False,
     delta: float = 0.0,
     failed_gates: Sequence[str] | None = None,
-    memorisation: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Everything in audit.json that follows from scores (docs/formats.md): attacks, strongest, epsilon, dataset
-    inference, power, exposure, verdict, methods.
+    memorisation: Memorisation | None = None,
+) -> Conclusion:
+    """Everything in audit.json that follows from scores.
 
     Args:
-        tried: the attacks with their scores; one at least must not have seen aux in training.
+        scored_attacks: the attacks with their scores; one at least must not have seen aux in training.
         seed: of permutations and bootstrap.
         coin: whether membership was drawn by independent fair coins.
         delta: of the (epsilon, delta) in question.
@@ -120,8 +147,10 @@ def conclude(
         memorisation: what the search for copies found, if there was one.
     """
     groups = {
-        "test": claims.Scored({one.name: one.judged.test for one in tried}, test_member),
-        "aux_members": claims.Scored({one.name: one.judged.aux.scores for one in tried if not one.saw_aux}, aux_member),
+        "test": claims.Scored({one.name: one.judged.test for one in scored_attacks}, test_member),
+        "aux_members": claims.Scored(
+            {one.name: one.judged.aux.scores for one in scored_attacks if not one.saw_aux}, aux_member
+        ),
     }
     aux, test = groups["aux_members"], groups["test"]
     rngs = {group: np.random.default_rng(stream_seed(seed, "evidence", group)) for group in groups}
@@ -130,42 +159,43 @@ def conclude(
         group: claims.strongest(group, aux, scored, p_values[group], rngs[group]) for group, scored in groups.items()
     }
 
-    def numbers(one: Tried, group: str, decisions: Bools) -> dict[str, Any]:
+    def numbers(one: ScoredAttack, group: str, decisions: Bools) -> dict[str, Any]:
         scored = groups[group]
         rng = np.random.default_rng(stream_seed(seed, "bootstrap", group, one.name))
         found = summary(scored.scores[one.name], scored.is_member, decisions, rng)
         return {**found, "p_value": p_values[group][one.name]}
 
-    attacks = [
+    attacks: list[dict[str, Any]] = [
         {
             **one.about,
             "test": numbers(one, "test", one.judged.test >= one.judged.threshold),
             "aux_members": None if one.saw_aux else numbers(one, "aux_members", one.judged.aux.decisions),
             "paper_protocol": one.paper_protocol,
         }
-        for one in tried
+        for one in scored_attacks
     ]
     chosen = strongest["test"]["attack"]
     sign = strongest["test"]["sign"]
-    return {
-        "attacks": attacks,
-        "strongest": strongest,
-        "epsilon": claims.epsilon(aux, test, delta, coin),
-        "dataset_inference": {
-            "attack": chosen,
-            "p": dataset_inference_p_value(sign * test.scores[chosen], test_member),
-        },
-        "power": {g: claims.power(scored, strongest[g]["auc"]["level"]) for g, scored in groups.items()},
-        "exposure": {g: claims.exposure(chosen, sign, scored) for g, scored in groups.items()},
-        "verdict": verdict(attacks, strongest, failed_gates or (), memorisation),
-        "methods": methods_used(attacks=len(tried), one_run=coin, gates=failed_gates is not None),
-    }
+    found = as_json(memorisation) if memorisation else None
+    return Conclusion(
+        attacks=tuple(made(results.Attack, attack) for attack in attacks),
+        strongest={group: made(Strongest, strongest[group]) for group in GROUPS},
+        epsilon=made(Epsilon, claims.epsilon(aux, test, delta, coin)),
+        dataset_inference=DatasetInference(chosen, dataset_inference_p_value(sign * test.scores[chosen], test_member)),
+        power={g: made(Power, claims.power(groups[g], strongest[g]["auc"]["level"])) for g in GROUPS},
+        exposure={g: made(Exposure, claims.exposure(chosen, sign, groups[g])) for g in GROUPS},
+        verdict=made(Verdict, verdict(attacks, strongest, failed_gates or (), found)),
+        methods=tuple(
+            made(Method, method)
+            for method in methods_used(attacks=len(scored_attacks), one_run=coin, gates=failed_gates is not None)
+        ),
+    )
 
 
-def score_arrays(tried: Sequence[Tried], aux_member: Bools, test_member: Bools) -> dict[str, Any]:
+def score_arrays(scored_attacks: Sequence[ScoredAttack], aux_member: Bools, test_member: Bools) -> dict[str, Any]:
     """The arrays of scores.npz: both groups' labels and every attack's scores."""
     arrays: dict[str, Any] = {"aux_member": aux_member, "test_member": test_member}
-    for one in tried:
+    for one in scored_attacks:
         arrays[f"{one.name}/test"] = one.judged.test
         if not one.saw_aux:
             arrays[f"{one.name}/aux_out_of_fold"] = one.judged.aux.scores

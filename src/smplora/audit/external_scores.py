@@ -18,15 +18,16 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedKFold
 
 from smplora.attacks.fitting import FOLDS, Judged, OutOfFold
-from smplora.audit.conclusion import Tried, conclude
+from smplora.audit.conclusion import ScoredAttack, conclude
 from smplora.audit.gates import gates, small_cells
 from smplora.core.arrays import Bools, Floats
 from smplora.core.environment import environment
 from smplora.core.errors import DataError, listing
-from smplora.core.files import check_writable, write_atomically, write_json
+from smplora.core.files import check_writable, write_atomically
 from smplora.core.random_streams import stream_seed
 from smplora.data.split import SMALLEST_CELL
-from smplora.results.records import FORMAT
+from smplora.results.audit import Adapter, Audit, SplitSummary
+from smplora.results.record import as_json, write
 from smplora.statistics.curves import auc, best_threshold
 from smplora.statistics.intervals import delong_interval
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 MEMBER, CELL = "member", "cell"
 CELLS = ("aux", "test")
+OF_FILES = ("format", "subject", "split", "settings", "shadows", "memorisation", "environment")  # not of bare scores
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,12 @@ def audit_scores(
             than two members or non-members.
     """
     table = _checked(scores, member, cell)
-    return _content(table, _aux_rows(table, seed), seed, coin, delta)
+    is_aux = _aux_rows(table, seed)
+    content: dict[str, Any] = as_json(_audited(table, is_aux, "scores", "", seed, coin, delta))
+    return {name: value for name, value in content.items() if name not in OF_FILES}
 
 
-def audit_signals(config: AuditConfig) -> dict[str, Any]:
+def audit_signals(config: AuditConfig) -> Audit:
     """The audit of ``--signals``: write audit.json and scores.npz; returns the content of the first.
 
     Raises:
@@ -84,25 +88,13 @@ def audit_signals(config: AuditConfig) -> dict[str, Any]:
     table = read_signals(path)
     is_aux = _aux_rows(table, config.seed)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    content = {
-        "format": FORMAT,
-        "subject": {"label": path.name, "objective": "unknown", "step": None, "max_train_steps": None,
-                    "adapter_sha256": None, "model": "unknown", "model_digest": None},
-        "split": {
-            "protocol": "coin" if config.coin_flip else "as given" if table.is_aux is not None else "random half",
-            "seal": digest,
-            "cells": _sizes(table, is_aux),
-        },
-        "settings": {"signals": list(table.scores), "target_delta": config.target_delta, "seed": config.seed},
-        **_content(table, is_aux, config.seed, config.coin_flip, config.target_delta),
-        "environment": environment(),
-    }  # fmt: skip
+    result = _audited(table, is_aux, path.name, digest, config.seed, config.coin_flip, config.target_delta)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, seal=digest, is_aux=is_aux, member=table.is_member, **table.scores)  # type: ignore[arg-type]
     write_atomically(folder / "scores.npz", buffer.getvalue())
-    write_json(folder / "audit.json", content)
-    return content
+    write(folder / "audit.json", result)
+    return result
 
 
 def read_signals(path: Path) -> Table:
@@ -218,9 +210,9 @@ def _sizes(table: Table, is_aux: Bools) -> dict[str, int]:
     }
 
 
-def _content(table: Table, is_aux: Bools, seed: int, coin: bool, delta: float) -> dict[str, Any]:
-    member = table.is_member
-    tried = []
+def _audited(table: Table, is_aux: Bools, label: str, seal: str, seed: int, coin: bool, delta: float) -> Audit:
+    member, sizes = table.is_member, _sizes(table, is_aux)
+    scored = []
     for name, scores in table.scores.items():
         judged, sign = judge_column(scores[is_aux], member[is_aux], scores[~is_aux], seed)
         about = {
@@ -233,12 +225,18 @@ def _content(table: Table, is_aux: Bools, seed: int, coin: bool, delta: float) -
             "sign": sign,
             "all_rows": {"n": len(scores), "auc": delong_interval(scores, member).as_dict()},
         }
-        tried.append(Tried(about, judged))
+        scored.append(ScoredAttack(about, judged))
     unchecked = "only scores were given: nothing here checks that members and non-members come from one source"
-    return {
-        "gates": gates([], [unchecked, *small_cells(_sizes(table, is_aux))]),
-        **conclude(tried, member[is_aux], member[~is_aux], seed=seed, coin=coin, delta=delta),
-    }
+    conclusion = conclude(scored, member[is_aux], member[~is_aux], seed=seed, coin=coin, delta=delta)
+    protocol = "coin" if coin else "as given" if table.is_aux is not None else "random half"
+    return Audit(
+        subject=Adapter(label=label, objective="unknown"),
+        split=SplitSummary(protocol, seal, sizes),
+        settings={"signals": list(table.scores), "target_delta": delta, "seed": seed},
+        gates=gates([], [unchecked, *small_cells(sizes)]),
+        **vars(conclusion),
+        environment=environment(),
+    )
 
 
 def judge_column(aux: Floats, aux_member: Bools, test: Floats, seed: int) -> tuple[Judged, int]:

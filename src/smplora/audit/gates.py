@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from smplora.attacks.methods.loss import loss_vector
 from smplora.attacks.scorers import Logistic
 from smplora.audit.blind_baselines import (
     TOLERANCE,
-    Check,
     blind_check,
     guess_blindly,
     near_duplicates,
@@ -35,6 +33,7 @@ from smplora.core.registry import made
 from smplora.data.pictures import load_pixels
 from smplora.models.encoders.digits import load_digit_features
 from smplora.models.proxy import at_size
+from smplora.results.audit import Gate, Gates, TriedAttack
 from smplora.runs.subject import Loaded
 from smplora.statistics.claims import CLAIM_LEVEL
 from smplora.statistics.power import detectable_auc
@@ -106,7 +105,7 @@ def _look(loaded: Loaded) -> Looked:
     return Looked(np.stack(statistics), np.stack(features), thumbnails, captions, is_member)
 
 
-def blind_checks(looked: Looked, seed: int) -> list[Check]:
+def blind_checks(looked: Looked, seed: int) -> list[Gate]:
     """Images and captions alone, each with its own classifier."""
     seen = (
         ("image_statistics", "image statistics", looked.statistics),
@@ -116,7 +115,7 @@ def blind_checks(looked: Looked, seed: int) -> list[Check]:
     checks = []
     for name, what, features in seen:
         if not isinstance(features, np.ndarray) and len(set(features)) == 1:
-            checks.append(Check(name, True, "all captions are the same"))
+            checks.append(Gate(name, True, "all captions are the same", None))
             continue
         scores = guess_blindly(features, looked.is_member, stream_seed(seed, "blind", name))
         checks.append(blind_check(name, what, scores, looked.is_member, LOOKS))
@@ -137,7 +136,7 @@ def base_attacks(names: Sequence[str], config: AuditConfig, *, gradients: bool) 
 
 def base_check(
     attacks: Mapping[str, Attack], signals: Mapping[tuple[str, str], Floats], is_member: Bools, seed: int
-) -> Check:
+) -> Gate:
     """Attacks on the base model, without the adapter: each one's signals on all four cells to a logistic regression,
     out of fold, so that sign and timestep are found too. All share the chance of a false alarm of one check."""
     checks = {}
@@ -147,7 +146,7 @@ def base_check(
         checks[name] = blind_check(BASE, "the base model", scores, is_member, LOOKS * len(attacks))
     strongest = max(checks, key=lambda name: _lowest(checks[name]))
     told = f"; '{attacks[strongest].info.title}' is the strongest of {len(attacks)} attacks on it"
-    tried = [{"attack": name, "auc": check.auc} for name, check in checks.items()]
+    tried = tuple(TriedAttack(name, check.auc) for name, check in checks.items() if check.auc)
     found = checks[strongest]
     return replace(found, sentence=found.sentence + told * (len(attacks) > 1), attacks=tried)
 
@@ -163,8 +162,8 @@ def _columns(signals: Floats) -> Floats:
     return columns
 
 
-def _lowest(check: Check) -> float:
-    return float(check.auc["low"]) if check.auc else 0.0
+def _lowest(check: Gate) -> float:
+    return check.auc.low if check.auc else 0.0
 
 
 def shuffled_check(
@@ -173,7 +172,7 @@ def shuffled_check(
     signals: Mapping[tuple[str, str], Floats],
     aux_member: Bools,
     seed: int,
-) -> Check:
+) -> Gate:
     """The strongest attack on aux that is cheap to refit, with shuffled labels.
 
     Args:
@@ -184,7 +183,8 @@ def shuffled_check(
         aux = both(signals, name, "aux")
         if np.prod(aux.shape[1:]) <= MOST_COLUMNS:
             return permutation_check("shuffled_labels", attacks[name], aux, aux_member, stream_seed(seed, "shuffle"))
-    return Check("shuffled_labels", None, "shuffled labels: not tried, as no attack here is cheap to refit ten times")
+    sentence = "shuffled labels: not tried, as no attack here is cheap to refit ten times"
+    return Gate("shuffled_labels", None, sentence, None)
 
 
 def notes(looked: Looked, sizes: Mapping[str, int], seed: int) -> list[str]:
@@ -207,17 +207,12 @@ def small_cells(sizes: Mapping[str, int]) -> list[str]:
     ]
 
 
-def gates(checks: list[Check], said: list[str]) -> dict[str, Any]:
-    """The "gates" object of audit.json; ``passed`` is None where nothing could be checked."""
+def gates(checks: Sequence[Gate], notes: Sequence[str]) -> Gates:
+    """All gates together; ``passed`` is None where nothing could be checked."""
     known = [check.passed for check in checks if check.passed is not None]
-    return {
-        "passed": all(known) if known else None,
-        "tolerance": TOLERANCE,
-        "checks": [check.as_dict() for check in checks],
-        "notes": said,
-    }
+    return Gates(all(known) if known else None, TOLERANCE, tuple(checks), tuple(notes))
 
 
-def failures(checks: list[Check]) -> list[str]:
+def failures(checks: Sequence[Gate]) -> list[str]:
     """Sentences of the checks that failed."""
     return [check.sentence for check in checks if check.passed is False]

@@ -19,7 +19,6 @@ import numpy as np
 from smplora.attacks.base import Attack
 from smplora.attacks.fitting import out_of_fold
 from smplora.attacks.views import out_of_reach
-from smplora.audit.blind_baselines import Check
 from smplora.audit.signals import ATTACKED, Collector
 from smplora.config.audit import AuditConfig
 from smplora.config.data import ModelOptions
@@ -30,6 +29,8 @@ from smplora.core.parallel import Work
 from smplora.core.random_streams import stream_seed
 from smplora.data.pool import Sample
 from smplora.data.split import SMALLEST_CELL, Split, write_split
+from smplora.results.audit import Gate, TriedAttack
+from smplora.results.estimate import Proportion
 from smplora.runs.folder import RunFolder
 from smplora.runs.subject import TOLD, Loaded, find_subject, load_adapted
 from smplora.statistics.intervals import delong_interval
@@ -51,7 +52,7 @@ def control_check(
     training: Work,
     *,
     progress: bool = True,
-) -> Check:
+) -> Gate:
     """Train the control, unless that was done, and attack it, out of fold, with the audit's own attacks.
 
     Args:
@@ -63,9 +64,8 @@ def control_check(
     """
     split = control_split(loaded.split)
     if split is None:
-        return Check(
-            NAME, None, f"positive control: not tried, as aux cells have fewer than {2 * SMALLEST_CELL} images"
-        )
+        small = f"positive control: not tried, as aux cells have fewer than {2 * SMALLEST_CELL} images"
+        return Gate(NAME, None, small, None)
     attacks = {name: getattr(attack, "compared", attack) for name, attack in attacks.items()}  # shadows know no control
     control = _trained(loaded, split, config, folder / FOLDER, training, progress)
     collector = Collector(control, config)
@@ -89,8 +89,9 @@ def control_check(
         + f"; at {REACHED} or below: {', '.join(blind)}"
         * bool(passed and blind)
     )
-    tried = [{"attack": name, "auc": {**one.bounds(), "method": one.method}} for name, one in areas.items()]
-    return Check(NAME, passed, sentence, {**area.bounds(), "method": area.method, "level": level}, tried)
+    found = {name: Proportion(one.value, one.low, one.high, one.method) for name, one in areas.items()}
+    tried = tuple(TriedAttack(name, auc) for name, auc in found.items())
+    return Gate(NAME, passed, sentence, replace(found[best], level=level), tried)
 
 
 def control_sentence(config: AuditConfig) -> str:

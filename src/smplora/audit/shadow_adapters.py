@@ -35,6 +35,7 @@ from smplora.core.random_streams import stream_seed
 from smplora.core.wording import duration
 from smplora.data.pool import Sample, open_source, read_samples
 from smplora.data.split import CELLS, MANIFEST, Split, read_split, write_split
+from smplora.results.audit import ShadowSummary
 from smplora.runs.folder import RunFolder
 from smplora.runs.subject import TOLD, Foreign, Loaded, Subject, load_subject
 
@@ -61,7 +62,7 @@ class Shadow:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ShadowPlan:
     """All shadows of an audit."""
 
     folder: Path
@@ -75,18 +76,18 @@ class Plan:
         """Of each."""
         return self.shadows[0].options.max_train_steps or 0
 
-    def describe(self, signal: str) -> dict[str, Any]:
-        """The "shadows" object of audit.json."""
+    def summary(self, signal: str) -> ShadowSummary:
+        """How the shadows are trained; ``signal`` is what attacks compare."""
         one = self.shadows[0]
-        return {
-            "number": len(self.shadows),
-            "signal": signal,
-            "objective": one.options.objective,
-            "mi_lambda": one.options.mi_lambda if one.options.objective in WITH_PROXY else None,
-            "adaptation": one.options.adaptation,
-            "steps": self.steps,
-            "images": len(one.split.train),
-        }
+        return ShadowSummary(
+            number=len(self.shadows),
+            signal=signal,
+            objective=one.options.objective,
+            mi_lambda=one.options.mi_lambda if one.options.objective in WITH_PROXY else None,
+            adaptation=one.options.adaptation,
+            steps=self.steps,
+            images=len(one.split.train),
+        )
 
     def notes(self) -> list[str]:
         """What a reader of the report should know."""
@@ -134,7 +135,7 @@ def divide(digests: Sequence[str], sizes: Mapping[str, int], seed: int, pair: in
     ]
 
 
-def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> Plan:
+def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPlan:
     """What is to be trained. Writes the splits, and the images where the adapter was made elsewhere.
 
     Args:
@@ -180,11 +181,11 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> Plan:
         shadows.append(Shadow(one, split, adapter))
     rate = None if isinstance(subject, Foreign) else seconds_per_step(RunFolder(subject.run).metrics())
     title = subject.label if isinstance(subject, Foreign) else subject.title
-    return Plan(where, tuple(shadows), title, rate, _bytes_each(loaded))
+    return ShadowPlan(where, tuple(shadows), title, rate, _bytes_each(loaded))
 
 
 def with_shadows(
-    attacks: Mapping[str, Attack], plan: Plan, config: AuditConfig, target: Split, training: Work, ask: Ask
+    attacks: Mapping[str, Attack], plan: ShadowPlan, config: AuditConfig, target: Split, training: Work, ask: Ask
 ) -> dict[str, Attack]:
     """The attacks, those that need shadows with trained and asked ones.
 
@@ -202,7 +203,7 @@ def with_shadows(
     return {name: a.among(shadows) if isinstance(a, ShadowAttack) else a for name, a in attacks.items()}
 
 
-def train_shadows(plan: Plan, config: AuditConfig, training: Work) -> None:
+def train_shadows(plan: ShadowPlan, config: AuditConfig, training: Work) -> None:
     """Train those that are not there, in worker processes.
 
     Raises:
@@ -220,7 +221,7 @@ def train_shadows(plan: Plan, config: AuditConfig, training: Work) -> None:
         raise TrainingError(f"{len(failed)} of {len(tasks)} shadow adapters were not trained; {name}: {problem}")
 
 
-def ask_shadows(plan: Plan, config: AuditConfig, target: Split, attack: ShadowAttack, ask: Ask) -> Shadows:
+def ask_shadows(plan: ShadowPlan, config: AuditConfig, target: Split, attack: ShadowAttack, ask: Ask) -> Shadows:
     """What every shadow answers of every audited image.
 
     Args:

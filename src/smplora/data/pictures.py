@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from smplora.core.errors import DataError
+from smplora.core.strips import png
 from smplora.data.augment import augmented
 
 
@@ -87,6 +87,4 @@ def load_pixels(pictures: Iterable[Image.Image], resolution: int) -> Tensor:
 def strip(images: Tensor) -> bytes:
     """Images [n, 3, H, W] in [0, 1] side by side, as PNG without metadata."""
     row = torch.cat(list(images), dim=2).permute(1, 2, 0).mul(255).round().byte().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(row)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return png(Image.fromarray(np.ascontiguousarray(row)))

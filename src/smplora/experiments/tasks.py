@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from accelerate import PartialState
 
@@ -22,6 +22,9 @@ from smplora.publish.card import write_card
 from smplora.quality import evaluate as quality
 from smplora.quality.reuse import evaluate_done, kept_quality
 from smplora.report.report import print_table, write_report
+from smplora.results.audit import Audit
+from smplora.results.quality import Quality
+from smplora.results.record import as_json
 from smplora.runs.subject import find_subject, result_folder
 from smplora.training import train as training
 from smplora.training.reuse import latest_step, train_done, train_length, train_once
@@ -49,62 +52,63 @@ def refresh_page(run: Path) -> None:
     write_run_page(run)
 
 
-def audit(config: AuditConfig, *, progress: bool = True) -> dict[str, Any]:
-    """``smplora audit``: attack an adapter, or judge ready scores; then write what is made of the numbers: the card of
-    a run, or the page of what has no run. Returns the content of audit.json, also where a gate makes it invalid.
+def audit(config: AuditConfig, *, progress: bool = True) -> Audit:
+    """Attack an adapter, or judge ready scores; then write what is made of the numbers: the card of a run, or the page
+    of what has no run. An audit that a gate makes invalid is returned like any other.
 
     Raises:
         UserError: anything that the user can mend.
     """
-    content = audit_signals(config) if config.signals else measuring.audit(config, BARE_TRAINING, progress=progress)
-    if config.plan and not config.signals:
-        return content
+    result = audit_signals(config) if config.signals else measuring.audit(config, BARE_TRAINING, progress=progress)
     folder = result_folder(config.adapter, config.output_dir, "audit")
     if config.signals or is_foreign(config):
         write_report([folder], folder / PAGE)
     elif config.output_dir is None:
         write_card(find_subject(config.adapter or ""))
     if progress:
-        label = content["subject"]["label"]
+        label = result.subject.label
         if config.signals:
             print_table([folder])
-        say(f"{label}: {content['verdict']['sentence']}")
-        if content.get("memorisation"):
-            say(f"{label}: {content['memorisation']['sentence']}")
+        say(f"{label}: {result.verdict.sentence}")
+        if result.memorisation:
+            say(f"{label}: {result.memorisation.sentence}")
         if config.signals:
             say(f"report: {(folder / PAGE).resolve()}")
     if config.json:
-        print(json.dumps(content))
-    return content
+        print(json.dumps(as_json(result)))
+    return result
 
 
 def audit_command(config: AuditConfig) -> None:
-    """``smplora audit``.
+    """``smplora audit``; with ``--plan`` only what it would do is printed.
 
     Raises:
         InvalidAudit: a gate failed; everything is written nevertheless.
         UserError: anything that the user can mend.
     """
-    verdict = audit(config).get("verdict")  # a plan has none
-    if verdict and verdict["level"] == "invalid":
-        raise InvalidAudit(verdict["sentence"])
+    if config.plan and not config.signals:
+        plan = measuring.plan(config)
+        print(json.dumps(plan.as_dict()) if config.json else "\n".join(plan.lines()))
+        return
+    verdict = audit(config).verdict
+    if verdict.level == "invalid":
+        raise InvalidAudit(verdict.sentence)
 
 
-def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]:
-    """``smplora evaluate``: measure the quality of an adapter's images; a run's card is written anew. Returns the
-    content of quality.json.
+def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
+    """``smplora evaluate``: measure the quality of an adapter's images; a run's card is written anew.
 
     Raises:
         UserError: anything that the user can mend.
     """
-    content = quality.evaluate(config, progress=progress)
+    result = quality.evaluate(config, progress=progress)
     if config.output_dir is None and not is_foreign(config):
         write_card(find_subject(config.adapter or ""))
     if progress:
-        say(f"{content['subject']['label']}: {quality.in_words(content)}")
+        say(f"{result.subject.label}: {quality.in_words(result)}")
     if config.json:
-        print(json.dumps(content))
-    return content
+        print(json.dumps(as_json(result)))
+    return result
 
 
 def train_quietly(config: TrainConfig) -> None:
@@ -114,8 +118,8 @@ def train_quietly(config: TrainConfig) -> None:
 
 def audit_once(config: AuditConfig) -> str:
     """Audit, unless that was done; returns the verdict for people."""
-    content = kept_audit(config) or audit(config, progress=False)
-    return f"{content['subject']['label']}: {content['verdict']['sentence']}"
+    result = kept_audit(config) or audit(config, progress=False)
+    return f"{result.subject.label}: {result.verdict.sentence}"
 
 
 def evaluate_once(config: EvaluateConfig) -> None:

@@ -14,14 +14,15 @@ from smplora.adapters.files.read import read_metadata
 from smplora.adapters.files.write import KOHYA_FILE, OURS
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.train import LORA_OPTIONS, TrainConfig
-from smplora.core.errors import CheckpointError
 from smplora.core.files import read_json, write_atomically
 from smplora.core.version import __version__
 from smplora.report.limitations import not_measured
 from smplora.report.tables import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
 from smplora.report.wording import cells
-from smplora.results.read import collect
-from smplora.results.records import Subject as Audited
+from smplora.results.audit import FORMAT, Audit
+from smplora.results.record import read
+from smplora.results.subjects import Subject as Audited
+from smplora.results.subjects import audit_of, collect
 from smplora.runs.folder import PRIVACY
 from smplora.runs.subject import Subject
 
@@ -103,7 +104,7 @@ def render(subject: Subject, wishes: Wishes | None = None, *, kohya: bool | None
     kind = f"{subject.title[:1].upper()}{subject.title[1:]} {adaptation.noun}".strip()
     source = wishes.repo_id or "."
     pipeline = "StableDiffusionXLPipeline" if family == SDXL else "StableDiffusionPipeline"
-    audited, stale = _audit(subject)
+    found, stale = audited(subject)
     kohya = (subject.folder / KOHYA_FILE).exists() if kohya is None else kohya
     environment = Environment(
         loader=PackageLoader("smplora.publish", ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -123,48 +124,40 @@ def render(subject: Subject, wishes: Wishes | None = None, *, kohya: bool | None
         dora=subject.config.use_dora,
         settings=_settings(subject.config),
         objective=HOW.get(subject.config.objective, f"Trained with {subject.title}.") + _promise(subject),
-        subject=audited,
+        subject=found,
         stale=stale,
-        **(_numbers(audited) if audited else {}),
+        **(_numbers(found) if found else {}),
         version=__version__,
         marker=MARKER,
     )
 
 
-def audit_of(subject: Subject) -> Audited | None:
-    """The audit of this very adapter, if there is one.
+def audited(subject: Subject) -> tuple[Audited | None, bool]:
+    """The audit of this very adapter, if there is one, and whether there is one of another version of it.
 
     Raises:
         CheckpointError: it is damaged.
     """
-    return _audit(subject)[0]
-
-
-def _audit(subject: Subject) -> tuple[Audited | None, bool]:
-    """The audit beside the adapter, and whether there is one of another version of it."""
-    path = subject.folder / "audit" / "audit.json"
-    if not path.exists():
+    if not (subject.folder / "audit" / "audit.json").exists():
         return None, False
-    try:
-        if read_json(path)["subject"]["adapter_sha256"] != subject.adapter_sha256:
-            return None, True
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); run 'smplora audit' again") from error
+    path, again = audit_of(subject.folder)
+    if read(path, Audit, again, FORMAT).subject.adapter_sha256 != subject.adapter_sha256:
+        return None, True
     return collect([subject.folder])[0], False
 
 
-def _numbers(audited: Audited) -> dict[str, Any]:
-    quality = audited.quality
+def _numbers(subject: Audited) -> dict[str, Any]:
+    audit, quality = subject.audit, subject.quality
     cells_of_quality = zip(QUALITY_HEADERS, quality_cells(quality), strict=True) if quality else ()
     measured = [f"{name} {cell.text} {cell.interval}".rstrip() for name, cell in cells_of_quality if cell.text]
     return {
-        "verdict": audited.verdict.sentence,
-        "cells": cells(audited.cells),
-        "headers": attack_headers(audited),
-        "rows": attack_rows(audited),
-        "gaps": not_measured([audited]),
+        "verdict": audit.verdict.sentence,
+        "cells": cells(audit.split.cells),
+        "headers": attack_headers(subject),
+        "rows": attack_rows(subject),
+        "gaps": not_measured([subject]),
         "quality": ", ".join(measured),
-        "copies": audited.memorisation.sentence if audited.memorisation else "",
+        "copies": audit.memorisation.sentence if audit.memorisation else "",
     }
 
 

@@ -16,7 +16,7 @@ from smplora.config.publish import ExportConfig, PublishOptions, PushConfig
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError, ConfigError, PushError
 from smplora.core.files import check_writable, write_atomically
-from smplora.publish.card import CARD, MARKER, Wishes, audit_of, render
+from smplora.publish.card import CARD, MARKER, Wishes, audited, render
 from smplora.runs.subject import Subject, find_subject
 
 UNAUDITED = "this adapter was not audited; 'smplora audit --adapter {}' measures what it gives away before others do"
@@ -120,11 +120,11 @@ def as_kohya(adapter: AdapterFile) -> bytes:
 
 def warn(subject: Subject) -> None:
     """Say it where an adapter goes out unmeasured, or although it leaks."""
-    audited = audit_of(subject)
-    if audited is None:
+    found, _ = audited(subject)
+    if found is None:
         say(f"warning: {UNAUDITED.format(subject.folder)}")
-    elif audited.verdict.level == "red":
-        say(f"warning: the audit of this adapter says: {audited.verdict.sentence}")
+    elif found.audit.verdict.level == "red":
+        say(f"warning: the audit of this adapter says: {found.audit.verdict.sentence}")
 
 
 def show(files: dict[str, bytes]) -> None:

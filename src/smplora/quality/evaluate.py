@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,24 +16,26 @@ from smplora.core.cache import open_cache
 from smplora.core.console import progress as with_bar
 from smplora.core.console import say
 from smplora.core.errors import DataError
-from smplora.core.files import write_atomically, write_json
+from smplora.core.files import write_atomically
 from smplora.data.pictures import load_pixels, strip
 from smplora.data.pool import Sample
 from smplora.models.encoders.features import Extractor, load_clip, load_extractor, weights_of
 from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED, ClipEncoder
 from smplora.quality.distances import compare, mean_interval, nearest
+from smplora.results.estimate import Estimate
+from smplora.results.quality import Against, AgainstBoth, ClipScore, Measured, NearestImages, Quality
+from smplora.results.record import made, write
 from smplora.runs.generate import AT_ONCE, Images, generate
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import Loaded, result_folder
 
-FORMAT = "smplora.quality/2"
 SHOWN = 10  # pictures side by side
 LOSS_TIMESTEPS, LOSS_PAIRS, LOSS_IMAGES = 8, 1, 200
 
 Features = dict[str, Tensor]  # of a network, by set of images: [n, d]
 
 
-def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]:
+def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
     """Write quality.json, samples.png and real.png; returns the content of the first.
 
     Raises:
@@ -59,43 +61,44 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> dict[str, Any]
     images = generate(loaded, captions, config, progress)
     features, scores = look(loaded, images, captions, extractors, clip)
     first, *others = [measures(extractor, features[extractor.name]) for extractor in extractors]
-    content: dict[str, Any] = {
-        "format": FORMAT,
-        "subject": loaded.subject.describe(loaded.adapter_sha256, loaded.model),
-        "seal": loaded.split.seal,
-        "n_generated": len(images),
+    result = Quality(
+        subject=loaded.subject.summary(loaded.adapter_sha256, loaded.model),
+        seal=loaded.split.seal,
+        n_generated=len(images),
         **evaluation_settings(config),
-        **first,
-        "others": {x.name: measured for x, measured in zip(extractors[1:], others, strict=True)},
-        "clip_score": scores and {"weights": weights_of(config.clip_score_model or ""), **scores},
-        "held_out_loss": held_out_loss(loaded, config),
-        "captions": [s.caption for s in shown],
-        "elapsed_s": round(time.perf_counter() - began, 1),
-    }
+        **vars(first),
+        others={x.name: measured for x, measured in zip(extractors[1:], others, strict=True)},
+        clip_score=made(ClipScore, {"weights": weights_of(config.clip_score_model or ""), **scores})
+        if scores
+        else None,
+        held_out_loss=held_out_loss(loaded, config),
+        captions=tuple(s.caption for s in shown),
+        elapsed_s=round(time.perf_counter() - began, 1),
+    )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "samples.png", strip(images[: len(shown)]))
     write_atomically(folder / "real.png", strip(real_images(loaded, shown)))
-    write_json(folder / "quality.json", content)
-    return content
+    write(folder / "quality.json", result)
+    return result
 
 
 def evaluation_settings(config: EvaluateConfig) -> dict[str, Any]:
     """The options that decide an evaluation's numbers; what weights they name is told beside the numbers."""
     named = ("num_images", "seed", "num_inference_steps", "guidance_scale")
     return {name: getattr(config, name) for name in named} | {
-        "features": [feature_source(wanted)[0] for wanted in config.features]
+        "features": tuple(feature_source(wanted)[0] for wanted in config.features)
     }
 
 
-def same_evaluation(content: Mapping[str, Any], config: EvaluateConfig) -> bool:
-    """Whether a quality.json of this adapter and split has what ``config`` asks for: as many images, drawn alike and
+def same_evaluation(before: Quality, config: EvaluateConfig) -> bool:
+    """Whether a quality of this adapter and split has what ``config`` asks for: as many images, drawn alike and
     seen by the same networks with the same weights. What it has besides, such as a CLIP score, does no harm."""
-    if any(content.get(name) != value for name, value in evaluation_settings(config).items()):
+    if any(getattr(before, name) != value for name, value in evaluation_settings(config).items()):
         return False
-    told = {content["features"][0]: content, **content["others"]}
-    pairs = [(told[name]["weights"], source) for name, source in map(feature_source, config.features)]
+    told = before.by_network
+    pairs = [(told[name].weights, source) for name, source in map(feature_source, config.features)]
     if config.clip_score_model:
-        pairs.append(((content["clip_score"] or {}).get("weights"), config.clip_score_model))
+        pairs.append((before.clip_score.weights if before.clip_score else "", config.clip_score_model))
     return all(recorded == weights_of(source) for recorded, source in pairs)
 
 
@@ -133,34 +136,32 @@ def look(
     return {n: {k: torch.cat(parts) for k, parts in by_set.items()} for n, by_set in seen.items()}, scores or None
 
 
-def measures(extractor: Extractor, features: Features) -> dict[str, Any]:
+def measures(extractor: Extractor, features: Features) -> Measured:
     """Everything that is measured with one network."""
     generated = features["generated"]
-    return {
-        "title": extractor.title(generated.shape[1]),
-        "weights": extractor.weights,
-        "dimensions": generated.shape[1],
-        "against": {
-            name: compare(generated, features[name], unit_clip=extractor.name == "clip")
-            for name in with_bar(("held_out", "train"), f"distances by {extractor.name}", "set")
-        },
-        "nearest": nearest(generated, features["train"], features["held_out"]),
+    against = {
+        name: made(Against, compare(generated, features[name], unit_clip=extractor.name == "clip"))
+        for name in with_bar(("held_out", "train"), f"distances by {extractor.name}", "set")
     }
+    return Measured(
+        title=extractor.title(generated.shape[1]),
+        weights=extractor.weights,
+        dimensions=generated.shape[1],
+        against=AgainstBoth(**against),
+        nearest=made(NearestImages, nearest(generated, features["train"], features["held_out"])),
+    )
 
 
-def in_words(content: dict[str, Any]) -> str:
+def in_words(quality: Quality) -> str:
     """The result in one line."""
-    held_out, ratio = content["against"]["held_out"], content["nearest"]["ratio"]
-    kid = held_out["kid"]["value"]
-    if kid is None:
+    held_out, ratio = quality.against.held_out, quality.nearest.ratio if quality.nearest else None
+    if held_out.kid.value is None:
         return "too few images for KID"
-    said = [f"KID {kid:.4f} against {held_out['n']} held-out images"]
-    if held_out["fid"]["value"] is None:
-        said.append(f"no FID ({held_out['fid']['reason']})")
-    if ratio["value"] is not None and ratio["high"] < 1:
-        said.append(
-            f"its images lie nearer to the training images than to others (distances {ratio['value']:.2f} to 1)"
-        )
+    said = [f"KID {held_out.kid.value:.4f} against {held_out.n} held-out images"]
+    if held_out.fid.value is None:
+        said.append(f"no FID ({held_out.fid.reason})")
+    if ratio and ratio.value is not None and ratio.high is not None and ratio.high < 1:
+        said.append(f"its images lie nearer to the training images than to others (distances {ratio.value:.2f} to 1)")
     return "; ".join(said)
 
 
@@ -188,9 +189,9 @@ def real_images(loaded: Loaded, samples: Sequence[Sample]) -> Tensor:
     return load_pixels((loaded.source.read(s.file) for s in samples), loaded.resolution) / 2 + 0.5
 
 
-def held_out_loss(loaded: Loaded, config: EvaluateConfig) -> dict[str, float]:
+def held_out_loss(loaded: Loaded, config: EvaluateConfig) -> Estimate:
     """Mean adaptation loss on (up to 200 of) the reference images over timesteps and a noise pair, with the normal
     95 % interval over images: quality without sampling noise."""
     batches = loaded.encode(loaded.split.held_out, LOSS_IMAGES).split(config.batch_size)
     losses = [loss_vector(GreyBox(loaded.adapted, b, config.seed), LOSS_TIMESTEPS, LOSS_PAIRS).mean(1) for b in batches]
-    return mean_interval(torch.cat(losses))
+    return made(Estimate, mean_interval(torch.cat(losses)))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from smplora.config.evaluate import EvaluateConfig
-from smplora.quality.evaluate import FORMAT, same_evaluation
+from smplora.quality.evaluate import same_evaluation
+from smplora.results.quality import FORMAT, Quality
 from smplora.runs.results import kept_result, sealed
 
 
-def kept_quality(config: EvaluateConfig) -> dict[str, Any] | None:
-    """The quality.json that ``evaluate`` would write anew, if an earlier one still holds."""
-    content = kept_result(config, "quality")
-    if content is None or content.get("format") != FORMAT:
-        return None
-    same = content["seal"] == sealed(config)
-    return content if same and same_evaluation(content, config) else None
+def kept_quality(config: EvaluateConfig) -> Quality | None:
+    """The quality that ``evaluate`` would write anew, if an earlier one still holds."""
+    before = kept_result(config, "quality", Quality, FORMAT)
+    same = before is not None and before.seal == sealed(config) and same_evaluation(before, config)
+    return before if same else None
 
 
 def evaluate_done(config: EvaluateConfig) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from smplora.config.catalogue.objectives import TITLES
-from smplora.results.records import Run, Subject
+from smplora.results.subjects import Copies, Run, Subject, flat
 
 NUMBER = re.compile(r"-?[\d.]+(e-?\d+)?|true|false|null|None", re.IGNORECASE)
 HARMLESS = ("objective", "adaptation", "optimizer", "lr_scheduler", "mixed_precision", "lora_targets", "split_protocol",
@@ -27,21 +27,21 @@ def anonymous(subjects: Sequence[Subject]) -> tuple[Subject, ...]:
 
 
 def _anonymous(subject: Subject, number: int, run: Run) -> Subject:
-    title = TITLES.get(subject.objective, "")
-    step = "" if subject.folder == subject.run.folder or subject.step is None else f", stopped at step {subject.step}"
+    audit, about, whole = subject.audit, subject.audit.subject, subject.folder == subject.run.folder
+    title = TITLES.get(about.objective, "")
+    step = "" if whole or about.step is None else f", stopped at step {about.step}"
     label = f"Adapter {number}" + (f" ({title}{step})" if title else "")
-    quality = subject.quality and replace(subject.quality, captions=(), samples=(), real=())
-    memorisation = subject.memorisation and replace(subject.memorisation, pairs=(), captions=())
-    return replace(
-        subject,
-        folder=run.folder if subject.folder == subject.run.folder else Path(f"subject-{number}"),
+    about = replace(about, label=label, model="a base model")
+    return Subject(
+        folder=run.folder if whole else Path(f"subject-{number}"),
         label=label,
-        model="a base model",
-        settings=_harmless(subject.settings),
-        quality=quality,
-        memorisation=memorisation,
+        audit=replace(audit, subject=about, settings=_harmless(flat(audit.settings))),
+        quality=subject.quality and replace(subject.quality, subject=about, captions=()),
+        samples=(),
+        real=(),
+        exposed=None,
+        copies=Copies(),
         run=run,
-        evidence=replace(subject.evidence, exposed=None),
     )
 
 

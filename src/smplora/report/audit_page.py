@@ -12,13 +12,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from smplora.core.version import __version__
+from smplora.core.wording import percent
 from smplora.report import evidence, memorisation, tables, wording
 from smplora.report.anonymise import anonymous
 from smplora.report.figures import evidence as evidence_figures
 from smplora.report.figures import overview
 from smplora.report.figures.svg import Style, mark, style
 from smplora.report.limitations import cautions, not_measured
-from smplora.results.records import Quality, Run, Subject
+from smplora.results.subjects import Exposed, Run, Subject, flat
 
 PAPER = """@inproceedings{luo2025privacy,
   title     = {Privacy-Preserving Low-Rank Adaptation against Membership Inference Attacks for Latent Diffusion Models},
@@ -61,7 +62,7 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
     return template("page.html.j2").render(
         title=f"Privacy report: {subjects[0].label}{more}",
         headline=wording.headline(subjects),
-        level=first.verdict.level,
+        level=first.audit.verdict.level,
         terms=wording.TERMS,
         cautions=cautions(subjects),
         headers=tables.SUMMARY_HEADERS,
@@ -76,10 +77,9 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
         evidence_rows=evidence.evidence_rows(subjects),
         power=evidence.power_sentence(subjects),
         exposures=[(subject, evidence_figures.exposure(subject, i)) for i, subject in enumerate(subjects)],
-        exposed=[
-            (s, e, list(zip(uris(e.pictures), e.notes, strict=True))) for s in subjects if (e := s.evidence.exposed)
-        ],
-        copied=[(s, m, memorisation.galleries(m, uris)) for s in subjects if (m := s.memorisation)],
+        exposed=[(s, e, _exposed(e)) for s in subjects if (e := s.exposed)],
+        copied=[(s, c, memorisation.galleries(s.copies, uris)) for s in subjects if (c := s.audit.memorisation)],
+        copies_about=memorisation.about,
         copy_headers=memorisation.HEADERS,
         copy_rows=memorisation.measure_rows,
         prompt_headers=memorisation.PROMPT_HEADERS,
@@ -91,7 +91,7 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
         diversity_headers=tables.diversity_headers(subjects),
         attack_headers=tables.attack_headers,
         attack_rows=tables.attack_rows,
-        auc_methods=sorted({a.test.auc_method for s in subjects for a in s.attacks if a.test.auc_method}),
+        auc_methods=sorted({m for s in subjects for a in s.audit.attacks if (m := a.test.auc.method)}),
         legend_items=[(mark(look), subject.label) for subject, look in looks.items()],
         roc=overview.roc(subjects, looks),
         curves=_curves(runs),
@@ -99,7 +99,7 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
         gaps=not_measured(subjects),
         settings=_settings(subjects, runs),
         cells=wording.cells,
-        splits=list({s.seal: s for s in subjects}.values()),
+        splits=list({s.audit.split.seal: s.audit.split for s in subjects}.values()),
         citations=citations(subjects),
         version=__version__,
     )
@@ -120,9 +120,9 @@ def template(name: str) -> Template:
 def citations(subjects: Sequence[Subject]) -> list[str]:
     """BibTeX of the paper, of the attacks used and of the statistics, each entry once."""
     used = [
-        *(attack.bibtex for subject in subjects for attack in subject.attacks),
-        *(entry for subject in subjects for entry in subject.evidence.methods),
-        *(entry for subject in subjects if subject.memorisation for entry in memorisation.cited(subject.memorisation)),
+        *(attack.bibtex for subject in subjects for attack in subject.audit.attacks),
+        *(method.bibtex for subject in subjects for method in subject.audit.methods),
+        *(entry for s in subjects if s.audit.memorisation for entry in memorisation.cited(s.audit.memorisation)),
     ]
     entries = [PAPER, *(entry for text in used for entry in re.split(r"\n(?=@)", text.strip()) if entry)]
     first: dict[str, str] = {}
@@ -136,9 +136,13 @@ def _runs(subjects: Sequence[Subject], looks: Mapping[Subject, Style]) -> dict[R
     longest: dict[Run, Subject] = {}
     for subject in subjects:
         known = longest.get(subject.run)
-        if known is None or (subject.step or 0) > (known.step or 0):
+        if known is None or _step(subject) > _step(known):
             longest[subject.run] = subject
     return {run: looks[subject] for run, subject in longest.items()}
+
+
+def _step(subject: Subject) -> int:
+    return subject.audit.subject.step or 0
 
 
 def _run_name(run: Run, subjects: Sequence[Subject]) -> str:
@@ -160,27 +164,31 @@ def _settings(subjects: Sequence[Subject], runs: Mapping[Run, Style]) -> list[tu
     labels = [subject.label for subject in subjects]
     compared = (
         ("Training", names, [run.config for run in runs]),
-        ("Audit", labels, [subject.settings for subject in subjects]),
+        ("Audit", labels, [flat(subject.audit.settings) for subject in subjects]),
         ("Machine that trained", names, [run.environment for run in runs]),
-        ("Machine that audited", labels, [subject.environment for subject in subjects]),
+        ("Machine that audited", labels, [flat(subject.audit.environment) for subject in subjects]),
     )
     return [(title, heads, *tables.setting_rows(columns)) for title, heads, columns in compared if any(columns)]
 
 
 def _galleries(subjects: Sequence[Subject], looks: Mapping[Subject, Style]) -> list[Gallery]:
     """Pictures in one gallery wherever captions, seed and real images agree."""
-    alike: dict[object, list[tuple[Subject, Quality]]] = defaultdict(list)
+    alike: dict[tuple[tuple[str, ...], int, tuple[bytes, ...]], list[Subject]] = defaultdict(list)
     for subject in subjects:
-        quality = subject.quality
-        if quality and quality.samples:
-            alike[quality.captions, quality.settings.get("seed"), quality.real].append((subject, quality))
+        if subject.quality and subject.samples:
+            alike[subject.quality.captions, subject.quality.seed, subject.real].append(subject)
     galleries = []
-    for members in alike.values():
-        quality = members[0][1]
-        strips = [Strip("Real images, held out", Markup(""), uris(quality.real))] if quality.real else []
-        strips += [Strip(s.label, mark(looks[s]), uris(q.samples)) for s, q in members]
-        galleries.append(Gallery(quality.captions, tuple(strips)))
+    for (captions, _, real), members in alike.items():
+        strips = [Strip("Real images, held out", Markup(""), uris(real))] if real else []
+        strips += [Strip(s.label, mark(looks[s]), uris(s.samples)) for s in members]
+        galleries.append(Gallery(captions, tuple(strips)))
     return galleries
+
+
+def _exposed(exposed: Exposed) -> list[tuple[str, str]]:
+    """Each picture as a data URI, and a note on it."""
+    notes = [f"{image.cell.split('_')[0]}, above {percent(image.beats)}" for image in exposed.images.images]
+    return list(zip(uris(exposed.pictures), notes, strict=True))
 
 
 def uris(pictures: Sequence[bytes]) -> tuple[str, ...]:

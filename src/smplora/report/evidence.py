@@ -7,13 +7,8 @@ from collections.abc import Collection, Sequence
 from smplora.core.wording import decimal, p_text, percent
 from smplora.report.tables import Cell
 from smplora.report.wording import interval
-from smplora.results.records import (
-    GROUPS,
-    Epsilon,
-    Evidence,
-    Finding,
-    Subject,
-)
+from smplora.results.audit import GROUPS, Audit, EpsilonByCounts, EpsilonOfOneRun, Group
+from smplora.results.subjects import Subject
 
 HEADERS = (
     "Strongest attack on test members",
@@ -26,33 +21,40 @@ HEADERS = (
 
 def evidence_rows(subjects: Sequence[Subject]) -> list[tuple[Subject, tuple[Cell, ...]]]:
     """Cells that go with ``HEADERS``, one row a subject."""
-    return [(subject, _cells(subject.evidence)) for subject in subjects]
+    return [(subject, _cells(subject.audit)) for subject in subjects]
 
 
-def _cells(evidence: Evidence) -> tuple[Cell, ...]:
+def _cells(audit: Audit) -> tuple[Cell, ...]:
+    one_run = audit.epsilon.one_run
     return (
-        *(_finding_cell(evidence.findings[group]) for group in GROUPS),
-        _epsilon_cell(evidence.epsilon),
-        _epsilon_cell(evidence.one_run) if evidence.one_run else Cell("", note="needs --split_protocol coin"),
-        Cell(p_text(evidence.dataset_p)),
+        *(_strongest_cell(audit, group) for group in GROUPS),
+        _epsilon_cell(audit.epsilon.clopper_pearson),
+        _epsilon_cell(one_run) if one_run else Cell("", note="needs --split_protocol coin"),
+        Cell(p_text(audit.dataset_inference.p)),
     )
 
 
-def _finding_cell(finding: Finding) -> Cell:
-    note = f"{finding.title}; corrected p {p_text(finding.p)}"
-    return Cell(f"AUC {decimal(finding.auc.value or 0.0, 2)}", interval(finding.auc), note)
+def _strongest_cell(audit: Audit, group: Group) -> Cell:
+    strongest = audit.strongest[group]
+    note = f"{audit.attack(strongest.attack, group).title}; corrected p {p_text(strongest.p_corrected)}"
+    return Cell(f"AUC {decimal(strongest.auc.value, 2)}", interval(strongest.auc), note)
 
 
-def _epsilon_cell(epsilon: Epsilon) -> Cell:
+def _epsilon_cell(epsilon: EpsilonByCounts | EpsilonOfOneRun) -> Cell:
     return Cell(decimal(epsilon.value, 2), note=f"of at most {decimal(epsilon.ceiling, 2)} with these cells")
 
 
 def power_sentence(subjects: Sequence[Subject]) -> str:
     """What the audits would have missed, once for all of them."""
-    test, aux = (_range({decimal(s.evidence.detectable[group], 2) for s in subjects}) for group in GROUPS)
-    missed = _range({percent(1 - s.evidence.power) for s in subjects})
+    test, aux = (_range({_detectable(s, group) for s in subjects}) for group in GROUPS)
+    missed = _range({percent(1 - s.audit.power["test"].power) for s in subjects})
     reach = test if test == aux else f"{test} on test members, or {aux} on aux members,"
     return f"With these cells an AUC below {reach} would have gone unseen in more than {missed} of audits."
+
+
+def _detectable(subject: Subject, group: Group) -> str:
+    auc = subject.audit.power[group].auc
+    return "1.00" if auc is None else decimal(auc, 2)
 
 
 def _range(numbers: Collection[str]) -> str:

@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from smplora.core.wording import count, percent, together
-from smplora.results.records import Attack, Estimate, Subject
+from smplora.results.audit import Attack
+from smplora.results.quality import Quality
+from smplora.results.subjects import Subject, flat
 
 BUNDLED = "the bundled model"  # load.py's name of it
 UNTRIED: tuple[tuple[str, Callable[[Attack], bool]], ...] = (
@@ -28,13 +30,13 @@ UNTRIED: tuple[tuple[str, Callable[[Attack], bool]], ...] = (
 def cautions(subjects: Sequence[Subject]) -> list[str]:
     """Why some rows of the page must not be compared with each other; empty if they may."""
     checks: tuple[tuple[str, Callable[[Subject], str | None]], ...] = (
-        ("The subjects were audited on different splits", lambda s: s.seal),
-        ("The subjects adapt different base models", lambda s: s.model),
-        ("The audits ran with different settings", lambda s: repr(sorted(s.settings.items()))),
-        ("Not every attack ran on every subject", lambda s: repr(sorted(attack.name for attack in s.attacks))),
+        ("The subjects were audited on different splits", lambda s: s.audit.split.seal),
+        ("The subjects adapt different base models", lambda s: s.audit.subject.model),
+        ("The audits ran with different settings", lambda s: repr(sorted(flat(s.audit.settings).items()))),
+        ("Not every attack ran on every subject", lambda s: repr(sorted(attack.name for attack in s.audit.attacks))),
         (
             "Image quality was measured in different ways",
-            lambda s: repr((s.quality.n_held_out, sorted(s.quality.settings.items()))) if s.quality else None,
+            lambda s: repr(_how_measured(s.quality)) if s.quality else None,
         ),
     )
     found = []
@@ -44,6 +46,12 @@ def cautions(subjects: Sequence[Subject]) -> list[str]:
             parted = " | ".join(together(labels) for labels in groups.values())
             found.append(f"{text}, so their numbers are not comparable: {parted}.")
     return found
+
+
+def _how_measured(quality: Quality) -> tuple[object, ...]:
+    """What must agree where image quality is compared."""
+    own = (quality.n_generated, quality.seed, quality.num_inference_steps, quality.guidance_scale, quality.features)
+    return (quality.against.held_out.n, *own)
 
 
 def not_measured(subjects: Sequence[Subject]) -> list[str]:
@@ -76,10 +84,10 @@ def _of(labels: Sequence[str], subjects: Sequence[Subject]) -> str:
 def _rates(subjects: Sequence[Subject]) -> list[str]:
     missing: dict[tuple[float, int, int], dict[str, None]] = defaultdict(dict)
     for subject in subjects:
-        for attack in subject.attacks:
-            for rate in attack.test.rates:
+        for attack in subject.audit.attacks:
+            for fpr, rate in attack.test.rates.items():
                 if not rate.resolvable:
-                    missing[rate.fpr, rate.needs_nonmembers, attack.test.n_nonmembers][subject.label] = None
+                    missing[fpr, rate.needs_nonmembers, attack.test.n_nonmembers][subject.label] = None
     return [
         f"The share of members found at {percent(fpr)} false alarms: not resolvable with {held:,} unseen images, "
         f"it needs {needed:,}{_of(list(labels), subjects)}."
@@ -88,7 +96,9 @@ def _rates(subjects: Sequence[Subject]) -> list[str]:
 
 
 def _features(subjects: Sequence[Subject]) -> list[str]:
-    others = [s.label for s in subjects if s.quality and s.quality.by[0].name == "tiny" and s.model != BUNDLED]
+    others = [
+        s.label for s in subjects if s.quality and s.quality.features[0] == "tiny" and s.audit.subject.model != BUNDLED
+    ]
     found = ["FID against training and against held-out images: sets of different size, so the two are not comparable."]
     if others:
         found.append(
@@ -106,12 +116,10 @@ def _quality(subjects: Sequence[Subject]) -> list[str]:
         found.append(f"Image quality of {who}: run `smplora evaluate`. An adapter that learned nothing leaks nothing.")
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
     for subject in subjects:
-        values: Mapping[str, Estimate] = (
-            {"KID": subject.quality.kid, "FID": subject.quality.fid} if subject.quality else {}
-        )
-        for name, estimate in values.items():
+        held_out = subject.quality.against.held_out if subject.quality else None
+        for name, estimate in (("KID", held_out.kid), ("FID", held_out.fid)) if held_out else ():
             if estimate.value is None:
-                reasons[name, estimate.reason].append(subject.label)
+                reasons[name, estimate.reason or ""].append(subject.label)
     for (name, reason), labels in reasons.items():
         why = f": {reason.rstrip('.')}" if reason else ""
         found.append(f"Held-out {name}{_of(labels, subjects)}{why}.")
@@ -122,8 +130,8 @@ def _variation(subjects: Sequence[Subject]) -> list[str]:
     """Chance enters through the training seed and through the draw of the split; intervals cover neither."""
     seeds: dict[str, set[str]] = defaultdict(set)
     for subject in subjects:
-        seeds[subject.objective].add(subject.run.config.get("seed", "unknown"))
-    splits = {subject.seal for subject in subjects}
+        seeds[subject.audit.subject.objective].add(subject.run.config.get("seed", "unknown"))
+    splits = {subject.audit.split.seal for subject in subjects}
     single = [objective for objective, values in seeds.items() if len(values) == 1]
     found = []
     if single:
@@ -146,14 +154,14 @@ def _variation(subjects: Sequence[Subject]) -> list[str]:
 def _attacks(subjects: Sequence[Subject]) -> list[str]:
     found = []
     for text, matches in UNTRIED:
-        without = [s.label for s in subjects if not any(matches(attack) for attack in s.attacks)]
+        without = [s.label for s in subjects if not any(matches(attack) for attack in s.audit.attacks)]
         if without:
             found.append(f"{text} were not run{_of(without, subjects)}.")
     return found
 
 
 def _copies(subjects: Sequence[Subject]) -> list[str]:
-    found, without = [], [s.label for s in subjects if s.memorisation is None]
+    found, without = [], [s.label for s in subjects if s.audit.memorisation is None]
     if without:
         found.append(
             f"Whether training images can be drawn out of an adapter{_of(without, subjects)}: the attacks only ask "

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from smplora.core.wording import decimal, p_text, percent
 from smplora.report.tables import Cell
 from smplora.report.wording import NOT_MEASURED, interval
-from smplora.results.read import COLUMNS, SIDES
-from smplora.results.records import CopyMeasure, Counted, Estimate, Memorisation
+from smplora.results.estimate import CountedShare
+from smplora.results.gallery import CopiedPair
+from smplora.results.memorisation import SIDES, CopyMeasure, Memorisation, NearerTest
+from smplora.results.subjects import COLUMNS, Copies
 
 HEADERS = (
     "Near-copies are",
@@ -34,39 +36,66 @@ def _cells(m: CopyMeasure) -> tuple[Cell, ...]:
         *(_counted_cell(m.images[side]) for side in SIDES),
         Cell(p_text(m.p)),
         *(_counted_cell(m.generations[side]) for side in SIDES),
-        _ratio_cell(m.ratio, m.ratio_p),
+        _ratio_cell(m.nearer_test),
     )
 
 
-def _counted_cell(counted: Counted) -> Cell:
+def _counted_cell(counted: CountedShare) -> Cell:
     text = f"{counted.count:,} of {counted.of:,}"
-    return Cell(text, interval(counted.share, 0, 100), f"{percent(counted.share.value or 0.0)}")
+    return Cell(text, interval(counted, 0, 100), percent(counted.value))
 
 
-def _ratio_cell(ratio: Estimate | None, p: float | None) -> Cell:
-    if ratio is None or ratio.value is None or p is None:
+def _ratio_cell(test: NearerTest | None) -> Cell:
+    if test is None:
         return Cell("\N{EN DASH}")
-    chance = f"chance {decimal(ratio.low or 0.0, 2)} to {decimal(ratio.high or 0.0, 2)}; p {p_text(p)}"
-    return Cell(decimal(ratio.value, 2), note=chance)
+    chance = test.ratio.chance
+    note = f"chance {decimal(chance.low, 2)} to {decimal(chance.high, 2)}; p {p_text(test.p)}"
+    return Cell(decimal(test.ratio.value, 2), note=note)
 
 
 def prompt_rows(found: Memorisation) -> list[tuple[str, tuple[Cell, ...]]]:
     """Title and cells that go with ``PROMPT_HEADERS``."""
     rows = []
-    for name, (train, held_out, auc) in found.prompts.scores.items():
-        means = (Cell("", note=NOT_MEASURED) if v is None else Cell(decimal(v, 2)) for v in (train, held_out))
-        area = Cell("\N{EN DASH}") if auc.value is None else Cell(decimal(auc.value, 2), interval(auc))
+    for name, score in found.prompts.scores.items():
+        values, auc = (score.train, score.held_out), score.auc
+        means = (Cell("", note=NOT_MEASURED) if v is None else Cell(decimal(v, 2)) for v in values)
+        area = Cell("\N{EN DASH}") if auc is None else Cell(decimal(auc.value, 2), interval(auc))
         rows.append((SCORES.get(name, name), (*means, area)))
     return rows
 
 
 def galleries(
-    found: Memorisation, uris: Callable[[Sequence[bytes]], tuple[str, ...]]
+    copies: Copies, uris: Callable[[Sequence[bytes]], tuple[str, ...]]
 ) -> list[tuple[list[tuple[str, str]], str]]:
-    """Of each pair its pictures (title, data URI) and the note."""
-    return [(list(zip(COLUMNS, uris(pair.pictures), strict=True)), pair.note) for pair in found.pairs]
+    """Of each pair its pictures (title, data URI) and a note."""
+    shown = zip(copies.pictures, copies.pairs, strict=True)
+    return [(list(zip(COLUMNS, uris(pictures), strict=True)), _note(pair)) for pictures, pair in shown]
+
+
+def _note(pair: CopiedPair) -> str:
+    near, other = pair.train, pair.held_out
+    measured = (("tiles", near.tiles, other.tiles), ("embedding", near.embedding, other.embedding))
+    distances = "; ".join(
+        f"{name} {decimal(one, 2)}, held-out {decimal(two, 2)}"
+        for name, one, two in measured
+        if one is not None and two is not None
+    )
+    own = "from its own caption" if pair.of_its_own_caption else "from another image's caption"
+    return f"{pair.caption}; {own}; {distances}"
+
+
+def about(found: Memorisation) -> str:
+    """What was generated and compared."""
+    images, settings = found.images, found.settings
+    guided = f"guidance {settings.guidance:g}" if settings.guidance != 1 else "no guidance"
+    said = (
+        f"{images.generated} images generated from training captions ({settings.images} for each training image, "
+        f"{settings.steps} steps, {guided}), compared with {images.train} training and {images.held_out} held-out "
+        "images."
+    )
+    return said if settings.encoder else f"{said} Embeddings were not compared: no --attack_encoder."
 
 
 def cited(found: Memorisation) -> list[str]:
     """BibTeX of what was used."""
-    return [entry for entry in (*(m.bibtex for m in found.measures), found.prompts.bibtex) if entry]
+    return [e for entry in (*(m.bibtex for m in found.measures), found.prompts.bibtex) if (e := entry.strip())]

@@ -14,10 +14,11 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from smplora.core.files import read_json, write_atomically
+from smplora.core.files import write_atomically
 from smplora.report import tables
 from smplora.report.audit_page import render
-from smplora.results.read import collect
+from smplora.results.record import as_json
+from smplora.results.subjects import collect
 
 if TYPE_CHECKING:
     from smplora.config.audit import ReportConfig
@@ -60,8 +61,9 @@ def report(config: ReportConfig) -> None:
 
 def summary(subjects: Sequence[Path], output: Path) -> dict[str, Any]:
     """What ``--json`` prints: the page's path, each subject's description and verdict, as in its audit.json."""
-    audits = [read_json(folder / "audit" / "audit.json") for folder in subjects]
-    return {"report": str(output), "subjects": [{**a["subject"], "verdict": a["verdict"]} for a in audits]}
+    audits = [subject.audit for subject in collect(subjects)]
+    about = [{**as_json(audit.subject), "verdict": as_json(audit.verdict)} for audit in audits]
+    return {"report": str(output), "subjects": about}
 
 
 def print_table(subjects: Sequence[Path], console: Console | None = None) -> None:
@@ -93,7 +95,7 @@ def _table(found: Sequence[tables.SummaryRow], columns: int) -> Table:
         verdict, *numbers = row.cells[:columns]
         table.add_row(
             Text(row.subject.label.replace(", ", ",\n")),  # not a str: labels may hold what rich would take for markup
-            Text(verdict.text, style=COLOURS[row.subject.verdict.level]),
+            Text(verdict.text, style=COLOURS[row.subject.audit.verdict.level]),
             *(
                 Text("\n".join(filter(None, (cell.text or cell.note.partition(" (")[0], cell.interval))))
                 for cell in numbers

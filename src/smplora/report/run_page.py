@@ -12,6 +12,7 @@ from PIL import Image
 
 from smplora.config.catalogue.objectives import TITLES
 from smplora.core.files import read_json, write_atomically
+from smplora.core.strips import thumbnail
 from smplora.core.version import __version__
 from smplora.core.wording import decimal
 from smplora.report import wording
@@ -20,9 +21,11 @@ from smplora.report.figures import overview
 from smplora.report.figures.overview import Line, over_steps
 from smplora.report.figures.svg import Drawing, drawing, style
 from smplora.report.theory import theory_section
-from smplora.results.parse import flat, plain, read_curves
-from smplora.results.read import thumbnail
-from smplora.results.records import Estimate, Level
+from smplora.results.audit import Level
+from smplora.results.curves import read_curves
+from smplora.results.estimate import Estimate
+from smplora.results.record import plain
+from smplora.results.subjects import flat
 from smplora.statistics.intervals import Interval, auc_deviation
 from smplora.statistics.verdict import LEAK, NO_LEAK
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from smplora.core.wording import decimal, p_text, percent
 from smplora.report.wording import LEVEL_WORDS, NOT_MEASURED, digits_for, interval, unresolvable
-from smplora.results.records import Attack, Distances, Estimate, Numbers, Quality, Subject
+from smplora.results.audit import Attack, Numbers
+from smplora.results.estimate import Estimate
+from smplora.results.quality import Measured, Quality
+from smplora.results.subjects import Subject
 
 HEADLINE_FPR = 0.05
 SUMMARY_HEADERS = (
@@ -77,7 +80,7 @@ def attack_rows(subject: Subject) -> list[AttackRow]:
     return [
         AttackRow(
             attack,
-            attack is subject.strongest("test"),
+            attack is subject.audit.chosen("test"),
             (
                 auc_cell(attack.test, bootstrap_note(attack.test)),
                 fraction_cell(attack.test.asr),
@@ -85,13 +88,18 @@ def attack_rows(subject: Subject) -> list[AttackRow]:
                 auc_cell(attack.aux_members, bootstrap_note(attack.aux_members))
                 if attack.aux_members
                 else Cell("\N{EN DASH}", note="trained on them"),
-                Cell(f"ASR {percent(attack.paper_asr)}", note=attack.paper_label)
-                if attack.paper_asr is not None
-                else Cell("\N{EN DASH}"),
+                _paper_cell(attack),
             ),
         )
-        for attack in subject.attacks
+        for attack in subject.audit.attacks
     ]
+
+
+def _paper_cell(attack: Attack) -> Cell:
+    paper = attack.paper_protocol
+    if paper is None or paper.asr is None:
+        return Cell("\N{EN DASH}")
+    return Cell(f"ASR {percent(paper.asr)}", note=paper.label)
 
 
 def setting_rows(
@@ -106,7 +114,7 @@ def setting_rows(
 
 def auc_cell(numbers: Numbers | None, note: str = "") -> Cell:
     """An AUC with two decimals."""
-    if numbers is None or numbers.auc.value is None:
+    if numbers is None:
         return Cell("", note=NOT_MEASURED)
     return Cell(decimal(numbers.auc.value, 2), interval(numbers.auc), note)
 
@@ -115,8 +123,9 @@ def bootstrap_note(numbers: Numbers | None) -> str:
     """The bootstrap's interval of the AUC, to stand below DeLong's, and the p corrected for all attacks."""
     if numbers is None:
         return ""
-    shown, p = interval(numbers.bootstrap), numbers.p_corrected
-    return "; ".join([f"bootstrap {shown}"] * bool(shown) + ([] if p is None else [f"corrected p {p_text(p)}"]))
+    shown = interval(numbers.auc_bootstrap)
+    p = [f"corrected p {p_text(numbers.p_value.corrected)}"] if numbers.p_value else []
+    return "; ".join([f"bootstrap {shown}"] * bool(shown) + p)
 
 
 def fraction_cell(estimate: Estimate) -> Cell:
@@ -129,10 +138,10 @@ def fraction_cell(estimate: Estimate) -> Cell:
 
 def rate_cell(numbers: Numbers | None, fpr: float) -> Cell:
     """A true-positive rate in percent, or what it would take to know it."""
-    rate = numbers.rate(fpr) if numbers else None
+    rate = numbers.rates.get(fpr) if numbers else None
     if rate is None:
         return Cell("", note=NOT_MEASURED)
-    return fraction_cell(rate.tpr) if rate.resolvable else Cell("", note=unresolvable(rate))
+    return fraction_cell(rate) if rate.resolvable else Cell("", note=unresolvable(rate))
 
 
 def distance_cell(estimate: Estimate | None) -> Cell:
@@ -143,17 +152,27 @@ def distance_cell(estimate: Estimate | None) -> Cell:
     return Cell(decimal(estimate.value, digits), interval(estimate, digits))
 
 
-def quality_cells(quality: Quality, by: Distances | None = None) -> tuple[Cell, ...]:
+def quality_cells(quality: Quality, network: str | None = None) -> tuple[Cell, ...]:
     """Cells that go with ``QUALITY_HEADERS``, of the first network or of another, which has no loss of its own."""
-    by = by or quality.by[0]
-    loss = distance_cell(quality.held_out_loss) if by is quality.by[0] else Cell("")
-    values = [distance_cell(value) for value in (by.kid, by.fid, by.train_kid, by.train_fid)]
-    return (*values[:2], loss, *values[2:])
+    first = quality.features[0]
+    against = quality.by_network[network or first].against
+    loss = distance_cell(quality.held_out_loss) if network in (None, first) else Cell("")
+    distances = [
+        distance_cell(getattr(images, measure) if images else None)
+        for images in (against.held_out, against.train)
+        for measure in ("kid", "fid")
+    ]
+    return (*distances[:2], loss, *distances[2:])
 
 
-def quality_rows(subjects: Sequence[Subject]) -> list[tuple[Subject, Quality, Distances, tuple[Cell, ...]]]:
+def quality_rows(subjects: Sequence[Subject]) -> list[tuple[Subject, Quality, Measured, tuple[Cell, ...]]]:
     """Rows of the table of distances: one for each network of each subject."""
-    return [(s, q, by, quality_cells(q, by)) for s in subjects if (q := s.quality) for by in q.by]
+    return [
+        (s, q, measured, quality_cells(q, name))
+        for s in subjects
+        if (q := s.quality)
+        for name, measured in q.by_network.items()
+    ]
 
 
 def diversity_headers(subjects: Sequence[Subject]) -> tuple[str, ...]:
@@ -161,55 +180,55 @@ def diversity_headers(subjects: Sequence[Subject]) -> tuple[str, ...]:
     return (*DIVERSITY_HEADERS, *(name for name, _ in _measured_by_some(subjects)))
 
 
-def diversity_rows(subjects: Sequence[Subject]) -> list[tuple[Subject, Distances, tuple[Cell, ...]]]:
+def diversity_rows(subjects: Sequence[Subject]) -> list[tuple[Subject, Measured, tuple[Cell, ...]]]:
     """Rows of what KID and FID do not tell apart, one for each network of each subject."""
     more = _measured_by_some(subjects)
-    return [
-        (
-            s,
-            by,
-            (*(distance_cell(v) for v in (*by.diversity, by.nearest)), *(distance_cell(of(q, by)) for _, of in more)),
-        )
-        for s in subjects
-        if (q := s.quality)
-        for by in q.by
-    ]
+    rows = []
+    for subject in subjects:
+        quality = subject.quality
+        for name, measured in quality.by_network.items() if quality else ():
+            held_out, nearest = measured.against.held_out, measured.nearest
+            own = (held_out.precision, held_out.recall, held_out.density, held_out.coverage)
+            others = (of(quality, name) for _, of in more) if quality else ()
+            shown = [*own, nearest.ratio if nearest else None, *others]
+            rows.append((subject, measured, tuple(distance_cell(value) for value in shown)))
+    return rows
 
 
 def _measured_by_some(
     subjects: Sequence[Subject],
-) -> list[tuple[str, Callable[[Quality, Distances], Estimate | None]]]:
-    """Columns that depend on the options of the evaluation."""
-    qualities = [s.quality for s in subjects if s.quality]
-    columns: list[tuple[str, Callable[[Quality, Distances], Estimate | None], bool]] = [
-        ("CMMD", lambda q, by: by.cmmd, any(by.cmmd.value is not None for q in qualities for by in q.by)),
-        (
-            "CLIP score",
-            lambda q, by: q.clip_score if by is q.by[0] else None,
-            any(q.clip_score.value is not None for q in qualities),
-        ),
-        (
-            "CLIP score of held-out images",
-            lambda q, by: q.real_clip_score if by is q.by[0] else None,
-            any(q.real_clip_score.value is not None for q in qualities),
-        ),
+) -> list[tuple[str, Callable[[Quality, str], Estimate | None]]]:
+    """Columns that depend on the options of the evaluation: of a quality and the name of one of its networks."""
+
+    def clip(side: str) -> Callable[[Quality, str], Estimate | None]:
+        return lambda q, name: getattr(q.clip_score, side, None) if name == q.features[0] else None
+
+    columns: dict[str, Callable[[Quality, str], Estimate | None]] = {
+        "CMMD": lambda q, name: q.by_network[name].against.held_out.cmmd,
+        "CLIP score": clip("generated"),
+        "CLIP score of held-out images": clip("held_out"),
+    }
+    known = [(q, name) for s in subjects if (q := s.quality) for name in q.features]
+    return [
+        (title, of)
+        for title, of in columns.items()
+        if any((value := of(q, name)) and value.value is not None for q, name in known)
     ]
-    return [(name, of) for name, of, wanted in columns if wanted]
 
 
 def _rates(subject: Subject) -> list[float]:
-    return sorted({rate.fpr for attack in subject.attacks for rate in attack.test.rates})
+    return sorted({fpr for attack in subject.audit.attacks for fpr in attack.test.rates})
 
 
 def _summary_cells(subject: Subject) -> tuple[Cell, ...]:
-    test, quality = subject.strongest_numbers("test"), subject.quality
-    on_test, on_aux = subject.strongest("test"), subject.strongest("aux_members")
+    audit, held_out = subject.audit, subject.quality.against.held_out if subject.quality else None
+    test, on_test, on_aux = audit.numbers("test"), audit.chosen("test"), audit.chosen("aux_members")
     return (
-        Cell(LEVEL_WORDS[subject.verdict.level], note=subject.verdict.sentence),
-        auc_cell(test, on_test.title if on_test else ""),
-        auc_cell(subject.strongest_numbers("aux_members"), on_aux.title if on_aux and on_aux is not on_test else ""),
-        fraction_cell(test.asr) if test else Cell("", note=NOT_MEASURED),
+        Cell(LEVEL_WORDS[audit.verdict.level], note=audit.verdict.sentence),
+        auc_cell(test, on_test.title),
+        auc_cell(audit.numbers("aux_members"), on_aux.title if on_aux is not on_test else ""),
+        fraction_cell(test.asr),
         rate_cell(test, HEADLINE_FPR),
-        distance_cell(quality.kid if quality else None),
-        distance_cell(quality.fid if quality else None),
+        distance_cell(held_out.kid if held_out else None),
+        distance_cell(held_out.fid if held_out else None),
     )

@@ -14,7 +14,7 @@ from smplora.core.files import read_json
 from smplora.core.wording import decimal
 from smplora.report.figures.overview import WIDTH, Line, name_axes, over_steps
 from smplora.report.figures.svg import CARD, Drawing, blank, drawing, inline, style
-from smplora.results.parse import read_curves
+from smplora.results.curves import read_curves
 
 SCALES = {"gradient_scale": "whole gradient", "adaptation_scale": "adaptation term", "gain_scale": "MI gain term"}
 FACTORS = {"1/D": "1/D", "L_ada/D^2": "L_ada/D²", "lambda*L_ada/D^2": "λ L_ada/D²"}

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from smplora.core.wording import COUNTS, count, decimal, percent, together
-from smplora.results.records import LEVELS, Estimate, Level, Numbers, Rate, Subject
+from smplora.results.audit import LEVELS, Level, Numbers
+from smplora.results.estimate import Estimate, RateAtFpr
+from smplora.results.subjects import Subject
 
 NOT_MEASURED = "not measured"
 LEVEL_WORDS: dict[Level, str] = {"invalid": "Invalid", "red": "Leaks", "amber": "Unclear", "green": "No leak found"}
@@ -41,14 +43,14 @@ def digits_for(estimate: Estimate) -> int:
     return 2 if largest == 0 else min(6, max(0, 2 - math.floor(math.log10(largest))))
 
 
-def interval(estimate: Estimate, digits: int = 2, scale: float = 1.0) -> str:
+def interval(estimate: Estimate | None, digits: int = 2, scale: float = 1.0) -> str:
     """``[0.85, 0.97]``, or nothing where an end is missing."""
-    if estimate.low is None or estimate.high is None:
+    if estimate is None or estimate.low is None or estimate.high is None:
         return ""
     return f"[{decimal(scale * estimate.low, digits)}, {decimal(scale * estimate.high, digits)}]"
 
 
-def unresolvable(rate: Rate) -> str:
+def unresolvable(rate: RateAtFpr) -> str:
     """Why a rate is not shown."""
     return f"not resolvable (needs {rate.needs_nonmembers:,} non-members)"
 
@@ -64,14 +66,12 @@ def cells(sizes: Mapping[str, int]) -> str:
 
 def verdict_numbers(subject: Subject) -> Numbers:
     """What the attack named by the verdict achieves on the group named by it."""
-    numbers = subject.strongest_numbers(subject.verdict.group)
-    assert numbers is not None, "collect refuses a verdict about numbers that do not exist"
-    return numbers
+    return subject.audit.numbers(subject.audit.verdict.group)
 
 
 def most_exposed_first(subjects: Sequence[Subject]) -> list[Subject]:
     """By level, worst first, then by how far the verdict's attack is from chance."""
-    return sorted(subjects, key=lambda s: (LEVELS.index(s.verdict.level), -verdict_numbers(s).exposure))
+    return sorted(subjects, key=lambda s: (LEVELS.index(s.audit.verdict.level), -verdict_numbers(s).exposure))
 
 
 def attacker_is_right(numbers: Numbers) -> str:
@@ -82,14 +82,12 @@ def attacker_is_right(numbers: Numbers) -> str:
     """
     chance = max(numbers.n_members, numbers.n_nonmembers) / (numbers.n_members + numbers.n_nonmembers)
     asr, auc = numbers.asr.value, numbers.auc.value
-    if asr is not None and (numbers.asr.low or 0.0) > chance:
+    if numbers.asr.low > chance:
         return (
             f"an attacker who guesses for each image whether it was used is right {percent(asr)} of the time "
             f"(chance: {percent(chance)})"
         )
-    if auc is None:
-        return "the attacker's success could not be put into a number"
-    reverse = numbers.auc.high is not None and numbers.auc.high < 0.5
+    reverse = numbers.auc.high < 0.5
     turned = " by reversing the attack's answers" if reverse else ""
     return (
         f"an attacker who is shown one image that was used and one that was not picks the right one "
@@ -100,9 +98,9 @@ def attacker_is_right(numbers: Numbers) -> str:
 def headline(subjects: Sequence[Subject]) -> str:
     """One sentence for the whole page: the most exposed adapter, how exposed it is, and how many others fare how."""
     worst, *others = most_exposed_first(subjects)
-    level, right = worst.verdict.level, attacker_is_right(verdict_numbers(worst))
+    level, right = worst.audit.verdict.level, attacker_is_right(verdict_numbers(worst))
     if level == "invalid":
-        return f"{worst.label}: {worst.verdict.sentence}"
+        return f"{worst.label}: {worst.audit.verdict.sentence}"
     if level == "green":
         who = worst.label if not others else f"these {count(len(subjects), 'adapter')}"
         best = "" if not others else f"; even for {worst.label}"
@@ -118,8 +116,8 @@ def headline(subjects: Sequence[Subject]) -> str:
         "green": ("shows no leak", "show no leak"),
     }
     if len(others) == 1:
-        return f"{worst.label} {gives}: {right}; {others[0].label} {verbs[others[0].verdict.level][0]}."
-    tally = [(n, verbs[level][n > 1]) for level in LEVELS if (n := sum(s.verdict.level == level for s in others))]
+        return f"{worst.label} {gives}: {right}; {others[0].label} {verbs[others[0].audit.verdict.level][0]}."
+    tally = [(n, verbs[level][n > 1]) for level in LEVELS if (n := sum(s.audit.verdict.level == level for s in others))]
     if len(tally) == 1:
         return f"{worst.label} {gives}: {right}; the {count(len(others), 'other adapter')} {tally[0][1]}."
     rest = together([f"{COUNTS[n] if n < len(COUNTS) else n} {verb}" for n, verb in tally])

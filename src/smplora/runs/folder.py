@@ -31,7 +31,9 @@ from smplora.config.theory import TheoryOptions
 from smplora.config.train import TrainConfig
 from smplora.core.environment import environment
 from smplora.core.errors import CheckpointError, ConfigError, listing
-from smplora.core.files import PRIVATE, UNFINISHED, check_writable, read_json, write_atomically, write_json
+from smplora.core.files import PRIVATE, UNFINISHED, check_writable, write_atomically, write_json
+from smplora.results.record import read, write
+from smplora.results.run import BaseModel, CheckpointState, Done
 
 NOISE_SEED, PRIVACY = "noise_seed", "privacy.json"  # files of the run folder
 
@@ -84,7 +86,7 @@ class RunFolder:
         if (self.path / MODEL).exists():
             self.check_model(model_digest)
         else:
-            write_json(self.path / MODEL, {"name": config.pretrained_model_name_or_path, "digest": model_digest})
+            write(self.path / MODEL, BaseModel(config.pretrained_model_name_or_path, model_digest))
         self.checkpoints.mkdir(exist_ok=True)
         for unfinished in self.checkpoints.glob(f"{UNFINISHED}*"):
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -111,9 +113,14 @@ class RunFolder:
             yield
 
     @property
-    def done(self) -> dict[str, Any] | None:
-        """The content of DONE.json, or None."""
-        return read_json(self.path / DONE) if (self.path / DONE).exists() else None
+    def done(self) -> Done | None:
+        """The content of DONE.json, or None.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        path = self.path / DONE
+        return read(path, Done, "delete it and run 'smplora train'") if path.exists() else None
 
     def save(self, checkpoint: Checkpoint, publish: Callable[[Path], object], keep: int | None) -> None:
         """Write a checkpoint, with what ``publish`` writes into it, whole or not at all; then delete all but the
@@ -125,8 +132,8 @@ class RunFolder:
             publish(temporary)
             for name, tensors in checkpoint.tensors.items():
                 write_atomically(temporary / f"{name}.safetensors", safetensors.torch.save(tensors))
-            names = ("step", "max_train_steps", "num_processes")
-            write_json(temporary / STATE, {name: getattr(checkpoint, name) for name in names})
+            state = CheckpointState(checkpoint.step, checkpoint.max_train_steps, checkpoint.num_processes)
+            write(temporary / STATE, state)
             temporary.rename(final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -165,7 +172,7 @@ class RunFolder:
             CheckpointError: it was not.
         """
         steps = self.steps()
-        before = read_json(self.checkpoints / f"checkpoint-{steps[-1]}" / STATE)["num_processes"] if steps else now
+        before = self._state(steps[-1]).num_processes if steps else now
         if before != now:
             raise CheckpointError(
                 f"'{self.path}' was trained by {before} processes, and now there would be {now}; "
@@ -195,10 +202,14 @@ class RunFolder:
         try:
             names = [name for name in STATES if (folder / f"{name}.safetensors").exists()]
             tensors = {name: safetensors.torch.load_file(folder / f"{name}.safetensors") for name in names}
-            state = read_json(folder / STATE)
-            return Checkpoint(state["step"], state["max_train_steps"], state["num_processes"], tensors)
+            state = self._state(self.steps()[-1])
+            return Checkpoint(state.step, state.max_train_steps, state.num_processes, tensors)
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise CheckpointError(f"{folder} is damaged ({error}); delete it to resume from the one before") from error
+
+    def _state(self, step: int) -> CheckpointState:
+        path = self.checkpoints / f"checkpoint-{step}" / STATE
+        return read(path, CheckpointState, "delete the checkpoint and run this")
 
     def _forget_after(self, step: int, path: Path) -> None:
         if path.exists():
@@ -227,10 +238,10 @@ class RunFolder:
         Raises:
             CheckpointError: they differ.
         """
-        before = read_json(self.path / MODEL)
-        if before["digest"] != digest:
+        before = read(self.path / MODEL, BaseModel, "restore it, or train anew and run this")
+        if before.digest != digest:
             raise CheckpointError(
-                f"the base model '{before['name']}' has other weights than when '{self.path}' was started; "
+                f"the base model '{before.name}' has other weights than when '{self.path}' was started; "
                 "restore them or train anew"
             )
 
@@ -249,7 +260,7 @@ class RunFolder:
 
     def finish(self, step: int, adapter_sha256: str) -> None:
         """Say that the adapter is complete."""
-        write_json(self.path / DONE, {"step": step, "adapter_sha256": adapter_sha256})
+        write(self.path / DONE, Done(step, adapter_sha256))
 
 
 def _step_of(line: str) -> int | None:

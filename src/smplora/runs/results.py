@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.core.errors import UserError
 from smplora.core.files import read_json
 from smplora.data.split import MANIFEST
+from smplora.results.audit import Audit
+from smplora.results.quality import Quality
+from smplora.results.record import read
 from smplora.runs.subject import find_subject
 
+Kept = TypeVar("Kept", Audit, Quality)
 
-def kept_result(config: AuditConfig | EvaluateConfig, name: str) -> dict[str, Any] | None:
-    """What was written of this adapter, whatever the settings; None for adapters that are not runs."""
+
+def kept_result(config: AuditConfig | EvaluateConfig, name: str, kind: type[Kept], expected: str) -> Kept | None:
+    """What was written of this adapter, whatever the settings; None for adapters that are not runs, and where it cannot
+    be read or is of another format."""
     try:
         subject = find_subject(config.adapter or "")
         folder = Path(config.output_dir) if config.output_dir else subject.folder / name
-        content = dict(read_json(folder / f"{name}.json"))
-        same = content.get("subject", {}).get("adapter_sha256") == subject.adapter_sha256
-    except (OSError, ValueError, UserError):
+        before = read(folder / f"{name}.json", kind, f"run 'smplora {name}'", expected)
+        return before if before.subject.adapter_sha256 == subject.adapter_sha256 else None
+    except (OSError, UserError):
         return None
-    return content if same else None
 
 
 def sealed(config: AuditConfig | EvaluateConfig) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from smplora.config.train import TrainConfig
 from smplora.core.cache import Cache
 from smplora.core.device import choose_device
 from smplora.core.errors import CheckpointError, SplitError
-from smplora.core.files import check_writable, files_sha256, read_json
+from smplora.core.files import check_writable, files_sha256
 from smplora.core.registry import build
 from smplora.data.cells import Cell
 from smplora.data.encode import encode
@@ -32,6 +31,9 @@ from smplora.models.adapted import Adapted
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.proxy import ProxyAttackModel
 from smplora.models.text import configured
+from smplora.results.audit import Adapter, TrainedWith
+from smplora.results.record import read
+from smplora.results.run import CheckpointState
 from smplora.runs.base_model import load_base
 from smplora.runs.folder import CONFIG, STATE, RunFolder, read_config
 
@@ -80,18 +82,18 @@ class Subject:
         """
         return files_sha256(self.adaptation.weights(self.folder))
 
-    def describe(self, adapter_sha256: str, model: LatentDiffusion) -> dict[str, Any]:
-        """The "subject" object of audit.json and quality.json."""
-        return {
-            "label": self.label,
-            "objective": self.config.objective,
-            "adaptation": self.config.adaptation,
-            "step": self.step,
-            "max_train_steps": self.max_train_steps,
-            "adapter_sha256": adapter_sha256,
-            "model": model.name,
-            "model_digest": model.digest,
-        }
+    def summary(self, adapter_sha256: str, model: LatentDiffusion) -> Adapter:
+        """What results say of it."""
+        return Adapter(
+            label=self.label,
+            objective=self.config.objective,
+            adaptation=self.config.adaptation,
+            step=self.step,
+            max_train_steps=self.max_train_steps,
+            adapter_sha256=adapter_sha256,
+            model=model.name,
+            model_digest=model.digest,
+        )
 
 
 def find_subject(adapter: str) -> Subject:
@@ -115,12 +117,12 @@ def find_subject(adapter: str) -> Subject:
             raise CheckpointError(
                 f"'{run}' is not finished; 'smplora train --config {run / CONFIG}' resumes it, or audit a checkpoint"
             )
-        return Subject(folder, run, config, done["step"], done["step"])
+        return Subject(folder, run, config, done.step, done.step)
     if not (folder / STATE).exists():
         have = ", ".join(f"checkpoint-{s}" for s in RunFolder(run).steps()) or "none"
         raise CheckpointError(f"--adapter got '{folder}', which does not exist; checkpoints of this run: {have}")
-    state = read_json(folder / STATE)
-    return Subject(folder, run, config, state["step"], state["max_train_steps"])
+    state = read(folder / STATE, CheckpointState, "choose another checkpoint and run it")
+    return Subject(folder, run, config, state.step, state.max_train_steps)
 
 
 @dataclass(frozen=True)
@@ -136,19 +138,17 @@ class Foreign:
         """For people: the file's name."""
         return self.path.name
 
-    def describe(self, adapter_sha256: str, model: LatentDiffusion) -> dict[str, Any]:
-        """The "subject" object of audit.json and quality.json."""
-        return {
-            "label": self.label,
-            "objective": "unknown",
-            "adaptation": self.adaptation,
-            "step": None,
-            "max_train_steps": None,
-            "adapter_sha256": adapter_sha256,
-            "model": model.name,
-            "model_digest": model.digest,
-            "trained_with": {name: getattr(self.config, name) for name in TOLD},
-        }
+    def summary(self, adapter_sha256: str, model: LatentDiffusion) -> Adapter:
+        """What results say of it."""
+        return Adapter(
+            label=self.label,
+            objective="unknown",
+            adaptation=self.adaptation,
+            adapter_sha256=adapter_sha256,
+            model=model.name,
+            model_digest=model.digest,
+            trained_with=TrainedWith(**{name: getattr(self.config, name) for name in TOLD}),
+        )
 
 
 @dataclass(frozen=True)

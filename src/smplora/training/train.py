@@ -36,6 +36,7 @@ from smplora.data.split import MANIFEST, Split, make_split, read_split, write_sp
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.proxy import at_size
 from smplora.models.text import configured
+from smplora.results.record import as_json
 from smplora.runs.base_model import fetch_model, load_base
 from smplora.runs.folder import RunFolder, check_place, check_settings
 from smplora.training.batches import members_first
@@ -122,7 +123,7 @@ def train(config: TrainConfig, *, progress: bool = True, refresh: Callable[[Path
         elif progress:
             say(f"{folder.path} is complete")
     if config.json and first:
-        print(json.dumps({"run": str(folder.path), **(folder.done or {})}))
+        print(json.dumps({"run": str(folder.path), **(as_json(folder.done) if folder.done else {})}))
     return folder.path
 
 

@@ -5,9 +5,8 @@ Pictures, captions and file names go into two private files, for the private rep
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +31,23 @@ from smplora.config.audit import AuditConfig
 from smplora.config.data import usual_guidance
 from smplora.config.evaluate import EvaluateConfig
 from smplora.core.console import progress
-from smplora.core.files import write_atomically, write_json
+from smplora.core.files import write_atomically
 from smplora.core.random_streams import stream_seed
+from smplora.core.strips import grid
 from smplora.data.pictures import load_pixels
 from smplora.data.pool import Sample
 from smplora.data.split import Split
 from smplora.models.encoders.features import weights_of
 from smplora.models.encoders.transformers import BUNDLED, LARGEST_FOR_BUNDLED, ImageEncoder, load_encoder
+from smplora.results.gallery import MEMORISED, CopiedPair, Memorised, Neighbour, SpokenCaption
+from smplora.results.memorisation import Compared, CopyMeasure, LeftOut, Memorisation, Prompts, SearchSettings
+from smplora.results.record import made, write
 from smplora.runs.generate import generate
 from smplora.runs.subject import Loaded
 
 MOST_IMAGES = 2000  # of each side that generated images are compared with
 READ_AT_ONCE = 64
 SHOWN, SHOWN_CAPTIONS = 12, 20
-TILE = 128  # pixels of a picture in the gallery
-PICTURES, NAMES = "memorised.png", "memorised.json"
 CARLINI = """@inproceedings{carlini2023extracting,
   title={Extracting Training Data from Diffusion Models},
   author={Carlini, Nicholas and Hayes, Jamie and Nasr, Milad and Jagielski, Matthew and Sehwag, Vikash and
@@ -80,8 +81,8 @@ class Distances:
     embedding: Tensor | None
 
 
-def memorise(loaded: Loaded, config: AuditConfig, folder: Path, show: bool) -> dict[str, Any]:
-    """The "memorisation" object; writes memorised.png and memorised.json into ``folder``.
+def memorise(loaded: Loaded, config: AuditConfig, folder: Path, show: bool) -> Memorisation:
+    """Look for copies; writes memorised.png and memorised.json into ``folder``.
 
     Raises:
         ConfigError: the encoder cannot be loaded.
@@ -99,20 +100,21 @@ def memorise(loaded: Loaded, config: AuditConfig, folder: Path, show: bool) -> d
     }
     measures = measure(found["train"], found["held_out"], config)
     prompts, spoken = judge_captions(loaded, sides, config)
-    _write_private(folder, loaded, sides, [s for s, _ in wanted], images, found, spoken)
-    return {
-        "images": {"generated": len(images), "train": len(sides.train), "held_out": len(sides.held_out)},
-        "left_out": {"captions_of": len(loaded.split.train) - len(prompted), **sides.left_out},
-        "settings": {
-            "images": config.memorisation_images,
-            "steps": config.memorisation_steps,
-            "guidance": guidance,
-            "encoder": encoder_weights(config) if encoder else None,
-        },
+    write_gallery(folder, loaded, sides, [s for s, _ in wanted], images, found, spoken)
+    settings = SearchSettings(
+        config.memorisation_images,
+        config.memorisation_steps,
+        guidance,
+        encoder_weights(config) if encoder else None,
+    )
+    return Memorisation(
         **conclusion({m["title"]: m for m in measures}, len(images)),
-        "measures": measures,
-        "prompts": prompts,
-    }
+        images=Compared(len(images), len(sides.train), len(sides.held_out)),
+        left_out=LeftOut(len(loaded.split.train) - len(prompted), **sides.left_out),
+        settings=settings,
+        measures=tuple(made(CopyMeasure, m) for m in measures),
+        prompts=made(Prompts, prompts),
+    )
 
 
 def guidance_of(config: AuditConfig, model: str) -> float:
@@ -121,20 +123,20 @@ def guidance_of(config: AuditConfig, model: str) -> float:
     return usual_guidance(model) if given is None else given
 
 
-def same_search(found: Mapping[str, Any] | None, config: AuditConfig, model: str) -> bool:
-    """Whether the "memorisation" object of an audit.json is what ``memorise`` would write of an adapter of ``model``.
-    How many captions were allowed is told by how many images there are."""
+def same_search(found: Memorisation | None, config: AuditConfig, model: str) -> bool:
+    """Whether what was found is what ``memorise`` would find of an adapter of ``model``. How many captions were allowed
+    is told by how many images there are."""
     if found is None or not config.looks_for_copies:
         return found is None and not config.looks_for_copies
-    told, images = found["settings"], found["images"]
+    told, images = found.settings, found.images
     encoders = [config.attack_encoder, encoder_weights(config)]  # the option itself: of earlier versions
     none = [None] if config.attack_encoder == BUNDLED else []  # where images are too large for it
-    captions = min(config.memorisation_captions, images["train"])
+    captions = min(config.memorisation_captions, images.train)
     return (
-        (told["images"], told["steps"]) == (config.memorisation_images, config.memorisation_steps)
-        and told["guidance"] == guidance_of(config, model)
-        and told["encoder"] in [*encoders, *none]
-        and images["generated"] == captions * config.memorisation_images
+        (told.images, told.steps) == (config.memorisation_images, config.memorisation_steps)
+        and told.guidance == guidance_of(config, model)
+        and told.encoder in [*encoders, *none]
+        and images.generated == captions * config.memorisation_images
     )
 
 
@@ -237,7 +239,7 @@ def measure(train: Distances, held_out: Distances, config: AuditConfig) -> list[
     return found
 
 
-def judge_captions(loaded: Loaded, sides: Sides, config: AuditConfig) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def judge_captions(loaded: Loaded, sides: Sides, config: AuditConfig) -> tuple[dict[str, Any], list[SpokenCaption]]:
     """The "prompts" object, and for the private file each training caption with its numbers, the best known first."""
     members, others = ({s.caption for s in side} for side in (sides.train, sides.held_out))
     captions, model = sorted(members | others), loaded.model
@@ -250,12 +252,12 @@ def judge_captions(loaded: Loaded, sides: Sides, config: AuditConfig) -> tuple[d
             loud[name] = magnitudes(model, captions, seed=config.seed, timestep=timestep,
                                     resolution=loaded.resolution, batch_size=config.batch_size)  # fmt: skip
     judged = judge_prompts(loud["adapter"], loud["base"], captions, members, others)
-    spoken: list[dict[str, Any]] = [
-        {"caption": c, "adapter": float(a), "base": float(b), "held_out": c in others}
+    spoken = [
+        SpokenCaption(c, float(a), float(b), c in others)
         for c, a, b in zip(captions, loud["adapter"], loud["base"], strict=True)
         if c in members
     ]
-    spoken.sort(key=lambda row: row["base"] / max(row["adapter"], 1e-12))
+    spoken.sort(key=lambda one: one.base / max(one.adapter, 1e-12))
     about = {"reference": "Wen et al. 2024", "bibtex": WEN, "timestep": timestep, "noises": NOISES}
     return {**about, **judged}, spoken
 
@@ -275,49 +277,40 @@ def closest(found: dict[str, Distances]) -> list[tuple[int, int, int]]:
     return triples[:SHOWN]
 
 
-def _write_private(
+def write_gallery(
     folder: Path,
     loaded: Loaded,
     sides: Sides,
     origins: Sequence[Sample],
     images: Tensor,
     found: dict[str, Distances],
-    spoken: list[dict[str, Any]],
+    captions: Sequence[SpokenCaption],
 ) -> None:
-    """memorised.png: a row of three pictures for each pair: generated, training image, held-out image."""
-    triples = closest(found)
-    grid = Image.new("RGB", (3 * TILE, TILE * len(triples)))
-    pairs = []
-    for row, (generation, image, other) in enumerate(triples):
-        real = real_images(loaded, [sides.train[image], sides.held_out[other]])
-        for column, pixels in enumerate((images[generation], *real)):
-            picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-            scaling = Image.Resampling.NEAREST if picture.height < TILE else Image.Resampling.LANCZOS
-            grid.paste(picture.resize((TILE, TILE), scaling), (TILE * column, TILE * row))
+    """memorised.png and memorised.json: of each pair the generated, the training and the held-out image. Private."""
+    rows, pairs = [], []
+    for generation, image, other in closest(found):
+        train, held_out, origin = sides.train[image], sides.held_out[other], origins[generation]
+        pictures = (images[generation], *real_images(loaded, [train, held_out]))
+        rows.append([Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in pictures])
         pairs.append(
-            {
-                "caption": origins[generation].caption,
-                "of_its_own_caption": origins[generation].caption == sides.train[image].caption,
-                "train": {"file": sides.train[image].file, **_how_far(found["train"], generation, image)},
-                "held_out": {"file": sides.held_out[other].file, **_how_far(found["held_out"], generation, other)},
-            }
+            CopiedPair(
+                caption=origin.caption,
+                of_its_own_caption=origin.caption == train.caption,
+                train=_neighbour(found["train"], generation, image, train),
+                held_out=_neighbour(found["held_out"], generation, other, held_out),
+            )
         )
-    buffer = BytesIO()
-    grid.save(buffer, format="PNG")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomically(folder / PICTURES, buffer.getvalue())
-    write_json(folder / NAMES, {"pairs": pairs, "captions": spoken[:SHOWN_CAPTIONS]})
+    write_atomically(folder / f"{MEMORISED}.png", grid(rows))
+    write(folder / f"{MEMORISED}.json", Memorised(tuple(pairs), tuple(captions[:SHOWN_CAPTIONS])))
 
 
-def _how_far(found: Distances, generation: int, image: int) -> dict[str, float | None]:
-    embedding = found.embedding
-    return {
-        "tiles": float(found.tiles[generation, image]),
-        "embedding": None if embedding is None else float(embedding[generation, image]),
-    }
+def _neighbour(found: Distances, generation: int, image: int, sample: Sample) -> Neighbour:
+    embedding = None if found.embedding is None else float(found.embedding[generation, image])
+    return Neighbour(sample.file, float(found.tiles[generation, image]), embedding)
 
 
 def forget(folder: Path) -> None:
     """Remove the private files of an earlier audit."""
-    for name in (PICTURES, NAMES):
-        (folder / name).unlink(missing_ok=True)
+    for ending in ("png", "json"):
+        (folder / f"{MEMORISED}.{ending}").unlink(missing_ok=True)

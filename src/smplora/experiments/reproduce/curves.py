@@ -9,14 +9,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from smplora.core.files import read_json
+from smplora.core.strips import tiles
 from smplora.experiments.reproduce.results import Found, Results, described
 from smplora.experiments.reproduce.runs import LORA, MP, SMP, Need, Run
 from smplora.experiments.reproduce.section import Gallery
 from smplora.report.audit_page import Strip, uris
 from smplora.report.figures.overview import Line, over_steps
 from smplora.report.figures.svg import Drawing, drawing, mark, style, thinned
-from smplora.results.read import tiles
 
 MOST_POINTS = 300  # of a curve in a JSON file
 LOOKS = {"LoRA": 0, "MP-LoRA": 1, "SMP-LoRA": 2}
@@ -79,7 +78,7 @@ def panel(rows: Sequence[Mapping[str, Any]], column: str, name: str, title: str,
 def pictures(found: Found) -> dict[str, Any]:
     """Where a run's pictures are, and their captions."""
     return {
-        "captions": read_json(found.folder / "quality" / "quality.json")["captions"],
+        "captions": list(found.quality().captions),
         "pictures": "quality/samples.png",
         "real": "quality/real.png",
     }

@@ -9,14 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from smplora.core.files import read_json
+from smplora.core.errors import CheckpointError
 from smplora.core.parallel import Task
 from smplora.experiments.reproduce.commands import command_line
 from smplora.experiments.reproduce.paper import METRICS
 from smplora.experiments.reproduce.plan import Plan, Planned
 from smplora.experiments.reproduce.runs import Need, Run
+from smplora.results.audit import FORMAT as AUDIT_FORMAT
+from smplora.results.audit import Audit, Group
+from smplora.results.estimate import Estimate
+from smplora.results.quality import FORMAT as QUALITY_FORMAT
+from smplora.results.quality import Quality
+from smplora.results.record import read
 from smplora.runs.folder import RunFolder
 
+AGAIN = "run the same 'smplora reproduce'"
 PERCENT = ("asr", "tpr")  # printed in %
 
 
@@ -38,14 +45,27 @@ class Found:
         """The run folder."""
         return self.planned.folder
 
+    def audit(self, attack: str | None = None) -> Audit:
+        """The usual audit, or that of one attack.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        place = self.planned.place_of(attack) if attack else "audit"
+        return read(self.folder / place / "audit.json", Audit, AGAIN, AUDIT_FORMAT)
+
+    def quality(self) -> Quality:
+        """Its quality; raises likewise."""
+        return read(self.folder / "quality" / "quality.json", Quality, AGAIN, QUALITY_FORMAT)
+
     def identity(self, root: Path) -> dict[str, Any]:
         """What tells this run from all others, and where it is."""
-        done = RunFolder(self.folder).done or {}
+        done = RunFolder(self.folder).done
         return {
             "seed": self.planned.seed,
             "run": str(self.folder.relative_to(root)),
             "key": self.planned.key,
-            "adapter_sha256": done.get("adapter_sha256"),
+            "adapter_sha256": done.adapter_sha256 if done else None,
             "problem": self.problem,
             "commands": [command_line(task.options, root) for task in self.tasks],
         }
@@ -91,57 +111,61 @@ def measured(found: Found, attack: str | None) -> dict[str, Any]:
         attack: whose numbers; None: of the usual audit, by both protocols, with image quality.
     """
     if attack:
-        audit = read_json(found.folder / found.planned.place_of(attack) / "audit.json")
-        return {"honest": {**_of_attack(audit, attack, "test"), "attack": attack}}
-    audit = read_json(found.folder / "audit" / "audit.json")
-    quality = read_json(found.folder / "quality" / "quality.json")
-    against = quality["against"]
-    optimistic = next(a["paper_protocol"] for a in audit["attacks"] if a["name"] == "error_map")
-    strongest, aux = audit["strongest"]["test"], audit["strongest"]["aux_members"]
+        return {"honest": {**_of_attack(found.audit(attack), attack, "test"), "attack": attack}}
+    audit, quality = found.audit(), found.quality()
+    against, optimistic = quality.against, audit.attack("error_map").paper_protocol
+    if optimistic is None or against.train is None:
+        raise CheckpointError(f"{found.folder} lacks what the paper's protocol needs; {AGAIN} again")
+    strongest, aux = audit.strongest["test"], audit.strongest["aux_members"]
     return {
         "paper_protocol": {
-            **{name: _value(against["train"][name]) for name in ("fid", "kid")},
-            "asr": {"value": 100 * optimistic["asr"]},
-            "auc_dev": {"value": optimistic["auc_deviation"]},
-            "tpr": {"value": 100 * optimistic["tpr_at_5_fpr"]},
+            **{name: _value(getattr(against.train, name)) for name in ("fid", "kid")},
+            "asr": {"value": _times(optimistic.asr, 100)},
+            "auc_dev": {"value": optimistic.auc_deviation},
+            "tpr": {"value": _times(optimistic.tpr_at_5_fpr, 100)},
             "attack": "error_map",
         },
         "honest": {
-            **{name: _bounds(against["held_out"][name]) for name in ("fid", "kid")},
-            **_of_attack(audit, strongest["attack"], "test"),
-            "auc_dev": _bounds(strongest["auc_deviation"]),  # corrected for the choice among attacks
-            "attack": strongest["attack"],
+            **{name: _bounds(getattr(against.held_out, name)) for name in ("fid", "kid")},
+            **_of_attack(audit, strongest.attack, "test"),
+            "auc_dev": _bounds(strongest.auc_deviation),  # corrected for the choice among attacks
+            "attack": strongest.attack,
         },
         "aux_members": {
-            **_of_attack(audit, aux["attack"], "aux_members"),
-            "auc_dev": _bounds(aux["auc_deviation"]),
-            "attack": aux["attack"],
+            **_of_attack(audit, aux.attack, "aux_members"),
+            "auc_dev": _bounds(aux.auc_deviation),
+            "attack": aux.attack,
         },
-        "features": quality["title"],
-        "verdict": audit["verdict"]["level"],
+        "features": quality.title,
+        "verdict": audit.verdict.level,
     }
 
 
-def _of_attack(audit: Mapping[str, Any], name: str, group: str) -> dict[str, Any]:
-    numbers = next(a[group] for a in audit["attacks"] if a["name"] == name)
-    tpr = numbers["tpr_at_fpr"]["0.05"]
+def _of_attack(audit: Audit, name: str, group: Group) -> dict[str, Any]:
+    numbers = audit.attack(name, group).on(group)
+    assert numbers is not None
+    tpr = numbers.tpr_at_fpr["0.05"]
     return {
-        "asr": _bounds(numbers["asr"], 100),
-        "auc_dev": _bounds(numbers["auc_deviation"]),
-        "tpr": _bounds(tpr, 100) | ({} if tpr["resolvable"] else {"needs_nonmembers": tpr["needs_nonmembers"]}),
+        "asr": _bounds(numbers.asr, 100),
+        "auc_dev": _bounds(numbers.auc_deviation),
+        "tpr": _bounds(tpr, 100) | ({} if tpr.resolvable else {"needs_nonmembers": tpr.needs_nonmembers}),
     }
 
 
-def _bounds(value: Mapping[str, Any], factor: float = 1.0) -> dict[str, Any]:
-    """Value and interval of a VALUE of docs/formats.md."""
-    ends = {end: value.get(end) for end in ("value", "low", "high")}
-    found = {end: None if x is None else factor * x for end, x in ends.items()}
-    return found | ({"reason": value["reason"]} if value.get("reason") else {})
+def _bounds(estimate: Estimate | None, factor: float = 1.0) -> dict[str, Any]:
+    """Value and interval."""
+    estimate = estimate or Estimate(None)
+    ends = {end: _times(getattr(estimate, end), factor) for end in ("value", "low", "high")}
+    return ends | ({"reason": estimate.reason} if estimate.reason else {})
 
 
-def _value(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a VALUE of docs/formats.md what a protocol without intervals has."""
-    return {key: value[key] for key in ("value", "reason") if value.get(key) is not None or key == "value"}
+def _value(estimate: Estimate) -> dict[str, Any]:
+    """What a protocol without intervals has."""
+    return {"value": estimate.value} | ({"reason": estimate.reason} if estimate.reason else {})
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else factor * value
 
 
 def over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from smplora.report.figures.svg import mark
 from smplora.report.run_page import PAGE
 from smplora.report.tables import Cell
 from smplora.report.wording import LEVEL_WORDS, digits_for, interval
-from smplora.results.records import Estimate
+from smplora.results.estimate import Estimate
 from smplora.statistics.intervals import Interval
 
 

@@ -17,6 +17,8 @@ from smplora.experiments.sweep.plan import Subject
 from smplora.quality.reuse import kept_quality
 from smplora.report.figures.front import Place, on_front
 from smplora.report.figures.svg import style
+from smplora.results.audit import GROUPS, Group
+from smplora.results.estimate import Estimate
 from smplora.statistics.intervals import Interval
 from smplora.statistics.over_runs import over_seeds
 
@@ -28,7 +30,7 @@ MEASURES = {
     "fid": "FID, held-out",
     "held_out_loss": "loss on held-out images",
 }
-PRIVACY = {"test": "auc", "aux_members": "aux_auc"}
+PRIVACY: dict[Group, str] = {"test": "auc", "aux_members": "aux_auc"}
 ENDS = ("value", "low", "high")
 
 
@@ -66,26 +68,27 @@ def _row(subject: Subject, outcome: Mapping[str, str | None]) -> Row:
     problems = [p for name in (subject.run, *tasks.values()) if (p := outcome.get(name))]
     audit = None if outcome.get(subject.run) or outcome.get(tasks["audit"]) else kept_audit(subject.audit)
     quality = None if outcome.get(subject.run) or outcome.get(tasks["quality"]) else kept_quality(subject.evaluate)
-    found: dict[str, Any] = {}
+    found: dict[str, Estimate | None] = {}
     if audit:
-        strongest = audit["strongest"]
-        found |= {"auc": strongest["test"]["auc"], "aux_auc": strongest["aux_members"]["auc"]}
+        found |= {PRIVACY[group]: audit.strongest[group].auc for group in GROUPS}
     if quality:
-        held_out = quality["against"]["held_out"]
-        found |= {"kid": held_out["kid"], "fid": held_out["fid"], "held_out_loss": quality["held_out_loss"]}
-    measured = {name: _interval(value) for name, value in found.items() if value and value.get("value") is not None}
+        held_out = quality.against.held_out
+        found |= {"kid": held_out.kid, "fid": held_out.fid, "held_out_loss": quality.held_out_loss}
+    measured = {name: interval for name, value in found.items() if (interval := _interval(value))}
     return Row(
         subject,
         measured,
-        audit["verdict"]["level"] if audit else None,
-        audit["strongest"]["test"]["attack"] if audit else None,
+        audit.verdict.level if audit else None,
+        audit.strongest["test"].attack if audit else None,
         problems[0] if problems else None,
     )
 
 
-def _interval(value: Mapping[str, Any]) -> Interval:
-    low, high = (value["value"] if value.get(end) is None else value[end] for end in ("low", "high"))
-    return Interval(value["value"], low, high, value.get("method") or "its own")
+def _interval(estimate: Estimate | None) -> Interval | None:
+    if estimate is None or estimate.value is None:
+        return None
+    low, high = (estimate.value if end is None else end for end in (estimate.low, estimate.high))
+    return Interval(estimate.value, low, high, estimate.method or "its own")
 
 
 def settings(found: Sequence[Row], config: SweepConfig) -> list[Setting]:

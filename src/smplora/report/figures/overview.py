@@ -19,7 +19,9 @@ from smplora.core.wording import decimal, percent
 from smplora.report.figures.label_places import Box, place
 from smplora.report.figures.svg import CARD, FONT_SIZE, GRID, INK, MUTED, Style, blank, inline, short, thinned
 from smplora.report.wording import NOT_MEASURED
-from smplora.results.records import Estimate, Group, Numbers, Run, Subject
+from smplora.results.audit import Group, Numbers
+from smplora.results.estimate import Estimate
+from smplora.results.subjects import Run, Subject
 
 Array = npt.NDArray[np.float64]
 Looks = Mapping[Subject, Style]
@@ -50,7 +52,8 @@ def scatter(subjects: Sequence[Subject], looks: Looks, measure: Literal["kid", "
     """
     drawn: dict[Subject, tuple[Bar, Bar]] = {}
     for subject in subjects:
-        auc, distance = _auc(subject, "test"), _bar(getattr(subject.quality, measure, None))
+        held_out = subject.quality.against.held_out if subject.quality else None
+        auc, distance = _auc(subject, "test"), _bar(getattr(held_out, measure, None))
         if auc and distance:
             drawn[subject] = (distance, auc)
     if not drawn:
@@ -59,9 +62,10 @@ def scatter(subjects: Sequence[Subject], looks: Looks, measure: Literal["kid", "
     axes.axhline(0.5, **GUIDE)
     stopped: dict[Run, list[Subject]] = defaultdict(list)
     for subject in drawn:
-        if subject.objective == "lora" and subject.step is not None:
+        about = subject.audit.subject
+        if about.objective == "lora" and about.step is not None:
             stopped[subject.run].append(subject)
-    curves = [sorted(group, key=lambda s: s.step or 0) for group in stopped.values() if len(group) > 1]
+    curves = [sorted(group, key=lambda s: s.audit.subject.step or 0) for group in stopped.values() if len(group) > 1]
     for group in curves:
         path = [(drawn[s][0].value, drawn[s][1].value) for s in group]
         axes.plot(*zip(*path, strict=True), color=MUTED, linewidth=1, zorder=2)
@@ -88,8 +92,7 @@ def _bar(estimate: Estimate | None) -> Bar | None:
 
 
 def _auc(subject: Subject, group: Group) -> Bar | None:
-    numbers = subject.strongest_numbers(group)
-    return _bar(numbers.auc) if numbers else None
+    return _bar(subject.audit.numbers(group).auc)
 
 
 def _label_points(
@@ -141,7 +144,7 @@ def _label_points(
 
 def roc(subjects: Sequence[Subject], looks: Looks) -> Markup | None:
     """ROC curve of each subject's strongest attack on test members, on logarithmic axes."""
-    curves = {s: numbers for s in subjects if (numbers := s.strongest_numbers("test")) and len(numbers.roc) > 1}
+    curves = {s: numbers for s in subjects if len((numbers := s.audit.numbers("test")).roc.fpr) > 1}
     if not curves:
         return None
     smallest = max(numbers.smallest_fpr for numbers in curves.values())
@@ -150,7 +153,7 @@ def roc(subjects: Sequence[Subject], looks: Looks) -> Markup | None:
     axes.axvspan(floor, smallest, color=GRID, alpha=0.6, linewidth=0, zorder=0)
     axes.plot([floor, 1], [floor, 1], **GUIDE)
     for subject, numbers in curves.items():
-        fpr, tpr = np.maximum(_densely(numbers.roc).T, floor)
+        fpr, tpr = np.maximum(_densely(numbers.roc.points).T, floor)
         look = looks[subject]
         band(axes, numbers, look.colour, floor)
         axes.plot(fpr, tpr, color=look.colour, linestyle=look.line, linewidth=2, zorder=3, solid_capstyle="butt")
@@ -170,15 +173,15 @@ def roc(subjects: Sequence[Subject], looks: Looks) -> Markup | None:
         axis.set_major_formatter(FuncFormatter(lambda x, _: percent(x)))
         limit(floor, 1)
     name_axes(axes, "FPR: unseen images accused wrongly", "TPR: members found")
-    said = "; ".join(f"{s.label}: area {decimal(n.auc.value or 0, 2)}" for s, n in curves.items())
+    said = "; ".join(f"{s.label}: area {decimal(n.auc.value, 2)}" for s, n in curves.items())
     return inline(figure, "roc", f"ROC curves on logarithmic axes. {said}. The dashed diagonal is chance.")
 
 
 def band(axes: Axes, numbers: Numbers, colour: str, floor: float = 0.0) -> None:
     """Shade what lies between the two curves of the pointwise band."""
-    if not numbers.above:
+    if not numbers.roc.above:
         return
-    above, below = (np.maximum(np.array(curve), floor) for curve in (numbers.above, numbers.below))
+    above, below = (np.maximum(np.array(curve), floor) for curve in (numbers.roc.above, numbers.roc.below))
     x = np.unique(np.concatenate([above[:, 0], below[:, 0]]))
     upper, lower = (np.interp(x, *curve.T) for curve in (above, below))
     axes.fill_between(x, lower, upper, color=colour, alpha=BAND, linewidth=0, zorder=2)

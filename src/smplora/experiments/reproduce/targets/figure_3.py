@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smplora.core.files import read_json
 from smplora.core.wording import decimal
 from smplora.experiments.reproduce import paper
 from smplora.experiments.reproduce.curves import collected, first_seed
@@ -18,6 +17,7 @@ from smplora.experiments.reproduce.section import Cell, Group, Section, Table
 from smplora.experiments.reproduce.systems import missing
 from smplora.report.figures.overview import Line
 from smplora.report.figures.svg import Drawing, style
+from smplora.results.record import as_json
 
 FPRS = {"0.001": "TPR at 0.1 % FPR", "0.01": "TPR at 1 % FPR", "0.1": "TPR at 10 % FPR"}
 
@@ -38,17 +38,14 @@ class Figure3:
         """Of each run the curve of its strongest attack, and three rates of it and of the paper's attack."""
 
         def read(found: Found) -> dict[str, Any]:
-            audit = read_json(found.folder / "audit" / "audit.json")
-            numbers = {attack["name"]: attack["test"] for attack in audit["attacks"]}
-            name = audit["strongest"]["test"]["attack"]
+            audit = found.audit()
+            name = audit.strongest["test"].attack
+            strongest, error_map = audit.attack(name).test, audit.attack("error_map").test
             return {
                 "attack": name,
-                "n_nonmembers": numbers[name]["n_nonmembers"],
-                "roc": {axis: numbers[name]["roc"][axis] for axis in ("fpr", "tpr")},
-                "tpr_at_fpr": {
-                    "strongest": numbers[name]["tpr_at_fpr"],
-                    "error_map": numbers["error_map"]["tpr_at_fpr"],
-                },
+                "n_nonmembers": strongest.n_nonmembers,
+                "roc": {"fpr": list(strongest.roc.fpr), "tpr": list(strongest.roc.tpr)},
+                "tpr_at_fpr": as_json({"strongest": strongest.tpr_at_fpr, "error_map": error_map.tpr_at_fpr}),
             }
 
         return collected(results, self.needs(best_lambda), read)

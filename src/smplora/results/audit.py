@@ -1,0 +1,404 @@
+"""audit.json: what an audit found. The one statement of its fields; docs/formats.md has the tables made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from smplora.results.estimate import Proportion, RateAtFpr
+from smplora.results.memorisation import Memorisation
+from smplora.results.record import Count, Line, Record, Share, absent
+
+FORMAT: Literal["smplora.audit/2"] = "smplora.audit/2"
+
+Level = Literal["invalid", "red", "amber", "green"]
+Group = Literal["test", "aux_members"]
+Sign = Literal[1, -1]
+LEVELS: tuple[Level, ...] = get_args(Level)  # worst first
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+
+@dataclass(frozen=True)
+class TrainedWith(Record):
+    """What the audit took for granted of an adapter made elsewhere."""
+
+    resolution: Count | None
+    clip_skip: Count
+    max_token_length: Count
+    enable_bucket: bool
+    bucket_no_upscale: bool
+
+
+@dataclass(frozen=True)
+class Adapter(Record):
+    """The adapter that was looked at."""
+
+    label: Line
+    """For people: "SMP-LoRA, stopped at step 500", or the file's name."""
+    objective: Line
+    """"unknown" of adapters made elsewhere."""
+    adaptation: Line | None = absent()
+    """"lora", "full", "dreambooth", "textual_inversion"; absent of ready scores."""
+    step: int | None = None
+    """Steps that it was trained for; null of adapters made elsewhere."""
+    max_train_steps: int | None = None
+    """Steps that its run was to have."""
+    adapter_sha256: str | None = None
+    """Of the files that hold what was trained."""
+    model: Line = "unknown"
+    """The base model."""
+    model_digest: str | None = None
+    trained_with: TrainedWith | None = absent()
+    """Of adapters made elsewhere."""
+
+
+@dataclass(frozen=True)
+class SplitSummary(Record):
+    """Who was a member."""
+
+    protocol: Line
+    """"fixed", "coin", "pools" (folders said it), "shadow"; of ready scores what they said."""
+    seal: str
+    """SHA-256 of the manifest."""
+    cells: dict[str, Count]
+    """Images of each cell."""
+
+
+@dataclass(frozen=True)
+class ShadowSummary(Record):
+    """How the shadow adapters were trained."""
+
+    number: Count
+    signal: Line
+    """The attack whose signals are compared."""
+    objective: Line
+    mi_lambda: float | None
+    adaptation: Line
+    steps: Count
+    images: Count
+    """Images of each."""
+
+
+@dataclass(frozen=True)
+class TriedAttack(Record):
+    """One of several attacks that a gate tried."""
+
+    attack: Line
+    auc: Proportion
+
+
+@dataclass(frozen=True)
+class Gate(Record):
+    """What must hold for the audit to mean anything."""
+
+    name: Line
+    """"image_statistics", "image_features", "captions", "base_model", "shuffled_labels" or "positive_control"."""
+    passed: bool | None
+    """Null: it could not be checked."""
+    sentence: Line
+    auc: Proportion | None
+    attacks: tuple[TriedAttack, ...] | None = absent()
+    """Of base_model and positive_control."""
+
+
+@dataclass(frozen=True)
+class Gates(Record):
+    """The validity gates; "passed" is null where there was nothing to check."""
+
+    passed: bool | None
+    tolerance: Share
+    """By how much an AUC without the adapter may surely exceed 0.5."""
+    checks: tuple[Gate, ...]
+    notes: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class PValue(Record):
+    """Of "scores do not depend on membership"."""
+
+    p: Share
+    """The attack alone."""
+    corrected: Share
+    """For all attacks on the group."""
+
+
+@dataclass(frozen=True)
+class Band(Record):
+    """The pointwise 95 % band of a ROC curve."""
+
+    fpr_low: tuple[Share, ...]
+    fpr_high: tuple[Share, ...]
+    tpr_low: tuple[Share, ...]
+    tpr_high: tuple[Share, ...]
+
+
+Points = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Roc(Record):
+    """A ROC curve, rising; points on a straight line between others are left out."""
+
+    fpr: tuple[Share, ...]
+    tpr: tuple[Share, ...]
+    band: Band | None = absent()
+
+    @property
+    def points(self) -> Points:
+        """(FPR, TPR)."""
+        return tuple(zip(self.fpr, self.tpr, strict=True))
+
+    @property
+    def above(self) -> Points:
+        """The upper edge of the band; () where there is none."""
+        return tuple(zip(self.band.fpr_low, self.band.tpr_high, strict=True)) if self.band else ()
+
+    @property
+    def below(self) -> Points:
+        """The lower edge of the band; () where there is none."""
+        return tuple(zip(self.band.fpr_high, self.band.tpr_low, strict=True)) if self.band else ()
+
+
+@dataclass(frozen=True)
+class Numbers(Record):
+    """One attack on one group of members."""
+
+    n_members: Count
+    n_nonmembers: Count
+    auc: Proportion
+    auc_bootstrap: Proportion | None
+    auc_deviation: Proportion | None
+    """|AUC - 0.5| / 0.5."""
+    asr: Proportion
+    """Accuracy at the threshold fitted on aux."""
+    tpr_at_fpr: dict[str, RateAtFpr]
+    """By false positive rate: "0.001", "0.01", "0.05", "0.1"."""
+    roc: Roc
+    p_value: PValue | None
+
+    @property
+    def exposure(self) -> float:
+        """Distance of the AUC from chance: a score that is wrong systematically gives members away too."""
+        return abs(self.auc.value - 0.5)
+
+    @property
+    def rates(self) -> dict[float, RateAtFpr]:
+        """``tpr_at_fpr`` by rising rate."""
+        return dict(sorted((float(fpr), rate) for fpr, rate in self.tpr_at_fpr.items()))
+
+    @property
+    def smallest_fpr(self) -> float:
+        """The smallest false positive rate that these non-members resolve, by the audit's own rule."""
+        rule = min((rate.needs_nonmembers * fpr for fpr, rate in self.rates.items()), default=1.0)
+        return min(1.0, rule / self.n_nonmembers)
+
+
+@dataclass(frozen=True)
+class PaperProtocol(Record):
+    """The number that an attack's authors would report."""
+
+    label: Line
+    """How it was chosen."""
+    asr: Share | None
+    auc_deviation: Share | None = absent()
+    tpr_at_5_fpr: Share | None = absent()
+    epoch: Count | None = absent()
+
+
+@dataclass(frozen=True)
+class AllRows(Record):
+    """The plain AUC of ready scores, as given."""
+
+    n: Count
+    auc: Proportion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(Record):
+    """One attack on both groups of members."""
+
+    name: Line
+    """As in --attacks; NAME+low_pass on low frequencies."""
+    title: Line
+    access: Line
+    """"black box", "grey box", "white box", "insider", or "scores as given"."""
+    reference: Line = ""
+    bibtex: str = ""
+    fitted_on: Line
+    """"aux", "aux and shadow adapters", or "aux, by the training" (then "aux_members" is null: in-sample answers)."""
+    test: Numbers
+    """Members that no attack is fitted on against unseen images: the headline."""
+    aux_members: Numbers | None
+    """Members that the proxy trained on; out of fold within aux."""
+    paper_protocol: PaperProtocol | None = None
+    sign: Sign | None = absent()
+    """Of ready scores: -1 where low ones mean member."""
+    all_rows: AllRows | None = absent()
+    """Of ready scores."""
+
+    def on(self, group: Group) -> Numbers | None:
+        """Its numbers on one group of members."""
+        return self.test if group == "test" else self.aux_members
+
+
+@dataclass(frozen=True)
+class LowFpr(Record):
+    """The most significant true positive rate at a resolvable false positive rate."""
+
+    attack: Line
+    fpr: Share
+    tpr: Proportion
+    p_corrected: Share
+
+
+@dataclass(frozen=True)
+class Strongest(Record):
+    """The strongest attack on one group, corrected for everything that was looked at."""
+
+    attack: Line
+    """Chosen on aux, out of fold."""
+    sign: Sign
+    attacks: Count
+    """How many it was chosen among."""
+    chosen_on: Line
+    auc: Proportion
+    auc_deviation: Proportion
+    p_corrected: Share
+    """For all four claims of an audit; on aux members also for all attacks."""
+    smallest_p_corrected: Share
+    """The same for the most significant attack."""
+    low_fpr: LowFpr | None
+
+
+@dataclass(frozen=True)
+class EpsilonByCounts(Record):
+    """A lower bound on epsilon from counts (Clopper-Pearson), and the largest that cells of this size could prove."""
+
+    attack: Line
+    value: float
+    ceiling: float
+    true_positives: Count
+    false_positives: Count
+
+
+@dataclass(frozen=True)
+class EpsilonOfOneRun(Record):
+    """A lower bound on epsilon from one run, whose members were drawn by fair coins."""
+
+    attack: Line
+    value: float
+    ceiling: float
+    guesses: Count
+    right: Count
+    candidates: Count
+
+
+@dataclass(frozen=True)
+class Epsilon(Record):
+    """Lower bounds on the epsilon of (epsilon, delta)-differential privacy."""
+
+    delta: Share
+    level: Share
+    clopper_pearson: EpsilonByCounts
+    one_run: EpsilonOfOneRun | None
+
+
+@dataclass(frozen=True)
+class DatasetInference(Record):
+    """Whether the training set as a whole is found."""
+
+    attack: Line
+    p: Share
+
+
+@dataclass(frozen=True)
+class Power(Record):
+    """The smallest AUC that cells of this size would have found."""
+
+    n_members: Count
+    n_nonmembers: Count
+    level: Share
+    power: Share
+    auc: Share | None
+
+
+@dataclass(frozen=True)
+class Exposure(Record):
+    """How the strongest attack's scores lie, as counts per bin."""
+
+    attack: Line
+    edges: tuple[float, ...]
+    members: tuple[Count, ...]
+    nonmembers: tuple[Count, ...]
+
+
+@dataclass(frozen=True)
+class Verdict(Record):
+    """The audit's own verdict; a report never makes one."""
+
+    level: Level
+    sentence: Line
+    attack: Line
+    group: Group
+
+
+@dataclass(frozen=True)
+class Method(Record):
+    """Where a number's statistics come from."""
+
+    of: Line
+    reference: Line
+    bibtex: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit(Record):
+    """audit.json."""
+
+    format: Literal["smplora.audit/2"] = FORMAT
+    subject: Adapter
+    split: SplitSummary
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The options that decide the numbers, and what they came to ("attacks", "timesteps")."""
+    shadows: ShadowSummary | None = None
+    gates: Gates
+    attacks: tuple[Attack, ...]
+    strongest: dict[Group, Strongest]
+    epsilon: Epsilon
+    dataset_inference: DatasetInference
+    power: dict[Group, Power]
+    exposure: dict[Group, Exposure]
+    verdict: Verdict
+    methods: tuple[Method, ...] = ()
+    memorisation: Memorisation | None = None
+    """Null: copies were not looked for."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    elapsed_s: float | None = absent()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: names of attacks that are not there, or have nothing on the group in question."""
+        for group, one in self.strongest.items():
+            self.attack(one.attack, group)
+        self.attack(self.verdict.attack, self.verdict.group)
+
+    def attack(self, name: str, group: Group = "test") -> Attack:
+        """The attack ``name``, which has numbers on ``group``.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for attack in self.attacks:
+            if attack.name == name and attack.on(group) is not None:
+                return attack
+        raise ValueError(f"there is no attack {name!r} on {group}")
+
+    def chosen(self, group: Group) -> Attack:
+        """The strongest attack on ``group``; for the verdict's group the verdict's own."""
+        name = self.verdict.attack if group == self.verdict.group else self.strongest[group].attack
+        return self.attack(name, group)
+
+    def numbers(self, group: Group) -> Numbers:
+        """What the strongest attack on ``group`` achieves there."""
+        found = self.chosen(group).on(group)
+        assert found is not None
+        return found

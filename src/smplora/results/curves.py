@@ -1,0 +1,48 @@
+"""Files of JSON lines as curves over the training step: metrics.jsonl, monitor.jsonl and the theory's."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Curve: TypeAlias = tuple[tuple[int, float], ...]  # (step, value), rising in step
+
+
+def read_curves(path: Path, names: Sequence[str]) -> dict[str, Curve]:
+    """Columns of a file of JSON lines against their ``step``. ``"auc.low"`` names an entry of an inner object.
+
+    Raises:
+        ValueError: a damaged line; only the last one may be half a line, which a killed run leaves.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    curves: dict[str, dict[int, float]] = {name: {} for name in names}
+    for index, line in enumerate(lines):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            if index == len(lines) - 1:
+                break
+            raise ValueError(f"{path.name}, line {index + 1}") from None
+        for name, curve in curves.items():
+            outer, _, inner = name.partition(".")
+            value = row.get(outer)
+            value = number(value.get(inner) if inner and isinstance(value, dict) else value)
+            if value is not None:
+                curve[int(row["step"])] = value  # a resumed run repeats steps: the later line counts
+    return {name: tuple(sorted(curve.items())) for name, curve in curves.items()}
+
+
+def number(value: Any) -> float | None:
+    """A finite number or None.
+
+    Raises:
+        ValueError: anything else, also NaN, which Python's JSON parser lets through.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a number")
+    return float(value)
