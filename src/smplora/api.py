@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from smplora.cli.commands import VERBS
 from smplora.cli.parse import checked
 from smplora.core import offline
-from smplora.core.errors import CheckpointError
+from smplora.core.errors import CheckpointError, ConfigError
 
 __all__ = [
     "Page",
@@ -36,6 +36,7 @@ __all__ = [
     "quickstart",
     "report",
     "reproduce",
+    "schema",
     "split",
     "sweep",
     "train",
@@ -206,6 +207,22 @@ def reproduce(targets: Sequence[str], **options: Any) -> Page:
     """Tables and figures of the paper, such as ``["table_6", "figure_3"]`` or ``["all"]``. See ``smplora reproduce
     --help``."""
     return Page(_call("reproduce", {"targets": list(targets), **options}))
+
+
+def schema(name: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a result's file: "audit" of audit.json, "quality" of quality.json.
+
+    Raises:
+        ConfigError: another name.
+    """
+    from smplora.results.audit import Audit
+    from smplora.results.quality import Quality
+    from smplora.results.record import schema as schema_of
+
+    kinds = {"audit": Audit, "quality": Quality}
+    if name not in kinds:
+        raise ConfigError(f"schema got '{name}'; allowed: {', '.join(kinds)}")
+    return schema_of(kinds[name])
 
 
 def _as_json(result: Any) -> dict[str, Any]:

@@ -12,9 +12,11 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 import smplora.audit.audit
 import smplora.audit.signals
+from smplora import api
 from smplora.attacks.base import Access, Attack
 from smplora.attacks.load import load_attacks
 from smplora.attacks.views import VIEWS
@@ -24,13 +26,13 @@ from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, ON_BASE
 from smplora.core.cache import FOLDER, Cache
-from smplora.core.files import ASSETS
 from smplora.models.adapted import Adapted
 from smplora.models.diffusion import LatentDiffusion
+from smplora.results.audit import Audit
+from smplora.results.record import made
 from smplora.runs.base_model import load_base
 from smplora.runs.other_trainers import load_any
 
-SCHEMA = ASSETS / "audit.schema.json"
 FEW = ("--attacks", "[calibrated_loss, pia]", "--num_timesteps", "2", "--noise_pairs", "1", "--device", "cpu")
 
 
@@ -140,7 +142,7 @@ def test_a_base_model_that_knows_the_members_is_found_by_any_attack() -> None:
         check = base_check(attacks, signals, is_member, 0)
         assert check.passed is (leaking is None)
         assert check.attacks is not None
-        assert [one["attack"] for one in check.attacks] == list(shapes)
+        assert [one.attack for one in check.attacks or ()] == list(shapes)
         if leaking:
             assert attacks[leaking].info.title in check.sentence
 
@@ -265,7 +267,7 @@ def test_an_overfitted_adapter_must_be_found_out(
 
 
 def test_audits_fit_their_schema(trained_run: Path, tmp_path: Path) -> None:
-    schema = json.loads(SCHEMA.read_text())
+    schema = api.schema("audit")
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     content = audit(trained_run, tmp_path / "a", "--attacks", "[loss_single]")
@@ -291,6 +293,8 @@ def test_audits_fit_their_schema(trained_run: Path, tmp_path: Path) -> None:
             if wrong is None:
                 del place[path[-1]]  # type: ignore[index]
             assert not validator.is_valid(changed), (path, wrong)
+            with pytest.raises(ValidationError):
+                made(Audit, changed)
 
 
 def test_what_attacks_measure_must_be_numbers(

@@ -48,9 +48,9 @@ def test_a_shift_fails_and_is_said_with_its_numbers() -> None:
     assert check.passed is False
     assert check.auc is not None
     assert weak.auc is not None
-    assert check.auc["value"] == auc(scores, MEMBER) > weak.auc["value"]
+    assert check.auc.value == auc(scores, MEMBER) > weak.auc.value
     assert check.sentence.startswith("image statistics alone can tell members from non-members: AUC 0.9")
-    assert gates([check], [])["passed"] is False
+    assert gates([check], []).passed is False
     assert failures([check]) == [check.sentence]
 
 
@@ -72,7 +72,7 @@ def test_shuffled_labels_find_nothing_even_where_members_leak() -> None:
     check = permutation_check("shuffled_labels", Vector(), signals, MEMBER, 0)
     assert check.passed
     assert check.auc is not None
-    assert abs(check.auc["value"] - 0.5) < 0.06
+    assert abs(check.auc.value - 0.5) < 0.06
 
 
 def test_a_scorer_that_knows_the_labels_beforehand_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,4 +120,4 @@ def test_near_duplicates_are_counted_between_cells() -> None:
 
 
 def test_nothing_checked_is_not_passed() -> None:
-    assert gates([], ["only scores"])["passed"] is None
+    assert gates([], ["only scores"]).passed is None

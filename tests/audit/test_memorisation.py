@@ -19,6 +19,7 @@ from smplora.config.audit import AuditConfig
 from smplora.data.pool import Sample
 from smplora.data.split import CELLS, Split
 from smplora.models.diffusion import LatentDiffusion
+from smplora.results.record import as_json
 from smplora.runs.subject import Loaded
 from toys import SHAPE, caption_of, toy_batch, toy_model
 
@@ -49,7 +50,7 @@ def toy_config(**changes: Any) -> AuditConfig:
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     folder = tmp_path_factory.mktemp("copied")
-    return memorise(toy_subject(True), toy_config(), folder, False), folder
+    return as_json(memorise(toy_subject(True), toy_config(), folder, False)), folder
 
 
 def test_planted_copies_are_found(copied: tuple[dict[str, Any], Path]) -> None:
@@ -80,14 +81,14 @@ def test_the_gallery_shows_the_pair_and_the_control(copied: tuple[dict[str, Any]
 
 
 def test_where_nothing_was_learned_nothing_is_found(tmp_path: Path) -> None:
-    found = memorise(toy_subject(False), toy_config(), tmp_path, False)
+    found = as_json(memorise(toy_subject(False), toy_config(), tmp_path, False))
     assert found["found"] is None
     assert found["sentence"].startswith("No copying of training images found beyond what held-out images show: 0 of 24")
     assert found["prompts"]["scores"]["adapter"]["auc"]["value"] == 0.5
 
 
 def test_the_result_does_not_depend_on_the_batch_size(copied: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
-    found = memorise(toy_subject(True), toy_config(batch_size=7), tmp_path, False)
+    found = as_json(memorise(toy_subject(True), toy_config(batch_size=7), tmp_path, False))
     for one, other in zip(found["measures"], copied[0]["measures"], strict=True):
         assert one["images"] == other["images"]
         assert one["nearest"]["held_out"] == pytest.approx(other["nearest"]["held_out"], abs=2e-3)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,8 @@ def test_named_tests_exist(path: Path) -> None:
     }
     named = set(re.findall(r"`(test_\w+)`", path.read_text()))
     assert not named - defined - set(CELLS)
+
+
+def test_the_tables_of_the_formats_are_those_of_the_code() -> None:
+    program = [sys.executable, str(REPOSITORY / "scripts" / "write_formats.py"), "--check"]
+    assert subprocess.run(program, check=False).returncode == 0, "run python scripts/write_formats.py"

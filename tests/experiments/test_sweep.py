@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError
 from smplora.experiments.sweep import command, plan, results
 from smplora.experiments.sweep.page import render
+from smplora.results.estimate import Estimate, Proportion
 from smplora.statistics.over_runs import mean_interval
 
 
@@ -211,15 +213,15 @@ def test_numbers_of_the_files(images: str, monkeypatch: pytest.MonkeyPatch) -> N
     aucs = dict(zip([s.run for s in subjects], [0.6, 0.7, 0.9, 0.9, 0.55, 0.5], strict=True))
     kids = dict(zip([s.run for s in subjects], [0.1, 0.3, 0.5, 0.5, 0.4, 0.4], strict=True))
 
-    def audit(told: Any) -> dict[str, Any]:
-        auc = {"value": aucs[Path(told.adapter).name], "low": 0.4, "high": 1.0, "method": "DeLong"}
-        strongest = {"test": {"attack": "loss", "auc": auc}, "aux_members": {"auc": auc}}
-        return {"strongest": strongest, "verdict": {"level": "amber"}}
+    def audit(told: Any) -> Any:
+        strongest = SimpleNamespace(attack="loss", auc=Proportion(aucs[Path(told.adapter).name], 0.4, 1.0, "DeLong"))
+        verdict = SimpleNamespace(level="amber")
+        return SimpleNamespace(strongest={"test": strongest, "aux_members": strongest}, verdict=verdict)
 
-    def quality(told: Any) -> dict[str, Any]:
-        kid = {"value": kids[Path(told.adapter).name], "low": 0.0, "high": 1.0}
-        nothing = {"value": None, "reason": "too few"}
-        return {"against": {"held_out": {"kid": kid, "fid": nothing}}, "held_out_loss": kid}
+    def quality(told: Any) -> Any:
+        kid = Estimate(kids[Path(told.adapter).name], 0.0, 1.0)
+        held_out = SimpleNamespace(kid=kid, fid=Estimate(None, reason="too few"))
+        return SimpleNamespace(against=SimpleNamespace(held_out=held_out), held_out_loss=kid)
 
     monkeypatch.setattr(results, "kept_audit", audit)
     monkeypatch.setattr(results, "kept_quality", quality)

@@ -131,13 +131,13 @@ def test_the_card_follows_the_audit(run: Path, image_folder: Path) -> None:
     before = (run / CARD).read_text()
     assert "Not audited." in before
     assert front_matter(before)["library_name"] == "diffusers"
-    content = audit(AuditConfig(adapter=str(run), train_data_dir=str(image_folder), **QUICK), progress=False)
+    found = audit(AuditConfig(adapter=str(run), train_data_dir=str(image_folder), **QUICK), progress=False)
     after = (run / CARD).read_text()
     assert "Not audited" not in after
-    assert content["verdict"]["sentence"] in after
-    for attack in content["attacks"]:
-        auc = attack["test"]["auc"]
-        assert f"| {attack['title']} | {attack['access']} | {auc['value']:.2f} [{auc['low']:.2f}, " in after
+    assert found.verdict.sentence in after
+    for attack in found.attacks:
+        auc = attack.test.auc
+        assert f"| {attack.title} | {attack.access} | {auc.value:.2f} [{auc.low:.2f}, " in after
     assert "What these numbers do not cover" in after
     assert not [line for line in after.splitlines() if line.startswith("|") and not line.endswith("|")]
 

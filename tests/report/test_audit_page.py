@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 from rich.console import Console
-from smplora.results.read import collect
 
 import example_subjects
 from smplora.core.errors import CheckpointError
 from smplora.report.report import print_table, report, write_report
+from smplora.results.subjects import collect
 
 EXAMPLE = vars(example_subjects)
 HOSTILE: str = EXAMPLE["HOSTILE"]
@@ -191,9 +191,17 @@ def test_missing_audit_says_in_one_line_what_to_run(tmp_path: Path) -> None:
     [
         ("audit/audit.json", lambda d: d.update(format="smplora.audit/9"), "smplora audit --adapter"),
         ("audit/audit.json", lambda d: d["attacks"][0].pop("test"), "smplora audit --adapter"),
-        ("audit/audit.json", lambda d: d["attacks"][0]["test"]["auc"].update(value=float("nan")), "nan is not a"),
-        ("audit/audit.json", lambda d: d["verdict"].update(attack="unknown"), "'unknown' is none of"),
-        ("audit/audit.json", lambda d: d["verdict"].update(level="blue"), "'blue' is none of"),
+        (
+            "audit/audit.json",
+            lambda d: d["attacks"][0]["test"]["auc"].update(value=float("nan")),
+            "test.auc.value: Input should be a finite",
+        ),
+        ("audit/audit.json", lambda d: d["verdict"].update(attack="unknown"), "there is no attack 'unknown' on test"),
+        (
+            "audit/audit.json",
+            lambda d: d["verdict"].update(level="blue"),
+            "level: Input should be 'invalid'",
+        ),
         ("DONE.json", lambda d: d.update(adapter_sha256="0"), "about another adapter"),
         ("quality/quality.json", lambda d: d["subject"].update(adapter_sha256="0"), "another adapter than the audit"),
         ("quality/quality.json", lambda d: d["captions"].pop(), "smplora evaluate --adapter"),

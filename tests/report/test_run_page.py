@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
-from smplora.results.parse import read_curves
 
 from smplora.report.run_page import duration, pace, remarks, render_run, verdict_so_far, write_run_page
+from smplora.results.curves import read_curves
 
 HOSTILE = '<script>alert(1)</script> "x" {{ 7*7 }}'
 

@@ -7,8 +7,6 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from smplora.results.read import collect
-from smplora.results.records import Estimate, Level, Subject
 
 import example_subjects
 from smplora.core.wording import NBSP
@@ -17,6 +15,10 @@ from smplora.report.figures import overview
 from smplora.report.figures.label_places import Box, place
 from smplora.report.figures.svg import style, thinned
 from smplora.report.limitations import cautions, not_measured
+from smplora.results.attack import Attack
+from smplora.results.audit import Level
+from smplora.results.estimate import Estimate, Proportion
+from smplora.results.subjects import Subject, collect
 
 EXAMPLE = vars(example_subjects)
 
@@ -27,7 +29,15 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> tuple[Subject, ...]:
 
 
 def with_level(subject: Subject, level: Level) -> Subject:
-    return replace(subject, verdict=replace(subject.verdict, level=level))
+    audit = subject.audit
+    return replace(subject, audit=replace(audit, verdict=replace(audit.verdict, level=level)))
+
+
+def changed(subject: Subject, *, more: Sequence[Attack] = (), without: int = 0, seal: str | None = None) -> Subject:
+    """With other attacks, on another split."""
+    audit = subject.audit
+    split = replace(audit.split, seal=seal or audit.split.seal)
+    return replace(subject, audit=replace(audit, attacks=(*audit.attacks[without:], *more), split=split))
 
 
 def shown(sentence: str) -> str:
@@ -62,20 +72,20 @@ def test_green_headline_promises_nothing(five: Sequence[Subject]) -> None:
 def test_chance_is_the_commoner_answer_when_cells_differ(five: Sequence[Subject]) -> None:
     numbers = replace(wording.verdict_numbers(five[0]), n_members=90, n_nonmembers=30)
     assert "(chance: 75 %)" in shown(wording.attacker_is_right(numbers))
-    hardly = replace(numbers, asr=Estimate(0.76, 0.70, 0.82))
+    hardly = replace(numbers, asr=Proportion(0.76, 0.70, 0.82))
     assert "right one 91 % of the time (chance: 50 %)" in shown(wording.attacker_is_right(hardly))
 
 
 def test_scores_that_are_wrong_systematically_count_as_leak(five: Sequence[Subject]) -> None:
-    numbers = replace(wording.verdict_numbers(five[0]), auc=Estimate(0.2, 0.1, 0.3), asr=Estimate(0.3, 0.2, 0.4))
+    numbers = replace(wording.verdict_numbers(five[0]), auc=Proportion(0.2, 0.1, 0.3), asr=Proportion(0.3, 0.2, 0.4))
     assert numbers.exposure == pytest.approx(0.3)
     assert "80 % of the time by reversing the attack's answers" in shown(wording.attacker_is_right(numbers))
 
 
 def test_strongest_attack_is_the_verdicts_on_its_group_and_the_farthest_on_the_other(five: Sequence[Subject]) -> None:
-    subject = replace(five[0], verdict=replace(five[0].verdict, attack="loss", group="aux_members"))
-    strongest = [subject.strongest("aux_members"), subject.strongest("test")]
-    assert [attack.name if attack else None for attack in strongest] == ["loss", "calibrated_loss"]
+    whole = five[0].audit
+    audit = replace(whole, verdict=replace(whole.verdict, attack="loss", group="aux_members"))
+    assert [audit.chosen(group).name for group in ("aux_members", "test")] == ["loss", "calibrated_loss"]
 
 
 @pytest.mark.parametrize(
@@ -114,14 +124,14 @@ def test_gaps_name_what_these_subjects_leave_open(five: Sequence[Subject]) -> No
 
 def test_gaps_close_when_more_is_measured(five: Sequence[Subject]) -> None:
     extra = [
-        replace(five[0].attacks[0], name="gsa", access="white box"),
-        replace(five[0].attacks[0], name="lira", title="Shadow models"),
-        replace(five[0].attacks[0], name="blackbox", access="black box"),
+        replace(five[0].audit.attacks[0], name="gsa", access="white box"),
+        replace(five[0].audit.attacks[0], name="lira", title="Shadow models"),
+        replace(five[0].audit.attacks[0], name="blackbox", access="black box"),
     ]
     other = replace(five[0].run, config={**five[0].run.config, "seed": "1"})
     subjects = [
-        replace(five[0], attacks=(*five[0].attacks, *extra)),
-        replace(five[0], attacks=(*five[0].attacks, *extra), run=other, seal="another", label="second"),
+        changed(five[0], more=extra),
+        replace(changed(five[0], more=extra, seal="another"), run=other, label="second"),
     ]
     gaps = " ".join(not_measured(subjects))
     assert not any(text in gaps for text in ("gradients", "shadow", "only see generated", "one seed", "drawn once"))
@@ -131,7 +141,7 @@ def test_gaps_close_when_more_is_measured(five: Sequence[Subject]) -> None:
 
 def test_subjects_that_cannot_be_compared_are_called_out(five: Sequence[Subject]) -> None:
     assert cautions(five) == []
-    mixed = [five[0], replace(five[4], seal="another", attacks=five[4].attacks[1:])]
+    mixed = [five[0], changed(five[4], seal="another", without=1)]
     found = cautions(mixed)
     assert len(found) == 2
     assert "different splits" in found[0]

@@ -109,7 +109,7 @@ def test_learned_embeddings_are_those_of_their_run(
                 with loaded.adapted.without(not trained):
                     vectors.append(loaded.adapted.adaptation.state_dict(loaded.model)["text_encoder.learned"])
             assert torch.equal(*vectors)
-        assert found.subject.describe("", found.model)["adaptation"] == "textual_inversion"
+        assert found.subject.summary("", found.model).adaptation == "textual_inversion"
     narrow = tmp_path / "narrow.safetensors"
     save_file({"emb_params": torch.zeros(1, 7)}, narrow)
     said = refused(capsys, "audit", "--adapter", narrow, *base, *pools(folders))

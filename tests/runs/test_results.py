@@ -19,19 +19,18 @@ from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
 from smplora.models.encoders.features import weights_of
 from smplora.quality.evaluate import evaluation_settings, same_evaluation
+from smplora.results.estimate import Estimate
+from smplora.results.memorisation import Compared, SearchSettings
+from smplora.results.quality import ClipScore
 
 
-def evaluated(*weights: str, clip: str | None = None, **options: Any) -> dict[str, Any]:
-    """quality.json of an evaluation whose features had these weights."""
+def evaluated(*weights: str, clip: str | None = None, **options: Any) -> Any:
+    """What is told of an evaluation whose features had these weights."""
     config = EvaluateConfig(adapter="run", **options)
-    first, *others = [{"weights": one} for one in weights]
-    names = [wanted.partition("=")[0] for wanted in config.features[1:]]
-    return {
-        **evaluation_settings(config),
-        **first,
-        "others": dict(zip(names, others, strict=True)),
-        "clip_score": clip and {"weights": clip, "generated": {"value": 20.0}},
-    }
+    names = [wanted.partition("=")[0] for wanted in config.features]
+    networks = {name: SimpleNamespace(weights=one) for name, one in zip(names, weights, strict=True)}
+    score = clip and ClipScore(Estimate(20.0), weights=clip)
+    return SimpleNamespace(**evaluation_settings(config), by_network=networks, clip_score=score)
 
 
 def test_an_evaluation_is_of_its_weights(tmp_path: Path) -> None:
@@ -74,25 +73,21 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     subject = SimpleNamespace(config=TrainConfig())
     monkeypatch.setattr(audit, "find_subject", lambda adapter: subject)
 
-    def judge(content: dict[str, Any], **options: Any) -> bool:
+    def judge(content: Any, **options: Any) -> bool:
         return same_audit(content, AuditConfig(adapter="run", **options))
 
     return judge
 
 
-def audited(**options: Any) -> dict[str, Any]:
-    """audit.json of an audit with these options, of ten images, five of them training images."""
+def audited(**options: Any) -> Any:
+    """What is told of an audit with these options, of ten images, five of them training images."""
     config = AuditConfig(adapter="run", **options)
-    searched = {
-        "settings": {
-            "images": config.memorisation_images,
-            "steps": config.memorisation_steps,
-            "guidance": 1.0 if config.memorisation_guidance is None else config.memorisation_guidance,
-            "encoder": config.attack_encoder,
-        },
-        "images": {"generated": min(config.memorisation_captions, 5) * config.memorisation_images, "train": 5},
-    }
-    return {"settings": audit_settings(config), "memorisation": searched if config.looks_for_copies else None}
+    guidance = 1.0 if config.memorisation_guidance is None else config.memorisation_guidance
+    searched = SimpleNamespace(
+        settings=SearchSettings(config.memorisation_images, config.memorisation_steps, guidance, config.attack_encoder),
+        images=Compared(min(config.memorisation_captions, 5) * config.memorisation_images, 5, 5),
+    )
+    return SimpleNamespace(settings=audit_settings(config), memorisation=searched if config.looks_for_copies else None)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +133,7 @@ def test_audits_of_earlier_versions_hold(judged: Callable[..., bool]) -> None:
         {"tier": "strong", "attack_encoder": "a/b"},
     ):
         content = audited(**options)
-        del content["settings"]["attack_encoder"]
+        del content.settings["attack_encoder"]
         assert judged(content, **options)
         if options:
             assert not judged(content, **{**options, "attack_encoder": "some/blip"})
@@ -147,12 +142,12 @@ def test_audits_of_earlier_versions_hold(judged: Callable[..., bool]) -> None:
 def test_attacks_that_an_adapter_shows_nothing_to(judged: Callable[..., bool]) -> None:
     """Plain LoRA has no proxy to attack: an audit of a tier is complete without, one that names it is not."""
     content = audited(tier="standard")
-    content["settings"]["attacks"] = [name for name in STANDARD if not name.startswith("proxy")]
+    content.settings["attacks"] = [name for name in STANDARD if not name.startswith("proxy")]
     assert judged(content, tier="standard")
     named = audited(attacks=["loss", "proxy"])
-    named["settings"]["attacks"] = ["loss"]
+    named.settings["attacks"] = ["loss"]
     assert not judged(named, attacks=["loss", "proxy"])
-    content["settings"]["attacks"].remove("loss")  # everybody can run it
+    content.settings["attacks"].remove("loss")  # everybody can run it
     assert not judged(content, tier="standard")
 
 

@@ -10,20 +10,21 @@ import numpy as np
 import pytest
 
 from smplora.attacks.fitting import Judged, OutOfFold
-from smplora.audit.conclusion import Tried, conclude, score_arrays
+from smplora.audit.conclusion import ScoredAttack, conclude, score_arrays
+from smplora.results.record import as_json
 from smplora.statistics import many_attacks, summary
 from smplora.statistics.claims import GROUPS
 from smplora.statistics.epsilon import one_run_epsilon
 from smplora.statistics.power import detectable_auc
 
 
-def tried(rng: np.random.Generator, member: Any, shifts: list[tuple[float, float]]) -> list[Tried]:
+def tried(rng: np.random.Generator, member: Any, shifts: list[tuple[float, float]]) -> list[ScoredAttack]:
     """Attacks with normal scores; members are shifted by so much on aux and on test."""
     found = []
     for number, (on_aux, on_test) in enumerate(shifts):
         aux, test = (rng.normal(size=member.size) + shift * member for shift in (on_aux, on_test))
-        about = {"name": f"a{number}", "title": f"A{number}"}
-        found.append(Tried(about, Judged(test, 0.0, OutOfFold(aux, aux >= 0))))
+        about = {"name": f"a{number}", "title": f"A{number}", "access": "grey box", "fitted_on": "aux"}
+        found.append(ScoredAttack(about, Judged(test, 0.0, OutOfFold(aux, aux >= 0))))
     return found
 
 
@@ -31,7 +32,9 @@ MEMBER = np.arange(100) < 50
 
 
 def concluded(seed: int, shifts: list[tuple[float, float]], **more: Any) -> dict[str, Any]:
-    return conclude(tried(np.random.default_rng(seed), MEMBER, shifts), MEMBER, MEMBER, seed=0, **more)
+    found = conclude(tried(np.random.default_rng(seed), MEMBER, shifts), MEMBER, MEMBER, seed=0, **more)
+    content: dict[str, Any] = as_json(vars(found))
+    return content
 
 
 def test_the_winner_is_chosen_on_aux_and_read_on_test() -> None:
@@ -48,7 +51,8 @@ def test_the_winner_is_chosen_on_aux_and_read_on_test() -> None:
 def test_an_attack_that_the_run_has_trained_on_aux_is_judged_on_test_alone() -> None:
     """It is perfect on aux, in-sample, and nothing on test: it is neither chosen nor claimed."""
     first, second = tried(np.random.default_rng(3), MEMBER, [(9.0, 0.0), (0.5, 0.5)])
-    content = conclude([replace(first, saw_aux=True), second], MEMBER, MEMBER, seed=0, failed_gates=())
+    found = conclude([replace(first, saw_aux=True), second], MEMBER, MEMBER, seed=0, failed_gates=())
+    content = as_json(vars(found))
     assert {content["strongest"][group]["attack"] for group in GROUPS} == {"a1"}
     assert content["strongest"]["aux_members"]["auc"]["value"] < 0.9
     assert [attack["aux_members"] is None for attack in content["attacks"]] == [True, False]
@@ -79,7 +83,7 @@ def test_a_reversed_winner_counts_in_its_own_direction() -> None:
 def test_changing_test_labels_changes_no_choice() -> None:
     attacks = tried(np.random.default_rng(1), MEMBER, [(0.5, 0.5), (0.4, 1.0), (0.0, 0.3)])
     first, second = (
-        conclude(attacks, MEMBER, test, seed=0, coin=True)
+        as_json(vars(conclude(attacks, MEMBER, test, seed=0, coin=True)))
         for test in (MEMBER, np.random.default_rng(0).permutation(MEMBER))
     )
     for choice in (

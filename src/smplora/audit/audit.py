@@ -50,7 +50,7 @@ from smplora.core.parallel import Work
 from smplora.core.registry import load
 from smplora.data.split import POOLS, write_split
 from smplora.models.encoders.transformers import BUNDLED
-from smplora.results.audit import Audit, Gate, SplitSummary
+from smplora.results.audit import FORMAT, Audit, Gate, SplitSummary
 from smplora.results.record import write
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import Loaded, find_subject, result_folder
@@ -137,6 +137,7 @@ def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> Audi
         memorisation=memorisation,
     )
     result = Audit(
+        format=FORMAT,
         subject=loaded.subject.summary(loaded.adapter_sha256, loaded.model),
         split=SplitSummary(split.protocol, split.seal, split.sizes),
         settings={

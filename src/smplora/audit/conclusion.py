@@ -16,18 +16,9 @@ from smplora.attacks.base import Attack
 from smplora.attacks.fitting import Judged, Learned, learn
 from smplora.core.arrays import Bools, Floats
 from smplora.core.random_streams import stream_seed
-from smplora.results import audit as results
-from smplora.results.audit import (
-    GROUPS,
-    DatasetInference,
-    Epsilon,
-    Exposure,
-    Group,
-    Method,
-    Power,
-    Strongest,
-    Verdict,
-)
+from smplora.results import attack as records
+from smplora.results.attack import GROUPS, Group
+from smplora.results.audit import DatasetInference, Epsilon, Exposure, Method, Power, Strongest, Verdict
 from smplora.results.memorisation import Memorisation
 from smplora.results.record import as_json, made
 from smplora.statistics import claims
@@ -57,7 +48,7 @@ class ScoredAttack:
 class Conclusion:
     """What follows from scores: these fields of ``results.audit.Audit``."""
 
-    attacks: tuple[results.Attack, ...]
+    attacks: tuple[records.Attack, ...]
     strongest: dict[Group, Strongest]
     epsilon: Epsilon
     dataset_inference: DatasetInference
@@ -178,7 +169,7 @@ def conclude(
     sign = strongest["test"]["sign"]
     found = as_json(memorisation) if memorisation else None
     return Conclusion(
-        attacks=tuple(made(results.Attack, attack) for attack in attacks),
+        attacks=tuple(made(records.Attack, one) for one in attacks),
         strongest={group: made(Strongest, strongest[group]) for group in GROUPS},
         epsilon=made(Epsilon, claims.epsilon(aux, test, delta, coin)),
         dataset_inference=DatasetInference(chosen, dataset_inference_p_value(sign * test.scores[chosen], test_member)),

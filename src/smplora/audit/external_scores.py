@@ -26,7 +26,7 @@ from smplora.core.errors import DataError, listing
 from smplora.core.files import check_writable, write_atomically
 from smplora.core.random_streams import stream_seed
 from smplora.data.split import SMALLEST_CELL
-from smplora.results.audit import Adapter, Audit, SplitSummary
+from smplora.results.audit import FORMAT, Adapter, Audit, SplitSummary
 from smplora.results.record import as_json, write
 from smplora.statistics.curves import auc, best_threshold
 from smplora.statistics.intervals import delong_interval
@@ -230,6 +230,7 @@ def _audited(table: Table, is_aux: Bools, label: str, seal: str, seed: int, coin
     conclusion = conclude(scored, member[is_aux], member[~is_aux], seed=seed, coin=coin, delta=delta)
     protocol = "coin" if coin else "as given" if table.is_aux is not None else "random half"
     return Audit(
+        format=FORMAT,
         subject=Adapter(label=label, objective="unknown"),
         split=SplitSummary(protocol, seal, sizes),
         settings={"signals": list(table.scores), "target_delta": delta, "seed": seed},

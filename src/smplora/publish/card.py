@@ -19,7 +19,7 @@ from smplora.core.version import __version__
 from smplora.report.limitations import not_measured
 from smplora.report.tables import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
 from smplora.report.wording import cells
-from smplora.results.audit import FORMAT, Audit
+from smplora.results.audit import WhoseAudit
 from smplora.results.record import read
 from smplora.results.subjects import Subject as Audited
 from smplora.results.subjects import audit_of, collect
@@ -141,7 +141,7 @@ def audited(subject: Subject) -> tuple[Audited | None, bool]:
     if not (subject.folder / "audit" / "audit.json").exists():
         return None, False
     path, again = audit_of(subject.folder)
-    if read(path, Audit, again, FORMAT).subject.adapter_sha256 != subject.adapter_sha256:
+    if read(path, WhoseAudit, again).subject.adapter_sha256 != subject.adapter_sha256:
         return None, True
     return collect([subject.folder])[0], False
 

@@ -23,7 +23,7 @@ from smplora.models.encoders.features import Extractor, load_clip, load_extracto
 from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED, ClipEncoder
 from smplora.quality.distances import compare, mean_interval, nearest
 from smplora.results.estimate import Estimate
-from smplora.results.quality import Against, AgainstBoth, ClipScore, Measured, NearestImages, Quality
+from smplora.results.quality import FORMAT, Against, AgainstBoth, ClipScore, Measured, NearestImages, Quality
 from smplora.results.record import made, write
 from smplora.runs.generate import AT_ONCE, Images, generate
 from smplora.runs.other_trainers import load_any
@@ -62,6 +62,7 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
     features, scores = look(loaded, images, captions, extractors, clip)
     first, *others = [measures(extractor, features[extractor.name]) for extractor in extractors]
     result = Quality(
+        format=FORMAT,
         subject=loaded.subject.summary(loaded.adapter_sha256, loaded.model),
         seal=loaded.split.seal,
         n_generated=len(images),

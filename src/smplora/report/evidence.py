@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from smplora.core.wording import decimal, p_text, percent
 from smplora.report.tables import Cell
 from smplora.report.wording import interval
-from smplora.results.audit import GROUPS, Audit, EpsilonByCounts, EpsilonOfOneRun, Group
+from smplora.results.attack import GROUPS, Group
+from smplora.results.audit import Audit, EpsilonByCounts, EpsilonOfOneRun
 from smplora.results.subjects import Subject
 
 HEADERS = (

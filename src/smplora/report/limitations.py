@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from smplora.core.wording import count, percent, together
-from smplora.results.audit import Attack
+from smplora.results.attack import Attack
 from smplora.results.quality import Quality
 from smplora.results.subjects import Subject, flat
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from smplora.core.wording import decimal, p_text, percent
 from smplora.report.wording import LEVEL_WORDS, NOT_MEASURED, digits_for, interval, unresolvable
-from smplora.results.audit import Attack, Numbers
+from smplora.results.attack import Attack, Numbers
 from smplora.results.estimate import Estimate
 from smplora.results.quality import Measured, Quality
 from smplora.results.subjects import Subject

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from smplora.core.wording import COUNTS, count, decimal, percent, together
-from smplora.results.audit import LEVELS, Level, Numbers
+from smplora.results.attack import Numbers
+from smplora.results.audit import LEVELS, Level
 from smplora.results.estimate import Estimate, RateAtFpr
 from smplora.results.subjects import Subject
 

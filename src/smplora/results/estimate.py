@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from smplora.results.record import Count, Line, Record, Share, absent
 
@@ -24,8 +24,8 @@ class Proportion(Estimate):
     """A rate or an AUC with its interval: all in [0, 1]."""
 
     value: Share
-    low: Share
-    high: Share
+    low: Share = field()
+    high: Share = field()
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class RateAtFpr(Estimate):
     """A true positive rate at a false positive rate; null where these non-members cannot resolve it."""
 
     value: Share | None
-    low: Share | None = None
-    high: Share | None = None
-    resolvable: bool = False
+    low: Share | None = field()
+    high: Share | None = field()
+    resolvable: bool = field(kw_only=True)
     """Whether at least 5 non-members make up the false positive rate."""
-    needs_nonmembers: Count = 0
+    needs_nonmembers: Count = field(kw_only=True)
     """How many non-members it takes."""
 
 
@@ -45,5 +45,5 @@ class RateAtFpr(Estimate):
 class CountedShare(Proportion):
     """How many of how many."""
 
-    count: Count = 0
-    of: Count = 0
+    count: Count = field(kw_only=True)
+    of: Count = field(kw_only=True)

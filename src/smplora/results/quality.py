@@ -70,7 +70,7 @@ class ClipScore(Record):
 class Quality(Record):
     """quality.json."""
 
-    format: Literal["smplora.quality/2"] = FORMAT
+    format: Literal["smplora.quality/2"]
     subject: Adapter
     seal: str | None = None
     """SHA-256 of the split's manifest."""

@@ -26,6 +26,7 @@ Line = Annotated[str, AfterValidator(plain)]
 Share = Annotated[float, Field(ge=0, le=1)]
 """A probability, a rate or an AUC."""
 Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
 
 
 class Record:

@@ -15,8 +15,9 @@ from smplora.experiments.reproduce.commands import command_line
 from smplora.experiments.reproduce.paper import METRICS
 from smplora.experiments.reproduce.plan import Plan, Planned
 from smplora.experiments.reproduce.runs import Need, Run
+from smplora.results.attack import Group
 from smplora.results.audit import FORMAT as AUDIT_FORMAT
-from smplora.results.audit import Audit, Group
+from smplora.results.audit import Audit
 from smplora.results.estimate import Estimate
 from smplora.results.quality import FORMAT as QUALITY_FORMAT
 from smplora.results.quality import Quality

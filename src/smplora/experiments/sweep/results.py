@@ -17,7 +17,7 @@ from smplora.experiments.sweep.plan import Subject
 from smplora.quality.reuse import kept_quality
 from smplora.report.figures.front import Place, on_front
 from smplora.report.figures.svg import style
-from smplora.results.audit import GROUPS, Group
+from smplora.results.attack import GROUPS, Group
 from smplora.results.estimate import Estimate
 from smplora.statistics.intervals import Interval
 from smplora.statistics.over_runs import over_seeds

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from smplora.core.wording import decimal, percent
 from smplora.report.figures.overview import GUIDE, WIDTH, Looks, band, name_axes
 from smplora.report.figures.svg import FONT_SIZE, INK, MUTED, PALETTE, blank, inline, short
-from smplora.results.audit import GROUPS, Group
+from smplora.results.attack import GROUPS, Group
 from smplora.results.subjects import Subject
 
 GROUP_WORDS: Mapping[Group, str] = {"test": "test members", "aux_members": "aux members"}

@@ -19,7 +19,7 @@ from smplora.core.wording import decimal, percent
 from smplora.report.figures.label_places import Box, place
 from smplora.report.figures.svg import CARD, FONT_SIZE, GRID, INK, MUTED, Style, blank, inline, short, thinned
 from smplora.report.wording import NOT_MEASURED
-from smplora.results.audit import Group, Numbers
+from smplora.results.attack import Group, Numbers
 from smplora.results.estimate import Estimate
 from smplora.results.subjects import Run, Subject
 
