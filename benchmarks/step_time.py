@@ -39,9 +39,10 @@ from smplora.models.single_file import CONFIGS, PADDING, clip_tokenizer
 from smplora.models.text import ClipText
 from smplora.runs.folder import RunFolder
 from smplora.training.distributed import make_accelerator
+from smplora.training.loop import optimise
 from smplora.training.memory import PeakMemory
+from smplora.training.resolve import load_split, resolved
 from smplora.training.setup import Setup, prepare
-from smplora.training.train import load_split, optimise, resolved
 
 RESULTS = Path(__file__).parent / "results"
 PAPER = 1.25

@@ -29,8 +29,8 @@ from smplora.runs.folder import NOISE_SEED, PRIVACY, RunFolder
 from smplora.training.batches import training_draw
 from smplora.training.differential_privacy import Guarantee, PrivateGradients, clip_factors, poisson_sample
 from smplora.training.distributed import make_accelerator
+from smplora.training.resolve import resolved
 from smplora.training.setup import Setup, prepare
-from smplora.training.train import resolved
 
 PRIVATE: dict[str, Any] = {"objective": "dp_lora", "noise_multiplier": 1.0, "max_grad_norm": 0.05, "aux_size": 10}
 

@@ -210,8 +210,8 @@ def test_scaling_skips_halves_and_resumes() -> None:
     other.load_tensors(through_a_file(scaler.tensors()))
     assert torch.equal(other.scale(torch.ones(1)), torch.tensor([2.0**14]))
     assert other.tensors() == scaler.tensors()
-    assert not other.hopeless(100)
-    assert other.hopeless(2), "a run of two steps that were both skipped"
+    assert not other.always_skips(100)
+    assert other.always_skips(2), "a run of two steps that were both skipped"
     scaled_step(other, weight, optimizer, 1.0)
     assert int(other.skipped) == 0
 
@@ -221,7 +221,7 @@ def test_endless_skipping_is_hopeless() -> None:
     optimizer = torch.optim.AdamW([weight], fused=True)
     scaler = LossScaler(CPU, enabled=True)
     for _ in range(PATIENCE):
-        assert not scaler.hopeless(1000)
+        assert not scaler.always_skips(1000)
         scaled_step(scaler, weight, optimizer, math.inf)
-    assert scaler.hopeless(1000)
-    assert not LossScaler(CPU, enabled=False).hopeless(0)
+    assert scaler.always_skips(1000)
+    assert not LossScaler(CPU, enabled=False).always_skips(0)

@@ -26,7 +26,7 @@ from smplora.runs.folder import RunFolder
 from smplora.training import setup as trainstate
 from smplora.training.batches import Feed, training_draw
 from smplora.training.precision import LossScaler
-from smplora.training.train import load_split, resolved
+from smplora.training.resolve import load_split, resolved
 from toys import toy_batch, toy_cell
 from transfers import CountTransfers
 

@@ -29,7 +29,7 @@ class LossScaler(torch.amp.GradScaler):
             self.skipped = (self.skipped + 1) * ~gradient_norm.detach().isfinite()
             self.update()
 
-    def hopeless(self, steps: int) -> bool:
+    def always_skips(self, steps: int) -> bool:
         """Whether the last 30 steps, or all of a run of fewer ``steps``, were skipped. The host waits."""
         return self.is_enabled() and int(self.skipped) >= min(PATIENCE, steps)
 

@@ -1,0 +1,150 @@
+"""The training loop (paper, Algorithms 1 and 2), top to bottom."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from smplora.config.catalogue.objectives import WITH_PROXY
+from smplora.config.train import TrainConfig
+from smplora.core.console import bar, say
+from smplora.core.errors import TrainingError
+from smplora.core.files import files_sha256
+from smplora.core.random_streams import stream_seed
+from smplora.models.diffusion import adaptation_loss
+from smplora.models.proxy import at_size
+from smplora.runs.folder import RunFolder
+from smplora.training.batches import members_first
+from smplora.training.distributed import average_gradients, gather
+from smplora.training.metrics import MeanLog
+from smplora.training.monitor import Monitor
+from smplora.training.optimizers import limit_gradients, set_learning_rates
+from smplora.training.setup import Setup, publish
+from smplora.training.theory.record import Theory
+
+
+def optimise(
+    config: TrainConfig, setup: Setup, folder: RunFolder, monitor: Monitor, start: int, progress: bool
+) -> None:
+    """The loop. Per step: the proxy climbs the gain on a fresh draw of aux members and non-members, then the adapter
+    descends its objective on a fresh batch of the training set."""
+    model, game, accelerator = setup.model, setup.game, setup.accelerator
+    scaler, optimizer = setup.scaler, setup.optimizer
+    log, began, process = MeanLog(scaler.is_enabled()), time.perf_counter(), accelerator.process_index
+    theory = Theory(config, setup, folder, progress)
+    limits = replace(config, max_grad_norm=0.0) if setup.private else config  # private gradients are clipped already
+    setup.adaptation.train(model, True)
+    with bar(
+        setup.steps,
+        objective_title(config.objective, config.adaptation, config.mi_lambda),
+        initial=start,
+        show=progress,
+    ) as display:
+        for step in range(start, setup.steps):
+            # 1. the proxy: one step (or more) up the gain; no gradient reaches the adapter
+            for k in range(config.proxy_steps if game.uses_proxy else 0):
+                turn = step * config.proxy_steps + k
+                pair = setup.feed.proxy(turn)
+                with torch.no_grad(), setup.autocast():
+                    share = torch.cat([at_size(model.error_maps(*part), game.proxy.size) for part in pair.parts])
+                error_maps = members_first(gather(accelerator, share), accelerator.num_processes)
+                torch.manual_seed(stream_seed(config.seed, "dropout", turn))
+                seen = game.ascend(error_maps, pair.timesteps, pair.is_member)
+                log.add(mi_gain=seen.mi_gain, proxy_accuracy=seen.accuracy)
+
+            # 2. the adapter: one step down its objective
+            torch.manual_seed(stream_seed(config.seed, "adapter dropout", step, process))
+            if setup.private:
+                log.add(**setup.private.make(step, setup.autocast))
+            batches = zip(setup.feed.adapter(step), setup.feed.class_images(step), strict=True)
+            for (batch, draw), of_class in batches if not setup.private else ():
+                with setup.autocast():
+                    target = setup.teachers.answers(batch, draw) if setup.teachers else None
+                    error_maps = model.error_maps(batch, draw, target)
+                weights = model.loss_weights(draw.timesteps, config.snr_gamma)
+                terms = game.terms(error_maps, draw.timesteps, weights)
+                theory.see_loss(step, *terms)
+                loss = game.objective(*terms).mean()
+                if of_class:  # prior preservation: these images are nobody's, so the plain loss
+                    with setup.autocast():
+                        prior = adaptation_loss(model.error_maps(*of_class)).mean()
+                    loss = loss + config.prior_loss_weight * prior
+                scaler.scale(loss / config.gradient_accumulation_steps).backward()
+                log.add(loss=loss, adaptation_loss=adaptation_loss(error_maps.detach()).mean())
+            average_gradients(accelerator, setup.parameters)
+            scaler.unscale_(optimizer)
+            theory.see_gradients(step)
+            grad_norm = limit_gradients(limits, setup.parameters)
+            learning_rate = set_learning_rates(optimizer, setup.learning_rate_factor(step))
+            scaler.step(optimizer)
+            scaler.update_after(grad_norm)
+            optimizer.zero_grad(set_to_none=True)
+            if setup.ema:
+                setup.ema.step(setup.parameters)
+            log.add(grad_norm=grad_norm)
+            display.update()
+
+            # 3. the only places where the host waits for the device
+            done = step + 1
+            theory.after_step(done)
+            seen_aside = monitor.after_step(done)
+            saving = done % config.checkpointing_steps == 0 or done == setup.steps
+            if saving or done % config.logging_steps == 0:
+                row = log.row(done, learning_rate, time.perf_counter() - began, accelerator)
+                theory.write()
+                if scaler.is_enabled():
+                    row["loss_scale"] = scaler.get_scale()
+                if blew_up(row, setup, saving):
+                    raise not_a_number(folder, done, config.mixed_precision)
+                accelerator.log({k: v for k, v in row.items() if v is not None}, step=done)
+                display.set_postfix(postfix(row) | seen_aside, refresh=False)
+                if accelerator.is_main_process:
+                    folder.log(row)
+            if saving and accelerator.is_main_process:
+                write = partial(publish, config, setup, step=done, complete=False)
+                folder.save(setup.checkpoint(done), write, config.checkpoints_total_limit)
+    if accelerator.is_main_process:
+        for missing in folder.publish(partial(publish, config, setup, step=setup.steps, complete=True)):
+            say(missing)
+        theory.finish()
+        folder.finish(setup.steps, files_sha256(setup.adaptation.weights(folder.path)))
+        monitor.finish()
+    accelerator.wait_for_everyone()
+    for tracker in accelerator.trackers:  # end_training would also leave the process group: nobody could train twice
+        tracker.finish()
+
+
+def objective_title(objective: str, adaptation: str, mi_lambda: float) -> str:
+    """ "smp_lora, lambda 0.05", "full, smp_lora, lambda 0.05"."""
+    title = f"{objective}, lambda {mi_lambda:g}" if objective in WITH_PROXY else objective
+    if adaptation == "lora":
+        return title
+    return adaptation if objective == "lora" else f"{adaptation}, {title}"
+
+
+def postfix(row: dict[str, Any]) -> dict[str, str]:
+    """What the progress bar shows."""
+    shown = {"loss": "adaptation_loss", "MI gain": "mi_gain", "proxy acc": "proxy_accuracy"}
+    return {title: f"{row[name]:.3f}" for title, name in shown.items() if row[name] is not None}
+
+
+def blew_up(row: dict[str, Any], setup: Setup, saving: bool) -> bool:
+    """Whether to stop: a loss or gradient that is not finite. fp16 skips such steps, so there it takes steps skipped
+    without end, or a checkpoint to be written after a line without any finite loss."""
+    if setup.scaler.is_enabled():
+        return setup.scaler.always_skips(setup.steps) or (saving and row["loss"] is None)
+    return row["loss"] is None or row["grad_norm"] is None
+
+
+def not_a_number(folder: RunFolder, step: int, mixed_precision: str) -> TrainingError:
+    """The error of a run that blew up."""
+    last = folder.steps()
+    kept = f"checkpoint-{last[-1]} is the last good one" if last else "no checkpoint was written"
+    return TrainingError(
+        f"the loss is not a number by step {step}; {kept}. Lower --learning_rate or --mi_lambda"
+        f"{', or take --mixed_precision bf16' * (mixed_precision == 'fp16')} in a new --output_dir"
+    )

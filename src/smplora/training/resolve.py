@@ -1,0 +1,64 @@
+"""What depends on the base model and on the data is filled in: the split, and the options without a value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from smplora.config.train import TrainConfig
+from smplora.core.errors import ConfigError, SplitError
+from smplora.data.pool import open_source, read_samples
+from smplora.data.split import Split, make_split, read_split
+from smplora.models.diffusion import LatentDiffusion
+from smplora.training.monitor import with_intervals
+
+
+def load_split(config: TrainConfig, sealed: Path) -> Split:
+    """The split that the run was started with, if it was; else that of ``--split_manifest``, or a new one.
+
+    Raises:
+        SplitError: images or captions changed since, or the manifest is another one.
+    """
+    samples = read_samples(open_source(config))
+    named = read_split(Path(config.split_manifest), samples) if config.split_manifest else None
+    if not sealed.exists():
+        return named or make_split(samples, config)
+    started = read_split(sealed, samples)
+    if named and named.seal != started.seal:
+        raise SplitError(
+            f"--split_manifest '{config.split_manifest}' is not the split that '{sealed.parent}' was started with"
+        )
+    return started
+
+
+def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processes: int = 1) -> TrainConfig:
+    """``config`` with every default that depends on model or data filled in, as the run folder records it.
+
+    Raises:
+        ConfigError: a resolution that the VAE cannot halve down to whole latents.
+    """
+    if config.resolution and config.resolution % model.downsampling:
+        below = max(1, config.resolution // model.downsampling) * model.downsampling
+        raise ConfigError(
+            f"--resolution got {config.resolution}; allowed: multiples of {model.downsampling} with this base model, "
+            f"such as {below}"
+        )
+    batch = config.train_batch_size * config.gradient_accumulation_steps * processes
+    steps = -(-config.num_train_epochs * len(split.train) // batch)
+    sizes: dict[str, Any] = {}
+    if not config.split_manifest:
+        cells = {"reference_size": "reference"}
+        if config.split_protocol == "fixed":
+            cells |= {"aux_size": "aux_member", "test_size": "test_member", "test_nonmember_size": "test_nonmember"}
+        sizes = {option: getattr(config, option) for option in cells}
+        sizes = {option: split.sizes[cells[option]] if size is None else size for option, size in sizes.items()}
+    config = replace(
+        config,
+        lora_alpha=config.lora_alpha or (float(config.rank) if config.adaptation == "lora" else None),
+        learning_rate=config.rate,
+        resolution=config.resolution or model.resolution,
+        max_train_steps=config.max_train_steps or steps,
+        **sizes,
+    )
+    return with_intervals(config, split)
