@@ -20,7 +20,7 @@ import yaml
 import smplora.audit.shadow_adapters
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
-from smplora.audit.shadow_adapters import ATTACKED, divide, plan_shadows, seconds_per_step
+from smplora.audit.shadow_adapters import ATTACKED, divide, plan_shadows
 from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.config.train import TrainConfig
@@ -262,9 +262,5 @@ def test_other_shadows_in_the_folder_are_refused(
         assert f"--shadow_dir '{tmp_path / 'there'}' holds shadows of other images" in err
 
 
-def test_time_is_that_of_the_run_resumed_or_not() -> None:
-    rows = [{"step": 10, "elapsed_s": 2.0}, {"step": 20, "elapsed_s": 4.0}, {"step": 30, "elapsed_s": 2.5}]
-    assert seconds_per_step(rows) == pytest.approx(0.2)
-    assert seconds_per_step([*rows, {"step": 40, "elapsed_s": 4.5}]) == pytest.approx(0.2)
-    assert seconds_per_step([]) is None
+def test_durations() -> None:
     assert [duration(s) for s in (40, 700, 12600)] == ["40 s", "12 min", "3.5 h"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
 
 import pytest
 
@@ -12,7 +11,6 @@ import example_subjects
 from smplora.core.wording import NBSP
 from smplora.report import wording
 from smplora.report.figures import overview
-from smplora.report.figures.label_places import Box, place
 from smplora.report.figures.svg import style, thinned
 from smplora.report.limitations import cautions, not_measured
 from smplora.results.attack import Attack
@@ -158,14 +156,6 @@ def test_stopped_lora_is_joined_to_the_full_run(five: Sequence[Subject]) -> None
     assert "LoRA, step 500" in joined
     assert "LoRA, step 500" not in alone
     assert overview.scatter([five[3]], looks, "kid") is None
-
-
-def test_labels_keep_off_each_other_and_inside() -> None:
-    points = [(100.0 + 6 * i, 100.0 + 3 * (i % 3)) for i in range(8)]
-    within = Box(0, 0, 420, 300)
-    boxes = place(points, [(120.0, 14.0)] * 8, [Box(x - 8, y - 8, x + 8, y + 8) for x, y in points], within)
-    assert all(one.overlap(two) == 0 for one, two in combinations(boxes, 2))
-    assert all(box.overlap(within) == pytest.approx(box.area) for box in boxes)
 
 
 def test_eleven_subjects_look_different() -> None:

@@ -36,6 +36,7 @@ from smplora.core.wording import duration
 from smplora.data.pool import Sample, open_source, read_samples
 from smplora.data.split import CELLS, MANIFEST, Split, read_split, write_split
 from smplora.results.audit import ShadowSummary
+from smplora.results.curves import seconds_per_step
 from smplora.runs.folder import RunFolder
 from smplora.runs.subject import TOLD, Foreign, Loaded, Subject, load_subject
 
@@ -179,7 +180,7 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
         )
         adapter = run / "checkpoints" / f"checkpoint-{step}" if step else run
         shadows.append(Shadow(one, split, adapter))
-    rate = None if isinstance(subject, Foreign) else seconds_per_step(RunFolder(subject.run).metrics())
+    rate = None if isinstance(subject, Foreign) else seconds_per_step([(0, 0.0), *RunFolder(subject.run).elapsed()])
     title = subject.label if isinstance(subject, Foreign) else subject.title
     return ShadowPlan(where, tuple(shadows), title, rate, _bytes_each(loaded))
 
@@ -279,16 +280,6 @@ def _check_same(folder: Path, split: Split, samples: Sequence[Sample] | Any, whe
     """Raises SplitError where a shadow was already divided otherwise."""
     if (folder / MANIFEST).exists() and read_split(folder / MANIFEST, list(samples)).seal != split.seal:
         raise SplitError(OTHERS.format(where))
-
-
-def seconds_per_step(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """From metrics.jsonl: time from line to line; it begins anew where the run was resumed."""
-    seconds = steps = 0.0
-    for before, row in zip([{"step": 0, "elapsed_s": 0.0}, *rows], rows, strict=False):
-        passed = row["elapsed_s"] - before["elapsed_s"]
-        if passed > 0:
-            seconds, steps = seconds + passed, steps + row["step"] - before["step"]
-    return seconds / steps if steps else None
 
 
 def _bytes_each(loaded: Loaded) -> int:

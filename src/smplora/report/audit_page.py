@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from smplora.core.version import __version__
 from smplora.core.wording import percent
 from smplora.report import evidence, memorisation, tables, wording
 from smplora.report.anonymise import anonymous
-from smplora.report.figures import evidence as evidence_figures
 from smplora.report.figures import overview
 from smplora.report.figures.svg import Style, mark, style
+from smplora.report.html import PAPER, Gallery, Strip, template, uris
 from smplora.report.limitations import cautions, not_measured
 from smplora.results.subjects import Exposed, Run, Subject, flat
-
-PAPER = """@inproceedings{luo2025privacy,
-  title     = {Privacy-Preserving Low-Rank Adaptation against Membership Inference Attacks for Latent Diffusion Models},
-  author    = {Luo, Zihao and Xu, Xilie and Liu, Feng and Koh, Yun Sing and Wang, Di and Zhang, Jingfeng},
-  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
-  year      = {2025},
-  note      = {arXiv 2402.11989}
-}"""
-
-
-@dataclass(frozen=True)
-class Strip:
-    """A row of pictures as data URIs."""
-
-    title: str
-    mark: Markup
-    pictures: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Rows of pictures with the same captions and seeds, the real ones first."""
-
-    captions: tuple[str, ...]
-    strips: tuple[Strip, ...]
 
 
 def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
@@ -76,7 +48,7 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
         evidence_headers=evidence.HEADERS,
         evidence_rows=evidence.evidence_rows(subjects),
         power=evidence.power_sentence(subjects),
-        exposures=[(subject, evidence_figures.exposure(subject, i)) for i, subject in enumerate(subjects)],
+        exposures=[(subject, overview.exposure(subject, i)) for i, subject in enumerate(subjects)],
         exposed=[(s, e, _exposed(e)) for s in subjects if (e := s.exposed)],
         copied=[(s, c, memorisation.galleries(s.copies, uris)) for s in subjects if (c := s.audit.memorisation)],
         copies_about=memorisation.about,
@@ -84,7 +56,6 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
         copy_rows=memorisation.measure_rows,
         prompt_headers=memorisation.PROMPT_HEADERS,
         prompt_rows=memorisation.prompt_rows,
-        linear_roc=evidence_figures.linear_roc(subjects, looks),
         qualities=tables.quality_rows(subjects),
         quality_headers=tables.QUALITY_HEADERS,
         diversity=tables.diversity_rows(subjects),
@@ -92,8 +63,9 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
         attack_headers=tables.attack_headers,
         attack_rows=tables.attack_rows,
         auc_methods=sorted({m for s in subjects for a in s.audit.attacks if (m := a.test.auc.method)}),
-        legend_items=[(mark(look), subject.label) for subject, look in looks.items()],
-        roc=overview.roc(subjects, looks),
+        legend_items=[(mark(looks[s]), s.label) for s in subjects],
+        numbered=[(mark(looks[s]), f"{i}. {s.label}") for i, s in enumerate(subjects, 1)],
+        rocs=overview.rocs(subjects, looks),
         curves=_curves(runs),
         run_marks=[(mark(look), _run_name(run, subjects)) for run, look in runs.items() if any(run.curves.values())],
         gaps=not_measured(subjects),
@@ -103,18 +75,6 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
         citations=citations(subjects),
         version=__version__,
     )
-
-
-def template(name: str) -> Template:
-    """A template of this package: everything put into it is escaped, and what is missing is an error."""
-    environment = Environment(
-        loader=PackageLoader("smplora.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name)
 
 
 def citations(subjects: Sequence[Subject]) -> list[str]:
@@ -181,7 +141,7 @@ def _galleries(subjects: Sequence[Subject], looks: Mapping[Subject, Style]) -> l
     for (captions, _, real), members in alike.items():
         strips = [Strip("Real images, held out", Markup(""), uris(real))] if real else []
         strips += [Strip(s.label, mark(looks[s]), uris(s.samples)) for s in members]
-        galleries.append(Gallery(captions, tuple(strips)))
+        galleries.append(Gallery("Generated images", captions, tuple(strips)))
     return galleries
 
 
@@ -189,8 +149,3 @@ def _exposed(exposed: Exposed) -> list[tuple[str, str]]:
     """Each picture as a data URI, and a note on it."""
     notes = [f"{image.cell.split('_')[0]}, above {percent(image.beats)}" for image in exposed.images.images]
     return list(zip(uris(exposed.pictures), notes, strict=True))
-
-
-def uris(pictures: Sequence[bytes]) -> tuple[str, ...]:
-    """PNG files as data URIs."""
-    return tuple(f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}" for picture in pictures)

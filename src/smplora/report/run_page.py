@@ -14,15 +14,15 @@ from smplora.config.catalogue.objectives import TITLES
 from smplora.core.files import read_json, write_atomically
 from smplora.core.strips import thumbnail
 from smplora.core.version import __version__
-from smplora.core.wording import decimal
+from smplora.core.wording import decimal, duration
 from smplora.report import wording
-from smplora.report.audit_page import template, uris
-from smplora.report.figures import overview
-from smplora.report.figures.overview import Line, over_steps
+from smplora.report.figures.curves import Line, over_steps
+from smplora.report.figures.overview import CHANCE_GAIN
 from smplora.report.figures.svg import Drawing, drawing, style
+from smplora.report.html import template, uris
 from smplora.report.theory import theory_section
 from smplora.results.audit import Level
-from smplora.results.curves import read_curves
+from smplora.results.curves import read_curves, seconds_per_step
 from smplora.results.estimate import Estimate
 from smplora.results.record import plain
 from smplora.results.subjects import flat
@@ -115,24 +115,12 @@ def remarks(monitor: Mapping[str, Points]) -> list[str]:
 
 def pace(elapsed: Points, steps: int) -> str:
     """Rate and time left, from the lines of metrics.jsonl since the run was last started; "" while unknown."""
-    recent = list(elapsed[-20:])
-    starts = [i for i in range(1, len(recent)) if recent[i][1] <= recent[i - 1][1]]
-    recent = recent[starts[-1] :] if starts else recent
-    if len(recent) < 2:
+    seconds = seconds_per_step(elapsed[-20:])
+    if seconds is None:
         return ""
-    rate = (recent[-1][0] - recent[0][0]) / (recent[-1][1] - recent[0][1])
-    left = (steps - recent[-1][0]) / rate
-    shown = f"{rate:.1f} steps a second" if rate >= 1 else f"{1 / rate:.1f} seconds a step"
+    left = (steps - elapsed[-1][0]) * seconds
+    shown = f"{1 / seconds:.1f} steps a second" if seconds <= 1 else f"{seconds:.1f} seconds a step"
     return f"{shown}, about {duration(left)} left"
-
-
-def duration(seconds: float) -> str:
-    """``75`` as "1 minute", ``4000`` as "1.1 hours"."""
-    if seconds < 60:
-        return f"{seconds:.0f} seconds"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} minute" + ("s" if round(seconds / 60) != 1 else "")
-    return f"{seconds / 3600:.1f} hours"
 
 
 def _last_step(metrics: Mapping[str, Points]) -> int:
@@ -157,7 +145,7 @@ def _figures(metrics: Mapping[str, Points], monitor: Mapping[str, Points]) -> li
         (losses, "held_out_loss", "loss on fixed images", {}),
         single("gap", "gap: held-out less members", 0.0),
         (attacks, "auc", "AUC on aux images", {"chance": 0.5, "band": band}),
-        single("mi_gain", "MI gain of the proxy", overview.CHANCE_GAIN),
+        single("mi_gain", "MI gain of the proxy", CHANCE_GAIN),
         single("proxy_accuracy", "accuracy of the proxy", 0.5),
         single("grad_norm", "gradient norm"),
         single("learning_rate", "learning rate"),

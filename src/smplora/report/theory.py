@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-from matplotlib.ticker import MaxNLocator
-
 from smplora.core.files import read_json
 from smplora.core.wording import decimal
-from smplora.report.figures.overview import WIDTH, Line, name_axes, over_steps
-from smplora.report.figures.svg import CARD, Drawing, blank, drawing, inline, style
+from smplora.report.figures.curves import Line, cloud, over_steps
+from smplora.report.figures.svg import Drawing, drawing, style
 from smplora.results.curves import read_curves
 
 SCALES = {"gradient_scale": "whole gradient", "adaptation_scale": "adaptation term", "gain_scale": "MI gain term"}
 FACTORS = {"1/D": "1/D", "L_ada/D^2": "L_ada/D²", "lambda*L_ada/D^2": "λ L_ada/D²"}
-Points = Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -41,6 +36,8 @@ def theory_section(folder: Path) -> TheorySection | None:
         Line("Hessian norm", hessian["hessian_norm"], looks[0]),
         Line("L0 + L1 · gradient norm", hessian["bound"], looks[1]),
     ]
+    at = dict(hessian["gradient_norm"])
+    pairs = [(at[step], value) for step, value in hessian["hessian_norm"] if step in at]
     steps = [Line("gradient norm", gradients["gradient_norm"], looks[0])]
     found = [
         (steps, over_steps(steps, "gradient_norm", "gradient norm, every step")),
@@ -49,28 +46,13 @@ def theory_section(folder: Path) -> TheorySection | None:
             over_steps(scales if has_gain else scales[:1], "scales", "gradient scale"),
         ),
         (norms, over_steps(norms, "hessian_norm", "curvature")),
-        ([], against(hessian["gradient_norm"], hessian["hessian_norm"])),
+        ([], cloud(pairs, "gradient-against-hessian", looks[0], "gradient norm", "Hessian norm")),
     ]
     figures = [drawing(svg, lines) for lines, svg in found if svg]
     told = read_json(folder / "theory.json") if (folder / "theory.json").exists() else None
     if not figures and not told:
         return None
     return TheorySection(figures, sentences(told) if told else [], table(told) if told else [])
-
-
-def against(gradient: Points, hessian: Points) -> Markup | None:
-    """Fig. 1b: each measured point's Hessian norm against its gradient norm; None for fewer than two."""
-    at = dict(gradient)
-    pairs = [(at[step], value) for step, value in hessian if step in at]
-    if len(pairs) < 2:
-        return None
-    figure, axes = blank(WIDTH - 40, 280)
-    axes.plot(*zip(*pairs, strict=True), "o", color=style(0).colour, markersize=6, markeredgecolor=CARD, zorder=3)
-    axes.margins(0.06, 0.08)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(5))
-    name_axes(axes, "gradient norm", "Hessian norm")
-    return inline(figure, "gradient-against-hessian", f"Hessian norm against gradient norm at {len(pairs)} points.")
 
 
 def sentences(told: dict[str, Any]) -> list[str]:

@@ -232,6 +232,10 @@ class RunFolder:
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if _step_of(line) is not None]
 
+    def elapsed(self) -> list[tuple[int, float]]:
+        """(step, seconds since the run was started or resumed) of those lines."""
+        return [(row["step"], row["elapsed_s"]) for row in self.metrics()]
+
     def check_model(self, digest: str) -> None:
         """Refuse weights that are not those that the run was started with.
 

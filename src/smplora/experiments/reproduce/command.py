@@ -19,13 +19,13 @@ from smplora.core.errors import ConfigError, DataError, TrainingError, listing
 from smplora.core.files import UNFINISHED, check_writable, read_json, write_json
 from smplora.core.parallel import number_of_workers, run_tasks
 from smplora.core.registry import load
+from smplora.core.wording import duration
 from smplora.experiments.reproduce import sd15, tiny
 from smplora.experiments.reproduce.page import PAGE, write_page
 from smplora.experiments.reproduce.plan import IMAGES, Plan
 from smplora.experiments.reproduce.results import Results
 from smplora.experiments.reproduce.scale import Scale
 from smplora.experiments.reproduce.section import Target
-from smplora.report.run_page import duration
 
 FORMAT = "smplora.reproduce/1"
 MARK = "reproduce.json"  # of a folder that is ours: scale, and whether it is a quick one

@@ -1,21 +1,16 @@
-"""What figures of single runs have in common: which runs, and what their files hold."""
+"""What tables and figures of single runs have in common: which runs, and how they are named and drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from markupsafe import Markup
-
-from smplora.core.strips import tiles
-from smplora.experiments.reproduce.results import Found, Results, described
+from smplora.experiments.reproduce.paper import published
+from smplora.experiments.reproduce.results import Results, RunResult, described
 from smplora.experiments.reproduce.runs import LORA, MP, SMP, Need, Run
-from smplora.experiments.reproduce.section import Gallery
-from smplora.report.audit_page import Strip, uris
-from smplora.report.figures.overview import Line, over_steps
-from smplora.report.figures.svg import Drawing, drawing, mark, style, thinned
+from smplora.report.figures.curves import Line, over_steps
+from smplora.report.figures.svg import Drawing, drawing, style, thinned
 
 MOST_POINTS = 300  # of a curve in a JSON file
 LOOKS = {"LoRA": 0, "MP-LoRA": 1, "SMP-LoRA": 2}
@@ -30,20 +25,50 @@ def systems(
     return found if best_lambda is None else [*found, Run(mi_lambda=best_lambda, dataset=dataset)]
 
 
-def collected(results: Results, needs: Sequence[Need], read: Callable[[Found], dict[str, Any]]) -> dict[str, Any]:
-    """What ``read`` finds in each run with each seed, beside what tells the runs apart."""
-    return {
-        "rows": [
+@dataclass(frozen=True)
+class RunsTarget:
+    """A table or figure of single runs on one data set. Subclasses say what they read of a run and how it is shown.
+
+    Args:
+        objectives: of the runs.
+        theory: whether gradients and curvature are measured while they train.
+        measured: whether they are audited and evaluated.
+    """
+
+    name: str
+    title: str
+    caption: str
+    claim: str = ""
+    objectives: tuple[str, ...] = (LORA, MP, SMP)
+    theory: bool = False
+    measured: bool = True
+
+    def needs(self, best_lambda: float | None) -> list[Need]:
+        """The main runs on Pokemon with these objectives."""
+        return [Need(run, self.theory, self.measured) for run in systems(best_lambda, self.objectives)]
+
+    def read(self, run: RunResult) -> dict[str, Any]:
+        """What the JSON file holds of a run with one seed.
+
+        Raises:
+            CheckpointError: a damaged file.
+        """
+        raise NotImplementedError
+
+    def collect(self, results: Results, best_lambda: float | None) -> dict[str, Any]:
+        """What each run with each seed came to, beside what tells the runs apart, and the paper's numbers."""
+        rows = [
             {
                 "run": described(need.run),
                 "seeds": [
-                    {**found.identity(results.plan.root), **(read(found) if found.problem is None else {})}
-                    for found in results.of(need)
+                    {**run.identity(results.plan.root), **(self.read(run) if run.problem is None else {})}
+                    for run in results.of(need)
                 ],
             }
-            for need in needs
+            for need in self.needs(best_lambda)
         ]
-    }
+        numbers = published().get(self.name)
+        return {"rows": rows, "paper": numbers} if numbers else {"rows": rows}
 
 
 def first_seed(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -73,28 +98,3 @@ def panel(rows: Sequence[Mapping[str, Any]], column: str, name: str, title: str,
     lines = [Line(label(row), seed[column], style(look(row))) for row in rows if (seed := first_seed(row))]
     svg = over_steps(lines, name, title, **options)
     return drawing(svg, lines) if svg else None
-
-
-def pictures(found: Found) -> dict[str, Any]:
-    """Where a run's pictures are, and their captions."""
-    return {
-        "captions": list(found.quality().captions),
-        "pictures": "quality/samples.png",
-        "real": "quality/real.png",
-    }
-
-
-def gallery(rows: Sequence[Mapping[str, Any]], root: Path, title: str) -> Gallery | None:
-    """The first seed's pictures of each row below real ones; None without any."""
-    shown = [(row, seed) for row in rows if (seed := first_seed(row))]
-    if not shown:
-        return None
-    first = shown[0][1]
-    captions = tuple(first["captions"])
-    strips = [Strip("Real images, held out", Markup(""), _pictures(root, first, "real"))]
-    strips += [Strip(label(row), mark(style(look(row))), _pictures(root, seed, "pictures")) for row, seed in shown]
-    return Gallery(title, captions, tuple(strips))
-
-
-def _pictures(root: Path, seed: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    return uris(tiles(root / str(seed["run"]) / str(seed[name]), len(seed["captions"])))

@@ -14,7 +14,7 @@ from smplora.core.files import read_json, write_atomically
 from smplora.core.registry import load
 from smplora.core.version import __version__
 from smplora.experiments.reproduce.section import Section, Target
-from smplora.report.audit_page import PAPER, template
+from smplora.report.html import PAPER, template
 
 PAGE = "index.html"
 

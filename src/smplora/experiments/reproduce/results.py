@@ -29,7 +29,7 @@ PERCENT = ("asr", "tpr")  # printed in %
 
 
 @dataclass(frozen=True)
-class Found:
+class RunResult:
     """One run of a plan with one seed.
 
     Args:
@@ -78,14 +78,14 @@ class Results:
     def __init__(self, plan: Plan, outcome: Mapping[str, str | None]) -> None:
         self.plan, self.outcome = plan, outcome
 
-    def of(self, need: Need) -> list[Found]:
+    def of(self, need: Need) -> list[RunResult]:
         """The run that ``need`` asks for, one for each seed."""
         return [
-            Found(planned, self._problem(planned, need), self._tasks(planned, need))
+            RunResult(planned, self._problem(planned, need), self._tasks(planned, need))
             for planned in (self.plan.of(need.run, seed) for seed in self.plan.seeds)
         ]
 
-    def whole(self, need: Need) -> list[Found]:
+    def whole(self, need: Need) -> list[RunResult]:
         """Those of them that nothing is missing of."""
         return [found for found in self.of(need) if found.problem is None]
 
@@ -105,7 +105,7 @@ def described(run: Run) -> dict[str, Any]:
     return {"title": run.title, **asdict(run)}
 
 
-def measured(found: Found, attack: str | None) -> dict[str, Any]:
+def measured(found: RunResult, attack: str | None) -> dict[str, Any]:
     """The numbers of one run.
 
     Args:

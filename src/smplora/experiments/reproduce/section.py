@@ -8,21 +8,13 @@ from typing import Any, Protocol
 
 from smplora.experiments.reproduce.results import Results
 from smplora.experiments.reproduce.runs import Need
-from smplora.report.audit_page import Strip
 from smplora.report.figures.svg import Drawing
+from smplora.report.html import Gallery
+from smplora.report.tables import Cell
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A number of a table with what stands beside it in small print."""
-
-    text: str = ""
-    interval: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Group:
+class RowGroup:
     """What the paper has in one row: what names it, and one line for each way to measure it."""
 
     labels: tuple[str, ...]
@@ -30,21 +22,12 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """Columns that name, columns of numbers, rows."""
 
     names: tuple[str, ...]
     headers: tuple[str, ...]
-    groups: tuple[Group, ...]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Rows of pictures of the same captions and seeds."""
-
-    title: str
-    captions: tuple[str, ...]
-    strips: tuple[Strip, ...]
+    groups: tuple[RowGroup, ...]
 
 
 @dataclass(frozen=True)
@@ -53,7 +36,7 @@ class Section:
 
     Args:
         claim: what the paper says.
-        found: what our numbers say of it, sentences.
+        observed: what our numbers say of it, sentences.
         differences: how the runs differ from the paper's.
         commands: what a row's runs are called, and the command lines behind them.
     """
@@ -62,12 +45,12 @@ class Section:
     title: str
     caption: str
     notes: Sequence[str] = ()
-    table: Table | None = None
+    table: PaperTable | None = None
     figures: Sequence[tuple[str, Drawing]] = ()
     galleries: Sequence[Gallery] = ()
     missing: Sequence[str] = ()
     claim: str = ""
-    found: Sequence[str] = ()
+    observed: Sequence[str] = ()
     differences: Sequence[str] = ()
     commands: Sequence[tuple[str, tuple[str, ...]]] = ()
 
@@ -75,9 +58,25 @@ class Section:
 class Target(Protocol):
     """A table or figure of the paper: one file in ``targets/``."""
 
-    name: str
-    title: str
-    caption: str
+    @property
+    def name(self) -> str:
+        """As the command names it."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """The paper's number and what it is about."""
+        ...
+
+    @property
+    def caption(self) -> str:
+        """What it shows."""
+        ...
+
+    @property
+    def claim(self) -> str:
+        """What the paper says; "" where it says nothing."""
+        ...
 
     def needs(self, best_lambda: float | None) -> list[Need]:
         """The runs, and what has to be measured of them.
@@ -94,3 +93,23 @@ class Target(Protocol):
     def show(self, content: Mapping[str, Any], root: Any) -> Section:
         """The part of the page, from that file (and pictures below ``root``)."""
         ...
+
+
+def section_of(target: Target, rows: Sequence[Mapping[str, Any]], **parts: Any) -> Section:
+    """A target's section, with what is missing of its rows.
+
+    Args:
+        rows: of its JSON file.
+        parts: further fields of ``Section``.
+    """
+    return Section(target.name, target.title, target.caption, missing=missing(rows), claim=target.claim, **parts)
+
+
+def missing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line for each run that is not there, with the reason."""
+    return [
+        f"{row['run']['title']}, seed {seed['seed']}: {seed['problem']}"
+        for row in rows
+        for seed in row["seeds"]
+        if seed["problem"] is not None
+    ]

@@ -11,7 +11,8 @@ from smplora.core.wording import decimal
 from smplora.experiments.reproduce import paper
 from smplora.experiments.reproduce.results import Results, described, measured, over_seeds
 from smplora.experiments.reproduce.runs import LAMBDA, LORA, SMP, Need, Run
-from smplora.experiments.reproduce.section import Cell, Group, Section, Table
+from smplora.experiments.reproduce.section import PaperTable, RowGroup, Section, section_of
+from smplora.report.tables import Cell
 
 Named = Mapping[str, Any]  # what names a row in the paper
 HEADERS = {"fid": "FID", "kid": "KID", "asr": "ASR, %", "auc_dev": "|AUC - 0.5| / 0.5", "tpr": "TPR at 5 % FPR, %"}
@@ -50,7 +51,7 @@ class SystemsTable:
         best_of: data sets whose SMP runs at the paper's lambda are also shown at the best lambda that is known for the
             scale.
         claim: what the paper says of it.
-        found: what the JSON file's rows say of that, sentences.
+        observed: what the JSON file's rows say of that, sentences.
         notes: what a reader must know besides.
     """
 
@@ -61,7 +62,7 @@ class SystemsTable:
     attack: Callable[[Named], str] | None = None
     best_of: tuple[str, ...] = ()
     claim: str = ""
-    found: Callable[[Sequence[Named]], list[str]] = lambda rows: []
+    observed: Callable[[Sequence[Named]], list[str]] = lambda rows: []
     notes: tuple[str, ...] = ()
 
     def rows(self, best_lambda: float | None) -> list[Row]:
@@ -107,18 +108,18 @@ class SystemsTable:
     def show(self, content: Mapping[str, Any], root: Path) -> Section:
         """The table, three or four lines for each row of the paper's."""
         rows = content["rows"]
-        found = self.found(rows)
+        observed = self.observed(rows)
         numbers = [row["paper"] or {} for row in rows]
         known = {name for row in numbers for name in row} | {"kid" for row in numbers if "fid" in row}
         metrics = [name for name in paper.METRICS if name in known]
         names = list(dict.fromkeys(name for row in rows for name in row["labels"]))
         rows = [{**row, "labels": _with_lambda(row)} for row in rows] if "lambda" in names else rows
         groups = [
-            Group(
+            RowGroup(
                 tuple(_label(name, row["labels"].get(name)) for name in names),
                 (
                     *([("paper", tuple(published(row["paper"], name) for name in metrics))] if row["paper"] else []),
-                    *([] if row["over_seeds"] else [("ours: missing", tuple(Cell() for _ in metrics))]),
+                    *([] if row["over_seeds"] else [("ours: missing", tuple(Cell("") for _ in metrics))]),
                     *(
                         (title, tuple(ours(row, protocol, name) for name in metrics))
                         for protocol, title in LINES.items()
@@ -128,28 +129,16 @@ class SystemsTable:
             )
             for row in rows
         ]
-        table = Table(
+        table = PaperTable(
             tuple(TITLES.get(name, name) for name in names), tuple(HEADERS[name] for name in metrics), tuple(groups)
         )
         features = dict.fromkeys(seed["features"] for row in rows for seed in row["seeds"] if "features" in seed)
         notes = [*self.notes, *([f"Our FID and KID are of {' and '.join(features)}."] if features else [])]
-        return Section(
-            self.name, self.title, self.caption, notes, table, missing=missing(rows), claim=self.claim, found=found
-        )
+        return section_of(self, rows, notes=notes, table=table, observed=observed)
 
     def needs(self, best_lambda: float | None) -> list[Need]:
         """What has to be trained and measured."""
         return [row.need for row in self.rows(best_lambda)]
-
-
-def missing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line for each run that is not there, with the reason."""
-    return [
-        f"{row['run']['title']}, seed {seed['seed']}: {seed['problem']}"
-        for row in rows
-        for seed in row["seeds"]
-        if seed["problem"] is not None
-    ]
 
 
 def published(numbers: Named, metric: str) -> Cell:

@@ -24,11 +24,12 @@ from smplora.core.environment import environment
 from smplora.core.errors import ConfigError, TrainingError, listing
 from smplora.core.files import write_atomically, write_json
 from smplora.core.parallel import MEASURING, Task, run_tasks
+from smplora.core.wording import duration
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split
 from smplora.experiments.sweep import plan, results
 from smplora.experiments.sweep.page import cell, render
-from smplora.report.run_page import PAGE, duration
+from smplora.report.run_page import PAGE
 from smplora.runs.base_model import fetch_model
 from smplora.runs.folder import CONFIG, FREE_OPTIONS, check_place, open_folder
 from smplora.training.reuse import train_length
@@ -137,7 +138,7 @@ def say_cost(
         say(f"{text}: all done before")
         return
     say(f"{text}; {len(tasks) - len(left)} of {len(tasks)} tasks are done")
-    seconds = plan.steps_left(left) * plan.seconds_per_step(runs)
+    seconds = plan.steps_left(left) * plan.step_seconds(runs)
     say(f"to do: {plan.steps_left(left):,} steps, an audit or evaluation counted as {MEASURING}: about "
         f"{duration(seconds)}")  # fmt: skip
 
@@ -154,7 +155,7 @@ def print_table(made: Sequence[results.Setting]) -> None:
         cells = [cell(one.measured.get(name)) for name in results.MEASURES]
         fine = sum(row.problem is None for row in one.rows)
         table.add_row(
-            one.sign,
+            one.number,
             Text(one.label),
             f"{fine}" if fine == len(one.rows) else f"{fine} of {len(one.rows)}",
             *(Text("\n".join(filter(None, (c.text, c.interval)))) for c in cells),

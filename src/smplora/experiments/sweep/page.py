@@ -10,9 +10,9 @@ from smplora.config.sweep import SweepConfig
 from smplora.core.version import __version__
 from smplora.core.wording import decimal
 from smplora.experiments.sweep.results import MEASURES, PRIVACY, Row, Setting, kinds, placed
-from smplora.report.audit_page import template
-from smplora.report.figures.front import front_figure
+from smplora.report.figures.plane import plane
 from smplora.report.figures.svg import mark
+from smplora.report.html import template
 from smplora.report.run_page import PAGE
 from smplora.report.tables import Cell
 from smplora.report.wording import LEVEL_WORDS, digits_for, interval
@@ -34,12 +34,15 @@ def render(made: Sequence[Setting], config: SweepConfig) -> str:
     root = Path(config.output_dir)
     quality, privacy = config.quality, PRIVACY[config.privacy]
     places = placed(made, config)
+    names_of_axes = f"{MEASURES[quality]}  (left: better)", f"{MEASURES[privacy]}  (low: private)"
     names = [name for name in MEASURES if any(name in one.measured for one in made)]
-    looks = {place.sign: mark(place.look) for place in places}
-    legend = {kind: looks[one.sign] for one, kind in zip(made, kinds(made), strict=True) if kind and one.sign in looks}
+    looks = {place.number: mark(place.look) for place in places}
+    legend = {
+        kind: looks[one.number] for one, kind in zip(made, kinds(made), strict=True) if kind and one.number in looks
+    }
     return template("sweep.html.j2").render(
         title=f"Sweep: {root.resolve().name}",
-        figure=front_figure(places, "front", MEASURES[quality], MEASURES[privacy]),
+        figure=plane(places, "front", names_of_axes, size=(560, 420), front=True),
         legend_items=[(look, kind) for kind, look in legend.items()],
         marks=looks,
         headers=[MEASURES[name] for name in names],

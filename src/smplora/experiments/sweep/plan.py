@@ -15,6 +15,7 @@ from smplora.config.sweep import Point, SweepConfig
 from smplora.config.train import TrainConfig
 from smplora.core.parallel import Task
 from smplora.experiments.tasks import task
+from smplora.results.curves import seconds_per_step
 from smplora.runs.folder import RunFolder
 from smplora.training.train import train
 
@@ -92,14 +93,16 @@ def steps_left(tasks: Sequence[Task]) -> int:
     return sum(t.length - t.progress for t in tasks if not t.done)
 
 
-def seconds_per_step(runs: Mapping[str, TrainConfig]) -> float:
+def step_seconds(runs: Mapping[str, TrainConfig]) -> float:
     """How long a step takes here: of the runs that are there, or of a few steps of the first one, which also shows
     whether it can be trained.
 
     Raises:
         UserError: it cannot.
     """
-    rates = [rate for options in runs.values() if (rate := _rate(Path(options.output_dir)))]
+    rates = [
+        rate for options in runs.values() if (rate := seconds_per_step(RunFolder(Path(options.output_dir)).elapsed()))
+    ]
     if rates:
         return sum(rates) / len(rates)
     with TemporaryDirectory() as folder:
@@ -115,14 +118,4 @@ def seconds_per_step(runs: Mapping[str, TrainConfig]) -> float:
             **nothing_else,  # type: ignore[arg-type]
         )
         train(first, progress=False)
-        return _rate(Path(folder)) or 0.0
-
-
-def _rate(folder: Path) -> float | None:
-    """Seconds a step, from the lines of metrics.jsonl; of a resumed run those since it was resumed."""
-    rows = RunFolder(folder).metrics()
-    starts = [i for i in range(1, len(rows)) if rows[i]["elapsed_s"] <= rows[i - 1]["elapsed_s"]]
-    rows = rows[starts[-1] :] if starts else rows
-    if len(rows) < 2:
-        return None
-    return float((rows[-1]["elapsed_s"] - rows[0]["elapsed_s"]) / (rows[-1]["step"] - rows[0]["step"]))
+        return seconds_per_step(RunFolder(Path(folder)).elapsed()) or 0.0

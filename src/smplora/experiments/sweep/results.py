@@ -15,7 +15,7 @@ from smplora.config.catalogue.objectives import TITLES
 from smplora.config.sweep import SEEDS, SweepConfig, shown, uses
 from smplora.experiments.sweep.plan import Subject
 from smplora.quality.reuse import kept_quality
-from smplora.report.figures.front import Place, on_front
+from smplora.report.figures.plane import Bar, Place, on_front
 from smplora.report.figures.svg import style
 from smplora.results.attack import GROUPS, Group
 from smplora.results.estimate import Estimate
@@ -49,7 +49,7 @@ class Row:
 class Setting:
     """Runs that differ in their seeds only."""
 
-    sign: str  # its number in figure and table
+    number: str  # its number in figure and table
     label: str
     values: dict[str, Any]
     step: int | None
@@ -109,8 +109,8 @@ def settings(found: Sequence[Row], config: SweepConfig) -> list[Setting]:
         label = ", ".join([*said, *([f"stopped at step {step}"] if step else [])]) or "as given"
         made.append(Setting(str(number), label, point.setting, step, group, measured))
     places = placed(made, config)
-    best = dict(zip([p.sign for p in places], on_front(places), strict=True)) if places else {}
-    return [Setting(**{**vars(one), "front": best.get(one.sign, False)}) for one in made]
+    best = dict(zip([p.number for p in places], on_front(places), strict=True)) if places else {}
+    return [Setting(**{**vars(one), "front": best.get(one.number, False)}) for one in made]
 
 
 def kinds(made: Sequence[Setting]) -> list[str]:
@@ -128,10 +128,14 @@ def placed(made: Sequence[Setting], config: SweepConfig) -> list[Place]:
     told = kinds(made)
     looks = {text: style(i) for i, text in enumerate(dict.fromkeys(told))}
     return [
-        Place(one.label, one.sign, one.measured[x], one.measured[y], looks[text], _curve(one))
+        Place(one.label, one.number, _bar(one.measured[x]), _bar(one.measured[y]), looks[text], _curve(one))
         for one, text in zip(made, told, strict=True)
         if x in one.measured and y in one.measured
     ]
+
+
+def _bar(interval: Interval) -> Bar:
+    return Bar(interval.value, interval.low, interval.high)
 
 
 def _curve(one: Setting) -> str | None:
@@ -148,7 +152,7 @@ def content(made: Sequence[Setting], config: SweepConfig, environment: Mapping[s
         "front": {"quality": config.quality, "privacy": PRIVACY[config.privacy]},
         "settings": [
             {
-                "number": int(one.sign),
+                "number": int(one.number),
                 "label": one.label,
                 "values": one.values,
                 "step": one.step,
@@ -194,7 +198,7 @@ def table(made: Sequence[Setting]) -> str:
             given = [shown(told.get(name, "")) for name in varied]
             writer.writerow(
                 [
-                    *(one.sign, *given, *(train[seed] for seed in SEEDS), row.subject.step or "end", *numbers),
+                    *(one.number, *given, *(train[seed] for seed in SEEDS), row.subject.step or "end", *numbers),
                     *(row.verdict or "", row.attack or "", one.front, row.subject.run, row.problem or ""),
                 ]
             )

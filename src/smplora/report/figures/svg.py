@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -26,6 +26,9 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 1.5), (7, 2, 1.5, 2), (10, 3), (4, 4), (1, 2.5))
 FONT_SIZE = 12.0
 DOTS_PER_INCH = 72  # the SVG backend's own, so that a point is a pixel
+WIDTH = 400  # pixels: text of 11 pixels stays readable when a phone shows the figure at 330
+GUIDE: dict[str, Any] = {"color": MUTED, "linewidth": 1.2, "linestyle": (0, (4, 3)), "zorder": 1}
+Points: TypeAlias = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,12 @@ def blank(width: int, height: int) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def name_axes(axes: Axes, x: str, y: str) -> None:
+    """Write what the axes show."""
+    axes.set_xlabel(x, fontsize=FONT_SIZE, color=INK)
+    axes.set_ylabel(y, fontsize=FONT_SIZE, color=INK)
+
+
 def short(label: str, length: int = 26) -> str:
     """A label that fits into a figure; its end stays, where steps and weights stand."""
     tail = length * 2 // 5
@@ -104,7 +113,7 @@ def _tidy(tag: str, name: str, linked: set[str]) -> str:
     tag = tag.replace("xlink:href=", "href=")
     tag = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m.group(1)}"' if m.group(1) in linked else "", tag)
     tag = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", tag)
-    tag = re.sub(r"font: ([^;\"]*?px) [^;\"]*", r"font: \1 system-ui, sans-serif", tag)
+    tag = re.sub(r"(font-family: |font: [^;\"]*?px )[^;\"]*", r"\1system-ui, sans-serif", tag)
     return re.sub("|".join(VARIABLES), lambda m: f"var({VARIABLES[m.group()]}, {m.group()})", tag)
 
 
@@ -117,7 +126,7 @@ class Drawing:
 
 
 def drawing(svg: Markup, lines: Sequence[Any]) -> Drawing:
-    """A figure of curves (figures.Line) with a legend, unless there is only one to name."""
+    """A figure of curves (``curves.Line``) with a legend, unless there is only one to name."""
     shown = [(mark(line.look), line.label) for line in lines if len(line.points) > 1]
     return Drawing(svg, shown if len(lines) > 1 else [])
 
@@ -141,7 +150,7 @@ def mark(look: Style) -> Markup:
     )
 
 
-def thinned(values: Sequence[tuple[float, float]], most: int = 300) -> list[tuple[float, float]]:
+def thinned(values: Points, most: int = 300) -> list[tuple[float, float]]:
     """A curve thinned to at most ``most`` points, each the mean of equally many neighbours."""
     size = -(-len(values) // most)
     parts = [values[i : i + size] for i in range(0, len(values), max(1, size))]

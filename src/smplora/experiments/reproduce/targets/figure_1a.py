@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smplora.experiments.reproduce.curves import collected, first_seed, label, panel, points, systems
-from smplora.experiments.reproduce.results import Found, Results
-from smplora.experiments.reproduce.runs import Need
-from smplora.experiments.reproduce.section import Section
-from smplora.experiments.reproduce.systems import missing
+from smplora.experiments.reproduce.curves import RunsTarget, first_seed, label, panel, points
+from smplora.experiments.reproduce.results import RunResult
+from smplora.experiments.reproduce.section import Section, section_of
 from smplora.runs.folder import RunFolder
 
 
-@dataclass(frozen=True)
-class Figure1a:
+class Figure1a(RunsTarget):
     """Training loss over steps, and the adaptation loss in it, which alone can be compared between objectives."""
 
-    name: str = "figure_1a"
-    title: str = "Figure 1a: training loss"
-    caption: str = "Training loss on Pokemon."
-
-    def needs(self, best_lambda: float | None) -> list[Need]:
-        """The main runs on Pokemon."""
-        return [Need(run, measured=False) for run in systems(best_lambda)]
-
-    def collect(self, results: Results, best_lambda: float | None) -> dict[str, Any]:
+    def read(self, run: RunResult) -> dict[str, Any]:
         """Both losses of each run, means between lines of metrics.jsonl."""
-
-        def read(found: Found) -> dict[str, Any]:
-            lines = RunFolder(found.folder).metrics()
-            return {name: points(lines, name) for name in ("loss", "adaptation_loss")}
-
-        return collected(results, self.needs(best_lambda), read)
+        lines = RunFolder(run.folder).metrics()
+        return {name: points(lines, name) for name in ("loss", "adaptation_loss")}
 
     def show(self, content: Mapping[str, Any], root: Path) -> Section:
         """Two panels."""
@@ -49,13 +33,10 @@ class Figure1a:
             "cannot be compared between objectives, the adaptation loss beside can."
         ]
         figures = [(title, figure) for title, figure in drawn if figure]
-        return Section(
-            self.name, self.title, self.caption, notes, figures=figures, missing=missing(rows),
-            claim="MP-LoRA's training loss does not come down, SMP-LoRA's does.", found=_found(rows),
-        )  # fmt: skip
+        return section_of(self, rows, notes=notes, figures=figures, observed=_observed(rows))
 
 
-def _found(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _observed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """By how much the adaptation loss changed, from the first to the last fifth of its points."""
     parts = []
     for row in rows:
@@ -69,4 +50,10 @@ def _found(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [said] if parts else []
 
 
-TARGET = Figure1a()
+TARGET = Figure1a(
+    name="figure_1a",
+    title="Figure 1a: training loss",
+    caption="Training loss on Pokemon.",
+    claim="MP-LoRA's training loss does not come down, SMP-LoRA's does.",
+    measured=False,
+)

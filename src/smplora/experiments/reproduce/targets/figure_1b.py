@@ -3,51 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smplora.core.files import read_json
 from smplora.core.wording import decimal
-from smplora.experiments.reproduce import paper
-from smplora.experiments.reproduce.curves import collected, first_seed, label, look, systems
-from smplora.experiments.reproduce.drawings import cloud
-from smplora.experiments.reproduce.results import Found, Results
-from smplora.experiments.reproduce.runs import MP, SMP, Need
-from smplora.experiments.reproduce.section import Cell, Group, Section, Table
-from smplora.experiments.reproduce.systems import missing
+from smplora.experiments.reproduce.curves import RunsTarget, first_seed, label, look
+from smplora.experiments.reproduce.results import RunResult
+from smplora.experiments.reproduce.runs import MP, SMP
+from smplora.experiments.reproduce.section import PaperTable, RowGroup, Section, section_of
+from smplora.report.figures.curves import cloud
 from smplora.report.figures.svg import Drawing, style
+from smplora.report.tables import Cell
 from smplora.runs.folder import HESSIAN, THEORY, RunFolder
 
 HEADERS = ("Pearson's r", "p-value", "points", "Hessian norm, mean", "its standard deviation")
 
 
-@dataclass(frozen=True)
-class Figure1b:
+class Figure1b(RunsTarget):
     """Hessian norm against gradient norm of the training loss, for MP-LoRA and SMP-LoRA."""
 
-    name: str = "figure_1b"
-    title: str = "Figure 1b: Hessian norm against gradient norm"
-    caption: str = "Pearson's correlation of the Hessian norm and the gradient norm over training, Pokemon."
-
-    def needs(self, best_lambda: float | None) -> list[Need]:
-        """Both games, with gradients and curvature measured."""
-        return [Need(run, theory=True, measured=False) for run in systems(best_lambda, (MP, SMP))]
-
-    def collect(self, results: Results, best_lambda: float | None) -> dict[str, Any]:
+    def read(self, run: RunResult) -> dict[str, Any]:
         """The points, and what theory.json says of them."""
-
-        def read(found: Found) -> dict[str, Any]:
-            told = read_json(found.folder / THEORY)
-            lines = RunFolder(found.folder).metrics(HESSIAN)
-            pairs = [[line["gradient_norm"], line["hessian_norm"]] for line in lines]
-            return {
-                **told["figure_1b"],
-                "propositions": told["propositions"],
-                "points": [pair for pair in pairs if None not in pair],
-            }
-
-        return {**collected(results, self.needs(best_lambda), read), "paper": paper.published()["figure_1b"]}
+        told = read_json(run.folder / THEORY)
+        lines = RunFolder(run.folder).metrics(HESSIAN)
+        pairs = [[line["gradient_norm"], line["hessian_norm"]] for line in lines]
+        return {
+            **told["figure_1b"],
+            "propositions": told["propositions"],
+            "points": [pair for pair in pairs if None not in pair],
+        }
 
     def show(self, content: Mapping[str, Any], root: Path) -> Section:
         """One panel a run, and the numbers."""
@@ -59,21 +44,17 @@ class Figure1b:
             svg = cloud(pairs, f"figure-1b-{index}", style(look(row)), "gradient norm", "Hessian norm")
             if svg:
                 figures.append((label(row), Drawing(svg, [])))
-        groups = [Group((label(row),), (*_published(row, content["paper"]), *_ours(row))) for row in rows]
+        groups = [RowGroup((label(row),), (*_published(row, content["paper"]), *_ours(row))) for row in rows]
         notes = [
             "The Hessian norm is the largest eigenvalue's size at one fixed batch and draw; measured at few points, "
             "which are not independent of each other. A correlation does not show that the gradient norm bounds the "
             "Hessian norm (Proposition 2): docs/log.md, Gradients and curvature."
         ]
-        table = Table(("method",), HEADERS, tuple(groups))
-        return Section(
-            self.name, self.title, self.caption, notes, table, figures, missing=missing(rows),
-            claim="MP-LoRA's correlation is insignificant, SMP-LoRA's strong and positive, its Hessian norm lower.",
-            found=_found(rows),
-        )  # fmt: skip
+        table = PaperTable(("method",), HEADERS, tuple(groups))
+        return section_of(self, rows, notes=notes, table=table, figures=figures, observed=_observed(rows))
 
 
-def _found(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _observed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Which correlations differ from zero, with their sign, and the order of the Hessian norms."""
     signs, norms = [], []
     for row in rows:
@@ -118,4 +99,12 @@ def _ours(row: Mapping[str, Any]) -> list[tuple[str, tuple[Cell, ...]]]:
     return lines
 
 
-TARGET = Figure1b()
+TARGET = Figure1b(
+    name="figure_1b",
+    title="Figure 1b: Hessian norm against gradient norm",
+    caption="Pearson's correlation of the Hessian norm and the gradient norm over training, Pokemon.",
+    claim="MP-LoRA's correlation is insignificant, SMP-LoRA's strong and positive, its Hessian norm lower.",
+    theory=True,
+    measured=False,
+    objectives=(MP, SMP),
+)

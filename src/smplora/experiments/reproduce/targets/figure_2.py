@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smplora.core.files import read_json
-from smplora.experiments.reproduce import paper
-from smplora.experiments.reproduce.curves import collected, first_seed, label, look, points, systems
-from smplora.experiments.reproduce.results import Found, Results
-from smplora.experiments.reproduce.runs import Need
-from smplora.experiments.reproduce.section import Cell, Group, Section, Table
-from smplora.experiments.reproduce.systems import missing
-from smplora.report.figures.overview import Line, over_steps
+from smplora.experiments.reproduce.curves import RunsTarget, first_seed, label, look, points
+from smplora.experiments.reproduce.results import RunResult
+from smplora.experiments.reproduce.section import PaperTable, RowGroup, Section, section_of
+from smplora.report.figures.curves import Line, over_steps
 from smplora.report.figures.svg import Drawing, drawing, style
+from smplora.report.tables import Cell
 from smplora.runs.folder import GRADIENTS, THEORY, RunFolder
 
 OF_BATCHES = "A gradient is that of a batch: ten images at scale tiny, one in the paper, which fluctuates more."
@@ -28,27 +25,14 @@ IN_THE_PAPER = {
 }
 
 
-@dataclass(frozen=True)
-class Figure2:
+class Figure2(RunsTarget):
     """Gradient scale (App. D: sum over tensors of L2 norms) of every step, whole and by terms."""
 
-    name: str = "figure_2"
-    title: str = "Figure 2: gradient scale"
-    caption: str = "Gradient scale at every step, of the whole gradient and of its two terms, Pokemon."
-
-    def needs(self, best_lambda: float | None) -> list[Need]:
-        """The main runs on Pokemon, with gradients measured."""
-        return [Need(run, theory=True, measured=False) for run in systems(best_lambda)]
-
-    def collect(self, results: Results, best_lambda: float | None) -> dict[str, Any]:
+    def read(self, run: RunResult) -> dict[str, Any]:
         """Curves, and what theory.json says of their spread."""
-
-        def read(found: Found) -> dict[str, Any]:
-            lines = RunFolder(found.folder).metrics(GRADIENTS)
-            curves = {name: points(lines, name) for name in SCALES}
-            return {"curves": curves, "spread": read_json(found.folder / THEORY)["figure_2"]}
-
-        return {**collected(results, self.needs(best_lambda), read), "paper": paper.published()["figure_2"]}
+        lines = RunFolder(run.folder).metrics(GRADIENTS)
+        curves = {name: points(lines, name) for name in SCALES}
+        return {"curves": curves, "spread": read_json(run.folder / THEORY)["figure_2"]}
 
     def show(self, content: Mapping[str, Any], root: Path) -> Section:
         """Whole gradients of all methods, the terms of each game, and standard deviations."""
@@ -64,20 +48,17 @@ class Figure2:
         for title, lines, name in panels:
             svg = over_steps(lines, name, "gradient scale")
             figures += [(title, drawing(svg, lines))] if svg else []
-        groups = tuple(Group((label(row),), _lines(row, seed, content["paper"])) for row, seed in rows)
+        groups = tuple(RowGroup((label(row),), _lines(row, seed, content["paper"])) for row, seed in rows)
         notes = [
             "The paper prints standard deviations over training. Gradients are those before clipping; the terms are as "
             "they enter the gradient, for SMP-LoRA times 1/D and λ L_ada/D². Curves are drawn as means of neighbours.",
             OF_BATCHES,
         ]
-        return Section(
-            self.name, self.title, self.caption, notes, Table(("method",), tuple(SCALES.values()), groups), figures,
-            missing=missing(content["rows"]), found=_found(rows),
-            claim="MP-LoRA's gradient fluctuates most, above all its gain term.",
-        )  # fmt: skip
+        table = PaperTable(("method",), tuple(SCALES.values()), groups)
+        return section_of(self, content["rows"], notes=notes, table=table, figures=figures, observed=_observed(rows))
 
 
-def _found(rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+def _observed(rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
     """The order of the standard deviations of whole gradients, and of gain terms."""
     sentences = []
     for scale, title in SCALES.items():
@@ -103,4 +84,11 @@ def _lines(
     return (("paper, standard deviation", published), line) if any(v is not None for v in known) else (line,)
 
 
-TARGET = Figure2()
+TARGET = Figure2(
+    name="figure_2",
+    title="Figure 2: gradient scale",
+    caption="Gradient scale at every step, of the whole gradient and of its two terms, Pokemon.",
+    claim="MP-LoRA's gradient fluctuates most, above all its gain term.",
+    theory=True,
+    measured=False,
+)

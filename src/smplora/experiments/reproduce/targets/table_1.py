@@ -13,7 +13,7 @@ TARGET = SystemsTable(
     run=lambda row: Run(dataset=row["dataset"], **of_method(row["method"])),
     best_of=("Pokemon", "CelebA_Small", "CelebA_Large", "CelebA_Gender", "CelebA_Varying"),
     claim="SMP-LoRA leaks far less than LoRA, and draws far better than MP-LoRA.",
-    found=lambda rows: [
+    observed=lambda rows: [
         *defended(rows, ("asr", "auc_dev"), "dataset"),
         *defended(rows, ("fid", "kid"), "dataset", ("MP-LoRA", MP)),
     ],

@@ -14,7 +14,7 @@ TARGET = SystemsTable(
     run=lambda row: Run(**of_method(row["method"])),
     best_of=("Pokemon",),
     claim="Neither clipping nor normalising its gradient saves MP-LoRA's images; SMP-LoRA's are far better.",
-    found=lambda rows: [
+    observed=lambda rows: [
         sentence
         for name, stabiliser in (("MP-LoRA clipped", "clipping"), ("MP-LoRA normalised", "normalisation"))
         for sentence in duel(rows, ("SMP-LoRA", of(SMP)), (name, of(MP, stabiliser=stabiliser)), MEASURES, "dataset")

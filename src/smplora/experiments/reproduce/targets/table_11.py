@@ -14,6 +14,6 @@ TARGET = SystemsTable(
     run=lambda row: Run(**of_method(row["method"])),
     best_of=("Pokemon",),
     claim="SMP-LoRA leaks less than LoRA by these attacks too.",
-    found=lambda rows: defended(rows, ("asr", "auc_dev"), "attack"),
+    observed=lambda rows: defended(rows, ("asr", "auc_dev"), "attack"),
     attack=lambda row: ATTACKS[row["attack"]],
 )

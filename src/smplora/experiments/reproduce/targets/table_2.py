@@ -11,6 +11,6 @@ TARGET = SystemsTable(
     title="Table 2: larger data sets",
     caption="LoRA and SMP-LoRA on data sets five times as large.",
     claim="SMP-LoRA also defends larger data sets, and its images are nearly as good as LoRA's.",
-    found=lambda rows: defended(rows, ("asr", "auc_dev", "fid", "kid"), "dataset"),
+    observed=lambda rows: defended(rows, ("asr", "auc_dev", "fid", "kid"), "dataset"),
     run=lambda row: Run(dataset=row["dataset"], **of_method(row["method"])),
 )

@@ -3,47 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smplora.core.files import read_json
-from smplora.experiments.reproduce import paper
-from smplora.experiments.reproduce.curves import collected, label, systems
-from smplora.experiments.reproduce.results import Found, Results
-from smplora.experiments.reproduce.runs import SMP, Need
-from smplora.experiments.reproduce.section import Cell, Group, Section, Table
-from smplora.experiments.reproduce.systems import missing
+from smplora.experiments.reproduce.curves import RunsTarget, label
+from smplora.experiments.reproduce.results import RunResult
+from smplora.experiments.reproduce.runs import SMP
+from smplora.experiments.reproduce.section import PaperTable, RowGroup, Section, section_of
+from smplora.report.tables import Cell
 from smplora.runs.folder import THEORY
 
 COLUMNS = ("max", "min", "mean", "std")
 FACTORS = {"1/D": "1/D", "L_ada/D^2": "L_ada/D²", "lambda*L_ada/D^2": "λ L_ada/D²"}
 
 
-@dataclass(frozen=True)
-class Table3:
+class Table3(RunsTarget):
     """1/D and L_ada/D^2 with D = 1 - lambda G + delta, over training."""
 
-    name: str = "table_3"
-    title: str = "Table 3: rescaling factors"
-    caption: str = "The factors that SMP-LoRA's gradient has before its two terms, over training, Pokemon."
-
-    def needs(self, best_lambda: float | None) -> list[Need]:
-        """SMP-LoRA, with gradients measured."""
-        return [Need(run, theory=True, measured=False) for run in systems(best_lambda, (SMP,))]
-
-    def collect(self, results: Results, best_lambda: float | None) -> dict[str, Any]:
+    def read(self, run: RunResult) -> dict[str, Any]:
         """What theory.json says of the factors."""
-
-        def read(found: Found) -> dict[str, Any]:
-            told = read_json(found.folder / THEORY)
-            single = told.get("table_3_single_images") or {}
-            return {
-                "factors": {name: single.get(name) or value for name, value in told["table_3"].items()},
-                "single_images": any(single.values()),
-            }
-
-        return {**collected(results, self.needs(best_lambda), read), "paper": paper.published()["table_3"]}
+        told = read_json(run.folder / THEORY)
+        single = told.get("table_3_single_images") or {}
+        return {
+            "factors": {name: single.get(name) or value for name, value in told["table_3"].items()},
+            "single_images": any(single.values()),
+        }
 
     def show(self, content: Mapping[str, Any], root: Path) -> Section:
         """The paper's two rows, and the second one times lambda."""
@@ -57,7 +42,7 @@ class Table3:
                     if found:
                         cells = tuple(Cell("" if found[c] is None else f"{found[c]:.3g}") for c in COLUMNS)
                         lines.append((f"ours, {label(row)}, seed {seed['seed']}", cells))
-            groups.append(Group((title,), tuple(lines)))
+            groups.append(RowGroup((title,), tuple(lines)))
         notes = [
             "The paper's second row fits λ L_ada/D² with its λ of 0.05 better than L_ada/D²; both are shown.",
         ]
@@ -69,14 +54,11 @@ class Table3:
                 "tiny, of one, as the paper's, at scale sd15. Their means can be compared; largest, least and standard "
                 "deviation are nearer to the mean."
             )
-        table = Table(("factor",), ("largest", "least", "mean", "standard deviation"), tuple(groups))
-        return Section(
-            self.name, self.title, self.caption, notes, table, missing=missing(content["rows"]),
-            claim="Both factors lie below 1, so SMP-LoRA's gradient is scaled down.", found=_found(content["rows"]),
-        )  # fmt: skip
+        table = PaperTable(("factor",), ("largest", "least", "mean", "standard deviation"), tuple(groups))
+        return section_of(self, content["rows"], notes=notes, table=table, observed=_observed(content["rows"]))
 
 
-def _found(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _observed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Whether the largest factors are below 1."""
     factors = [(label(row), seed["factors"]) for row in rows for seed in row["seeds"] if seed.get("factors")]
     sentences = []
@@ -89,4 +71,12 @@ def _found(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return sentences
 
 
-TARGET = Table3()
+TARGET = Table3(
+    name="table_3",
+    title="Table 3: rescaling factors",
+    caption="The factors that SMP-LoRA's gradient has before its two terms, over training, Pokemon.",
+    claim="Both factors lie below 1, so SMP-LoRA's gradient is scaled down.",
+    theory=True,
+    measured=False,
+    objectives=(SMP,),
+)

@@ -12,5 +12,5 @@ TARGET = SystemsTable(
     caption="SMP-LoRA with five values of λ on three data sets.",
     run=lambda row: Run(dataset=row["dataset"], mi_lambda=row["lambda"]),
     claim="The larger λ, the worse the images and the less is leaked.",
-    found=lambda rows: steps(rows, "mi_lambda", ("fid", "kid", "asr", "auc_dev")),
+    observed=lambda rows: steps(rows, "mi_lambda", ("fid", "kid", "asr", "auc_dev")),
 )

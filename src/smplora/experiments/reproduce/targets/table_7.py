@@ -12,5 +12,5 @@ TARGET = SystemsTable(
     caption="SMP-LoRA with three learning rates of the adapter, Pokemon.",
     run=lambda row: Run(learning_rate=row["learning_rate"]),
     claim="The lower the learning rate, the worse the images; little is leaked at any.",
-    found=lambda rows: steps(rows, "learning_rate", ("fid", "kid", "asr", "auc_dev")),
+    observed=lambda rows: steps(rows, "learning_rate", ("fid", "kid", "asr", "auc_dev")),
 )

@@ -12,5 +12,5 @@ TARGET = SystemsTable(
     caption="SMP-LoRA with five ranks, Pokemon.",
     run=lambda row: Run(rank=row["rank"]),
     claim="The rank makes little difference.",
-    found=lambda rows: ranges(rows, ("fid", "kid", "asr", "auc_dev")),
+    observed=lambda rows: ranges(rows, ("fid", "kid", "asr", "auc_dev")),
 )

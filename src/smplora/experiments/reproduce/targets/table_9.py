@@ -13,5 +13,5 @@ TARGET = SystemsTable(
     run=lambda row: Run(**of_method(row["method"])),
     best_of=("Pokemon",),
     claim="Whatever is trained, the defence leaks less than training without it, and the images are worse.",
-    found=lambda rows: defended(rows, ("asr", "auc_dev", "fid", "kid"), "adaptation", ("the same without", LORA)),
+    observed=lambda rows: defended(rows, ("asr", "auc_dev", "fid", "kid"), "adaptation", ("the same without", LORA)),
 )

@@ -1,16 +1,17 @@
-"""The figure of the front."""
+"""Numbered points in the plane."""
 
 from __future__ import annotations
 
 import re
 
-from smplora.report.figures.front import Place, front_figure, on_front
+from smplora.report.figures.plane import Bar, Place, on_front, plane
 from smplora.report.figures.svg import style
-from smplora.statistics.intervals import Interval
+
+AXES = ("held-out KID", "AUC")
 
 
 def place(sign: str, quality: float, privacy: float, width: float = 0.01, curve: str | None = None) -> Place:
-    around = [Interval(value, value - width, value + width, "") for value in (quality, privacy)]
+    around = [Bar(value, value - width, value + width) for value in (quality, privacy)]
     return Place(f"<setting {sign}>", sign, *around, look=style(0), curve=curve)
 
 
@@ -21,11 +22,19 @@ def test_below_chance_is_not_better_than_chance() -> None:
 
 def test_every_point_is_a_link_and_the_front_is_told() -> None:
     places = [place("1", 0.1, 0.6, curve="lora"), place("2", 0.2, 0.9, curve="lora"), place("3", 0.05, 0.7)]
-    svg = str(front_figure(places, "front", "held-out KID", "AUC"))
+    svg = str(plane(places, "front", AXES, size=(560, 420), front=True))
     assert set(re.findall(r'href="#front-(\d)"', svg)) == {"1", "2", "3"}
     assert "On the front: &lt;setting 1&gt;: 0.1, 0.60; &lt;setting 3&gt;: 0.05, 0.70." in svg
     assert "<setting" not in svg
 
 
+def test_every_point_bears_its_number() -> None:
+    svg = str(plane([place("1", 0.1, 0.6), place("12", 0.2, 0.9)], "scatter", AXES, size=(400, 350)))
+    assert re.findall(r">(1|12)</text>", svg) == ["1", "12"]
+    assert "<a " not in svg
+    assert "DejaVu" not in svg, "the page's font, not matplotlib's"
+    assert "AUC against held-out KID: &lt;setting 1&gt;: 0.1, 0.60; &lt;setting 12&gt;: 0.2, 0.90." in svg
+
+
 def test_nothing_to_draw() -> None:
-    assert front_figure([], "front", "KID", "AUC") is None
+    assert plane([], "front", AXES, size=(560, 420)) is None
