@@ -156,6 +156,34 @@ def test_help_teaches(verb: str) -> None:
     assert not empty, f"options without a help text: {empty}"
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_is_short(verb: str) -> None:
+    """At most two sentences, and at most 160 characters: three lines of the help's column on a terminal of 80
+    characters. The limit is there so that a semicolon in place of a full stop does not make a long text short."""
+    texts = {a.dest: " ".join((a.help or "").split()) for a in parser_of(verb)._actions}
+    long = {option: text for option, text in texts.items() if sentences(text) > 2 or len(text) > 160}
+    assert not long, "shorten the help; what a user needs besides belongs into the guide under docs/"
+
+
+def sentences(text: str) -> int:
+    """Parts that end in . ! or ? before a space, and the last; ".." as in {"text": ..} ends none."""
+    return len(re.findall(r"""(?<!\.)[.!?]["')\]]*\s""", text)) + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("Rank r (paper: 64).", 1),
+        ("0.05 to 0.1 are usual, as in {'text': .., 'n': ..} of checkpoint.json.", 1),
+        ("The page. Default: report.html.", 2),
+        ("Rank. (Paper: 64.) 'tiny' is small.", 3),
+        ("Which one? This! 'lora' is.", 3),
+    ],
+)
+def test_sentences_are_counted(text: str, number: int) -> None:
+    assert sentences(text) == number
+
+
 def test_overview_names_every_verb() -> None:
     assert all(name in overview() for name in VERBS)
 

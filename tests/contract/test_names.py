@@ -115,9 +115,11 @@ def test_files_that_documents_name_are_there() -> None:
     wrong = []
     for name in listed.splitlines():
         path = REPOSITORY / name
-        if path.suffix not in (".md", ".py", ".toml", ".yaml") or not path.exists() or "log" in path.stem:
+        dated = name.startswith("docs/log/2")  # speaks of files as they were
+        if path.suffix not in (".md", ".py", ".j2", ".toml", ".yaml") or not path.exists() or dated:
             continue
-        for word in re.findall(r"(?:src|tests|scripts|benchmarks|configs|docs|examples)/[\w/]+\.\w+", path.read_text()):
+        folders = "src|tests|scripts|benchmarks|configs|docs|examples"
+        for word in re.findall(rf"(?:{folders})/[\w/-]+\.\w+", path.read_text()):
             placeholder = re.search("[A-Z]{4}", word)
             if not (REPOSITORY / word).exists() and not placeholder and not name.startswith("tests/"):
                 wrong.append(f"{name}: {word}")

@@ -24,7 +24,7 @@ class AuditConfig(SubjectOptions, ShadowOptions, MemorisationOptions):
     output_dir: Optional[str] = None
     """Where audit.json and scores.npz go. Default: audit/ beside the adapter; of an adapter made elsewhere it must be given, and the page is written too."""
     signals: Optional[str] = None
-    """Instead of an adapter: a CSV file of ready scores. Columns: member (0 or 1), one or more scores (higher: member), optionally cell (aux or test); without it a random half is aux."""
+    """In place of an adapter: a CSV file of ready scores. Columns: member (0 or 1), one or more scores (higher: member), optionally cell (aux or test)."""
     coin_flip: bool = False
     """Each row of --signals became a member by an independent fair coin: epsilon is then also bounded from one run."""
     tier: Literal["quick", "standard", "strong"] = "quick"
@@ -44,9 +44,9 @@ class AuditConfig(SubjectOptions, ShadowOptions, MemorisationOptions):
     target_delta: float = 0.0
     """Delta of the (epsilon, delta) whose epsilon is bounded from below."""
     attack_encoder: str = "tiny"
-    """Image encoder of attacks that compare generated images: a folder in transformers' format or an id in the local hub cache (BLIP for semantic_distance, DeiT for reconstruction, as in their papers; CLIP, DINO), or 'tiny', the small extractor that comes with smplora, for images up to 64 pixels."""
+    """Image encoder of attacks that compare generated images: 'tiny' (up to 64 pixels), a folder in transformers' format, or an id in the local hub cache."""
     positive_control: bool = False
-    """Also train an adapter that learns some aux members by heart, and see that the attacks find it out; if they do not, the audit is invalid: it could not have found a leak. It is kept in the audit's folder."""
+    """Also train an adapter that learns some aux members by heart. If the attacks do not find it out, the audit is invalid: it could not have found a leak."""
     positive_control_steps: int = 400
     """Training steps of that adapter, of 10 images each."""
     plan: bool = False

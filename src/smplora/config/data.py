@@ -16,9 +16,9 @@ TWO_SOURCES = "--train_data_dir and --dataset_name are both given; give one of t
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     pretrained_model_name_or_path: str = BUNDLED_MODEL
-    """Base model: a folder in diffusers format, a model id of the hub (in the local cache, or with --allow_download), one .safetensors file (SD 1.x, 2.x, SDXL), or 'tiny', the small model that comes with smplora."""
+    """Base model: SD 1.x, 2.x or SDXL as a diffusers folder, .safetensors file or hub id, or 'tiny', which comes with smplora. See docs/base-models.md."""
     model_config: Optional[str] = None
-    """For a base model in one .safetensors file: a folder in diffusers format (its weights are not needed) whose configuration and tokenizer are used. Default: the standard configuration of the file's family."""
+    """For a base model in one .safetensors file: a folder in diffusers format with its configuration and tokenizer. Default: the standard ones of its family."""
     prediction_type: Optional[Literal["epsilon", "v_prediction"]] = None
     """What the base model predicts. Default: what the model states; of SD 2.x in one file, what it is seen to answer."""
     variant: Optional[str] = None
@@ -43,7 +43,7 @@ class DataOptions:
     train_data_dir: Optional[str] = None
     """Folder of images with captions: in metadata.jsonl ({"file_name": .., "text": ..}) or metadata.csv, in a .txt file beside each image, or from --default_caption."""
     dataset_name: Optional[str] = None
-    """In place of a folder: a data set of the datasets library (pip install smplora[datasets]): a folder written by save_to_disk, a parquet file or a folder of them, or a hub id that is already in the local cache."""
+    """In place of a folder: a data set of the datasets library (needs smplora[datasets]), as a save_to_disk folder, parquet files, or a hub id in the local cache."""
     dataset_config_name: Optional[str] = None
     """Configuration of the data set, where it has several."""
     dataset_split: str = "train"
@@ -53,7 +53,7 @@ class DataOptions:
     caption_column: str = "text"
     """Key of the caption in metadata.jsonl or metadata.csv, or its column in --dataset_name."""
     default_caption: Optional[str] = None
-    """Caption for images that have none; without it such images are an error. '{class}' stands for the name of the image's class: its folder, or the class label of the data set, as in 'a photo of a {class}'."""
+    """Caption for images that have none; without it such images are an error. '{class}' stands for an image's folder or class label, as in 'a photo of a {class}'."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +67,11 @@ class PreparationOptions:
     random_flip: bool = False
     """Train on mirrored images too, every other time."""
     augmentation: Literal["none", "cutout", "randaugment"] = "none"
-    """Train on changed pictures too: 'cutout' covers a random square with grey, 'randaugment' takes two random changes of colour or place. The adapter learns to draw what it sees, grey squares too."""
+    """Train on changed pictures too: 'cutout' covers a square with grey, 'randaugment' changes colour or place twice. The adapter learns to draw those too."""
     num_augmentations: int = 4
     """How many variants of each picture (of each of its crops), the unchanged one among them. Each is encoded once; a step takes one of them at random."""
     enable_bucket: bool = False
-    """Keep each image's aspect ratio, roughly: images are resized and cropped to the nearest of a few shapes with as many pixels as the square of --resolution. A batch has one shape."""
+    """Keep aspect ratios, roughly: each image gets the nearest of a few shapes with as many pixels as the square of --resolution. A batch has one shape."""
     bucket_reso_steps: int = 64
     """Heights and widths of these shapes are multiples of this."""
     min_bucket_reso: Optional[int] = None
@@ -98,7 +98,7 @@ class PreparationOptions:
 @dataclass(frozen=True, kw_only=True)
 class CacheOptions:
     cache_latents_to_disk: bool = True
-    """Keep latents, text embeddings, the images of evaluations and the signals of audits, in a folder that only you can read, so that the next command need not compute them again. Whoever can read that folder can decode the images: 'smplora cache --clear' removes it, and what has not been used for 30 days is removed anyway."""
+    """Keep latents, embeddings, generated images and signals of audits in a private folder for later commands. Images can be decoded from it; see docs/data.md."""
     cache_dir: Optional[str] = None
     """Where they are kept. Default: the environment variable SMPLORA_CACHE, or ~/.cache/smplora."""
 
@@ -124,11 +124,11 @@ class SplitOptions:
     split_protocol: Literal["fixed", "coin"] = "fixed"
     """'fixed': cells of given sizes, as in the paper. 'coin': a fair coin per image decides membership, another one aux or test; one-run epsilon bounds need this."""
     aux_size: Optional[int] = None
-    """Images in each of the two aux cells (members, non-members). Default: a fifth of the pool, at most 100. Fixed protocol only."""
+    """With --split_protocol fixed: images in each of the two aux cells (members, non-members). Default: a fifth of the pool, at most 100."""
     test_size: Optional[int] = None
-    """Images in each of the two test cells. Default: as aux_size. Fixed protocol only."""
+    """With --split_protocol fixed: images in each of the two test cells. Default: as aux_size."""
     test_nonmember_size: Optional[int] = None
-    """Images in the cell of test non-members, where it is to differ. Default: as test_size. Fixed protocol only."""
+    """With --split_protocol fixed: images in the cell of test non-members, where it is to differ. Default: as test_size."""
     reference_size: Optional[int] = None
     """Held-out images that no cell touches, for quality. Default: all that are left ('fixed') or a fifth of the pool ('coin')."""
     split_seed: int = 0

@@ -17,15 +17,15 @@ class DatasetConfig:
     name: Optional[str] = None
     """Which one: pokemon, celeba_small, celeba_large, celeba_gender, celeba_varying, celeba_large_5x, afhq_large_5x, mscoco_large_5x."""
     source: Optional[str] = None
-    """Folder of the originals. CelebA: img_align_celeba/, identity_CelebA.txt, list_attr_celeba.txt. AFHQ: train/cat, train/dog, train/wild. MS-COCO: train2017/, annotations/captions_train2017.json. Pokemon: images with captions, or parquet files."""
+    """Folder of the originals, as downloaded; docs/data.md says which files each data set needs. Leave it out to be told where to get them."""
     output_dir: Optional[str] = None
-    """Where the images go, with metadata.jsonl where there are captions, and dataset.json, the record. Private. Default: data/NAME."""
+    """Where the images, their captions and the record dataset.json go; keep it private. Default: data/NAME."""
     seed: int = 0
     """Seed of the draw: the same seed draws the same people and images."""
     majority: Literal["male", "female"] = "male"
     """Of which gender 14 of the 20 people of celeba_gender are; the paper does not say."""
     captions: Literal["first", "all", "none"] = "first"
-    """Of MS-COCO's five captions: the first, all (training takes one of them at random), or none, as in the paper, which had BLIP describe these images too: smplora caption."""
+    """Of MS-COCO's five captions: the first, all (training takes one at random), or none, so that BLIP describes the images as in the paper (smplora caption)."""
     copy_images: bool = False
     """Copy the images. Without it they are hard links to the originals where the file system can."""
     json: bool = False

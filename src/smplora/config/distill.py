@@ -13,7 +13,7 @@ DISTILLED = "distill_lora"
 @dataclass(frozen=True, kw_only=True)
 class DistillOptions:
     num_teachers: int = 2
-    """With --objective distill_lora: parts that the training images are divided into. For each, a teacher is trained first, on all other parts; it takes about as long as plain LoRA, and leaks as much: keep the run folder to yourself."""
+    """With --objective distill_lora: folds of the training images. For each, a teacher is trained on the other folds; it leaks as plain LoRA does, so keep it private."""
     teacher_steps: Optional[int] = None
     """With --objective distill_lora: steps of each teacher. Default: as many passes over its images as the run itself."""
 

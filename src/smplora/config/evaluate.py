@@ -30,7 +30,7 @@ class EvaluateConfig(SubjectOptions):
     output_dir: Optional[str] = None
     """Where quality.json and the pictures go. Default: quality/ beside the adapter."""
     num_images: int = 200
-    """Images to generate, with the captions of held-out images. FID needs more of them than its features have dimensions, and as many held-out images; KID does not."""
+    """Images to generate, with the captions of held-out images. FID needs more of them, and of held-out images, than its features have dimensions; KID does not."""
     num_inference_steps: int = 25
     """DDIM steps per image."""
     guidance_scale: float = 1.0
@@ -38,11 +38,11 @@ class EvaluateConfig(SubjectOptions):
     batch_size: int = 50
     """Images generated at once. The result does not depend on it."""
     features: list[str] = field(default_factory=lambda: ["tiny"])
-    """Networks that images are compared by, such as '[dinov2, clip]'; the first one's KID and FID are the report's. 'tiny': comes with smplora, knows small digits, right for the bundled model only. 'dinov2' (DINOv2 ViT-L/14, 1024 dimensions) and 'clip' (CLIP ViT-L/14-336, 768; adds CMMD): from the local hub cache, see --allow_download, or a folder in transformers' format: dinov2=FOLDER. 'inception-768' (the paper's) and 'inception-2048' (everybody's FID): inception-768=FILE.safetensors. docs/quality.md says which to choose."""
+    """Networks that images are compared by, as in '[dinov2, clip]'; 'tiny' is for the bundled model only. docs/quality.md lists them and says where weights come from."""
     clip_score_model: Optional[str] = None
     """Also measure how well images go with their captions (CLIP score): a CLIP model, such as openai/clip-vit-large-patch14, or its folder. Default: not measured."""
     allow_download: Optional[bool] = None
-    """Fetch what --features and --clip_score_model name, and the base model of an adapter made elsewhere, from the hub where it is not in the local cache. Without it nothing is downloaded."""
+    """Fetch from the hub what is not in its local cache: the networks of --features and --clip_score_model, the base model of an adapter made elsewhere."""
 
     def problems(self) -> list[str]:
         """What is wrong, one line each."""

@@ -11,7 +11,7 @@ from smplora.config.checks import at_least, at_most
 @dataclass(frozen=True, kw_only=True)
 class MemorisationOptions:
     memorisation: Optional[bool] = None
-    """Generate images from the training captions and look for copies of training images, with held-out images as the control. Costs memorisation_images times memorisation_steps denoiser passes per training image, twice as many with guidance. Default: only for --tier strong."""
+    """Generate images from the training captions and look for copies of training images; docs/auditing.md says at what cost. Default: only for --tier strong."""
     memorisation_images: int = 4
     """Images to generate for each training image, from its caption."""
     memorisation_captions: int = 500

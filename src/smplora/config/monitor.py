@@ -20,7 +20,7 @@ UNWATCHED: dict[str, Any] = {
 @dataclass(frozen=True, kw_only=True)
 class MonitorOptions:
     monitor_steps: Optional[int] = None
-    """Steps between measurements of the held-out loss and of a running attack on the aux cells; 0: none. Default: so that they take about 3 % of the time, at most 50 times."""
+    """Steps between measurements of the held-out loss and of an attack on the aux cells; 0: none. Default: so that they take about 3 % of the time, at most 50 times."""
     monitor_images: int = 32
     """Images of each cell that these measurements look at; more give narrower intervals and take longer."""
     validation_steps: Optional[int] = None
@@ -36,7 +36,7 @@ class MonitorOptions:
     run_page: bool = True
     """Keep index.html in the run folder: curves, validation images and time left, refreshing while the run goes on."""
     report_to: Optional[Literal["tensorboard", "wandb", "trackio", "all", "none"]] = None
-    """Also log the numbers to TensorBoard (in the run folder's logs/), Weights & Biases or Trackio, or to all of them that are installed (pip install smplora[tensorboard], [wandb], [trackio]). Options, paths and captions are not sent."""
+    """Also log the numbers to TensorBoard (logs/ of the run folder), Weights & Biases, Trackio, or all that are installed. Options, paths and captions are not sent."""
     log_images: bool = False
     """Also send validation images to the trackers. They can resemble private images."""
 

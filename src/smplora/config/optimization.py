@@ -25,7 +25,7 @@ class OptimizationOptions:
     allow_tf32: bool = False
     """Let fp32 matrix products on NVIDIA GPUs since Ampere round their factors to TF32: faster, three decimal digits."""
     optimizer: Literal["adamw", "adamw8bit", "prodigy"] = "adamw"
-    """'adamw', 'adamw8bit' (pip install smplora[bitsandbytes]; the paper's code), 'prodigy' (pip install smplora[prodigy]; finds the learning rate: --learning_rate 1)."""
+    """'adamw', 'adamw8bit' (needs smplora[bitsandbytes]; the paper's code) or 'prodigy' (needs smplora[prodigy]; finds the rate: give --learning_rate 1)."""
     learning_rate: Optional[float] = None
     """Learning rate of what is trained. Default (paper): 1e-4 for LoRA, 5e-6 for full fine-tuning and DreamBooth; 5e-4 for textual inversion (diffusers)."""
     lr_scheduler: Literal[
@@ -53,13 +53,13 @@ class OptimizationOptions:
     prodigy_safeguard_warmup: bool = True
     """Keep Prodigy's estimate from growing too much during a warm-up."""
     max_grad_norm: float = 1.0
-    """The adapter's gradient is clipped to this L2 norm; 0: not clipped. The paper clips, and does not say to what. With --objective dp_lora each image's own gradient is, before they are added."""
+    """The adapter's gradient is clipped to this L2 norm; 0: not clipped. With --objective dp_lora each image's own gradient is, before they are added."""
     gradient_normalisation: bool = False
     """Divide the adapter's gradient by its L2 norm instead of clipping it (paper, Table 10)."""
     snr_gamma: Optional[float] = None
     """Weight the adaptation loss by min-SNR-gamma; 5 is the recommended value. Default: no weighting (paper)."""
     noise_offset: float = 0.0
-    """While training, shift each channel's noise by a normal number times this, so that very dark and very bright images are learned; 0.05 to 0.1 are usual (paper: 0)."""
+    """While training, shift each channel's noise by a normal number times this, for very dark and very bright images. 0.05 to 0.1 are usual (paper: 0)."""
     use_ema: bool = False
     """Publish the exponential moving average of the adapter instead of its last weights."""
     ema_decay: float = 0.9999

@@ -12,6 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from smplora.core.errors import nearest
 
 COMMAND_LINE, THE_CALL = "the command line", "the call"
+PRINT_CONFIG = "Print all options as YAML and stop; '=skip_default' leaves out those that are at their default."
 NO_VALUE: Any = object()  # of an option that is given without one
 SWITCH = {"true": True, "false": False}
 
@@ -21,6 +22,7 @@ def parser_for(options: type, **told: Any) -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(exit_on_error=False, default_env=False, **told)
     parser.add_argument("--config", action="config", help="YAML file with options; flags on the command line win.")
+    parser._option_string_actions["--print_config"].help = PRINT_CONFIG
     parser.add_class_arguments(options, as_group=False)
     return parser
 

@@ -21,7 +21,7 @@ class PublishOptions:
     instance_prompt: Optional[str] = None
     """Words for the model card that call up what was learned. Captions are never published."""
     sample_images: list[str] = field(default_factory=list)
-    """Pictures for the model card, such as those of 'smplora evaluate'. They are published without their names and metadata; look at them first: pictures of an adapter that leaks may show private images."""
+    """Pictures for the model card, published without names and metadata. Look at them first: pictures of an adapter that leaks may show private images."""
     json: bool = False
     """Print the result as JSON on standard output."""
 

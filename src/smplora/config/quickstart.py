@@ -41,7 +41,7 @@ class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
     mp_lambda: float = 0.05
     """Lambda of MP-LoRA."""
     smp_lambda: float = 1.0
-    """Lambda of SMP-LoRA. The paper's 0.05 changes nothing on the bundled model; see docs/log.md."""
+    """Lambda of SMP-LoRA. The paper's 0.05 changes nothing on the bundled model; see docs/log/2026-11-22-quickstart-settings.md."""
     distill_steps: Optional[int] = None
     """Steps of Distill-LoRA. Default: two fifths of --max_train_steps."""
     teacher_steps: Optional[int] = None

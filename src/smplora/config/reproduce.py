@@ -31,11 +31,11 @@ class ReproduceConfig(CacheOptions):
     data_dir: Optional[str] = None
     """At scale sd15: a folder with one folder of captioned images for each data set (pokemon, celeba_small, ...), as 'smplora dataset' makes them. Default: data."""
     datasets: Optional[dict[str, str]] = None
-    """At scale sd15: data sets of the datasets library in place of folders, as in '{Pokemon: HUB_ID, CelebA_Small: FOLDER}': a hub id, a folder written by save_to_disk, or parquet files, with columns image and text."""
+    """At scale sd15: data sets of the datasets library in place of folders, as in '{Pokemon: HUB_ID, CelebA_Small: FOLDER}', with columns image and text."""
     pretrained_model_name_or_path: Optional[str] = None
     """At scale sd15: the base model. Default: the paper's, stable-diffusion-v1-5/stable-diffusion-v1-5."""
     features: Optional[list[str]] = None
-    """At scale sd15: networks that FID and KID are measured with, as of 'smplora evaluate'; the first one's are shown. The paper's is 'inception-768=FILE.safetensors'. Default: dinov2."""
+    """At scale sd15: networks for FID and KID, as for 'smplora evaluate'; the first one's are shown. Default: dinov2; the paper's is 'inception-768=FILE.safetensors'."""
     allow_download: bool = False
     """At scale sd15: fetch what is not in the local hub cache: the base model, the networks of --features, the image encoder of Table 11, hub ids of --datasets."""
     quick: bool = False

@@ -11,9 +11,9 @@ FEWEST = 4
 @dataclass(frozen=True, kw_only=True)
 class ShadowOptions:
     shadows: Optional[int] = None
-    """Train so many shadow adapters, as the run was trained but on random halves of the audited images, and attack with LiRA and RMIA too. An even number, 4 or more; 8 and 16 are usual. What it will cost is said first; run the same command again to resume."""
+    """Train so many shadow adapters (4 or more, an even number) on halves of the audited images, and attack with LiRA and RMIA too. 8 and 16 are usual."""
     shadow_signal: str = "calibrated_loss"
-    """What the shadow attacks compare: the signals of one of these attacks (with +low_pass also on low frequencies): calibrated_loss, loss, loss_single, secmi, pia, pian, sima, pfami, clid, gradient_alignment, noise_probe, rediffuse, reconstruction."""
+    """What the shadow attacks compare: the signals of one attack, such as loss or secmi; with +low_pass on low frequencies only. docs/auditing.md lists them."""
     shadow_dir: Optional[str] = None
     """Where the shadow adapters go; audits of the same run with more shadows or another signal use them again. Default: shadows/ beside audit.json."""
     shadow_config: Optional[str] = None

@@ -51,7 +51,7 @@ class FileOptions:
     bucket_no_upscale: Optional[bool] = None
     """Smaller images kept their size. Default: what the file says, else false."""
     placeholder_token: Optional[str] = None
-    """Of learned embeddings (textual inversion): the word that they are called by in the captions; where no caption has it, it goes in front of each. Default: what the file says, else its name."""
+    """Of learned embeddings: the word for them in the captions; where no caption has it, it goes in front of each. Default: what the file says, else its name."""
     initializer_token: Optional[str] = None
     """Of learned embeddings: the word that they began as, which is what the base model is told instead. Default: '*'."""
     caption_column: Optional[str] = None
@@ -65,13 +65,13 @@ class SubjectOptions(FileOptions, CacheOptions):
     fetches_for_runs: ClassVar[bool] = False  # whether --allow_download is for more than the base model
 
     adapter: Optional[str] = None
-    """A run folder of 'smplora train', one of its checkpoints (RUN/checkpoints/checkpoint-500), or a LoRA file or learned embeddings of any trainer (.safetensors; needs its base model and images, see --members)."""
+    """A run folder of 'smplora train', one of its checkpoints, or a LoRA or learned embeddings of any trainer (.safetensors; docs/auditing.md says what else to give)."""
     train_data_dir: Optional[str] = None
     """The images, if they moved since training; of an adapter made elsewhere those of --split_manifest."""
     dataset_name: Optional[str] = None
     """The data set, if it moved since training."""
     split_manifest: Optional[str] = None
-    """A split.json with the same members as the run's, such as one with other non-members. Default: the run's. Of an adapter made elsewhere: who is who, in place of --members and --nonmembers."""
+    """A split.json to use in place of the run's, with the same members. Of an adapter made elsewhere: who is who, in place of --members and --nonmembers."""
     seed: int = 0
     """Seed of noise and classifiers; generated image i starts from the noise of seed + i, for every adapter."""
     device: str = "auto"

@@ -81,15 +81,15 @@ class SweepConfig(TrainConfig):
     output_dir: str = "sweeps/sweep"
     """Everything goes here: sweep.csv, sweep.json, index.html, and a folder for each run."""
     grid: Optional[dict[str, list[Value]]] = None
-    """Options of train with the values to try, in all combinations, as in '{mi_lambda: [0.05, 1], rank: [4, 32]}'. Those of audit and evaluate are written 'audit.noise_pairs' and 'evaluate.num_images'."""
+    """Options with the values to try, in all combinations, as in '{mi_lambda: [0.05, 1]}'. Those of audits and evaluations are written as 'audit.noise_pairs'."""
     points: Optional[list[dict[str, Value]]] = None
     """Further settings, as a list, as in '[{objective: lora}, {objective: mp_lora, mi_lambda: 0.1}]'."""
     seeds: Optional[list[int]] = None
-    """Train every setting with each of these seeds. Two or more give intervals over seeds. Default: --seed alone."""
+    """Train every setting with each of these seeds (default: --seed alone). Two or more give intervals over seeds."""
     split_seeds: Optional[list[int]] = None
     """Train every setting on each of these splits. Default: --split_seed alone."""
     checkpoints: bool | list[int] = False
-    """Also audit plain LoRA (--objective lora) as if it had been stopped at these steps, such as '[200, 400]', or with 'true' at every checkpoint: what a defence has to beat."""
+    """Also audit plain LoRA as if it had been stopped at these steps, as in '[200, 400]', or at every checkpoint ('true'): what a defence has to beat."""
     tier: Literal["quick", "standard", "strong"] = "quick"
     """How hard the audits try; see smplora audit --help."""
     audit: dict[str, Value] = field(default_factory=dict)

@@ -11,9 +11,9 @@ from smplora.config.checks import at_least
 @dataclass(frozen=True, kw_only=True)
 class TheoryOptions:
     gradient_steps: int = 0
-    """Steps between measurements of the gradient norm, of the gradient scales of the adaptation and the gain term, and of the rescaling factors; 0: none (paper: 1). With a proxy each takes one more backward pass."""
+    """Steps between measurements of gradient norm, gradient scales and rescaling factors; 0: none (paper: 1). With a proxy each takes one more backward pass."""
     hessian_steps: int = 0
-    """Steps between measurements of the Hessian norm and of the terms of Propositions 1 and 2; 0: none (paper: 100). Each takes as long as some 200 steps, and more memory than training."""
+    """Steps between measurements of the Hessian norm and of Propositions 1 and 2; 0: none (paper: 100). Each takes as long as some 200 steps, and more memory."""
     hessian_method: Literal["both", "power", "lanczos"] = "both"
     """How the Hessian norm is estimated, in at most 50 products: power iteration (paper), Lanczos, which needs fewer products, or both, one checking the other."""
     hessian_batch: Literal["fixed", "step"] = "fixed"

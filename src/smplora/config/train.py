@@ -54,9 +54,9 @@ class TrainConfig(
     split_manifest: Optional[str] = None
     """A split.json written by 'smplora split'; the split options are then not used."""
     adaptation: str = "lora"
-    """What is trained: 'lora' (low-rank adapters), 'full' (every weight of the U-Net), 'dreambooth' (the same, on captions with a rare token, and on images of the class that the base model draws first), 'textual_inversion' (embeddings of new tokens)."""
+    """What is trained: 'lora' (low-rank adapters), 'full' (every weight of the U-Net), 'dreambooth' (the same, with a rare token) or 'textual_inversion' (new tokens)."""
     objective: str = "lora"
-    """What is minimised: 'lora' (adaptation loss), 'dp_lora' (the same with differentially private gradients), 'distill_lora' (the answers of teachers that never saw the image), 'mp_lora' (plus lambda times the MI gain), 'smp_lora' (divided by 1 - lambda times the MI gain + delta)."""
+    """What is minimised: 'lora' (plain loss), 'mp_lora' or 'smp_lora' (against a proxy attack), 'dp_lora' (differential privacy), 'distill_lora' (teachers' answers)."""
     mi_lambda: float = 0.05
     """Lambda of MP-LoRA and SMP-LoRA, the weight of the membership-inference gain (paper: 0.05)."""
     smp_delta: float = 1e-5
@@ -96,7 +96,7 @@ class TrainConfig(
     text_encoder_lr: float = 1e-5
     """Learning rate of the text encoders (paper's code: 1e-5)."""
     clip_skip: int = 1
-    """Layer of the text encoder that is read, counted from the end: 1 is the last, 2 the one before, as kohya's scripts and A1111 count (paper's code: 2). Not for SDXL."""
+    """Layer of the text encoder that is read, counted from the end: 1 is the last, as in kohya's scripts and A1111 (paper's code: 2). Not for SDXL."""
     max_token_length: Literal[75, 150, 225] = 75
     """Tokens of a caption that are read, in passages of 75 (paper's code: 225)."""
     num_train_epochs: int = 100

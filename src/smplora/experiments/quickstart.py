@@ -31,7 +31,7 @@ from smplora.runs.folder import check_place, check_settings, open_folder
 CHECKPOINT_EVERY = 100
 DIGITS_PER_CELL = 50
 NOISE_PAIRS = 1
-ADVICE = (  # what many runs of these systems say (docs/log.md), not the one above
+ADVICE = (  # what many runs of these systems say, docs/log/2026-11-22-stopping-early.md, not the one above
     "for your own images try --objective distill_lora first: over seeds and splits of these digits it gave away least "
     "at equal image quality. LoRA stopped early costs nothing and comes second. Audit before you publish"
 )

@@ -36,7 +36,7 @@ OF_DREAMBOOTH: dict[str, Any] = {
 IMAGES, INFERENCE_STEPS, GUIDANCE = 1200, 25, 7.5  # FID on 1024 features wants 1079 images: quality.fewest_for_fid
 # the paper's A100: 400 epochs of 433 images in 16 hours with LoRA, in 20 with SMP-LoRA
 STEP_S = {True: 16 * 3600 / (400 * 433), False: 20 * 3600 / (400 * 433)}
-FORWARD = 0.80 / 1.71  # a forward pass in LoRA steps, by operations: docs/log.md
+FORWARD = 0.80 / 1.71  # a forward pass in LoRA steps, by operations: docs/log/2026-11-22-step-time.md
 EVERY_WEIGHT = 3 * FORWARD  # a step of which all weights have gradients, likewise
 CURVATURE = 200  # a measurement of the Hessian norm, in steps: config/theory.py
 PASSES = {"usual": 70, "semantic_distance": 60, "gsa1": 10 / FORWARD}  # of the denoiser for an image, by attack

@@ -55,7 +55,7 @@ DATASETS = {
     "AFHQ_Large_5X": Digits(150, 150, 150, "a fifth of the published cells, split anew", epochs=10),
     "MSCOCO_Large_5X": Digits(200, 200, 200, "a fifth of the published cells, split anew", epochs=10),
 }  # fmt: skip
-BEST_LAMBDA = 1.0  # of those tried for SMP-LoRA on other seeds (docs/log.md); that of MP-LoRA is the paper's 0.05
+BEST_LAMBDA = 1.0  # SMP-LoRA's, on other seeds: docs/log/2026-11-22-quickstart-settings.md; MP-LoRA has the paper's
 QUICK_STEPS = 6
 RECIPE: dict[str, Any] = {
     "train_batch_size": BATCH, "proxy_learning_rate": 1e-3,
@@ -64,12 +64,12 @@ RECIPE: dict[str, Any] = {
 OF_LORA: dict[str, Any] = {"lora_targets": "all"}
 OF_WEIGHTS: dict[str, Any] = {"learning_rate": 3e-4}  # benchmarks/adaptations.py
 OF_DREAMBOOTH: dict[str, Any] = {"class_prompt": "a handwritten digit", "num_class_images": 40, "sample_batch_size": 20}
-# seconds on one core of a server of 2024: benchmarks/results/step_time.json, docs/log.md
+# seconds on one core of a server of 2024: benchmarks/results/step_time.json, docs/log/2026-11-22-step-time.md
 LOADING_S, STEP_S, CURVATURE_S, PICTURE_S = 2.0, 0.045, 2.5, 0.055
 AUDIT_S = {"usual": 0.08, "semantic_distance": 0.2, "gsa1": 0.05}  # an image, by attack
 STEP_RATIO = {LORA: 1.0, MP: 1.86, SMP: 1.72}
 ALPHA = RANK / 2.0  # of the main runs, and so of all ranks
-ACTING_NORM = 0.01  # the usual gradient norm here is 0.03: docs/log.md
+ACTING_NORM = 0.01  # the usual gradient norm here is 0.03: docs/log/2026-11-22-gradients-and-curvature.md
 
 
 class Tiny:
@@ -155,7 +155,8 @@ class Tiny:
             said.append("Learning rates are 30 times the paper's: 3e-3 stands for 1e-4.")
         if {run.adaptation for run in runs} - {"lora"}:
             rate = OF_WEIGHTS["learning_rate"]
-            said.append(f"Full fine-tuning and DreamBooth learn at {rate:g} (paper: 5e-6; docs/log.md).")
+            log = "docs/log/2026-11-22-other-adaptations.md"
+            said.append(f"Full fine-tuning and DreamBooth learn at {rate:g} (paper: 5e-6; {log}).")
         if "clipping" in {run.stabiliser for run in runs}:
             said.append(
                 f"Gradient clipping is at norm {ACTING_NORM:g}: the usual norm of 1, which all other runs have, never "

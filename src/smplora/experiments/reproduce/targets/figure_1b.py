@@ -48,7 +48,7 @@ class Figure1b(RunsTarget):
         notes = [
             "The Hessian norm is the largest eigenvalue's size at one fixed batch and draw; measured at few points, "
             "which are not independent of each other. A correlation does not show that the gradient norm bounds the "
-            "Hessian norm (Proposition 2): docs/log.md, Gradients and curvature."
+            "Hessian norm (Proposition 2): docs/log/2026-11-22-gradients-and-curvature.md"
         ]
         table = PaperTable(("method",), HEADERS, tuple(groups))
         return section_of(self, rows, notes=notes, table=table, figures=figures, observed=_observed(rows))
