@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from itertools import product
@@ -14,64 +11,16 @@ from typing import Any, Literal, Optional, TypeAlias
 from jsonargparse import ArgumentParser
 
 from smplora.config.audit import AuditConfig
-from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.checks import at_least
-from smplora.config.distill import DISTILLED, DistillOptions
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.parsing import parser_for, typed
-from smplora.config.private import PrivateOptions
+from smplora.config.sweep_points import PLAIN_LORA, SEEDS, USED_BY, Point, defaults_of_others, uses
 from smplora.config.train import TrainConfig
 from smplora.core.errors import nearest
 
-SEEDS = ("seed", "split_seed")  # runs that differ in these only are runs of one setting
 KINDS = {"audit": AuditConfig, "evaluate": EvaluateConfig}  # whose options are written "audit.tier"
 OURS = {"output_dir", "json", "device", "adapter", "signals", "coin_flip"}  # what the sweep itself decides
-LONGEST = 100  # characters of the name of a folder
-PLAIN_LORA = "lora"
-OF_ONE = {DISTILLED: DistillOptions, "dp_lora": PrivateOptions}  # objective -> options that others refuse
-USED_BY = {  # option of training -> the objectives that it is for; those that are not here are for all of them
-    "mi_lambda": WITH_PROXY,
-    **{f.name: WITH_PROXY for f in fields(TrainConfig) if f.name.startswith("proxy_")},
-    **dict.fromkeys(("smp_delta", "smp_ratio"), ("smp_lora",)),
-    **{f.name: (objective,) for objective, options in OF_ONE.items() for f in fields(options)},
-}
 Value: TypeAlias = str | bool | int | float | list[Any] | None  # text first: a caption with a colon is no mapping
-
-
-@dataclass(frozen=True)
-class Point:
-    """One run with its audit and evaluation."""
-
-    varied: Mapping[str, Any]  # what was given for this point, by option ("rank", "audit.noise_pairs")
-    train: Mapping[str, Any]  # every option of the run
-    audit: Mapping[str, Any]  # those that were given
-    evaluate: Mapping[str, Any]
-    unused: tuple[str, ...] = ()  # what varies, and its objective has no use for
-
-    @property
-    def same(self) -> str:
-        """Equal where everything that decides the numbers is."""
-        return json.dumps([dict(self.train), dict(self.audit), dict(self.evaluate)], sort_keys=True, default=str)
-
-    @property
-    def setting(self) -> dict[str, Any]:
-        """What it has in common with the runs that differ in their seeds only."""
-        return {name: value for name, value in self.varied.items() if name not in SEEDS}
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        return ", ".join(f"{name} {shown(value)}" for name, value in self.varied.items()) or "as given"
-
-    @property
-    def run(self) -> str:
-        """Name of its run's folder; points that differ in audit or evaluation only share it."""
-        return named({name: value for name, value in self.varied.items() if "." not in name}) or "run"
-
-    @property
-    def variant(self) -> str:
-        """What its audit and evaluation differ in from others of the same run; "" where nothing does."""
-        return named({name: value for name, value in self.varied.items() if "." in name})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,35 +56,26 @@ class SweepConfig(TrainConfig):
 
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
-        wrong = [
-            *self._seed_problems(),
-            *at_least(self, ("workers",), 1),
-            *self._named_problems(),
-        ]
+        wrong = [*self._seed_problems(), *at_least(self, ("workers",), 1), *self._named_problems()]
         if wrong:
             return wrong + super().problems()
-        found = [TrainConfig(**point.train).problems() for point in self.all_points]
-        common = [p for p in found[0] if all(p in others for others in found)]
-        return [
-            *common,
-            *(
-                f"{point.label}: {p}"
-                for point, own in zip(self.all_points, found, strict=True)
-                for p in [*own, *_measuring_problems(point)]
-                if p not in common
-            ),
-            *self._same_settings(),
-            *self._useless(),
-            *self._checkpoint_problems(),
+        training = [TrainConfig(**point.train).problems() for point in self.all_points]
+        common = [p for p in training[0] if all(p in others for others in training)]
+        single = [
+            f"{point.label}: {problem}"
+            for point, own in zip(self.all_points, training, strict=True)
+            for problem in [*own, *_measuring_problems(point)]
+            if problem not in common
         ]
+        return [*common, *single, *self._same_settings(), *self._useless(), *self._checkpoint_problems()]
 
     @cached_property
     def all_points(self) -> list[Point]:
         """Every run, those of a setting one after the other; once where what its objective has no use for made two."""
-        kept: dict[str, Point] = {}
+        first: dict[str, Point] = {}
         points = []
         for point in self._every_point:
-            before = kept.setdefault(point.same, point)
+            before = first.setdefault(point.decides, point)
             if before is point or not (point.unused or before.unused):
                 points.append(point)
         return points
@@ -143,153 +83,148 @@ class SweepConfig(TrainConfig):
     @property
     def unused(self) -> dict[str, list[str]]:
         """What varies, and an objective has no use for, by objective."""
-        found: dict[str, dict[str, None]] = {}
+        names: dict[str, dict[str, None]] = {}
         for point in self._every_point:
-            found.setdefault(point.train["objective"], {}).update(dict.fromkeys(point.unused))
-        return {objective: list(names) for objective, names in found.items() if names}
-
-    @cached_property
-    def _objectives(self) -> set[str]:
-        return {str(setting.get("objective", self.objective)) for setting in self._settings()}
-
-    @cached_property
-    def _every_point(self) -> list[Point]:
-        values, _ = self._values
-        shared = {f.name: getattr(self, f.name) for f in fields(TrainConfig) if f.name not in ("output_dir", "json")}
-        points = []
-        for setting in self._settings():
-            nobody: list[Optional[int]] = [None]
-            for split_seed, seed in product(self.split_seeds or nobody, self.seeds or nobody):
-                seeds = {"split_seed": split_seed, "seed": seed}
-                varied = {name: values.get((name, repr(value)), value) for name, value in setting.items()}
-                varied |= {name: value for name, value in seeds.items() if value is not None}
-                objective = str(varied.get("objective", self.objective))
-                unused = tuple(name for name in varied if not uses(objective, name))
-                varied = {name: value for name, value in varied.items() if name not in unused}
-                own: dict[str, dict[str, Any]] = {
-                    "train": {**shared, **self._left_out(objective)},
-                    "audit": {"tier": self.tier, **self.audit},
-                    "evaluate": dict(self.evaluate),
-                }
-                for name, value in varied.items():
-                    kind, _, option = name.rpartition(".")
-                    own[kind or "train"][option] = value
-                points.append(Point(varied, **own, unused=unused))
-        return points
-
-    def _left_out(self, objective: str) -> dict[str, Any]:
-        """What all points share, and this one's objective refuses since it is another point's."""
-        owners = [options for owner, options in OF_ONE.items() if owner in self._objectives - {objective}]
-        return {f.name: f.default for options in owners for f in fields(options)}
+            names.setdefault(point.objective, {}).update(dict.fromkeys(point.unused))
+        return {objective: list(unused) for objective, unused in names.items() if unused}
 
     def stops(self, point: Point) -> list[int]:
         """Steps at which the run of ``point`` is audited before its end."""
-        if point.train["objective"] != PLAIN_LORA or not self.checkpoints:
+        if point.objective != PLAIN_LORA or not self.checkpoints:
             return []
         every, end = point.train["checkpointing_steps"], point.train["max_train_steps"]
         return list(range(every, end, every)) if self.checkpoints is True else sorted(self.checkpoints)
 
+    @cached_property
     def _settings(self) -> list[dict[str, Any]]:
+        """What varies, without seeds, for each setting."""
         grid = self.grid or {}
-        crossed = [dict(zip(grid, chosen, strict=True)) for chosen in product(*grid.values())] if grid else []
+        crossed = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())] if grid else []
         return [*crossed, *(self.points or [])] or [{}]
 
-    def _given(self) -> list[tuple[str, Any, str]]:
-        """(option, value, where) of everything that varies."""
-        grid = [(name, value, "--grid") for name, values in (self.grid or {}).items() for value in values]
-        points = [(name, value, "--points") for point in self.points or [] for name, value in point.items()]
-        shared = [
-            (f"{kind}.{name}", value, f"--{kind}") for kind in KINDS for name, value in getattr(self, kind).items()
-        ]
-        return [*grid, *points, *shared]
+    @cached_property
+    def _objectives(self) -> set[str]:
+        return {str(setting.get("objective", self.objective)) for setting in self._settings}
 
     @cached_property
-    def _values(self) -> tuple[dict[tuple[str, str], Any], list[str]]:
+    def _every_point(self) -> list[Point]:
+        typed_values, _ = self._typed
+        shared = {f.name: getattr(self, f.name) for f in fields(TrainConfig) if f.name not in ("output_dir", "json")}
+        nobody: list[Optional[int]] = [None]
+        points = []
+        for setting, split_seed, seed in product(self._settings, self.split_seeds or nobody, self.seeds or nobody):
+            seeds = {"split_seed": split_seed, "seed": seed}
+            varied = {name: typed_values.get((name, repr(value)), value) for name, value in setting.items()}
+            varied |= {name: value for name, value in seeds.items() if value is not None}
+            objective = str(varied.get("objective", self.objective))
+            unused = tuple(name for name in varied if not uses(objective, name))
+            varied = {name: value for name, value in varied.items() if name not in unused}
+            own: dict[str, dict[str, Any]] = {
+                "train": {**shared, **defaults_of_others(objective, self._objectives)},
+                "audit": {"tier": self.tier, **self.audit},
+                "evaluate": dict(self.evaluate),
+            }
+            for name, value in varied.items():
+                kind, _, option = name.rpartition(".")
+                own[kind or "train"][option] = value
+            points.append(Point(varied, **own, unused=unused))
+        return points
+
+    def _varying(self) -> Iterator[tuple[str, Any, str]]:
+        """(option, value, where it stands) of everything that varies or is set for all audits and evaluations."""
+        yield from ((name, value, "--grid") for name, values in (self.grid or {}).items() for value in values)
+        yield from ((name, value, "--points") for point in self.points or [] for name, value in point.items())
+        for kind in KINDS:
+            yield from ((f"{kind}.{name}", value, f"--{kind}") for name, value in getattr(self, kind).items())
+
+    @cached_property
+    def _typed(self) -> tuple[dict[tuple[str, str], Any], list[str]]:
         """Everything that varies by (option, its text), with the option's type; and what is wrong."""
         values: dict[tuple[str, str], Any] = {}
         problems: list[str] = []
         options = {"": TrainConfig, **KINDS}
         known = {kind: {f.name for f in fields(one)} - OURS for kind, one in options.items()}
         everything = [*sorted(known[""]), *(f"{kind}.{name}" for kind in KINDS for name in sorted(known[kind]))]
-        for name, value, where in self._given():
+        for name, value, where in self._varying():
             kind, _, option = name.rpartition(".")
             if (name, repr(value)) in values:
                 continue
-            if option not in known.get(kind, ()):
-                taken = option in OURS and kind in known
-                hint = " is decided by the sweep itself; leave it out" if taken else nearest(name, everything)
-                problems.append(f"{where} {'option' if taken else 'has no option'} '{name}'{hint}")
-                continue
-            found, wrong = typed(_parser(options[kind]), options[kind], kind or "train", [(option, value, where)])
-            problems += [f"{where}: {line.replace('--', f'--{kind}.' if kind else '--', 1)}" for line in wrong]
-            values[name, repr(value)] = found.get(option, value)
+            if option in OURS and kind in known:
+                problems.append(f"{where} option '{name}' is decided by the sweep itself; leave it out")
+            elif option not in known.get(kind, ()):
+                problems.append(f"{where} has no option '{name}'{nearest(name, everything)}")
+            else:
+                usable, wrong = typed(_parser(options[kind]), options[kind], kind or "train", [(option, value, where)])
+                problems += [f"{where}: {line.replace('--', f'--{kind}.' if kind else '--', 1)}" for line in wrong]
+                values[name, repr(value)] = usable.get(option, value)
         return values, list(dict.fromkeys(problems))
 
     def _named_problems(self) -> list[str]:
-        empty = [f"--grid got no values for '{name}'; give a list" for name, v in (self.grid or {}).items() if not v]
         nothing = not any((self.grid, self.points, self.seeds, self.split_seeds, self.checkpoints))
+        empty = [name for name, values in (self.grid or {}).items() if not values]
         return [
             *(["nothing varies: give --grid, --points or --seeds, as in --seeds '[0, 1, 2]'"] if nothing else []),
-            *empty,
-            *self._values[1],
+            *(f"--grid got no values for '{name}'; give a list" for name in empty),
+            *self._typed[1],
         ]
 
     def _seed_problems(self) -> list[str]:
-        found = []
-        named = {name for name, _, _ in self._given()}
-        for option, name in (("seeds", "seed"), ("split_seeds", "split_seed")):
-            given = getattr(self, option)
-            if given is None:
+        problems = []
+        names = {name for name, _, _ in self._varying()}
+        for name in SEEDS:
+            option, seeds = f"{name}s", getattr(self, f"{name}s")
+            if seeds is None:
                 continue
-            if not given or min(given) < 0 or len(set(given)) < len(given):
-                found.append(f"--{option} got {given}; allowed: different whole numbers, 0 or more, as in '[0, 1, 2]'")
-            if name in named:
-                found.append(f"--{option} and '{name}' in --grid or --points: two ways to say it; give one of them")
+            if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+                problems.append(
+                    f"--{option} got {seeds}; allowed: different whole numbers, 0 or more, as in '[0, 1, 2]'"
+                )
+            if name in names:
+                problems.append(f"--{option} and '{name}' in --grid or --points: two ways to say it; give one of them")
         if self.split_seeds and self.split_manifest:
-            found.append("--split_seeds and --split_manifest exclude each other; give one of them")
-        return found
+            problems.append("--split_seeds and --split_manifest exclude each other; give one of them")
+        return problems
 
     def _same_settings(self) -> list[str]:
-        seen: dict[str, Point] = {}
-        twice = [(seen[p.same], p) for p in self.all_points if seen.setdefault(p.same, p) is not p]
-        return [f"two points are the same settings: '{one.label}' and '{other.label}'" for one, other in twice]
+        first: dict[str, Point] = {}
+        pairs = [(first.setdefault(point.decides, point), point) for point in self.all_points]
+        return [
+            f"two points are the same settings: '{one.label}' and '{other.label}'"
+            for one, other in pairs
+            if one is not other
+        ]
 
     def _useless(self) -> list[str]:
         useless = {
-            (where, name): USED_BY[name]
-            for name, _, where in self._given()
+            (where, name): " and ".join(USED_BY[name])
+            for name, _, where in self._varying()
             if not any(uses(objective, name) for objective in self._objectives)
         }
         return [
-            f"{where} got '{name}', which is of --objective {' and '.join(owners)}, and no point has it; leave it out"
+            f"{where} got '{name}', which is of --objective {owners}, and no point has it; leave it out"
             for (where, name), owners in useless.items()
         ]
 
     def _checkpoint_problems(self) -> list[str]:
         if not self.checkpoints:
             return []
-        plain = [point for point in self.all_points if point.train["objective"] == PLAIN_LORA]
+        plain = [point.train for point in self.all_points if point.objective == PLAIN_LORA]
         if not plain:
             return ["--checkpoints is for plain LoRA, and no point has objective lora; leave it out or add one"]
         problems = []
-        for point in plain:
-            every, end = point.train["checkpointing_steps"], point.train["max_train_steps"]
-            if point.train["checkpoints_total_limit"]:
+        for train in plain:
+            every, end = train["checkpointing_steps"], train["max_train_steps"]
+            if train["checkpoints_total_limit"]:
                 problems.append("--checkpoints needs all of them; leave --checkpoints_total_limit out")
             if end is None:
                 problems.append("--checkpoints needs --max_train_steps")
-            else:
-                problems += [
-                    f"--checkpoints got {step}; allowed: multiples of --checkpointing_steps ({every}) below {end}"
-                    for step in ([] if self.checkpoints is True else self.checkpoints)
-                    if step % every or not 0 < step < end
-                ]
+                continue
+            problems += [
+                f"--checkpoints got {step}; allowed: multiples of --checkpointing_steps ({every}) below {end}"
+                for step in ([] if self.checkpoints is True else self.checkpoints)
+                if step % every or not 0 < step < end
+            ]
         return list(dict.fromkeys(problems))
-
-
-def uses(objective: str, option: str) -> bool:
-    """Whether an option of training changes anything with this objective."""
-    return objective in USED_BY.get(option, (objective,))
 
 
 def _measuring_problems(point: Point) -> list[str]:
@@ -300,22 +235,3 @@ def _measuring_problems(point: Point) -> list[str]:
 @cache
 def _parser(options: type) -> ArgumentParser:
     return parser_for(options)
-
-
-def shown(value: Any) -> str:
-    """A value as people write it."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def named(values: Mapping[str, Any]) -> str:
-    """A name for folders, such as ``mi_lambda=0.3_seed=0``, whatever the order."""
-    ordered = sorted(values, key=lambda name: (name in SEEDS, name))
-    return _short("_".join(f"{name}={_short(shown(values[name]), 40)}" for name in ordered), LONGEST)
-
-
-def _short(text: str, length: int) -> str:
-    """``text`` as it may stand in the name of a folder; where that changes it, with a digest of the whole."""
-    plain = re.sub(r"[^\w.=+-]+", "-", text)
-    if plain == text and len(text) <= length:
-        return text
-    return f"{plain[:length]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

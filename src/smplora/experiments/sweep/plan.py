@@ -11,7 +11,8 @@ from typing import Any
 from smplora.config.audit import AuditConfig
 from smplora.config.data import CacheOptions
 from smplora.config.evaluate import EvaluateConfig
-from smplora.config.sweep import Point, SweepConfig
+from smplora.config.sweep import SweepConfig
+from smplora.config.sweep_points import Point
 from smplora.config.train import TrainConfig
 from smplora.core.parallel import Task
 from smplora.experiments.tasks import task

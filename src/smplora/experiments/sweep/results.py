@@ -12,7 +12,8 @@ from typing import Any
 
 from smplora.audit.reuse import kept_audit
 from smplora.config.catalogue.objectives import TITLES
-from smplora.config.sweep import SEEDS, SweepConfig, shown, uses
+from smplora.config.sweep import SweepConfig
+from smplora.config.sweep_points import SEEDS, shown, uses
 from smplora.experiments.sweep.plan import Subject
 from smplora.quality.reuse import kept_quality
 from smplora.report.figures.plane import Bar, Place, on_front
@@ -116,7 +117,7 @@ def settings(found: Sequence[Row], config: SweepConfig) -> list[Setting]:
 def kinds(made: Sequence[Setting]) -> list[str]:
     """What the colour of each setting stands for: its objective, or where there is one only, the value of the first
     option that varies."""
-    told = [str(one.rows[0].subject.point.train["objective"]) for one in made]
+    told = [str(one.rows[0].subject.point.objective) for one in made]
     if len(set(told)) > 1:
         return [TITLES.get(objective, objective) for objective in told]
     return [", ".join(f"{name} {shown(value)}" for name, value in list(one.values.items())[:1]) for one in made]
