@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from smplora.adapters.lora import LoRAAdaptation
 from smplora.attacks.base import Pictures
-from smplora.data.cells import Cell, Group
+from smplora.data.cells import Cell, ShapeGroup
 from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion
@@ -116,7 +116,7 @@ def toy_model(memories: Tensor | None, strength: float = 0.8) -> Adapted:
 def toy_cell(batch: Batch) -> Cell:
     """The batch's images, one variant and one wording each."""
     own = tuple((i,) for i in range(len(batch)))
-    group = Group(batch.mean, batch.std, {}, own, own, batch.digests, tuple(range(len(batch))))
+    group = ShapeGroup(batch.mean, batch.std, {}, own, own, batch.digests, tuple(range(len(batch))))
     return Cell((group,), batch.conditioning)
 
 

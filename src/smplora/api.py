@@ -124,17 +124,17 @@ class Page:
         return f'<iframe srcdoc="{content}" width="100%" height="700" style="border: 0"></iframe>'
 
 
-def command(verb: str, given: Sequence[str] = ()) -> Callable[[Function], Function]:
-    """Tells help and completion which options a function takes: those of the verb, but for what is ``given``."""
+def command(verb: str, first_arguments: Sequence[str] = ()) -> Callable[[Function], Function]:
+    """Tells help and completion which options a function takes: those of the verb but for ``first_arguments``."""
 
     def with_signature(function: Function) -> Function:
-        positional = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in given]
+        positional = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in first_arguments]
         options = [
             Parameter(
                 f.name, Parameter.KEYWORD_ONLY, annotation=f.type, default=getattr(VERBS[verb].options, f.name, ...)
             )
             for f in fields(VERBS[verb].options)
-            if f.name not in (*given, "json", "adapter", "runs")
+            if f.name not in (*first_arguments, "json", "adapter", "runs")
         ]
         described: Any = function
         described.__signature__ = Signature([*positional, *options])
@@ -234,7 +234,7 @@ def _as_json(result: Any) -> dict[str, Any]:
 
 def _call(verb: str, options: dict[str, Any], run: str | None = None) -> Any:
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
-    if offline.wanted():
+    if offline.is_offline():
         offline.block()
     config = checked(verb, plain)
     module, _, function = (run or VERBS[verb].run).partition(":")

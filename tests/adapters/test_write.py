@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from checkpoints import FAMILIES, build, stock
 from conftest import short_config
 from smplora.adapters.files.read import named_as, read_adapter
-from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
+from smplora.adapters.files.write import (
+    ADAPTER_FILE,
+    KOHYA_FILE,
+    AdapterFacts,
+    LoraSettings,
+    adapter_bytes,
+    kohya_bytes,
+)
 from smplora.adapters.lora import ATTENTION, TARGETS, TEXT_TARGETS
 from smplora.experiments.tasks import train
 from smplora.models.load import load_model
@@ -44,9 +51,9 @@ CASES: dict[str, dict[str, LoraSettings]] = {
     },
 }
 FACTS = {
-    "sd1": Facts("smp_lora", "sd_v1", 32, layers_per_block=1),
-    "sd2_v": Facts("smp_lora", "sd_v2_v", 32, layers_per_block=1),
-    "sdxl": Facts("smp_lora", "sdxl_base_v1-0", 32, layers_per_block=1),
+    "sd1": AdapterFacts("smp_lora", "sd_v1", 32, layers_per_block=1),
+    "sd2_v": AdapterFacts("smp_lora", "sd_v2_v", 32, layers_per_block=1),
+    "sdxl": AdapterFacts("smp_lora", "sdxl_base_v1-0", 32, layers_per_block=1),
 }
 
 

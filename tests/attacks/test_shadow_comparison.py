@@ -11,7 +11,7 @@ from smplora.attacks.methods import lira, quantile
 from smplora.attacks.methods.lira import Deviation, LikelihoodRatio
 from smplora.attacks.methods.quantile import LEVELS, Quantiles
 from smplora.attacks.methods.rmia import Population
-from smplora.attacks.shadow_comparison import Compared, near_normal
+from smplora.attacks.shadow_comparison import Comparison, near_normal
 from smplora.core.arrays import Bools, Floats
 from smplora.statistics.curves import auc
 from smplora.statistics.intervals import delong_interval
@@ -20,7 +20,7 @@ MEMBER = np.arange(80) < 40
 SCORERS = [LikelihoodRatio, Deviation, Population]
 
 
-def toy(seed: int, leak: float = 0.0, shadows: int = 8, columns: int = 3, is_member: Bools = MEMBER) -> Compared:
+def toy(seed: int, leak: float = 0.0, shadows: int = 8, columns: int = 3, is_member: Bools = MEMBER) -> Comparison:
     """Answers of a difficulty of its own for each image, plus noise, plus ``leak`` where the image was trained on;
     shadows always leak, for a defence that works is not known to."""
     rng = np.random.default_rng(seed)
@@ -29,7 +29,7 @@ def toy(seed: int, leak: float = 0.0, shadows: int = 8, columns: int = 3, is_mem
     is_in = np.array([rng.permutation(shadows) < shadows // 2 for _ in range(n)])
     answers = hard + rng.normal(0, 1, (n, shadows, columns)) + 1.5 * is_in[..., None]
     target = hard[:, 0] + rng.normal(0, 1, (n, columns)) + leak * is_member[:, None]
-    return Compared(target, answers, is_in)
+    return Comparison(target, answers, is_in)
 
 
 def cells(leak: float, seed: int) -> tuple[Floats, Floats]:
@@ -39,7 +39,7 @@ def cells(leak: float, seed: int) -> tuple[Floats, Floats]:
 
 def test_packed_signals_unpack() -> None:
     compared = toy(0)
-    again = Compared.unpacked(compared.packed())
+    again = Comparison.unpacked(compared.packed())
     for name in ("target", "shadows", "is_in"):
         np.testing.assert_array_equal(getattr(again, name), getattr(compared, name))
 
@@ -76,7 +76,7 @@ def test_lira_with_known_spreads_has_the_closed_form_of_two_gaussians() -> None:
     shadows = np.array([1.0, 3.0, -1.0, 1.0])[None, :, None] + np.array([-1, 1, -1, 1])[None, :, None] * (0.5**0.5 - 1)
     answers = np.concatenate([shadows, shadows + 7])  # sample deviation 1, means 2 and 0; the second image is harder
     phi = np.array([[1.5], [8.5]])
-    signals = Compared(phi, answers, np.array([[True, True, False, False]] * 2)).packed()
+    signals = Comparison(phi, answers, np.array([[True, True, False, False]] * 2)).packed()
     scores = LikelihoodRatio().fit(signals, np.array([True, False])).score(signals)
     np.testing.assert_allclose(scores, [1.0, 1.0])
     np.testing.assert_allclose(Deviation().fit(signals, np.array([True, False])).score(signals), [1.5, 1.5])
@@ -93,7 +93,7 @@ def test_offline_lira_ranks_as_the_probability_of_a_smaller_answer() -> None:
 
 def test_offline_attacks_do_not_look_at_shadows_that_trained_on_the_image() -> None:
     aux, test = toy(1), toy(2)
-    changed = [Compared(c.target, c.shadows + 100.0 * c.is_in[..., None], c.is_in) for c in (aux, test)]
+    changed = [Comparison(c.target, c.shadows + 100.0 * c.is_in[..., None], c.is_in) for c in (aux, test)]
     for scorer in (Deviation, Population):
         before = scorer().fit(aux.packed(), MEMBER).score(test.packed())
         after = scorer().fit(changed[0].packed(), MEMBER).score(changed[1].packed())
@@ -104,7 +104,7 @@ def test_rmia_counts_the_aux_nonmembers_that_gained_less() -> None:
     aux, test = toy(1, leak=1.0), toy(2, leak=1.0)
     found = Population().fit(aux.packed(), MEMBER).score(test.packed())
 
-    def gain(compared: Compared, i: int) -> float:
+    def gain(compared: Comparison, i: int) -> float:
         outside = compared.shadows[i, ~compared.is_in[i]].mean(0)
         return float(np.mean(compared.target[i] - outside))
 

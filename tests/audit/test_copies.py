@@ -10,7 +10,7 @@ import torch
 from scipy.stats import binom, fisher_exact
 from torch import Tensor
 
-from smplora.audit.memorisation.captions import NOISES, judge_prompts, magnitudes
+from smplora.audit.memorisation.captions import NOISES, compare_prompts, magnitudes
 from smplora.audit.memorisation.copies import (
     adaptive_ratios,
     compare,
@@ -170,17 +170,17 @@ def test_strength_of_answers_in_closed_form(batch_size: int) -> None:
 def test_captions_are_judged() -> None:
     adapter, base = np.array([5.0, 4.0, 3.0, 2.0, 1.0]), np.full(5, 2.0)
     captions = list("abcde")
-    found = judge_prompts(adapter, base, captions, {"a", "b", "c"}, {"c", "d", "e"})
+    found = compare_prompts(adapter, base, captions, {"a", "b", "c"}, {"c", "d", "e"})
     assert found["captions"] == {"train": 3, "held_out": 3, "shared": 1}
     assert found["scores"]["adapter"]["train"] == 4
     assert found["scores"]["adapter_to_base"]["held_out"] == 1
     assert found["scores"]["adapter"]["auc"]["value"] == 1  # a, b against d, e
     assert found["scores"]["base"]["auc"]["value"] == 0.5
     assert found["reason"] is None
-    shared = judge_prompts(adapter, base, captions, set(captions), set(captions))
+    shared = compare_prompts(adapter, base, captions, set(captions), set(captions))
     assert shared["scores"]["adapter"]["auc"] is None
     assert "cannot tell such images apart" in shared["reason"]
-    few = judge_prompts(adapter[:2], base[:2], captions[:2], {"a"}, {"b"})
+    few = compare_prompts(adapter[:2], base[:2], captions[:2], {"a"}, {"b"})
     assert "too few to compare" in few["reason"]
 
 

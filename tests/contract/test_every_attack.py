@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from smplora.attacks import classifiers
 from smplora.attacks.base import Access, Attack
-from smplora.attacks.fitting import Judged, judge, out_of_fold
+from smplora.attacks.fitting import FittedScores, fit_and_score, out_of_fold
 from smplora.attacks.load import load_attacks
 from smplora.attacks.methods import clid, ensemble, error_map, gsa
 from smplora.attacks.views import VIEWS
@@ -68,9 +68,9 @@ def view_of(attack: Attack, model: Adapted, batch: Batch, seed: int) -> Any:
     return VIEWS[attack.info.access](model, batch, seed, toy_pictures(batch))
 
 
-def attacked(attack: Attack, model: Adapted, seed: int) -> Judged:
+def attacked(attack: Attack, model: Adapted, seed: int) -> FittedScores:
     aux, test = (attack.signals(view_of(attack, model, b, seed)) for b in cells(seed))
-    return judge(attack, aux, MEMBER, test, seed)
+    return fit_and_score(attack, aux, MEMBER, test, seed)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in APART])
@@ -135,7 +135,7 @@ def test_permuted_labels_give_nothing(name: str) -> None:
     repetitions = 5 if name in (*SLOW, "quantile") else 20
     for seed in range(repetitions):
         told, asked = np.random.default_rng(seed).permuted(np.stack([MEMBER, MEMBER]), axis=1)
-        scored = judge(attack, aux_signals, told, test_signals, seed)
+        scored = fit_and_score(attack, aux_signals, told, test_signals, seed)
         for scores, member in ((scored.aux.scores, told), (scored.test, asked)):
             interval = delong_interval(scores, member).bounds()
             inside += interval["low"] <= 0.5 <= interval["high"]
@@ -160,8 +160,8 @@ def test_one_test_image_does_not_change_anothers_score(name: str) -> None:
     attack, (aux, test) = attack_named(name), cells(seed=5)
     model = toy_model(aux.mean[:SIZE])
     aux_signals, test_signals = (attack.signals(view_of(attack, model, b, 0)) for b in (aux, test))
-    whole = judge(attack, aux_signals, MEMBER, test_signals, 0)
-    part = judge(attack, aux_signals, MEMBER, test_signals[::3], 0)
+    whole = fit_and_score(attack, aux_signals, MEMBER, test_signals, 0)
+    part = fit_and_score(attack, aux_signals, MEMBER, test_signals[::3], 0)
     np.testing.assert_allclose(part.test, whole.test[::3], rtol=1e-4, atol=1e-5)
     assert part.threshold == whole.threshold
 

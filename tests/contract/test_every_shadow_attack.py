@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from smplora.attacks.base import Access
-from smplora.attacks.fitting import judge, out_of_fold
+from smplora.attacks.fitting import fit_and_score, out_of_fold
 from smplora.attacks.load import load_attacks
 from smplora.attacks.shadow_comparison import ShadowAttack, Shadows, near_normal
 from smplora.attacks.views import VIEWS
@@ -102,10 +102,12 @@ def test_permuted_labels_give_nothing_and_test_is_read_once(name: str) -> None:
     inside = 0
     for seed in range(20):
         told = np.random.default_rng(seed).permuted(MEMBER)
-        interval = delong_interval(judge(attack, aux_signals, told, test_signals, seed).aux.scores, told).bounds()
+        interval = delong_interval(
+            fit_and_score(attack, aux_signals, told, test_signals, seed).aux.scores, told
+        ).bounds()
         inside += interval["low"] <= 0.5 <= interval["high"]
     assert inside >= 16
-    whole, part = (judge(attack, aux_signals, MEMBER, rows, 0) for rows in (test_signals, test_signals[::3]))
+    whole, part = (fit_and_score(attack, aux_signals, MEMBER, rows, 0) for rows in (test_signals, test_signals[::3]))
     np.testing.assert_allclose(part.test, whole.test[::3], rtol=1e-6)
     assert part.threshold == whole.threshold
 
@@ -140,7 +142,7 @@ def test_without_shadows_it_is_said() -> None:
 def test_what_was_compared_tells_caches_apart() -> None:
     attack, batch = attack_named("lira"), toy_batch(4, 0)
     shadows = shadows_of(attack, batch)
-    other = Shadows(shadows.answers, {digest: ~row for digest, row in shadows.is_in.items()})
+    other = Shadows(shadows.signals, {digest: ~row for digest, row in shadows.is_in.items()})
     assert attack.among(shadows).fingerprint != attack.among(other).fingerprint
     assert attack.among(shadows).fingerprint == attack.among(shadows_of(attack, batch)).fingerprint
 

@@ -107,7 +107,7 @@ def test_the_surroundings_can_ask_for_it() -> None:
     """As a variable it reaches every process that a command starts."""
     use = """
     import subprocess
-    program = "from smplora.core import offline; import socket; offline.wanted() and offline.block(); "
+    program = "from smplora.core import offline; import socket; offline.is_offline() and offline.block(); "
     program += "socket.getaddrinfo('example.org', 80)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     print(done.stderr.splitlines()[-1])"""

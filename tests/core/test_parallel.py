@@ -14,7 +14,7 @@ import pytest
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
-from smplora.core.parallel import Desk, run_tasks
+from smplora.core.parallel import TaskQueue, run_tasks
 from smplora.experiments.tasks import task
 from smplora.runs.folder import RunFolder
 
@@ -69,7 +69,7 @@ def test_a_free_worker_takes_the_first_task_that_can_be_done(image_folder: Path,
     tasks = [task(name, training(image_folder, tmp_path / name)) for name in ("one", "two", "three")]
     tasks.insert(1, task("after one", AuditConfig(adapter="one"), after="one"))
     tasks.append(task("after that", AuditConfig(adapter="one"), after="after one"))
-    desk = Desk(tasks, strict=False)
+    desk = TaskQueue(tasks, strict=False)
     assert [t.name for t in desk.ready(2)] == ["one", "two"]
     assert desk.ready(0) == []
     desk.outcome["one"] = None

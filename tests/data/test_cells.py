@@ -8,19 +8,19 @@ from collections import Counter
 import pytest
 import torch
 
-from smplora.data.cells import Cell, Group, take, walk
+from smplora.data.cells import Cell, ShapeGroup, take, walk
 from smplora.training.batches import Feed
 
 
-def group(height: int, width: int, places: list[int], variants: int = 1, wordings: int = 1) -> Group:
+def group(height: int, width: int, places: list[int], variants: int = 1, wordings: int = 1) -> ShapeGroup:
     """Latents are filled with 100 x place + number of the variant."""
     n = len(places)
     values = torch.tensor([100.0 * place + v for place in places for v in range(variants)])
     mean = values.view(-1, 1, 1, 1).expand(-1, 4, height, width).clone()
-    return Group(
+    return ShapeGroup(
         mean,
         torch.zeros_like(mean),
-        told={"time_ids": values[:, None].clone()},
+        conditioning={"time_ids": values[:, None].clone()},
         variants=tuple(tuple(range(i * variants, (i + 1) * variants)) for i in range(n)),
         wordings=tuple(tuple(range(place * wordings, (place + 1) * wordings)) for place in places),
         digests=tuple(f"digest {place}" for place in places),
@@ -28,7 +28,7 @@ def group(height: int, width: int, places: list[int], variants: int = 1, wording
     )
 
 
-def cell(groups: list[Group], wordings: int = 1, dropout: float = 0.0) -> Cell:
+def cell(groups: list[ShapeGroup], wordings: int = 1, dropout: float = 0.0) -> Cell:
     count = sum(len(g) for g in groups) * wordings
     return Cell(tuple(groups), {"text": torch.arange(count + 1.0)[:, None]}, empty=count, dropout=dropout)
 

@@ -78,7 +78,7 @@ def test_sdxl_is_told_the_true_sizes(pictures: Path, sdxl: LatentDiffusion) -> N
         for place, variants in zip(group.places, group.variants, strict=True):
             numbers = [size_numbers(samples[place], framing) for framing in prepared.framings(samples[place])]
             assert len({tuple(n) for n in numbers}) > 1 or samples[place].size == (32, 32)
-            assert group.told["time_ids"][list(variants)].tolist() == numbers
+            assert group.conditioning["time_ids"][list(variants)].tolist() == numbers
     first = next(batch for batch in cell.split(1) if batch.digests == (samples[0].digest,))
     assert first.conditioning["time_ids"][0, :2].tolist() == [40, 50]
 

@@ -29,8 +29,8 @@ from smplora.experiments.reproduce.command import scale_of
 from smplora.experiments.reproduce.commands import command_line
 from smplora.experiments.reproduce.paper import published
 from smplora.experiments.reproduce.plan import Plan
-from smplora.experiments.reproduce.results import over_seeds
-from smplora.experiments.reproduce.runs import Run, of_method
+from smplora.experiments.reproduce.results import means_over_seeds
+from smplora.experiments.reproduce.runs import PaperRun, of_method
 from smplora.experiments.reproduce.systems import ours
 from smplora.experiments.reproduce.tiny import DATASETS, Tiny
 
@@ -117,7 +117,7 @@ def test_again_costs_nothing_and_a_failure_is_shown(quick: Path, capsys: pytest.
     assert {path: path.stat().st_mtime_ns for path in before} == before
     capsys.readouterr()
     assert main(["reproduce", "table_10", "--dry_run", *common]) == 0
-    assert "about 0 seconds" in capsys.readouterr().out
+    assert "about 0 s" in capsys.readouterr().out
 
 
 def test_another_scale_needs_another_folder(quick: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,7 +191,7 @@ def test_the_settings_at_sd15_are_those_of_the_shipped_configurations(path: Path
     shipped = TrainConfig(**yaml.safe_load(path.read_text()))
     method = {"full": "Full fine-tuning", "dreambooth": "DreamBooth"}.get(path.stem, "LoRA")
     datasets = {name.lower(): name for name in published()["splits"]}
-    run = Run(dataset=datasets.get(path.stem, "Pokemon"), **of_method(method))
+    run = PaperRun(dataset=datasets.get(path.stem, "Pokemon"), **of_method(method))
     scale = scale_of(ReproduceConfig(targets=["all"], scale="sd15"))
     ours = TrainConfig(**scale.training(run, 0))
     differing = {name for name in vars(shipped) if getattr(shipped, name) != getattr(ours, name)}
@@ -203,7 +203,7 @@ def test_the_settings_at_sd15_are_those_of_the_shipped_configurations(path: Path
 def test_tiny_cells_fit_the_digits() -> None:
     everything = len(digit_images(PRIVATE_DIGITS)[1])
     for name in published()["splits"]:
-        cells = Tiny().training(Run(dataset=name), 0)
+        cells = Tiny().training(PaperRun(dataset=name), 0)
         used = 2 * cells["aux_size"] + cells["test_size"] + cells["test_nonmember_size"]
         shares = DATASETS[name].shares
         assert used + 70 <= (sum(shares.values()) if shares else everything), name  # held out: FID on 64 features
@@ -225,15 +225,15 @@ def test_the_gender_and_varying_analogues_have_the_papers_shape(tmp_path: Path) 
 
 def test_mean_and_standard_error() -> None:
     rows = [{"honest": {"asr": {"value": value}, "fid": {"value": None}}} for value in (50.0, 60.0, 70.0)]
-    found = over_seeds(rows)["honest"]
+    found = means_over_seeds(rows)["honest"]
     assert found == {"asr": {"mean": 60.0, "standard_error": pytest.approx(10 / 3**0.5), "n": 3}}
-    assert over_seeds(rows[:1])["honest"]["asr"]["standard_error"] is None
+    assert means_over_seeds(rows[:1])["honest"]["asr"]["standard_error"] is None
 
 
 def test_a_run_with_measurements_does_for_one_without(tmp_path: Path) -> None:
     def lora(*names: str) -> Any:
         plan = plan_of(*names, "--output_dir", str(tmp_path))
-        return plan.of(Run(objective="lora"), 0)
+        return plan.of(PaperRun(objective="lora"), 0)
 
     alone = lora("table_1")
     measured = lora("table_1", "figure_2")
@@ -311,7 +311,7 @@ def test_data_sets_of_the_datasets_library(tmp_path: Path) -> None:
     problem = scale.missing(["CelebA_Gender", "CelebA_Small"], [])[0]
     assert "gender' holds 160 images, the paper's cells take 200" in problem
     assert problem.startswith("CelebA_Small: --dataset_name")
-    run = plan_of("table_1", "--scale", "sd15", "--datasets", given).of(Run(dataset="CelebA_Gender"), 0)
+    run = plan_of("table_1", "--scale", "sd15", "--datasets", given).of(PaperRun(dataset="CelebA_Gender"), 0)
     assert (run.train.dataset_name, run.train.train_data_dir) == (str(tmp_path / "gender"), None)
     with pytest.raises(ConfigError, match=re.escape("--datasets got 'CelebA_Gendre' (did you mean 'CelebA_Gender'?)")):
         parse("reproduce", ["table_1", "--scale", "sd15", "--datasets", "{CelebA_Gendre: somewhere}"])
@@ -321,7 +321,8 @@ def test_a_cost_is_that_of_what_is_left_to_do() -> None:
     """At sd15 a training takes nearly all of a run's time; DreamBooth's class batches double it."""
     plan = plan_of("table_9", "--scale", "sd15", "--seeds", "[0]")
     lora, full, dreambooth = (
-        plan.durations(plan.of(Run(**of_method(method)), 0)) for method in ("LoRA", "Full fine-tuning", "DreamBooth")
+        plan.durations(plan.of(PaperRun(**of_method(method)), 0))
+        for method in ("LoRA", "Full fine-tuning", "DreamBooth")
     )
     (_, training), *others = lora.items()
     assert training == pytest.approx(16 * 3600)
@@ -336,7 +337,7 @@ def test_each_row_has_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (root / "images" / "digits").mkdir(parents=True)
     monkeypatch.chdir(root)
     plan = plan_of("table_8", "table_9", "table_10", "table_11", "--output_dir", str(root))
-    runs = [Run(rank=8), Run(**of_method("DreamBooth")), Run(**of_method("LoRA"))]
+    runs = [PaperRun(rank=8), PaperRun(**of_method("DreamBooth")), PaperRun(**of_method("LoRA"))]
     for run in runs:
         for task in plan.of(run, 0).tasks:
             _, verb, *words = shlex.split(command_line(task.options, root))
@@ -353,10 +354,10 @@ def test_commands_name_no_folder_of_this_machine() -> None:
 
 def test_alpha_is_one_at_every_rank_as_in_the_paper() -> None:
     for scale in (Tiny(), scale_of(ReproduceConfig(targets=["all"], scale="sd15"))):
-        usual = TrainConfig(**scale.training(Run(), 0))
-        alphas = {scale.training(Run(rank=rank), 0)["lora_alpha"] for rank in (128, 32, 16, 8)}
+        usual = TrainConfig(**scale.training(PaperRun(), 0))
+        alphas = {scale.training(PaperRun(rank=rank), 0)["lora_alpha"] for rank in (128, 32, 16, 8)}
         assert alphas == {usual.lora_alpha or usual.rank}
-        assert "one alpha" in " ".join(scale.differences([Run(rank=8)]))
+        assert "one alpha" in " ".join(scale.differences([PaperRun(rank=8)]))
 
 
 def test_claims_are_counted() -> None:

@@ -223,8 +223,8 @@ def test_numbers_of_the_files(images: str, monkeypatch: pytest.MonkeyPatch) -> N
         held_out = SimpleNamespace(kid=kid, fid=Estimate(None, reason="too few"))
         return SimpleNamespace(against=SimpleNamespace(held_out=held_out), held_out_loss=kid)
 
-    monkeypatch.setattr(results, "kept_audit", audit)
-    monkeypatch.setattr(results, "kept_quality", quality)
+    monkeypatch.setattr(results, "previous_audit", audit)
+    monkeypatch.setattr(results, "previous_quality", quality)
     outcome: dict[str, str | None] = {subjects[5].run: "<out of memory>"}
     made = results.settings(results.rows(subjects, outcome), config)
     assert [one.label for one in made] == ["rank 2", "rank 4", "rank 8"]

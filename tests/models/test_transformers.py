@@ -11,7 +11,7 @@ import transformers
 
 from encoder_folders import saved
 from smplora.attacks.load import load_attacks
-from smplora.attacks.methods.reconstruction import LikelihoodRatio
+from smplora.attacks.methods.reconstruction import GaussianRatio
 from smplora.attacks.views import BlackBox
 from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
@@ -84,7 +84,7 @@ def test_likelihood_ratio_in_closed_form() -> None:
     rng = np.random.default_rng(0)
     member = np.arange(200) < 100
     signals = np.where(member, rng.normal(1, 2, 200), rng.normal(0, 1, 200))[:, None]
-    found = LikelihoodRatio().fit(signals, member).score(signals)
+    found = GaussianRatio().fit(signals, member).score(signals)
     logs = []
     for rows in (signals[member, 0], signals[~member, 0]):
         variance = rows.var(ddof=1) + 1e-5

@@ -13,25 +13,27 @@ from smplora.report import wording
 from smplora.report.figures import overview
 from smplora.report.figures.svg import style, thinned
 from smplora.report.limitations import cautions, not_measured
-from smplora.results.attack import Attack
+from smplora.results.attack import AttackResult
 from smplora.results.audit import Level
 from smplora.results.estimate import Estimate, Proportion
-from smplora.results.subjects import Subject, collect
+from smplora.results.subjects import ReportedAdapter, collect
 
 EXAMPLE = vars(example_subjects)
 
 
 @pytest.fixture(scope="module")
-def five(tmp_path_factory: pytest.TempPathFactory) -> tuple[Subject, ...]:
+def five(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportedAdapter, ...]:
     return collect(EXAMPLE["write_subjects"](tmp_path_factory.mktemp("wording")))
 
 
-def with_level(subject: Subject, level: Level) -> Subject:
+def with_level(subject: ReportedAdapter, level: Level) -> ReportedAdapter:
     audit = subject.audit
     return replace(subject, audit=replace(audit, verdict=replace(audit.verdict, level=level)))
 
 
-def changed(subject: Subject, *, more: Sequence[Attack] = (), without: int = 0, seal: str | None = None) -> Subject:
+def changed(
+    subject: ReportedAdapter, *, more: Sequence[AttackResult] = (), without: int = 0, seal: str | None = None
+) -> ReportedAdapter:
     """With other attacks, on another split."""
     audit = subject.audit
     split = replace(audit.split, seal=seal or audit.split.seal)
@@ -42,7 +44,7 @@ def shown(sentence: str) -> str:
     return sentence.replace(NBSP, " ")
 
 
-def test_headline_leads_with_the_most_exposed_and_counts_the_rest(five: Sequence[Subject]) -> None:
+def test_headline_leads_with_the_most_exposed_and_counts_the_rest(five: Sequence[ReportedAdapter]) -> None:
     expected = (
         "LoRA gives its training images away: an attacker who guesses for each image whether it was used is right 84 % "
         "of the time (chance: 50 %); of the four other adapters, two leak, one is unclear and one shows no leak."
@@ -51,14 +53,14 @@ def test_headline_leads_with_the_most_exposed_and_counts_the_rest(five: Sequence
     assert shown(wording.headline(five[::-1])) == expected
 
 
-def test_headline_for_one_and_for_two(five: Sequence[Subject]) -> None:
+def test_headline_for_one_and_for_two(five: Sequence[ReportedAdapter]) -> None:
     assert shown(wording.headline(five[:1])).endswith("(chance: 50 %).")
     assert shown(wording.headline([five[0], five[4]])).endswith("; SMP-LoRA shows no leak.")
     assert shown(wording.headline(five[:3])).endswith("; the two other adapters leak.")
     assert "LoRA may give its training images away" in wording.headline([with_level(five[0], "amber")])
 
 
-def test_green_headline_promises_nothing(five: Sequence[Subject]) -> None:
+def test_green_headline_promises_nothing(five: Sequence[ReportedAdapter]) -> None:
     alone = shown(wording.headline([five[4]]))
     assert alone.startswith("No attack tried here found out which images SMP-LoRA was trained on: ")
     assert "picks the right one 52 % of the time (chance: 50 %)" in alone  # the accuracy is not beyond chance
@@ -67,20 +69,22 @@ def test_green_headline_promises_nothing(five: Sequence[Subject]) -> None:
     assert "these two adapters were trained on; even for other, " in both
 
 
-def test_chance_is_the_commoner_answer_when_cells_differ(five: Sequence[Subject]) -> None:
+def test_chance_is_the_commoner_answer_when_cells_differ(five: Sequence[ReportedAdapter]) -> None:
     numbers = replace(wording.verdict_numbers(five[0]), n_members=90, n_nonmembers=30)
     assert "(chance: 75 %)" in shown(wording.attacker_is_right(numbers))
     hardly = replace(numbers, asr=Proportion(0.76, 0.70, 0.82))
     assert "right one 91 % of the time (chance: 50 %)" in shown(wording.attacker_is_right(hardly))
 
 
-def test_scores_that_are_wrong_systematically_count_as_leak(five: Sequence[Subject]) -> None:
+def test_scores_that_are_wrong_systematically_count_as_leak(five: Sequence[ReportedAdapter]) -> None:
     numbers = replace(wording.verdict_numbers(five[0]), auc=Proportion(0.2, 0.1, 0.3), asr=Proportion(0.3, 0.2, 0.4))
     assert numbers.exposure == pytest.approx(0.3)
-    assert "80 % of the time by reversing the attack's answers" in shown(wording.attacker_is_right(numbers))
+    assert "80 % of the time by reversing the attack's predictions" in shown(wording.attacker_is_right(numbers))
 
 
-def test_strongest_attack_is_the_verdicts_on_its_group_and_the_farthest_on_the_other(five: Sequence[Subject]) -> None:
+def test_strongest_attack_is_the_verdicts_on_its_group_and_the_farthest_on_the_other(
+    five: Sequence[ReportedAdapter],
+) -> None:
     whole = five[0].audit
     audit = replace(whole, verdict=replace(whole.verdict, attack="loss", group="aux_members"))
     assert [audit.chosen(group).name for group in ("aux_members", "test")] == ["loss", "calibrated_loss"]
@@ -110,7 +114,7 @@ def test_negative_numbers_have_a_minus_and_zero_has_none() -> None:
     assert wording.decimal(-0.001, 2) == "0.00"
 
 
-def test_gaps_name_what_these_subjects_leave_open(five: Sequence[Subject]) -> None:
+def test_gaps_name_what_these_subjects_leave_open(five: Sequence[ReportedAdapter]) -> None:
     gaps = shown(" ".join(not_measured(five)))
     assert "at 0.1 % false alarms: not resolvable with 50 unseen images, it needs 5,000." in gaps
     assert "at 10 % false alarms" not in gaps
@@ -120,7 +124,7 @@ def test_gaps_name_what_these_subjects_leave_open(five: Sequence[Subject]) -> No
     assert all(word in gaps for word in ("gradients", "shadow models", "only see generated images", "no guarantee"))
 
 
-def test_gaps_close_when_more_is_measured(five: Sequence[Subject]) -> None:
+def test_gaps_close_when_more_is_measured(five: Sequence[ReportedAdapter]) -> None:
     extra = [
         replace(five[0].audit.attacks[0], name="gsa", access="white box"),
         replace(five[0].audit.attacks[0], name="lira", title="Shadow models"),
@@ -137,7 +141,7 @@ def test_gaps_close_when_more_is_measured(five: Sequence[Subject]) -> None:
     assert "gradients, for example GSA) were not run (LoRA)" in " ".join(not_measured([five[0], subjects[1]]))
 
 
-def test_subjects_that_cannot_be_compared_are_called_out(five: Sequence[Subject]) -> None:
+def test_subjects_that_cannot_be_compared_are_called_out(five: Sequence[ReportedAdapter]) -> None:
     assert cautions(five) == []
     mixed = [five[0], changed(five[4], seal="another", without=1)]
     found = cautions(mixed)
@@ -147,7 +151,7 @@ def test_subjects_that_cannot_be_compared_are_called_out(five: Sequence[Subject]
     assert "Not every attack" in found[1]
 
 
-def test_stopped_lora_is_joined_to_the_full_run(five: Sequence[Subject]) -> None:
+def test_stopped_lora_is_joined_to_the_full_run(five: Sequence[ReportedAdapter]) -> None:
     looks = {subject: style(i) for i, subject in enumerate(five)}
     joined = str(overview.scatter(five, looks, "kid"))
     alone = str(overview.scatter([five[0], five[4]], looks, "kid"))

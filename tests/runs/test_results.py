@@ -20,7 +20,7 @@ from smplora.config.train import TrainConfig
 from smplora.models.encoders.features import weights_of
 from smplora.quality.evaluate import evaluation_settings, same_evaluation
 from smplora.results.estimate import Estimate
-from smplora.results.memorisation import Compared, SearchSettings
+from smplora.results.memorisation import ComparedImages, SearchSettings
 from smplora.results.quality import ClipScore
 
 
@@ -85,7 +85,7 @@ def audited(**options: Any) -> Any:
     guidance = 1.0 if config.memorisation_guidance is None else config.memorisation_guidance
     searched = SimpleNamespace(
         settings=SearchSettings(config.memorisation_images, config.memorisation_steps, guidance, config.attack_encoder),
-        images=Compared(min(config.memorisation_captions, 5) * config.memorisation_images, 5, 5),
+        images=ComparedImages(min(config.memorisation_captions, 5) * config.memorisation_images, 5, 5),
     )
     return SimpleNamespace(settings=audit_settings(config), memorisation=searched if config.looks_for_copies else None)
 

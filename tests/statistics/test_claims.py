@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smplora.attacks.fitting import Judged, OutOfFold
+from smplora.attacks.fitting import FittedScores, OutOfFold
 from smplora.audit.conclusion import ScoredAttack, conclude, score_arrays
 from smplora.results.record import as_json
 from smplora.statistics import many_attacks, summary
@@ -24,7 +24,7 @@ def tried(rng: np.random.Generator, member: Any, shifts: list[tuple[float, float
     for number, (on_aux, on_test) in enumerate(shifts):
         aux, test = (rng.normal(size=member.size) + shift * member for shift in (on_aux, on_test))
         about = {"name": f"a{number}", "title": f"A{number}", "access": "grey box", "fitted_on": "aux"}
-        found.append(ScoredAttack(about, Judged(test, 0.0, OutOfFold(aux, aux >= 0))))
+        found.append(ScoredAttack(about, FittedScores(test, 0.0, OutOfFold(aux, aux >= 0))))
     return found
 
 

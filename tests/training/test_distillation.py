@@ -76,7 +76,7 @@ def test_answers_are_those_of_the_teachers_alone(run: Path) -> None:
     before = [p.detach().clone() for p in setup.parameters]
     batch = setup.feed.train.whole()
     draw = training_draw(batch, setup.model.num_train_timesteps, 0, "a test", 0)
-    answers = setup.teachers.answers(batch, draw)
+    answers = setup.teachers.predictions(batch, draw)
     assert all(torch.equal(p, b) and p.requires_grad for p, b in zip(setup.parameters, before, strict=True))
     assert not answers.requires_grad
 
@@ -107,7 +107,7 @@ def test_what_is_minimised_is_the_distance_to_the_answers(run: Path) -> None:
     state = setup.adaptation.read(run / TEACHERS / "teacher-1")
     setup.adaptation.load_state_dict(setup.model, state)
     with torch.no_grad():
-        losses = adaptation_loss(setup.model.error_maps(batch, draw, setup.teachers.answers(batch, draw)))
+        losses = adaptation_loss(setup.model.error_maps(batch, draw, setup.teachers.predictions(batch, draw)))
         of_images = adaptation_loss(setup.model.error_maps(batch, draw))
     assert float(losses.max()) < 1e-8 < float(of_images.min())
 

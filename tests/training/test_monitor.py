@@ -98,7 +98,7 @@ def test_a_resumed_run_forgets_and_repeats(image_folder: Path, tmp_path: Path, w
 def test_test_cells_are_not_looked_at(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The monitor gets a split whose test cells cannot be read, and batches that hold aux and reference images only."""
     looked: list[str] = []
-    real, make = monitor.Monitor.__init__, monitor.make_gauge
+    real, make = monitor.Monitor.__init__, monitor.make_running_attack
 
     class Locked(dict[str, tuple[Sample, ...]]):
         def __getitem__(self, cell: str) -> tuple[Sample, ...]:
@@ -108,7 +108,7 @@ def test_test_cells_are_not_looked_at(image_folder: Path, tmp_path: Path, monkey
     def locked(self: monitor.Monitor, config: Any, setup: Any, split: Split, *others: Any) -> None:
         real(self, config, setup, Split(split.protocol, split.seed, Locked(split.cells)), *others)
 
-    def watched_gauge(config: TrainConfig, setup: trainstate.Setup, split: Split) -> Any:
+    def watched_attack(config: TrainConfig, setup: trainstate.Setup, split: Split) -> Any:
         made = make(config, setup, split)
         looked.extend(d for cell in made.cells.values() for batch in cell.split(100) for d in batch.digests)
         allowed = {s.digest for cell in CELLS if not cell.startswith("test") for s in split.cells[cell]}
@@ -116,7 +116,7 @@ def test_test_cells_are_not_looked_at(image_folder: Path, tmp_path: Path, monkey
         return made
 
     monkeypatch.setattr(monitor.Monitor, "__init__", locked)
-    monkeypatch.setattr(monitor, "make_gauge", watched_gauge)
+    monkeypatch.setattr(monitor, "make_running_attack", watched_attack)
     train(
         short_config(image_folder, tmp_path / "run", **{**WATCHED, "run_page": False}, max_train_steps=2),
         progress=False,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from smplora.models.diffusion import adaptation_loss
 from smplora.statistics.intervals import delong_interval
-from smplora.training.running_attack import Gauge
+from smplora.training.running_attack import RunningAttack
 from toys import toy_batch, toy_model
 
 MEMBER, NONMEMBER, HELD_OUT = toy_batch(12, 1), toy_batch(12, 2), toy_batch(9, 3)
@@ -21,9 +21,9 @@ class Judge(nn.Module):
         return torch.stack([torch.zeros(len(error_maps)), -error_maps.flatten(1).mean(1)], 1)
 
 
-def gauge(memories: Tensor | None, **changes: object) -> Gauge:
+def gauge(memories: Tensor | None, **changes: object) -> RunningAttack:
     settings: dict[str, object] = {"seed": 5, "batch_size": 5}
-    return Gauge(toy_model(memories), MEMBER, NONMEMBER, HELD_OUT, **{**settings, **changes})
+    return RunningAttack(toy_model(memories), MEMBER, NONMEMBER, HELD_OUT, **{**settings, **changes})
 
 
 def test_a_planted_leak_is_seen() -> None:
@@ -46,7 +46,7 @@ def test_before_the_first_step_there_is_nothing_to_tell() -> None:
     """An adapter that does nothing: the losses are the base model's, every score is 0, the AUC is exactly one half."""
     idle = gauge(None)
     idle.adapted.model.denoiser.disable_adapters()
-    base, now = idle.base_reading(), idle.measure()
+    base, now = idle.of_base_model(), idle.measure()
     assert (base.held_out_loss, base.member_loss) == (now.held_out_loss, now.member_loss)
     assert base.auc is None
     assert now.auc is not None
@@ -57,7 +57,7 @@ def test_the_numbers_are_those_of_one_pass_by_hand() -> None:
     from smplora.attacks.views import GreyBox
 
     model = toy_model(MEMBER.mean)
-    measured = Gauge(model, MEMBER, NONMEMBER, None, seed=5, batch_size=5, proxy=Judge())
+    measured = RunningAttack(model, MEMBER, NONMEMBER, None, seed=5, batch_size=5, proxy=Judge())
     scores, answers, losses = [], [], []
     for cell in (MEMBER, NONMEMBER):
         view = GreyBox(model, cell, 5)
@@ -90,7 +90,7 @@ def test_measuring_leaves_no_trace() -> None:
     weight = next(model.denoiser.parameters()).requires_grad_(True)
     model.denoiser.train()
     before = torch.get_rng_state()
-    Gauge(adapted, MEMBER, NONMEMBER, HELD_OUT, seed=0, batch_size=4, proxy=judge).measure()
+    RunningAttack(adapted, MEMBER, NONMEMBER, HELD_OUT, seed=0, batch_size=4, proxy=judge).measure()
     assert torch.equal(torch.get_rng_state(), before)
     assert model.denoiser.training
     assert model.denoiser.dropout.training

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from smplora.adapters.files.write import Facts
+from smplora.adapters.files.write import AdapterFacts
 from smplora.models.adapted import Adaptation
 from smplora.models.diffusion import LatentDiffusion
 
@@ -34,7 +34,7 @@ class PublishedAdaptation(Adaptation, Protocol):
         ...
 
     def publish(
-        self, model: LatentDiffusion, folder: Path, facts: Facts, *, precision: str, complete: bool
+        self, model: LatentDiffusion, folder: Path, facts: AdapterFacts, *, precision: str, complete: bool
     ) -> list[str]:
         """Write what is handed out into ``folder``, in the format that other programs read; returns what could not be
         written, one sentence each.

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from smplora.adapters.files.read import read_tensors
-from smplora.adapters.files.write import Facts, stored, write_tensors
+from smplora.adapters.files.write import AdapterFacts, stored, write_tensors
 from smplora.core.files import read_json, write_json
-from smplora.models.adapted import Watched
+from smplora.models.adapted import GradientLayers
 
 if TYPE_CHECKING:
     from smplora.models.diffusion import LatentDiffusion
@@ -92,16 +92,18 @@ class FullAdaptation:
         for name, p in parameters.items():
             p.copy_(state[name])
 
-    def layers(self, model: LatentDiffusion) -> Watched:
+    def layers(self, model: LatentDiffusion) -> GradientLayers:
         """Every linear layer and convolution; norms, biases and embeddings are left out."""
-        found = {
+        layers = {
             f"{component}.{name}.weight": module
             for component in self.components(model)
             for name, module in model.component(component).named_modules()
             if isinstance(module, (nn.Linear, nn.Conv2d))
         }
-        every = list(found.values())
-        return Watched(every, every, {module: partial(self._update, name, module) for name, module in found.items()})
+        every = list(layers.values())
+        return GradientLayers(
+            every, every, {module: partial(self._update, name, module) for name, module in layers.items()}
+        )
 
     def _update(self, name: str, layer: nn.Module) -> Tensor:
         weight: Any = layer.weight
@@ -109,7 +111,7 @@ class FullAdaptation:
         return update
 
     def publish(
-        self, model: LatentDiffusion, folder: Path, facts: Facts, *, precision: str, complete: bool
+        self, model: LatentDiffusion, folder: Path, facts: AdapterFacts, *, precision: str, complete: bool
     ) -> list[str]:
         """The trained parts as diffusers and transformers save them; where it is to be complete, all the others, so
         that ``from_pretrained`` of a pipeline reads the folder."""

@@ -15,9 +15,16 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
 from smplora.adapters.files.read import read_adapter
-from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, Facts, LoraSettings, adapter_bytes, kohya_bytes
+from smplora.adapters.files.write import (
+    ADAPTER_FILE,
+    KOHYA_FILE,
+    AdapterFacts,
+    LoraSettings,
+    adapter_bytes,
+    kohya_bytes,
+)
 from smplora.core.files import write_atomically
-from smplora.models.adapted import Watched
+from smplora.models.adapted import GradientLayers
 from smplora.models.sample_gradients import adapted_layers
 
 if TYPE_CHECKING:
@@ -132,7 +139,7 @@ class LoRAAdaptation:
             part = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
             set_peft_model_state_dict(model.component(component), part)
 
-    def layers(self, model: LatentDiffusion) -> Watched:
+    def layers(self, model: LatentDiffusion) -> GradientLayers:
         """A and B; dW is what B adds, with DoRA also by how much the rows of the weight grew."""
         parts = [model.component(name) for name in self.components(model)]
         down, up, base = adapted_layers(*parts)
@@ -140,10 +147,10 @@ class LoRAAdaptation:
         if self.use_dora:
             tuned = [m for part in parts for m in part.modules() if hasattr(m, "lora_A") and hasattr(m, "base_layer")]
             updates = {m.base_layer: partial(dora_update, m) for m in tuned}
-        return Watched([*down, *up], base, updates)
+        return GradientLayers([*down, *up], base, updates)
 
     def publish(
-        self, model: LatentDiffusion, folder: Path, facts: Facts, *, precision: str, complete: bool
+        self, model: LatentDiffusion, folder: Path, facts: AdapterFacts, *, precision: str, complete: bool
     ) -> list[str]:
         """One file in diffusers' layout; where it is to be complete, another one in kohya's."""
         state = self.state_dict(model)

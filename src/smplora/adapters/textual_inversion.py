@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from smplora.adapters.files.read import read_tensors
-from smplora.adapters.files.write import Facts, write_tensors
+from smplora.adapters.files.write import AdapterFacts, write_tensors
 from smplora.core.errors import ConfigError
-from smplora.models.adapted import Watched
+from smplora.models.adapted import GradientLayers
 
 if TYPE_CHECKING:
     from smplora.models.diffusion import LatentDiffusion
@@ -38,7 +38,7 @@ class ExtendedEmbedding(nn.Module):
 
 
 @dataclass(frozen=True)
-class Spelling:
+class PlaceholderTokenizer:
     """A tokenizer that reads the placeholder as its several tokens, as diffusers' pipelines do."""
 
     tokenizer: Any
@@ -104,7 +104,7 @@ class TextualInversionAdaptation:
             first = int(tokenizer.convert_tokens_to_ids(tokens[0]))
             vectors = table.weight[torch.tensor(rows, device=table.weight.device)].detach().clone()
             encoder.set_input_embeddings(ExtendedEmbedding(table, first, vectors))
-            spelled.append(Spelling(tokenizer, self.placeholder_token, tokens))
+            spelled.append(PlaceholderTokenizer(tokenizer, self.placeholder_token, tokens))
         text: Any = model.text
         one = len(spelled) == 1
         model.text = replace(text, **({"tokenizer": spelled[0]} if one else {"tokenizers": tuple(spelled)}))
@@ -141,18 +141,18 @@ class TextualInversionAdaptation:
         """
         learned = {f"{name}.learned": p for name, p in _learned(model).items()}
         shapes = {name: tuple(p.shape) for name, p in learned.items()}
-        given = {name: tuple(tensor.shape) for name, tensor in state.items()}
-        if given != shapes:
-            raise KeyError(f"embeddings that do not match: {given}, and the model takes {shapes}")
+        loaded = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        if loaded != shapes:
+            raise KeyError(f"embeddings that do not match: {loaded}, and the model takes {shapes}")
         for name, p in learned.items():
             p.copy_(state[name])
 
-    def layers(self, model: LatentDiffusion) -> Watched:
+    def layers(self, model: LatentDiffusion) -> GradientLayers:
         """No layer is trained."""
-        return Watched([], [], {})
+        return GradientLayers([], [], {})
 
     def publish(
-        self, model: LatentDiffusion, folder: Path, facts: Facts, *, precision: str, complete: bool
+        self, model: LatentDiffusion, folder: Path, facts: AdapterFacts, *, precision: str, complete: bool
     ) -> list[str]:
         """A file for each text encoder, with the vectors under the placeholder's name."""
         for name, p in _learned(model).items():

@@ -38,7 +38,7 @@ class Pictures:
 
 class BlackBoxView(Protocol):
     """A batch under attack, seen through what a service offers: images for captions, variations of images. Repeated
-    questions are answered from memory, so that attacks share their work without knowing each other. Randomness is a
+    requests are served from memory, so that attacks share their work without knowing each other. Randomness is a
     function of (audit seed, sample digest, name of the draw): the same for members and non-members, whatever the batch
     size."""
 
@@ -62,7 +62,7 @@ class BlackBoxView(Protocol):
 
 
 class GreyBoxView(BlackBoxView, Protocol):
-    """Adds the denoiser's answers, of the adapted and of the base model, and the public VAE."""
+    """Adds the denoiser's predictions, of the adapted and of the base model, and the public VAE."""
 
     batch: Batch
     num_train_timesteps: int
@@ -72,11 +72,11 @@ class GreyBoxView(BlackBoxView, Protocol):
     def predict(
         self, latents: Tensor, timestep: int, *, adapted: bool = True, captions: Sequence[str] | None = None
     ) -> Tensor:
-        """The predicted noise at the given (noised) latents: [b, c, h, w] -> [b, c, h, w] fp32 on the CPU; answers of
+        """The predicted noise at the given (noised) latents: [b, c, h, w] -> [b, c, h, w] fp32 on the CPU; predictions of
         models with v-prediction are converted.
 
         Args:
-            captions: others than the samples' own; "" for every sample is the unconditional answer.
+            captions: others than the samples' own; "" for every sample is the unconditional prediction.
         """
         ...
 
@@ -144,7 +144,7 @@ class InsiderView(WhiteBoxView, Protocol):
     """Adds the proxy of the min-max game, as it was when the adapter was saved."""
 
     def log_odds(self, draw: str, timesteps: int | None, *, adapted: bool = True) -> Tensor:
-        """log h - log(1 - h), the proxy's answer to ``error_maps(draw, timesteps)`` of the adapted or the base model,
+        """log h - log(1 - h), the proxy's prediction for ``error_maps(draw, timesteps)`` of the adapted or the base model,
         dropout off: [b] in double precision."""
         ...
 

@@ -50,7 +50,7 @@ def standardised(scores: Floats, inside: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Judged:
+class FittedScores:
     """One attack's result on both groups."""
 
     test: Floats  # [n_test] scores
@@ -67,12 +67,12 @@ class Learned:
     threshold: float  # fitted on the out-of-fold scores of aux
     aux: OutOfFold
 
-    def judge(self, test: Floats) -> Judged:
+    def score(self, test: Floats) -> FittedScores:
         """Score test once.
 
         Test scores are standardised by all of aux as out-of-fold scores are by their folds, so one threshold serves.
         """
-        return Judged(standardised(self.scorer.score(test), self.inside), self.threshold, self.aux)
+        return FittedScores(standardised(self.scorer.score(test), self.inside), self.threshold, self.aux)
 
 
 def learn(attack: Attack, aux: Floats, aux_member: Bools, seed: int) -> Learned:
@@ -83,6 +83,6 @@ def learn(attack: Attack, aux: Floats, aux_member: Bools, seed: int) -> Learned:
     return Learned(scorer, inside, best_threshold(held.scores, aux_member), held)
 
 
-def judge(attack: Attack, aux: Floats, aux_member: Bools, test: Floats, seed: int) -> Judged:
+def fit_and_score(attack: Attack, aux: Floats, aux_member: Bools, test: Floats, seed: int) -> FittedScores:
     """Fit on aux, score test once. Test membership is no argument: nothing fitted can depend on it."""
-    return learn(attack, aux, aux_member, seed).judge(test)
+    return learn(attack, aux, aux_member, seed).score(test)

@@ -45,15 +45,15 @@ class LowPassView:
         return getattr(self._view, name)
 
     def difference(self, one: Tensor, other: Tensor) -> Tensor:
-        """See contracts.GreyBoxView."""
+        """See attacks.base.GreyBoxView."""
         return low_pass(one - other)
 
     def error_maps(self, draw: str, timesteps: int | None, **named: Any) -> Tensor:
-        """See contracts.GreyBoxView."""
+        """See attacks.base.GreyBoxView."""
         return low_pass(self._view.residuals(draw, timesteps, **named)).square()
 
     def losses(self, draw: str, timestep: int, **named: Any) -> Tensor:
-        """See contracts.GreyBoxView."""
+        """See attacks.base.GreyBoxView."""
         return adaptation_loss(self.error_maps(draw, timestep, **named))
 
 
@@ -70,15 +70,15 @@ class LowPassed(Attack):
         )
 
     def signals(self, view: Any) -> Floats:
-        """See contracts.Attack."""
+        """See attacks.base.Attack."""
         return self.inner.signals(LowPassView(view))
 
     def scorer(self, seed: int) -> Scorer:
-        """See contracts.Attack."""
+        """See attacks.base.Attack."""
         return self.inner.scorer(seed)
 
     def paper_protocol(
         self, aux: Floats, aux_member: Bools, test: Floats, test_member: Bools, seed: int
     ) -> dict[str, Any] | None:
-        """See contracts.Attack."""
+        """See attacks.base.Attack."""
         return self.inner.paper_protocol(aux, aux_member, test, test_member, seed)

@@ -1,4 +1,4 @@
-"""What attacks with shadow adapters share: the answers of N adapters whose training images are known, beside those of
+"""What attacks with shadow adapters share: the signals of N adapters whose training images are known, beside those of
 the adapter under audit. Pure.
 
 Shadows are trained as the adapter was, with the same objective (the adaptive setting: Aerni et al. 2024, Song & Mittal
@@ -28,20 +28,20 @@ SMALLEST = 1e-30
 class Shadows:
     """Of N shadow adapters, by the digests of the images."""
 
-    answers: Mapping[str, Floats]  # [N, k], on a near-normal scale
+    signals: Mapping[str, Floats]  # [N, k], on a near-normal scale
     is_in: Mapping[str, Bools]  # [N], which of them were trained on the image
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all of it."""
         digest = hashlib.sha256()
-        for image in sorted(self.answers):
-            digest.update(image.encode() + self.answers[image].tobytes() + self.is_in[image].tobytes())
+        for image in sorted(self.signals):
+            digest.update(image.encode() + self.signals[image].tobytes() + self.is_in[image].tobytes())
         return digest.hexdigest()
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """Samples as a scorer of a shadow attack sees them."""
 
     target: Floats  # [n, k], of the adapter under audit
@@ -55,7 +55,7 @@ class Compared:
         return np.concatenate([rows, flags[..., None]], 2)
 
     @classmethod
-    def unpacked(cls, signals: Floats) -> Compared:
+    def unpacked(cls, signals: Floats) -> Comparison:
         """The inverse of ``packed``."""
         return cls(signals[:, 0, :-1], signals[:, 1:, :-1], signals[:, 1:, -1] > 0.5)
 
@@ -66,10 +66,10 @@ class Compared:
         return means
 
 
-def near_normal(signal: str, answers: Floats) -> Floats:
+def near_normal(signal: str, signals: Floats) -> Floats:
     """The signals [n, ...] of the attack ``signal`` as [n, k] on a near-normal scale, still higher for members: of
     distances the logarithm, of anything else (a difference of logarithms, a similarity) itself."""
-    flat = answers.reshape(len(answers), -1)
+    flat = signals.reshape(len(signals), -1)
     if signal.removesuffix(LOW_PASS) in DISTANCES:
         return -np.log(np.maximum(-flat, SMALLEST))
     return flat
@@ -77,7 +77,7 @@ def near_normal(signal: str, answers: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class ShadowAttack(Attack):
-    """Compares an answer of the adapter with those of its shadows. A subclass says how, by its scorer."""
+    """Compares a signal of the adapter with those of its shadows. A subclass says how, by its scorer."""
 
     about: ClassVar[AttackInfo]
     signal: str  # the name of
@@ -102,15 +102,15 @@ class ShadowAttack(Attack):
         return replace(self, shadows=shadows, fingerprint=shadows.fingerprint)
 
     def signals(self, view: Any) -> Floats:
-        """``Compared.packed``: [b, 1 + N, k + 1].
+        """``Comparison.packed``: [b, 1 + N, k + 1].
 
         Raises:
             ConfigError: there are no shadows.
         """
         if self.shadows is None:
             raise ConfigError("--attacks got one that needs shadow adapters; give --shadows 8")
-        return Compared(
+        return Comparison(
             near_normal(self.signal, self.compared.signals(view)),
-            np.stack([self.shadows.answers[digest] for digest in view.digests]),
+            np.stack([self.shadows.signals[digest] for digest in view.digests]),
             np.stack([self.shadows.is_in[digest] for digest in view.digests]),
         ).packed()

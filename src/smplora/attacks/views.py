@@ -32,7 +32,7 @@ GRADIENT_NUMBERS = 2**28  # held at once for the samples' gradients: 1 GiB
 
 
 class BlackBox:
-    """Images for captions, and variations of images (contracts.BlackBoxView)."""
+    """Images for captions, and variations of images (attacks.base.BlackBoxView)."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class BlackBox:
         base: bool = False,
     ) -> None:
         """``pictures`` may be missing where no attack asks for captions or pixels; ``latent_size`` is given where the
-        images have several shapes; with ``base`` the base model answers every question, as if nothing had been
+        images have several shapes; with ``base`` the base model makes every prediction, as if nothing had been
         trained."""
         self.latent_size = latent_size
         self._base = base
@@ -58,13 +58,13 @@ class BlackBox:
 
     @property
     def pixels(self) -> Tensor:
-        """See contracts.BlackBoxView."""
+        """See attacks.base.BlackBoxView."""
         if self._load_pixels is None:
             raise TypeError("this view was made without pictures")
         return self._once("pixels", self._load_pixels)
 
     def generate(self, draw: str, *, num_inference_steps: int, guidance_scale: float) -> Tensor:
-        """See contracts.BlackBoxView."""
+        """See attacks.base.BlackBoxView."""
 
         def compute() -> Tensor:
             with self._adapted.without(self._base):
@@ -79,7 +79,7 @@ class BlackBox:
         return self._once(("generate", draw, num_inference_steps, guidance_scale, self._base), compute)
 
     def vary(self, draw: str, *, strength: float, steps: int) -> Tensor:
-        """See contracts.BlackBoxView."""
+        """See attacks.base.BlackBoxView."""
 
         timestep = int(strength * (self._model.num_train_timesteps - 1))
 
@@ -117,35 +117,38 @@ class BlackBox:
         self, latents: Tensor, timestep: int, adapted: bool = True, captions: Sequence[str] | None = None
     ) -> Tensor:
         t, where = torch.full((len(self._batch),), timestep), self._model.device
-        answer = self._answer(latents, t, adapted, captions).to(where)
-        return self._model.predicted_noise(answer, latents.to(where), t.to(where)).cpu()
+        prediction = self._predicted(latents, t, adapted, captions).to(where)
+        return self._model.predicted_noise(prediction, latents.to(where), t.to(where)).cpu()
 
     @torch.no_grad()
-    def _answer(self, noised: Tensor, timesteps: Tensor, adapted: bool, captions: Sequence[str] | None) -> Tensor:
-        """The denoiser's own answer, [b, c, h, w] fp32 on the CPU. Known again by the content of the question."""
+    def _predicted(self, noised: Tensor, timesteps: Tensor, adapted: bool, captions: Sequence[str] | None) -> Tensor:
+        """The denoiser's own prediction, [b, c, h, w] fp32 on the CPU. Known again by the content of the question."""
         content = b"".join(x.cpu().contiguous().numpy().tobytes() for x in (noised, timesteps))
-        told = None if captions is None else tuple(captions)
+        text = None if captions is None else tuple(captions)
         adapted = adapted and not self._base
         where = self._model.device
 
         def compute() -> Tensor:
             with self._adapted.without(not adapted):
-                conditioning = self._batch.conditioning if told is None else self._conditioning(told)
+                conditioning = self._batch.conditioning if text is None else self._conditioning(text)
                 return self._model.predict(noised.to(where), timesteps.to(where), conditioning).float().cpu()
 
-        return self._once(("answer", blake2b(content, digest_size=16).digest(), adapted, told), compute)
+        return self._once(("prediction", blake2b(content, digest_size=16).digest(), adapted, text), compute)
 
     def _conditioning(self, captions: tuple[str, ...]) -> dict[str, Tensor]:
-        told = (
+        conditioning = (
             self._model.encode_captions(captions, self._resolution)
             if any(captions)
             else self._model.text.empty(len(captions), self._resolution)
         )
-        return {**told, **{name: self._batch.conditioning[name] for name in (TIME_IDS,) if name in told}}
+        return {
+            **conditioning,
+            **{name: self._batch.conditioning[name] for name in (TIME_IDS,) if name in conditioning},
+        }
 
 
 class GreyBox(BlackBox):
-    """Predictions of the adapted and the base model at named draws or any latents (contracts.GreyBoxView).
+    """Predictions of the adapted and the base model at named draws or any latents (attacks.base.GreyBoxView).
 
     Latents are the posterior's mode.
     """
@@ -158,11 +161,11 @@ class GreyBox(BlackBox):
     def predict(
         self, latents: Tensor, timestep: int, *, adapted: bool = True, captions: Sequence[str] | None = None
     ) -> Tensor:
-        """See contracts.GreyBoxView."""
+        """See attacks.base.GreyBoxView."""
         return self._predict(latents, timestep, adapted, captions)
 
     def noise(self, draw: str) -> Tensor:
-        """See contracts.GreyBoxView."""
+        """See attacks.base.GreyBoxView."""
         return self._noise(draw)
 
     def error_maps(
@@ -174,7 +177,7 @@ class GreyBox(BlackBox):
         captions: Sequence[str] | None = None,
         latents: Tensor | None = None,
     ) -> Tensor:
-        """See contracts.GreyBoxView."""
+        """See attacks.base.GreyBoxView."""
         return self.residuals(draw, timesteps, adapted=adapted, captions=captions, latents=latents).square()
 
     def residuals(
@@ -190,22 +193,22 @@ class GreyBox(BlackBox):
         t, where = self._timesteps(draw, timesteps), self._model.device
         clean = (self.batch.mean if latents is None else latents).to(where)
         drawn = Draw(t.to(where), self._noise(draw).to(where))
-        answer = self._answer(self._model.add_noise(clean, drawn), t, adapted, captions)
-        return answer - self._model.target(clean, drawn).float().cpu()
+        prediction = self._predicted(self._model.add_noise(clean, drawn), t, adapted, captions)
+        return prediction - self._model.target(clean, drawn).float().cpu()
 
     def noised(self, draw: str, timestep: int) -> Tensor:
-        """See contracts.GreyBoxView."""
+        """See attacks.base.GreyBoxView."""
         where = self._model.device
         drawn = Draw(self._timesteps(draw, timestep).to(where), self._noise(draw).to(where))
         return self._model.add_noise(self.batch.mean.to(where), drawn).cpu()
 
     def losses(self, draw: str, timestep: int, *, adapted: bool = True) -> Tensor:
-        """See contracts.GreyBoxView."""
+        """See attacks.base.GreyBoxView."""
         key = (LOSSES, draw, timestep, adapted and not self._base)
         return self._once(key, lambda: adaptation_loss(self.error_maps(draw, timestep, adapted=adapted)))
 
     def timesteps_of(self, draw: str) -> Tensor:
-        """See contracts.GreyBoxView."""
+        """See attacks.base.GreyBoxView."""
         rngs = (generator(self._seed, digest, draw, "timestep") for digest in self.batch.digests)
         return torch.stack([torch.randint(self.num_train_timesteps, (), generator=rng) for rng in rngs])
 
@@ -213,11 +216,11 @@ class GreyBox(BlackBox):
         return self.timesteps_of(draw) if timesteps is None else torch.full((len(self.batch),), timesteps)
 
     def difference(self, one: Tensor, other: Tensor) -> Tensor:
-        """See contracts.GreyBoxView."""
+        """See attacks.base.GreyBoxView."""
         return one - other
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """See contracts.GreyBoxView."""
+        """See attacks.base.GreyBoxView."""
         content = pixels.contiguous().numpy().tobytes()
         return self._once(
             ("encode", blake2b(content, digest_size=16).digest()),
@@ -225,15 +228,15 @@ class GreyBox(BlackBox):
         )
 
     def decode(self, latents: Tensor) -> Tensor:
-        """See contracts.GreyBoxView."""
+        """See attacks.base.GreyBoxView."""
         return self._model.decode(latents)
 
 
 class WhiteBox(GreyBox):
-    """Adds exact per-sample gradients (contracts.WhiteBoxView)."""
+    """Adds exact per-sample gradients (attacks.base.WhiteBoxView)."""
 
     def gradients(self, draws: Sequence[str], timesteps: Sequence[int], of: str) -> Gradients:
-        """See contracts.WhiteBoxView.
+        """See attacks.base.WhiteBoxView.
 
         Raises:
             ConfigError: no layer was trained.
@@ -255,8 +258,8 @@ class WhiteBox(GreyBox):
                 with self._adapted.without_gradients(), self._adapted.without(self._base):
                     parts.append(sample_gradients(losses, part.stop - start, len(draws), layers, updates))
             self._memory[key] = Gradients(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Gradients)))
-        answer: Gradients = self._memory[key]
-        return answer
+        gradients: Gradients = self._memory[key]
+        return gradients
 
     def _losses(self, rows: slice, draws: Sequence[str], timesteps: Sequence[int], k: int) -> Tensor:
         batch, where = self.batch[rows], self._model.device
@@ -265,10 +268,10 @@ class WhiteBox(GreyBox):
 
 
 class Insider(WhiteBox):
-    """Adds the proxy (contracts.InsiderView)."""
+    """Adds the proxy (attacks.base.InsiderView)."""
 
     def log_odds(self, draw: str, timesteps: int | None, *, adapted: bool = True) -> Tensor:
-        """See contracts.InsiderView.
+        """See attacks.base.InsiderView.
 
         Raises:
             ConfigError: there is no proxy.

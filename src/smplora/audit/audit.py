@@ -31,8 +31,17 @@ from smplora.audit.conclusion import (
     score_attacks,
     strongest_first,
 )
-from smplora.audit.cost import Plan, make_plan
-from smplora.audit.gates import base_attacks, base_check, blind_checks, failures, gates, look, notes, shuffled_check
+from smplora.audit.cost import CostPlan, estimate_cost
+from smplora.audit.gates import (
+    base_attacks,
+    base_check,
+    blind_checks,
+    blind_features,
+    failures,
+    gates,
+    notes,
+    shuffled_check,
+)
 from smplora.audit.memorisation.search import cost_sentence, encoder_for, encoder_weights, forget, memorise, same_search
 from smplora.audit.most_exposed import write_exposed
 from smplora.audit.positive_control import control_check, control_sentence
@@ -57,7 +66,7 @@ from smplora.runs.subject import Loaded, find_subject, result_folder
 
 
 @dataclass
-class Prepared:
+class PreparedAudit:
     """What an audit works on. Everything that the user can mend is said while it is made."""
 
     folder: Path  # where results go
@@ -69,7 +78,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Evidence:
     """What attacks saw and learned, in the protocol's order."""
 
     gates: list[Gate]
@@ -77,7 +86,7 @@ class Measured:
     scored: list[ScoredAttack]
 
 
-def prepare(config: AuditConfig, progress: bool) -> Prepared:
+def prepare(config: AuditConfig, progress: bool) -> PreparedAudit:
     """Load the adapter and its images, choose the attacks, plan the shadows.
 
     Raises:
@@ -89,10 +98,10 @@ def prepare(config: AuditConfig, progress: bool) -> Prepared:
     if config.looks_for_copies:
         encoder_for(config, loaded.resolution)  # one that is not there is said before the attacks run
     shadows = plan_shadows(config, loaded, folder) if config.shadows else None
-    return Prepared(folder, loaded, attacks, base, Collector(loaded, config), shadows)
+    return PreparedAudit(folder, loaded, attacks, base, Collector(loaded, config), shadows)
 
 
-def plan(config: AuditConfig) -> Plan:
+def plan(config: AuditConfig) -> CostPlan:
     """``--plan``: what an audit would do, and how long it would take.
 
     Raises:
@@ -102,12 +111,12 @@ def plan(config: AuditConfig) -> Plan:
     return cost_of(prepare(config, True), config)
 
 
-def cost_of(ready: Prepared, config: AuditConfig) -> Plan:
+def cost_of(ready: PreparedAudit, config: AuditConfig) -> CostPlan:
     """The passes that are ahead, and what else."""
     more = [ready.shadows.cost()] if ready.shadows else []
     more += [cost_sentence(ready.loaded, config)] if config.looks_for_copies else []
     more += [control_sentence(config)] if config.positive_control else []
-    return make_plan(ready.collector, ready.base_attacks, ready.attacks, more)
+    return estimate_cost(ready.collector, ready.base_attacks, ready.attacks, more)
 
 
 def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> Audit:
@@ -158,7 +167,9 @@ def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> Audi
     return result
 
 
-def measure(ready: Prepared, config: AuditConfig, training: Work, cost: Plan | None, progress: bool) -> Measured:
+def measure(
+    ready: PreparedAudit, config: AuditConfig, training: Work, cost: CostPlan | None, progress: bool
+) -> Evidence:
     """The protocol: gates, shadows, attacks learn on aux, only then the adapter is attacked on the test cells.
 
     ``ready`` gets the attacks with their shadows, and what was loaded anew.
@@ -167,7 +178,7 @@ def measure(ready: Prepared, config: AuditConfig, training: Work, cost: Plan | N
     aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))
 
     # 1. what sees no adapter must not tell members from non-members
-    looked = look(ready.loaded)
+    looked = blind_features(ready.loaded)
     checks = blind_checks(looked, config.seed)
     with progress_of(cost, progress) as (display, tell):
         signals = ready.collector.signals(ready.base_attacks, ATTACKED, base=True, tell=tell)
@@ -192,21 +203,23 @@ def measure(ready: Prepared, config: AuditConfig, training: Work, cost: Plan | N
 
         # 5. only now the adapter is attacked on the test cells
         signals |= ready.collector.signals(ready.attacks, TEST, tell=tell)
-    said = [*(ready.shadows.notes() if ready.shadows else []), *notes(looked, sizes, config.seed)]
+    remarks = [*(ready.shadows.notes() if ready.shadows else []), *notes(looked, sizes, config.seed)]
     scored = score_attacks(ready.attacks, learned, signals, aux_member, test_member, config.seed)
-    return Measured(checks, said, scored)
+    return Evidence(checks, remarks, scored)
 
 
-def add_shadows(ready: Prepared, shadows: ShadowPlan, config: AuditConfig, training: Work, progress: bool) -> None:
+def add_shadows(ready: PreparedAudit, shadows: ShadowPlan, config: AuditConfig, training: Work, progress: bool) -> None:
     """Train and ask the shadows; the adapter is unloaded meanwhile, since its memory is needed to train."""
     split = ready.loaded.split
     del ready.loaded, ready.collector
-    ready.attacks = with_shadows(ready.attacks, shadows, config, split, training, partial(ask_shadow, config, progress))
+    ready.attacks = with_shadows(
+        ready.attacks, shadows, config, split, training, partial(shadow_signals, config, progress)
+    )
     ready.loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
     ready.collector = Collector(ready.loaded, config)
 
 
-def write_results(result: Audit, scored: Sequence[ScoredAttack], ready: Prepared) -> None:
+def write_results(result: Audit, scored: Sequence[ScoredAttack], ready: PreparedAudit) -> None:
     """Everything that an audit leaves, audit.json last."""
     folder, loaded = ready.folder, ready.loaded
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -253,8 +266,8 @@ def audit_settings(config: AuditConfig) -> dict[str, Any]:
 
 def uses_encoder(config: AuditConfig) -> bool:
     """Whether an attack asks --attack_encoder."""
-    asked = [*config.chosen_attacks, *([config.shadow_signal] if config.shadows else [])]
-    return any(name in WITH_ENCODER for name in asked)
+    names = [*config.chosen_attacks, *([config.shadow_signal] if config.shadows else [])]
+    return any(name in WITH_ENCODER for name in names)
 
 
 def same_audit(before: Audit, config: AuditConfig) -> bool:
@@ -264,14 +277,16 @@ def same_audit(before: Audit, config: AuditConfig) -> bool:
     encoder only where copies were looked for."""
     memorisation = before.memorisation
     encoder = ((memorisation and memorisation.settings.encoder) or BUNDLED) if uses_encoder(config) else None
-    told = {"attack_encoder": encoder, **before.settings}
-    wanted = audit_settings(config)
+    before_settings = {"attack_encoder": encoder, **before.settings}
+    settings = audit_settings(config)
     if config.attacks is None:
-        wanted["attacks"] = [
-            name for name in wanted["attacks"] if name in told.get("attacks", ()) or not _blinded(name)
+        settings["attacks"] = [
+            name for name in settings["attacks"] if name in before_settings.get("attacks", ()) or not _blinded(name)
         ]
     model = find_subject(config.adapter or "").config.pretrained_model_name_or_path
-    return all(told.get(name) == value for name, value in wanted.items()) and same_search(memorisation, config, model)
+    return all(before_settings.get(name) == value for name, value in settings.items()) and same_search(
+        memorisation, config, model
+    )
 
 
 def _blinded(name: str) -> bool:
@@ -293,17 +308,19 @@ def chosen_attacks(loaded: Loaded, config: AuditConfig, progress: bool) -> tuple
     return attacks, base_attacks(list(attacks), config, gradients=Access.WHITE_BOX not in unseen)
 
 
-def ask_shadow(
-    config: AuditConfig, progress: bool, shadow: Loaded, asked: Mapping[str, Attack], title: str
+def shadow_signals(
+    config: AuditConfig, progress: bool, shadow: Loaded, attacks: Mapping[str, Attack], title: str
 ) -> dict[tuple[str, str], Floats]:
-    """What a shadow adapter answers of every image."""
-    with bar(len(asked) * sum(shadow.split.sizes[c] for c in ATTACKED), title, unit="signal", show=progress) as display:
+    """The signal of a shadow adapter for every image."""
+    with bar(
+        len(attacks) * sum(shadow.split.sizes[c] for c in ATTACKED), title, unit="signal", show=progress
+    ) as display:
         tell = lambda base, name, images, cached: display.update(images)  # noqa: E731
-        return Collector(shadow, config).signals(asked, ATTACKED, tell=tell)
+        return Collector(shadow, config).signals(attacks, ATTACKED, tell=tell)
 
 
 @contextmanager
-def progress_of(plan: Plan | None, show: bool) -> Iterator[tuple[Any, Tell]]:
+def progress_of(plan: CostPlan | None, show: bool) -> Iterator[tuple[Any, Tell]]:
     """A bar of the passes that the plan foresees, and what brings it up to date."""
     passes = {(step.base, step.name): step.passes for step in plan.steps} if plan else {}
     with bar(plan.left if plan else 0, f"audit {plan.title if plan else ''}", unit="pass", show=show) as display:

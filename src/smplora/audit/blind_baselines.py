@@ -105,11 +105,11 @@ def permutation_check(name: str, attack: Attack, signals: Floats, is_member: Boo
 
 def odd_statistics(statistics: Floats, is_member: Bools, rng: np.random.Generator) -> list[str]:
     """Sentences on the picture statistics [n, len(STATISTICS)] that surely differ between members and non-members."""
-    found = family_test(list(statistics.T), is_member, rng)
+    result = family_test(list(statistics.T), is_member, rng)
     return [
         f"members and non-members differ in {name}: {values[is_member].mean():.3g} against "
         f"{values[~is_member].mean():.3g} on average, AUC {curves.auc(values, is_member):.2f}"
-        for name, values, p in zip(STATISTICS, statistics.T, found.corrected, strict=True)
+        for name, values, p in zip(STATISTICS, statistics.T, result.corrected, strict=True)
         if p < ALARM
     ]
 
@@ -119,12 +119,12 @@ def near_duplicates(thumbnails: Mapping[str, Floats]) -> dict[str, int]:
 
     ``thumbnails`` {cell: [n, d]} on [0, 1]; near means a root mean squared difference below NEAR.
     """
-    cells, found = list(thumbnails), {}
+    cells, counts = list(thumbnails), {}
     for number, one in enumerate(cells):
         for other in cells[number + 1 :]:
             a, b = thumbnails[one].astype(np.float64), thumbnails[other].astype(np.float64)
             squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
             count = int((squares < NEAR**2 * a.shape[1]).sum())
             if count:
-                found[f"{one} and {other}"] = count
-    return found
+                counts[f"{one} and {other}"] = count
+    return counts

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from smplora.attacks.base import Attack
-from smplora.attacks.fitting import Judged, Learned, learn
+from smplora.attacks.fitting import FittedScores, Learned, learn
 from smplora.core.arrays import Bools, Floats
 from smplora.core.random_streams import stream_seed
 from smplora.results import attack as records
@@ -34,7 +34,7 @@ class ScoredAttack:
     """One attack: what a reader must know of it, and its scores on both groups."""
 
     about: dict[str, Any]  # fields of ``results.audit.Attack``
-    judged: Judged
+    fitted: FittedScores
     paper_protocol: dict[str, Any] | None = None
     saw_aux: bool = False  # see AttackInfo: it is judged on test alone
 
@@ -48,7 +48,7 @@ class ScoredAttack:
 class Conclusion:
     """What follows from scores: these fields of ``results.audit.Audit``."""
 
-    attacks: tuple[records.Attack, ...]
+    attacks: tuple[records.AttackResult, ...]
     strongest: dict[Group, Strongest]
     epsilon: Epsilon
     dataset_inference: DatasetInference
@@ -106,7 +106,7 @@ def score_attacks(
             "fitted_on": attack.info.fitted_on,
         }
         optimistic = attack.paper_protocol(aux, aux_member, test, test_member, seed)
-        scored.append(ScoredAttack(about, learned[name].judge(test), optimistic, attack.info.saw_aux))
+        scored.append(ScoredAttack(about, learned[name].score(test), optimistic, attack.info.saw_aux))
     return scored
 
 
@@ -138,9 +138,9 @@ def conclude(
         memorisation: what the search for copies found, if there was one.
     """
     groups = {
-        "test": claims.Scored({one.name: one.judged.test for one in scored_attacks}, test_member),
+        "test": claims.Scored({one.name: one.fitted.test for one in scored_attacks}, test_member),
         "aux_members": claims.Scored(
-            {one.name: one.judged.aux.scores for one in scored_attacks if not one.saw_aux}, aux_member
+            {one.name: one.fitted.aux.scores for one in scored_attacks if not one.saw_aux}, aux_member
         ),
     }
     aux, test = groups["aux_members"], groups["test"]
@@ -153,29 +153,29 @@ def conclude(
     def numbers(one: ScoredAttack, group: str, decisions: Bools) -> dict[str, Any]:
         scored = groups[group]
         rng = np.random.default_rng(stream_seed(seed, "bootstrap", group, one.name))
-        found = summary(scored.scores[one.name], scored.is_member, decisions, rng)
-        return {**found, "p_value": p_values[group][one.name]}
+        content = summary(scored.scores[one.name], scored.is_member, decisions, rng)
+        return {**content, "p_value": p_values[group][one.name]}
 
     attacks: list[dict[str, Any]] = [
         {
             **one.about,
-            "test": numbers(one, "test", one.judged.test >= one.judged.threshold),
-            "aux_members": None if one.saw_aux else numbers(one, "aux_members", one.judged.aux.decisions),
+            "test": numbers(one, "test", one.fitted.test >= one.fitted.threshold),
+            "aux_members": None if one.saw_aux else numbers(one, "aux_members", one.fitted.aux.decisions),
             "paper_protocol": one.paper_protocol,
         }
         for one in scored_attacks
     ]
     chosen = strongest["test"]["attack"]
     sign = strongest["test"]["sign"]
-    found = as_json(memorisation) if memorisation else None
+    copies = as_json(memorisation) if memorisation else None
     return Conclusion(
-        attacks=tuple(made(records.Attack, one) for one in attacks),
+        attacks=tuple(made(records.AttackResult, one) for one in attacks),
         strongest={group: made(Strongest, strongest[group]) for group in GROUPS},
         epsilon=made(Epsilon, claims.epsilon(aux, test, delta, coin)),
         dataset_inference=DatasetInference(chosen, dataset_inference_p_value(sign * test.scores[chosen], test_member)),
         power={g: made(Power, claims.power(groups[g], strongest[g]["auc"]["level"])) for g in GROUPS},
         exposure={g: made(Exposure, claims.exposure(chosen, sign, groups[g])) for g in GROUPS},
-        verdict=made(Verdict, verdict(attacks, strongest, failed_gates or (), found)),
+        verdict=made(Verdict, verdict(attacks, strongest, failed_gates or (), copies)),
         methods=tuple(
             made(Method, method)
             for method in methods_used(attacks=len(scored_attacks), one_run=coin, gates=failed_gates is not None)
@@ -187,7 +187,7 @@ def score_arrays(scored_attacks: Sequence[ScoredAttack], aux_member: Bools, test
     """The arrays of scores.npz: both groups' labels and every attack's scores."""
     arrays: dict[str, Any] = {"aux_member": aux_member, "test_member": test_member}
     for one in scored_attacks:
-        arrays[f"{one.name}/test"] = one.judged.test
+        arrays[f"{one.name}/test"] = one.fitted.test
         if not one.saw_aux:
-            arrays[f"{one.name}/aux_out_of_fold"] = one.judged.aux.scores
+            arrays[f"{one.name}/aux_out_of_fold"] = one.fitted.aux.scores
     return arrays

@@ -1,5 +1,5 @@
 """What an audit will do and how long it will take, before it starts: denoiser passes, counted by running every attack
-on one image against a model that answers nothing, times one timed pass of the real one."""
+on one image against a model that predicts nothing, times one timed pass of the real one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CostPlan:
     """The steps that look at the model, in their order."""
 
     title: str
@@ -95,9 +95,9 @@ def _called(step: Step) -> str:
     )
 
 
-def make_plan(
+def estimate_cost(
     collector: Collector, base: Mapping[str, Attack], attacks: Mapping[str, Attack], more: Sequence[str] = ()
-) -> Plan:
+) -> CostPlan:
     """Count the passes, see what is in the cache, and time the model.
 
     Args:
@@ -109,21 +109,23 @@ def make_plan(
     images = sum(len(piece.batch) for piece in pieces)
     steps: list[Step] = []
     # numbers of the base model that are known, and need not be asked for again
-    kept: Memory = {key: value[:1] for key, value in pieces[0].base_losses.items()}
+    small: Memory = {key: value[:1] for key, value in pieces[0].base_losses.items()}
     for on_base, named in ((True, base), (False, attacks)):
-        memory: Memory = dict(kept)
+        memory: Memory = dict(small)
         for name, attack in named.items():
             cached = sum(len(p.batch) for p in pieces if collector.cached(name, attack, p, base=on_base))
             known = dict(memory)
-            asked = getattr(attack, "compared", attack)  # of attacks with shadows, which may not be there yet
-            passes = count_passes(collector, asked, pieces[0], known, base=on_base)
+            compared = getattr(attack, "compared", attack)  # of attacks with shadows, which may not be there yet
+            passes = count_passes(collector, compared, pieces[0], known, base=on_base)
             if cached < images:  # what is in the cache is not computed for those that come after
                 memory = known
             steps.append(Step(name, passes, images, cached, on_base))
-        kept = {key: value for key, value in memory.items() if key[0] == LOSSES}
+        small = {key: value for key, value in memory.items() if key[0] == LOSSES}
     busy = any(step.left for step in steps)
     seconds = seconds_per_pass(collector, pieces[0]) if busy else 0.0
-    return Plan(collector.loaded.subject.label, tuple(steps), seconds, collector.loaded.model.device.type, tuple(more))
+    return CostPlan(
+        collector.loaded.subject.label, tuple(steps), seconds, collector.loaded.model.device.type, tuple(more)
+    )
 
 
 def seconds_per_pass(collector: Collector, piece: Piece) -> float:
@@ -143,15 +145,15 @@ def seconds_per_pass(collector: Collector, piece: Piece) -> float:
 
 def count_passes(collector: Collector, attack: Attack, piece: Piece, memory: Memory, *, base: bool) -> int:
     """Denoiser passes of ``attack`` on one image that ``memory`` does not spare it; it is filled."""
-    model: Any = Silent(collector.loaded.model)
+    model: Any = CountingModel(collector.loaded.model)
     one = Piece(piece.batch[0:1], collector.first_pictures(piece), "")
-    kind: Any = SilentWhiteBox if attack.info.access is Access.WHITE_BOX else VIEWS[attack.info.access]
+    kind: Any = CountingWhiteBox if attack.info.access is Access.WHITE_BOX else VIEWS[attack.info.access]
     silent, size = Adapted(model, proxy=collector.loaded.adapted.proxy), collector.loaded.latent_size
     attack.signals(kind(silent, one.batch, collector.config.seed, one.pictures, memory, size, base))
     return int(model.passes)
 
 
-class Silent:
+class CountingModel:
     """A model whose denoiser gives back what it is asked about, and counts."""
 
     def __init__(self, model: Any) -> None:
@@ -184,11 +186,11 @@ class Silent:
         return latents, latents
 
 
-class SilentWhiteBox(WhiteBox):
+class CountingWhiteBox(WhiteBox):
     """Counts what gradients would take."""
 
     def gradients(self, draws: Sequence[str], timesteps: Sequence[int], of: str) -> Gradients:
-        """See contracts.WhiteBoxView."""
+        """See attacks.base.WhiteBoxView."""
         key = ("gradients", tuple(draws), tuple(timesteps), of, self._base)
         if key not in self._memory:
             self._model.passes += len(draws) * (1 + BACKWARD)  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedKFold
 
-from smplora.attacks.fitting import FOLDS, Judged, OutOfFold
+from smplora.attacks.fitting import FOLDS, FittedScores, OutOfFold
 from smplora.audit.conclusion import ScoredAttack, conclude
 from smplora.audit.gates import gates, small_cells
 from smplora.core.arrays import Bools, Floats
@@ -140,8 +140,8 @@ def _numbers(column: str, texts: list[str]) -> list[float]:
         try:
             numbers.append(float(text))
         except ValueError:
-            given = f"'{text}'" if text else "nothing"
-            raise DataError(f"column '{column}' has {given} in data row {row}; allowed: numbers") from None
+            shown = f"'{text}'" if text else "nothing"
+            raise DataError(f"column '{column}' has {shown} in data row {row}; allowed: numbers") from None
     return numbers
 
 
@@ -214,7 +214,7 @@ def _audited(table: Table, is_aux: Bools, label: str, seal: str, seed: int, coin
     member, sizes = table.is_member, _sizes(table, is_aux)
     scored = []
     for name, scores in table.scores.items():
-        judged, sign = judge_column(scores[is_aux], member[is_aux], scores[~is_aux], seed)
+        scores_of_both, sign = fit_column(scores[is_aux], member[is_aux], scores[~is_aux], seed)
         about = {
             "name": name,
             "title": name,
@@ -225,7 +225,7 @@ def _audited(table: Table, is_aux: Bools, label: str, seal: str, seed: int, coin
             "sign": sign,
             "all_rows": {"n": len(scores), "auc": delong_interval(scores, member).as_dict()},
         }
-        scored.append(ScoredAttack(about, judged))
+        scored.append(ScoredAttack(about, scores_of_both))
     unchecked = "only scores were given: nothing here checks that members and non-members come from one source"
     conclusion = conclude(scored, member[is_aux], member[~is_aux], seed=seed, coin=coin, delta=delta)
     protocol = "coin" if coin else "as given" if table.is_aux is not None else "random half"
@@ -240,8 +240,8 @@ def _audited(table: Table, is_aux: Bools, label: str, seal: str, seed: int, coin
     )
 
 
-def judge_column(aux: Floats, aux_member: Bools, test: Floats, seed: int) -> tuple[Judged, int]:
-    """A ready score, turned by the sign that it has on aux: (judged, sign). Nothing else is fitted but thresholds."""
+def fit_column(aux: Floats, aux_member: Bools, test: Floats, seed: int) -> tuple[FittedScores, int]:
+    """A ready score, turned by the sign that it has on aux: (scores, sign). Nothing else is fitted but thresholds."""
 
     def sign_on(scores: Floats, member: Bools) -> int:
         return 1 if auc(scores, member) >= 0.5 else -1
@@ -252,4 +252,4 @@ def judge_column(aux: Floats, aux_member: Bools, test: Floats, seed: int) -> tup
         turn = sign_on(aux[rest], aux_member[rest])
         decisions[held] = turn * aux[held] >= best_threshold(turn * aux[rest], aux_member[rest])
     sign = sign_on(aux, aux_member)
-    return Judged(sign * test, best_threshold(sign * aux, aux_member), OutOfFold(sign * aux, decisions)), sign
+    return FittedScores(sign * test, best_threshold(sign * aux, aux_member), OutOfFold(sign * aux, decisions)), sign

@@ -64,7 +64,7 @@ class BaseLoss(Attack):
 
 
 @dataclass(frozen=True)
-class Looked:
+class BlindFeatures:
     """What a blind classifier sees of the cells, in the order of ``ATTACKED``."""
 
     statistics: Floats  # [n, k] of picture_statistics
@@ -74,19 +74,21 @@ class Looked:
     is_member: Bools
 
 
-_looked: dict[tuple[str, int], Looked] = {}  # of the last split: several adapters of one split are audited in a row
+_last_split: dict[
+    tuple[str, int], BlindFeatures
+] = {}  # of the last split: several adapters of one split are audited in a row
 
 
-def look(loaded: Loaded) -> Looked:
+def blind_features(loaded: Loaded) -> BlindFeatures:
     """Read every audited image once; what is seen depends on the split's images alone, which its seal names."""
     key = (loaded.split.seal, loaded.resolution)
-    if key not in _looked:
-        _looked.clear()
-        _looked[key] = _look(loaded)
-    return _looked[key]
+    if key not in _last_split:
+        _last_split.clear()
+        _last_split[key] = _read_features(loaded)
+    return _last_split[key]
 
 
-def _look(loaded: Loaded) -> Looked:
+def _read_features(loaded: Loaded) -> BlindFeatures:
     extractor = load_digit_features()
     statistics, features, thumbnails, captions = [], [], {}, []
     for cell in ATTACKED:
@@ -102,23 +104,23 @@ def _look(loaded: Loaded) -> Looked:
             captions.append(sample.caption)
         thumbnails[cell] = np.stack(small)
     is_member = np.concatenate([np.full(loaded.split.sizes[c], not c.endswith("nonmember")) for c in ATTACKED])
-    return Looked(np.stack(statistics), np.stack(features), thumbnails, captions, is_member)
+    return BlindFeatures(np.stack(statistics), np.stack(features), thumbnails, captions, is_member)
 
 
-def blind_checks(looked: Looked, seed: int) -> list[Gate]:
+def blind_checks(blind: BlindFeatures, seed: int) -> list[Gate]:
     """Images and captions alone, each with its own classifier."""
-    seen = (
-        ("image_statistics", "image statistics", looked.statistics),
-        ("image_features", "image features", looked.features),
-        ("captions", "captions", looked.captions),
+    results = (
+        ("image_statistics", "image statistics", blind.statistics),
+        ("image_features", "image features", blind.features),
+        ("captions", "captions", blind.captions),
     )
     checks = []
-    for name, what, features in seen:
+    for name, what, features in results:
         if not isinstance(features, np.ndarray) and len(set(features)) == 1:
             checks.append(Gate(name, True, "all captions are the same", None))
             continue
-        scores = guess_blindly(features, looked.is_member, stream_seed(seed, "blind", name))
-        checks.append(blind_check(name, what, scores, looked.is_member, LOOKS))
+        scores = guess_blindly(features, blind.is_member, stream_seed(seed, "blind", name))
+        checks.append(blind_check(name, what, scores, blind.is_member, LOOKS))
     return checks
 
 
@@ -130,8 +132,10 @@ def base_attacks(names: Sequence[str], config: AuditConfig, *, gradients: bool) 
     """
     twins = dict.fromkeys(ON_BASE[plain] for name in names if (plain := name.removesuffix(LOW_PASS)) in ON_BASE)
     loaded = load_attacks(list(twins), config)
-    kept = {n: attack for n, attack in loaded.items() if gradients or attack.info.access is not Access.WHITE_BOX}
-    return {BASE: made(BaseLoss, config), **kept}
+    without_adapter = {
+        n: attack for n, attack in loaded.items() if gradients or attack.info.access is not Access.WHITE_BOX
+    }
+    return {BASE: made(BaseLoss, config), **without_adapter}
 
 
 def base_check(
@@ -145,10 +149,10 @@ def base_check(
         scores = guess_blindly(columns, is_member, stream_seed(seed, "blind", name))
         checks[name] = blind_check(BASE, "the base model", scores, is_member, LOOKS * len(attacks))
     strongest = max(checks, key=lambda name: _lowest(checks[name]))
-    told = f"; '{attacks[strongest].info.title}' is the strongest of {len(attacks)} attacks on it"
+    strongest_of = f"; '{attacks[strongest].info.title}' is the strongest of {len(attacks)} attacks on it"
     tried = tuple(TriedAttack(name, check.auc) for name, check in checks.items() if check.auc)
-    found = checks[strongest]
-    return replace(found, sentence=found.sentence + told * (len(attacks) > 1), attacks=tried)
+    result = checks[strongest]
+    return replace(result, sentence=result.sentence + strongest_of * (len(attacks) > 1), attacks=tried)
 
 
 def _columns(signals: Floats) -> Floats:
@@ -187,12 +191,12 @@ def shuffled_check(
     return Gate("shuffled_labels", None, sentence, None)
 
 
-def notes(looked: Looked, sizes: Mapping[str, int], seed: int) -> list[str]:
+def notes(blind: BlindFeatures, sizes: Mapping[str, int], seed: int) -> list[str]:
     """What a reader should know of the cells, with numbers; nothing that makes an audit invalid by itself."""
-    found = odd_statistics(looked.statistics, looked.is_member, np.random.default_rng(stream_seed(seed, "statistics")))
-    for cells, count in near_duplicates(looked.thumbnails).items():
-        found.append(f"{count} near-duplicate pairs of images in {cells}: they blur the difference that is measured")
-    return found + small_cells(sizes)
+    odd = odd_statistics(blind.statistics, blind.is_member, np.random.default_rng(stream_seed(seed, "statistics")))
+    for cells, count in near_duplicates(blind.thumbnails).items():
+        odd.append(f"{count} near-duplicate pairs of images in {cells}: they blur the difference that is measured")
+    return odd + small_cells(sizes)
 
 
 def small_cells(sizes: Mapping[str, int]) -> list[str]:

@@ -22,15 +22,15 @@ def ranked_members(one: ScoredAttack, sign: int, sizes: dict[str, int]) -> list[
 
     Equal shares are ordered by the score's distance from the non-members' mean in standard deviations.
     """
-    found = []
-    for kind, scores in (("test", one.judged.test), ("aux", one.judged.aux.scores)):
+    ranks = []
+    for kind, scores in (("test", one.fitted.test), ("aux", one.fitted.aux.scores)):
         count = sizes[f"{kind}_member"]
         members, others = sign * scores[:count], sign * scores[count:]
         spread = max(float(others.std()), 1e-12)
         for index, score in enumerate(members):
             distance = (float(score) - float(others.mean())) / spread
-            found.append((float((others < score).mean()), distance, f"{kind}_member", index))
-    first = sorted(found, key=lambda f: f[:2], reverse=True)[:SHOWN]
+            ranks.append((float((others < score).mean()), distance, f"{kind}_member", index))
+    first = sorted(ranks, key=lambda f: f[:2], reverse=True)[:SHOWN]
     return [(cell, index, share) for share, _, cell, index in first]
 
 

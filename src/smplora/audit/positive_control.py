@@ -32,7 +32,7 @@ from smplora.data.split import SMALLEST_CELL, Split, write_split
 from smplora.results.audit import Gate, TriedAttack
 from smplora.results.estimate import Proportion
 from smplora.runs.folder import RunFolder
-from smplora.runs.subject import TOLD, Loaded, find_subject, load_adapted
+from smplora.runs.subject import FROM_METADATA, Loaded, find_subject, load_adapted
 from smplora.statistics.intervals import delong_interval
 
 NAME = "positive_control"
@@ -89,9 +89,9 @@ def control_check(
         + f"; at {REACHED} or below: {', '.join(blind)}"
         * bool(passed and blind)
     )
-    found = {name: Proportion(one.value, one.low, one.high, one.method) for name, one in areas.items()}
-    tried = tuple(TriedAttack(name, auc) for name, auc in found.items())
-    return Gate(NAME, passed, sentence, replace(found[best], level=level), tried)
+    aucs = {name: Proportion(one.value, one.low, one.high, one.method) for name, one in areas.items()}
+    tried = tuple(TriedAttack(name, auc) for name, auc in aucs.items())
+    return Gate(NAME, passed, sentence, replace(aucs[best], level=level), tried)
 
 
 def control_sentence(config: AuditConfig) -> str:
@@ -120,7 +120,7 @@ def control_split(split: Split) -> Split | None:
 def control_options(loaded: Loaded, config: AuditConfig) -> dict[str, Any]:
     """How the control is trained: base model and preparation of the audited adapter, plain LoRA on all layers."""
     known = loaded.subject.config
-    shared = (*(f.name for f in fields(ModelOptions)), *TOLD, *AS_TRAINED)
+    shared = (*(f.name for f in fields(ModelOptions)), *FROM_METADATA, *AS_TRAINED)
     return {
         **{name: getattr(known, name) for name in shared},
         "resolution": loaded.resolution,

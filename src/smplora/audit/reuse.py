@@ -5,16 +5,16 @@ from __future__ import annotations
 from smplora.audit.audit import same_audit
 from smplora.config.audit import AuditConfig
 from smplora.results.audit import FORMAT, Audit
-from smplora.runs.results import kept_result, sealed
+from smplora.runs.results import previous_result, sealed
 
 
-def kept_audit(config: AuditConfig) -> Audit | None:
+def previous_audit(config: AuditConfig) -> Audit | None:
     """The audit that ``audit`` would write anew, if an earlier one still holds."""
-    before = kept_result(config, "audit", Audit, FORMAT)
+    before = previous_result(config, "audit", Audit, FORMAT)
     same = before is not None and before.split.seal == sealed(config) and same_audit(before, config)
     return before if same else None
 
 
 def audit_done(config: AuditConfig) -> bool:
     """Whether this audit is there to be read."""
-    return kept_audit(config) is not None
+    return previous_audit(config) is not None

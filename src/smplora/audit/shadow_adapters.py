@@ -38,7 +38,7 @@ from smplora.data.split import CELLS, MANIFEST, Split, read_split, write_split
 from smplora.results.audit import ShadowSummary
 from smplora.results.curves import seconds_per_step
 from smplora.runs.folder import RunFolder
-from smplora.runs.subject import TOLD, Foreign, Loaded, Subject, load_subject
+from smplora.runs.subject import FROM_METADATA, Foreign, Loaded, Subject, load_subject
 
 ATTACKED = CELLS[:4]
 PROTOCOL = "shadow"
@@ -193,14 +193,14 @@ def with_shadows(
     Args:
         target: the split of the adapter under audit.
         training: trains one shadow.
-        ask: see ``ask_shadows``.
+        ask: see ``measure_shadows``.
 
     Raises:
         TrainingError: one or more could not be trained.
     """
     train_shadows(plan, config, training)
     (first, *_) = (attack for attack in attacks.values() if isinstance(attack, ShadowAttack))
-    shadows = ask_shadows(plan, config, target, first, ask)
+    shadows = measure_shadows(plan, config, target, first, ask)
     return {name: a.among(shadows) if isinstance(a, ShadowAttack) else a for name, a in attacks.items()}
 
 
@@ -222,14 +222,14 @@ def train_shadows(plan: ShadowPlan, config: AuditConfig, training: Work) -> None
         raise TrainingError(f"{len(failed)} of {len(tasks)} shadow adapters were not trained; {name}: {problem}")
 
 
-def ask_shadows(plan: ShadowPlan, config: AuditConfig, target: Split, attack: ShadowAttack, ask: Ask) -> Shadows:
-    """What every shadow answers of every audited image.
+def measure_shadows(plan: ShadowPlan, config: AuditConfig, target: Split, attack: ShadowAttack, ask: Ask) -> Shadows:
+    """The signal of every shadow for every audited image.
 
     Args:
         target: the split of the adapter under audit; its captions are not used.
         ask: computes signals of every cell of a subject, as an audit does; its last argument is a title for people.
     """
-    answers = []
+    measured = []
     for number, shadow in enumerate(plan.shadows):
         loaded = load_subject(
             str(shadow.adapter), None, config.device, cache=open_cache(config.cache_dir, config.cache_latents_to_disk)
@@ -238,8 +238,8 @@ def ask_shadows(plan: ShadowPlan, config: AuditConfig, target: Split, attack: Sh
         split = replace(target, cells={c: tuple(known[s.digest] for s in target.cells[c]) for c in ATTACKED} | NO_MORE)
         title = f"ask shadow {number + 1} of {len(plan.shadows)}"
         signals = ask(replace(loaded, split=split), {attack.signal: attack.compared}, title)
-        answers.append(np.concatenate([near_normal(attack.signal, signals[attack.signal, c]) for c in ATTACKED]))
-    stacked = np.stack(answers, 1)  # [n, N, k]
+        measured.append(np.concatenate([near_normal(attack.signal, signals[attack.signal, c]) for c in ATTACKED]))
+    stacked = np.stack(measured, 1)  # [n, N, k]
     digests = [s.digest for cell in ATTACKED for s in target.cells[cell]]
     trained_on = [{s.digest for s in shadow.split.train} for shadow in plan.shadows]
     is_in = {digest: np.array([digest in images for images in trained_on]) for digest in digests}
@@ -257,10 +257,16 @@ def _of_elsewhere(config: AuditConfig, loaded: Loaded, where: Path) -> TrainConf
     """Those of ``--shadow_config``, with what is known for sure: base model, preparation, images."""
     known = loaded.subject.config
     images = as_folder(loaded.source, [s for c in ATTACKED for s in loaded.split.cells[c]], where / "images")
-    told = (*TOLD, "bucket_reso_steps", "min_bucket_reso", "max_bucket_reso", *(f.name for f in fields(ModelOptions)))
+    recorded = (
+        *FROM_METADATA,
+        "bucket_reso_steps",
+        "min_bucket_reso",
+        "max_bucket_reso",
+        *(f.name for f in fields(ModelOptions)),
+    )
     return read_training(
         Path(config.shadow_config or ""),
-        {**{name: getattr(known, name) for name in told}, "train_data_dir": str(images)},
+        {**{name: getattr(known, name) for name in recorded}, "train_data_dir": str(images)},
     )
 
 

@@ -29,7 +29,7 @@ from smplora.core.random_streams import generator
 from smplora.core.version import __version__
 from smplora.data.split import CELLS
 from smplora.models.batch import Batch
-from smplora.runs.subject import TOLD, Loaded
+from smplora.runs.subject import FROM_METADATA, Loaded
 
 ATTACKED = CELLS[:4]
 AUX, TEST = ATTACKED[::2], ATTACKED[1::2]
@@ -74,7 +74,7 @@ class Collector:
             base: attack the base model, the adapter switched off.
             tell: told of each batch when it is through.
         """
-        found: Signals = {}
+        collected: Signals = {}
         for cell in cells:
             pieces, order = self.cell(cell)
             parts: dict[str, list[Floats]] = {name: [] for name in attacks}
@@ -83,8 +83,8 @@ class Collector:
                     parts[name].append(signals)
                     if tell:
                         tell(base, name, len(signals), cached)
-            found |= {(name, cell): np.concatenate(part)[np.argsort(order)] for name, part in parts.items()}
-        return found
+            collected |= {(name, cell): np.concatenate(part)[np.argsort(order)] for name, part in parts.items()}
+        return collected
 
     def cell(self, name: str) -> tuple[list[Piece], list[int]]:
         """The batches of a cell, and the places of their images in it."""
@@ -126,9 +126,9 @@ class Collector:
         memory: Memory = dict(piece.base_losses)
         for name, attack in attacks.items():
             description = self._named(attack)
-            kept = self._load(piece, description, base=base)
-            if kept:
-                yield name, kept["signals"].numpy(), True
+            cached = self._load(piece, description, base=base)
+            if cached:
+                yield name, cached["signals"].numpy(), True
                 continue
             signals = attack.signals(self.view(attack, piece, memory, base=base))
             self.measured += 1
@@ -198,7 +198,7 @@ def _model_names(loaded: Loaded, config: AuditConfig, base: bool) -> tuple[str, 
         model.digest,
         hashlib.sha256(model.alphas_cumprod.cpu().numpy().tobytes()).hexdigest(),
         str(model.scheduler.config.prediction_type),
-        json.dumps([getattr(trained, name) for name in TOLD]),
+        json.dumps([getattr(trained, name) for name in FROM_METADATA]),
         str(config.seed),
     ]
     # scales may stand in another file than the weights; a base model with new tokens knows what they began as

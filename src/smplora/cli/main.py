@@ -73,13 +73,13 @@ def out_of_memory(name: str) -> str:
 
 def _without_offline(arguments: Sequence[str]) -> list[str]:
     """The arguments without ``--offline``, which may stand before or after the command; it blocks the network."""
-    kept: list[str] = []
+    rest: list[str] = []
     words = list(arguments)
-    blocked = offline.wanted()
+    blocked = offline.is_offline()
     while words:
         word = words.pop(0)
         if word.partition("=")[0] != "--offline":
-            kept.append(word)
+            rest.append(word)
             continue
         value = word.partition("=")[2] or (words.pop(0) if words and words[0].lower() in SWITCH else "true")
         if value.lower() not in SWITCH:
@@ -87,14 +87,14 @@ def _without_offline(arguments: Sequence[str]) -> list[str]:
         blocked = SWITCH[value.lower()]
     if blocked:
         offline.block()
-    return kept
+    return rest
 
 
 def _check_network(name: str, options: Any) -> None:
     """Refuse what cannot work without a network where there is to be none."""
     asks = "'smplora push' uploads" if name == "push" and not options.dry_run else None
     asks = "--allow_download fetches from the hub" if getattr(options, "allow_download", False) else asks
-    if asks and offline.wanted():
+    if asks and offline.is_offline():
         raise ConfigError(f"--offline: {asks} and needs the network; leave one of them out")
 
 

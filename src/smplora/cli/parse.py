@@ -45,8 +45,8 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
         problems = VERBS[name].options(**values).problems()
     except (ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
         unreadable: list[str] = []
-        given = _given(arguments, unreadable)
-        values, problems = _diagnose(parser, name, given)
+        assignments = _assignments(arguments, unreadable)
+        values, problems = _diagnose(parser, name, assignments)
         problems = unreadable + problems or [str(error).splitlines()[0]]
     if problems:
         raise ConfigError(listing(f"{name} cannot start", problems))
@@ -71,22 +71,22 @@ def _with_positional(name: str, arguments: Sequence[str]) -> list[str]:
     if option is None:
         return words
     switches = _switches(name)
-    kept: list[str] = []
+    rest: list[str] = []
     values: list[str] = []
     while words:
         word = words.pop(0)
         if not word.startswith("--"):
             values.append(word)
             continue
-        kept.append(word)
+        rest.append(word)
         takes_value = words and "=" not in word and not words[0].startswith("--")
         if takes_value and (word not in switches or words[0].lower() in SWITCH):
-            kept.append(words.pop(0))
-    if not values or any(word.partition("=")[0] == f"--{option}" for word in kept):
-        return [*values, *kept]
+            rest.append(words.pop(0))
+    if not values or any(word.partition("=")[0] == f"--{option}" for word in rest):
+        return [*values, *rest]
     if get_origin(get_type_hints(VERBS[name].options)[option]) is list:
-        return [f"--{option}={json.dumps(values)}", *kept]
-    return [f"--{option}={values[0]}", *values[1:], *kept]
+        return [f"--{option}={json.dumps(values)}", *rest]
+    return [f"--{option}={values[0]}", *values[1:], *rest]
 
 
 def _switches(name: str) -> set[str]:
@@ -101,14 +101,14 @@ def _with_switches(name: str, arguments: Sequence[str]) -> list[str]:
 
 
 def _diagnose(
-    parser: ArgumentParser, name: str, given: Sequence[tuple[str, Any, str]]
+    parser: ArgumentParser, name: str, assignments: Sequence[tuple[str, Any, str]]
 ) -> tuple[dict[str, Any], list[str]]:
     options = VERBS[name].options
-    values, problems = typed(parser, options, name, given, ELSEWHERE if issubclass(options, TrainConfig) else {})
+    values, problems = typed(parser, options, name, assignments, ELSEWHERE if issubclass(options, TrainConfig) else {})
     return values, problems + options(**values).problems()
 
 
-def _given(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, Any, str]]:
+def _assignments(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, Any, str]]:
     """(option, value, where) of everything given, YAML files first."""
     from_files: list[tuple[str, Any, str]] = []
     from_flags: list[tuple[str, Any, str]] = []

@@ -142,18 +142,26 @@ def _signals_problems(config: AuditConfig) -> list[str]:
 
 def shadow_problems(config: AuditConfig) -> list[str]:
     """What is wrong with the options of shadow adapters."""
-    wanted = [name for name in config.attacks or () if name in SHADOW]
+    shadow_attacks = [name for name in config.attacks or () if name in SHADOW]
     if config.shadows is None:
-        given = [f"--{f.name}" for f in fields(ShadowOptions) if getattr(config, f.name) != f.default]
+        set_options = [f"--{f.name}" for f in fields(ShadowOptions) if getattr(config, f.name) != f.default]
         return [
-            *([f"{', '.join(given)}: of shadow adapters; give --shadows too, or leave out"] if given else []),
-            *([f"--attacks got {', '.join(wanted)}: needs shadow adapters; give --shadows 8"] if wanted else []),
+            *(
+                [f"{', '.join(set_options)}: of shadow adapters; give --shadows too, or leave out"]
+                if set_options
+                else []
+            ),
+            *(
+                [f"--attacks got {', '.join(shadow_attacks)}: needs shadow adapters; give --shadows 8"]
+                if shadow_attacks
+                else []
+            ),
         ]
     number = f"--shadows got {config.shadows}; allowed: even numbers from {FEWEST} (every image is in half of them, and a spread needs two)"
     useless = f"--shadows got {config.shadows}, which none of --attacks uses; add one of {', '.join(SHADOW)}"
     return [
         *([] if config.shadows >= FEWEST and config.shadows % 2 == 0 else [number]),
-        *([useless] if config.attacks is not None and not wanted else []),
+        *([useless] if config.attacks is not None and not shadow_attacks else []),
         *if_any(unknown_signal(config.shadow_signal)),
         *at_least(config, ("workers",), 1),
         *([] if config.signals or not config.adapter else _config_problems(config)),
@@ -166,12 +174,12 @@ def unknown_signal(name: str) -> str | None:
 
 
 def _config_problems(config: AuditConfig) -> list[str]:
-    given = config.shadow_config
+    path = config.shadow_config
     if not is_foreign(config):
-        return [f"--shadow_config got '{given}'; a run knows how it was trained: leave it out"] if given else []
-    if not given:
+        return [f"--shadow_config got '{path}'; a run knows how it was trained: leave it out"] if path else []
+    if not path:
         return [
             f"--shadows: '{config.adapter}' is no run of 'smplora train', so that shadow adapters need to be told how it "
             "was trained: give --shadow_config, a YAML file with options of 'smplora train'"
         ]
-    return [] if Path(given).is_file() else [f"--shadow_config got '{given}', which is not a file"]
+    return [] if Path(path).is_file() else [f"--shadow_config got '{path}', which is not a file"]

@@ -20,7 +20,7 @@ class ModelOptions:
     model_config: Optional[str] = None
     """For a base model in one .safetensors file: a folder in diffusers format with its configuration and tokenizer. Default: the standard ones of its family."""
     prediction_type: Optional[Literal["epsilon", "v_prediction"]] = None
-    """What the base model predicts. Default: what the model states; of SD 2.x in one file, what it is seen to answer."""
+    """What the base model predicts. Default: what the model states; of SD 2.x in one file, what it is seen to predict."""
     variant: Optional[str] = None
     """Variant of the weight files of a folder or model id, such as 'fp16'."""
     revision: Optional[str] = None
@@ -197,13 +197,13 @@ def data_problems(config: DataOptions) -> list[str]:
 def split_problems(config: SplitOptions) -> list[str]:
     """Problems of the options of a new split."""
     sizes = ("aux_size", "test_size", "test_nonmember_size")
-    given = [
+    set_sizes = [
         f"--{n} got {getattr(config, n)}; --split_protocol coin has no fixed sizes"
         for n in sizes
         if getattr(config, n) is not None
     ]
     return [
-        *(given if config.split_protocol == "coin" else at_least(config, sizes, 2)),
+        *(set_sizes if config.split_protocol == "coin" else at_least(config, sizes, 2)),
         *at_least(config, ("reference_size", "split_seed"), 0),
     ]
 

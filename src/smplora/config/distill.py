@@ -21,9 +21,13 @@ class DistillOptions:
 def distill_problems(options: Any) -> list[str]:
     """What is wrong, one line each."""
     if options.objective != DISTILLED:
-        given = [n for n in ("num_teachers", "teacher_steps") if getattr(options, n) != getattr(DistillOptions, n)]
-        return [f"--{name} is of --objective {DISTILLED}; leave it out with {options.objective}" for name in given]
-    found = [*at_least(options, ("num_teachers",), 2), *at_least(options, ("teacher_steps",), 1)]
+        set_options = [
+            n for n in ("num_teachers", "teacher_steps") if getattr(options, n) != getattr(DistillOptions, n)
+        ]
+        return [
+            f"--{name} is of --objective {DISTILLED}; leave it out with {options.objective}" for name in set_options
+        ]
+    problems = [*at_least(options, ("num_teachers",), 2), *at_least(options, ("teacher_steps",), 1)]
     if options.hessian_steps:
-        found.append(f"--objective {DISTILLED} needs --hessian_steps 0: curvature is measured of the loss on images")
-    return found
+        problems.append(f"--objective {DISTILLED} needs --hessian_steps 0: curvature is measured of the loss on images")
+    return problems

@@ -34,15 +34,15 @@ PRIOR_OPTIONS = ("class_prompt", "num_class_images", "class_data_dir", "prior_lo
 
 def dreambooth_problems(options: DreamBoothOptions, preserves: bool) -> list[str]:
     """What is wrong, one line each."""
-    given = [f"--{name}" for name in PRIOR_OPTIONS if getattr(options, name) != getattr(DreamBoothOptions, name)]
-    lonely = f"{', '.join(given)}: of --with_prior_preservation true; add it or leave them out"
+    set_options = [f"--{name}" for name in PRIOR_OPTIONS if getattr(options, name) != getattr(DreamBoothOptions, name)]
+    lonely = f"{', '.join(set_options)}: of --with_prior_preservation true; add it or leave them out"
     missing = (
         "--class_prompt is missing: give what the images show, such as 'a photo of a dog', or "
         "--with_prior_preservation false"
     )
     empty = options.instance_prompt is not None and not options.instance_prompt.strip()
     return [
-        *([lonely] if given and not preserves else []),
+        *([lonely] if set_options and not preserves else []),
         *([missing] if preserves and not (options.class_prompt or "").strip() else []),
         *([f"--instance_prompt got '{options.instance_prompt}'; give words, or leave it out"] if empty else []),
         *at_least(options, ("num_class_images",), 2),

@@ -55,35 +55,35 @@ class EvaluateConfig(SubjectOptions):
         ]
 
 
-def feature_source(wanted: str) -> tuple[str, str]:
+def feature_source(feature: str) -> tuple[str, str]:
     """What an item of ``--features`` says: its name, and where its weights come from."""
-    name, _, source = wanted.partition("=")
+    name, _, source = feature.partition("=")
     return name, source or FEATURES[name]
 
 
 def features_problems(features: list[str]) -> list[str]:
     """What is wrong with ``--features``, one line each."""
-    names = [wanted.partition("=")[0] for wanted in features]
+    names = [feature.partition("=")[0] for feature in features]
     return [
-        *(p for wanted in features for p in if_any(_feature_problem(wanted))),
+        *(p for feature in features for p in if_any(_feature_problem(feature))),
         *([] if features else [f"--features got none; allowed: {', '.join(FEATURES)}"]),
         *(f"--features got '{name}' twice" for name in dict.fromkeys(names) if names.count(name) > 1),
     ]
 
 
-def _feature_problem(wanted: str) -> str | None:
-    name, equals, source = wanted.partition("=")
+def _feature_problem(feature: str) -> str | None:
+    name, equals, source = feature.partition("=")
     if problem := unknown(FEATURES, name, "features"):
         return problem
-    said = f"--features got '{wanted}'"
+    message = f"--features got '{feature}'"
     if name == "tiny":
-        return f"{said}; 'tiny' comes with smplora: leave out what follows it" if equals else None
+        return f"{message}; 'tiny' comes with smplora: leave out what follows it" if equals else None
     if equals and not source:
-        return f"{said}; nothing follows the ="
+        return f"{message}; nothing follows the ="
     if not name.startswith("inception"):
         return None
     if not source:
-        return f"{said} without weights; give {name}=FILE{WITH_WEIGHTS}, docs/quality.md says where to get it"
+        return f"{message} without weights; give {name}=FILE{WITH_WEIGHTS}, docs/quality.md says where to get it"
     if Path(source).suffix == WITH_WEIGHTS and not Path(source).is_file():
-        return f"{said}; there is no such file, docs/quality.md says where to get it"
+        return f"{message}; there is no such file, docs/quality.md says where to get it"
     return None

@@ -68,7 +68,7 @@ class OptimizationOptions:
 
 def optimization_problems(options: OptimizationOptions) -> list[str]:
     """What is wrong, one line each."""
-    found = [
+    problems = [
         *at_least(options, ("train_batch_size", "gradient_accumulation_steps", "lr_num_cycles"), 1),
         *positive(options, ("learning_rate", "snr_gamma", "lr_power", "adam_epsilon")),
         *at_least(options, ("adam_weight_decay", "lr_warmup_steps", "noise_offset", "max_grad_norm"), 0),
@@ -76,10 +76,10 @@ def optimization_problems(options: OptimizationOptions) -> list[str]:
     ]
     rate = options.learning_rate or DEFAULT_RATE
     if options.optimizer == "prodigy" and 0 < rate < 0.1:
-        found.append(
+        problems.append(
             f"--learning_rate got {rate:g}; --optimizer prodigy finds the rate itself and multiplies it by this one: give "
             "--learning_rate 1 (allowed: 0.1 or more)"
         )
     if options.lr_scheduler == "polynomial" and 0 < rate <= 1e-7:
-        found.append(f"--learning_rate got {rate:g}; --lr_scheduler polynomial ends at 1e-07: give more")
-    return found
+        problems.append(f"--learning_rate got {rate:g}; --lr_scheduler polynomial ends at 1e-07: give more")
+    return problems

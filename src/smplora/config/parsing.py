@@ -17,10 +17,10 @@ NO_VALUE: Any = object()  # of an option that is given without one
 SWITCH = {"true": True, "false": False}
 
 
-def parser_for(options: type, **told: Any) -> ArgumentParser:
-    """A parser of the fields of ``options``, told ``told`` about prog, description and the like."""
+def parser_for(options: type, **settings: Any) -> ArgumentParser:
+    """A parser of the fields of ``options``, told ``settings`` about prog, description and the like."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(exit_on_error=False, default_env=False, **told)
+    parser = ArgumentParser(exit_on_error=False, default_env=False, **settings)
     parser.add_argument("--config", action="config", help="YAML file with options; flags on the command line win.")
     parser._option_string_actions["--print_config"].help = PRINT_CONFIG
     parser.add_class_arguments(options, as_group=False)
@@ -31,7 +31,7 @@ def typed(
     parser: ArgumentParser,
     options: type,
     verb: str,
-    given: Sequence[tuple[str, Any, str]],
+    assignments: Sequence[tuple[str, Any, str]],
     hints: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Go through options one by one, to report every problem where the parser stops at the first.
@@ -39,7 +39,7 @@ def typed(
     Args:
         parser: of ``parser_for(options)``.
         verb: whose --help explains them.
-        given: (option, value, where it was given).
+        assignments: (option, value, where it was given).
         hints: what to say of names from elsewhere.
 
     Returns:
@@ -48,7 +48,7 @@ def typed(
     known = {f.name: f for f in fields(options)}
     values: dict[str, Any] = {}
     problems: list[str] = []
-    for key, value, source in given:
+    for key, value, source in assignments:
         if key not in known:
             hint = f" ({hints[key]})" if hints and key in hints else nearest(key, known)
             problems.append(f"{source} has no option '{key}'{hint}; see smplora {verb} --help")

@@ -22,7 +22,7 @@ class PrivateOptions:
 
 def private_problems(options: Any) -> list[str]:
     """What is wrong, one line each."""
-    found = [
+    problems = [
         *positive(options, ("target_epsilon", "noise_multiplier")),
         *at_least(options, ("noise_multiplicity",), 1),
         *(
@@ -31,11 +31,15 @@ def private_problems(options: Any) -> list[str]:
             else [f"--target_delta got {options.target_delta}; allowed: above 0, below 1"]
         ),
     ]
-    given = [name for name in ("target_epsilon", "noise_multiplier") if getattr(options, name) is not None]
+    set_options = [name for name in ("target_epsilon", "noise_multiplier") if getattr(options, name) is not None]
     if options.objective != "dp_lora":
-        return found + [f"--{name} is of --objective dp_lora; leave it out with {options.objective}" for name in given]
-    if len(given) != 1:
-        found.append("--objective dp_lora needs either --target_epsilon (such as 8) or --noise_multiplier (such as 1)")
+        return problems + [
+            f"--{name} is of --objective dp_lora; leave it out with {options.objective}" for name in set_options
+        ]
+    if len(set_options) != 1:
+        problems.append(
+            "--objective dp_lora needs either --target_epsilon (such as 8) or --noise_multiplier (such as 1)"
+        )
     refused = {
         "--adaptation lora (per-image gradients are made of linear layers)": options.adaptation != "lora",
         "--use_dora false": options.use_dora,
@@ -46,4 +50,4 @@ def private_problems(options: Any) -> list[str]:
         "--hessian_steps and --gradient_steps 0": options.hessian_steps or options.gradient_steps,
         "--with_prior_preservation false": options.preserves_prior,
     }
-    return found + [f"--objective dp_lora needs {what}" for what, wrong in refused.items() if wrong]
+    return problems + [f"--objective dp_lora needs {what}" for what, wrong in refused.items() if wrong]

@@ -105,13 +105,13 @@ def is_foreign(config: SubjectOptions) -> bool:
     )
 
 
-def as_training(config: SubjectOptions, told: Mapping[str, Any]) -> TrainConfig:
+def as_training(config: SubjectOptions, recorded: Mapping[str, Any]) -> TrainConfig:
     """How the adapter was trained, as far as it is known.
 
     Args:
-        told: what the file says; options that are given win.
+        recorded: what the file says; options that are given win.
     """
-    known = {**told, **given_options(config)}
+    known = {**recorded, **given_options(config)}
     options = {name: value for name, value in known.items() if name not in POOLS}
     return TrainConfig(train_data_dir=config.train_data_dir, dataset_name=config.dataset_name, **options)
 
@@ -122,9 +122,11 @@ def file_problems(config: SubjectOptions, output_dir: str | None) -> list[str]:
     pickled = no_pickle(adapter, "adapter", PICKLED_ADAPTER)
     if pickled:
         return pickled
-    given = [f"--{name}" for name in _of_files_alone(config)]
-    if given and Path(adapter).is_dir() and in_a_run(adapter):
-        return [f"{', '.join(given)}: '{adapter}' is a run, which knows its own; leave out, or give one of its files"]
+    set_options = [f"--{name}" for name in _of_files_alone(config)]
+    if set_options and Path(adapter).is_dir() and in_a_run(adapter):
+        return [
+            f"{', '.join(set_options)}: '{adapter}' is a run, which knows its own; leave out, or give one of its files"
+        ]
     if not is_foreign(config):
         return []
     options = as_training(config, {})

@@ -22,13 +22,13 @@ class TheoryOptions:
 
 def theory_problems(options: Any) -> list[str]:
     """What is wrong with the values."""
-    found = at_least(options, ("gradient_steps", "hessian_steps"), 0)
+    problems = at_least(options, ("gradient_steps", "hessian_steps"), 0)
     if options.hessian_steps > 0 and options.mixed_precision == "fp16":
-        found.append(
+        problems.append(
             "--hessian_steps cannot be had with --mixed_precision fp16, whose gradients overflow; give no or bf16"
         )
     if options.hessian_steps > 0 and options.shard_base_model:
-        found.append(
+        problems.append(
             "--hessian_steps cannot be had with --shard_base_model: split weights have no second derivatives; leave one out"
         )
-    return found
+    return problems

@@ -56,7 +56,7 @@ class TrainConfig(
     adaptation: str = "lora"
     """What is trained: 'lora' (low-rank adapters), 'full' (every weight of the U-Net), 'dreambooth' (the same, with a rare token) or 'textual_inversion' (new tokens)."""
     objective: str = "lora"
-    """What is minimised: 'lora' (plain loss), 'mp_lora' or 'smp_lora' (against a proxy attack), 'dp_lora' (differential privacy), 'distill_lora' (teachers' answers)."""
+    """What is minimised: 'lora' (plain loss), 'mp_lora' or 'smp_lora' (against a proxy attack), 'dp_lora' (differential privacy), 'distill_lora' (from teachers)."""
     mi_lambda: float = 0.05
     """Lambda of MP-LoRA and SMP-LoRA, the weight of the membership-inference gain (paper: 0.05)."""
     smp_delta: float = 1e-5
@@ -176,20 +176,20 @@ class TrainConfig(
     @property
     def preserves_prior(self) -> bool:
         """``--with_prior_preservation``, or what is usual for ``--adaptation``."""
-        given = self.with_prior_preservation
-        return self.adaptation == "dreambooth" if given is None else given
+        chosen = self.with_prior_preservation
+        return self.adaptation == "dreambooth" if chosen is None else chosen
 
     def _of_other_methods(self) -> list[str]:
         """Options that ``--adaptation`` has no use for, and what it cannot do without."""
         method = f"--adaptation {self.adaptation}"
-        found = []
+        problems = []
         for owner, names in OPTIONS_OF.items():
-            given = [f"--{name}" for name in names if getattr(self, name) != getattr(TrainConfig, name)]
-            if given and self.adaptation != owner:
-                found.append(f"{', '.join(given)}: of --adaptation {owner}; leave out with {method}")
+            set_options = [f"--{name}" for name in names if getattr(self, name) != getattr(TrainConfig, name)]
+            if set_options and self.adaptation != owner:
+                problems.append(f"{', '.join(set_options)}: of --adaptation {owner}; leave out with {method}")
         if self.shard_base_model and self.adaptation in TRAINS_WEIGHTS:
-            found.append(f"--shard_base_model splits frozen weights; leave it out with {method}")
-        return found + (self._inversion_problems() if self.adaptation == "textual_inversion" else [])
+            problems.append(f"--shard_base_model splits frozen weights; leave it out with {method}")
+        return problems + (self._inversion_problems() if self.adaptation == "textual_inversion" else [])
 
     def _inversion_problems(self) -> list[str]:
         method, token = "--adaptation textual_inversion", self.placeholder_token

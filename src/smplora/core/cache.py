@@ -76,9 +76,9 @@ class Cache:
     def save(self, tensors: Mapping[str, Tensor], *key: str) -> None:
         """Keep ``tensors`` under ``key``; a full disk is no error."""
         path = self._path(key)
-        kept = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        stored = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         try:
-            content = safetensors.torch.save(kept, metadata=_header(path.stem, kept))
+            content = safetensors.torch.save(stored, metadata=_header(path.stem, stored))
             write_atomically(path, content, flush=False)
             self.written += 1
         except OSError:
@@ -105,9 +105,9 @@ def _header(name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 def cache_folder(cache_dir: str | None) -> Path:
     """``--cache_dir``, or SMPLORA_CACHE, or smplora in the user's cache folder (XDG_CACHE_HOME, else ~/.cache)."""
-    given = cache_dir or os.environ.get("SMPLORA_CACHE")
-    if given:
-        return Path(given).expanduser()
+    folder = cache_dir or os.environ.get("SMPLORA_CACHE")
+    if folder:
+        return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smplora"
 
 

@@ -76,8 +76,8 @@ def files_sha256(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def no_pickle(given: str | None, name: str, way_out: str) -> list[str]:
+def no_pickle(path: str | None, name: str, way_out: str) -> list[str]:
     """What is given must not be a pickle; seen by its name, before anything is opened."""
-    if Path(given or "").suffix.lower() not in PICKLES:
+    if Path(path or "").suffix.lower() not in PICKLES:
         return []
-    return [f"--{name} got '{given}', a pickle, which can run any program when it is read; {way_out}"]
+    return [f"--{name} got '{path}', a pickle, which can run any program when it is read; {way_out}"]

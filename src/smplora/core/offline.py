@@ -37,7 +37,7 @@ class OfflineError(UserError, ConnectionError):
     """Something wanted the network. Also a ConnectionError: libraries that can do without go on."""
 
 
-def wanted() -> bool:
+def is_offline() -> bool:
     """Whether the surroundings ask for it."""
     return os.environ.get(VARIABLE, "").lower() in ("1", "true", "yes", "on")
 
@@ -59,14 +59,14 @@ def named() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        seen: BaseException | None = error
-        while seen is not None and not isinstance(seen, OfflineError):
-            if wanted() and type(seen).__name__ == "OfflineModeIsEnabled":  # the hub's client, which looked itself
-                raise OfflineError(f"--offline: huggingface_hub wanted the network ({seen})") from error
-            seen = seen.__cause__ or seen.__context__
-        if seen is None or seen is error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OfflineError):
+            if is_offline() and type(cause).__name__ == "OfflineModeIsEnabled":  # the hub's client, which looked itself
+                raise OfflineError(f"--offline: huggingface_hub wanted the network ({cause})") from error
+            cause = cause.__cause__ or cause.__context__
+        if cause is None or cause is error:
             raise
-        raise seen from None
+        raise cause from None
 
 
 def _peer(own: socket.socket, *rest: Any) -> Any:

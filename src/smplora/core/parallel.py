@@ -99,7 +99,7 @@ def run_tasks(
                 f"task {task.name!r}: named twice, or waits for {task.after!r}, which does not stand before"
             )
         known.add(task.name)
-    desk = Desk([t for t in tasks if not t.done], strict)
+    desk = TaskQueue([t for t in tasks if not t.done], strict)
     desk.outcome |= {t.name: None for t in tasks if t not in desk.waiting}
     if not desk.waiting:
         return desk.outcome
@@ -119,7 +119,7 @@ def run_tasks(
     return desk.outcome
 
 
-class Desk:
+class TaskQueue:
     """What is to do, what was done, and what went wrong."""
 
     def __init__(self, waiting: list[Task], strict: bool) -> None:
@@ -134,9 +134,9 @@ class Desk:
             if task.after and self.outcome.get(task.after) is not None:
                 self.outcome[task.name] = f"{task.after} failed"
         self.waiting = [t for t in self.waiting if t.name not in self.outcome]
-        found = [t for t in self.waiting if t.after is None or t.after in self.outcome][:most]
-        self.waiting = [t for t in self.waiting if t not in found]
-        return found
+        ready = [t for t in self.waiting if t.after is None or t.after in self.outcome][:most]
+        self.waiting = [t for t in self.waiting if t not in ready]
+        return ready
 
     def receive(self, task: Task, future: Future[str | None], display: Any) -> bool:
         """Note how a task ended; returns whether its worker was killed."""
@@ -216,7 +216,7 @@ def number_of_workers(workers: int | None, device: str) -> int:
 
 def start_worker(threads: int) -> None:
     """Set the threads of a worker process, and end it when its parent is killed: it would train on, unseen."""
-    if offline.wanted():
+    if offline.is_offline():
         offline.block()
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends us

@@ -18,12 +18,12 @@ from smplora.models.batch import Batch
 
 
 @dataclass(frozen=True)
-class Group:
+class ShapeGroup:
     """Images of one shape."""
 
     mean: Tensor  # [r, c, h, w], all variants of all images
     std: Tensor  # likewise
-    told: Mapping[str, Tensor]  # [r, ...], what the denoiser is told of a variant's size and crop
+    conditioning: Mapping[str, Tensor]  # [r, ...], what the denoiser is told of a variant's size and crop
     variants: tuple[tuple[int, ...], ...]  # of each image, rows of the above; the first is centred and not mirrored
     wordings: tuple[tuple[int, ...], ...]  # of each image, rows of the cell's texts; the first is as written
     digests: tuple[str, ...]  # n
@@ -42,7 +42,7 @@ class Group:
 class Cell:
     """The images of a cell. Rows of its groups are shared with other parts of what was encoded together."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[ShapeGroup, ...]
     texts: Mapping[str, Tensor]  # [t, ...], one row per distinct wording
     empty: int = 0  # the row of the empty caption
     dropout: float = 0.0  # how often training takes it
@@ -88,7 +88,7 @@ class Cell:
         (batch,) = self.split(len(self))
         return batch
 
-    def batch(self, group: Group, rows: Sequence[int], choose: Choose | None = None) -> Batch:
+    def batch(self, group: ShapeGroup, rows: Sequence[int], choose: VariantChoice | None = None) -> Batch:
         """The given rows of a group, with the variants and wordings that ``choose`` takes: by default the first."""
         device = group.mean.device
         images = [group.variants[row][0] for row in rows]
@@ -105,14 +105,14 @@ class Cell:
             std=group.std[image_rows],
             conditioning={
                 **{name: table[text_rows] for name, table in self.texts.items()},
-                **{name: table[image_rows] for name, table in group.told.items()},
+                **{name: table[image_rows] for name, table in group.conditioning.items()},
             },
             digests=tuple(group.digests[row] for row in rows),
         )
 
 
 @dataclass(frozen=True)
-class Choose:
+class VariantChoice:
     """Choices for each image of a batch: functions of (seed, name of the walk, number of the batch, digest)."""
 
     names: tuple[int | str, ...]
@@ -139,7 +139,7 @@ def take(cell: Cell, size: int, turn: int, seed: int, name: str) -> Batch:
     group = cell.groups[which]
     stream = name if len(cell.groups) == 1 else f"{name} {group.shape}"
     rows = list(walk(len(group), (lap * len(group) + earlier) * size, size, seed, stream))
-    return cell.batch(group, rows, Choose((seed, name, turn)))
+    return cell.batch(group, rows, VariantChoice((seed, name, turn)))
 
 
 @lru_cache(maxsize=16)

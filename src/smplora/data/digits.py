@@ -29,9 +29,9 @@ def digit_images(digits: Iterable[int]) -> tuple[list[Image.Image], list[int]]:
     """
     from sklearn.datasets import load_digits
 
-    wanted = set(digits)
+    chosen = set(digits)
     data = load_digits()
-    keep = [i for i, label in enumerate(data.target) if label in wanted]
+    keep = [i for i, label in enumerate(data.target) if label in chosen]
     grey = (255 - np.round(data.images[keep] * (255 / 16))).astype(np.uint8)
     pictures = [
         Image.fromarray(g).resize((RESOLUTION, RESOLUTION), Image.Resampling.BICUBIC).convert("RGB") for g in grey

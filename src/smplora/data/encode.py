@@ -12,7 +12,7 @@ from torch import Tensor
 
 from smplora.core.cache import Cache
 from smplora.core.console import in_threads, progress
-from smplora.data.cells import Cell, Group
+from smplora.data.cells import Cell, ShapeGroup
 from smplora.data.pictures import Framing, frame
 from smplora.data.pool import Sample
 from smplora.data.prepare import Preparation, Size, size_numbers
@@ -37,24 +37,24 @@ class Encoder:
     source: ImageSource
     cache: Cache | None = None
 
-    def latents(self, wanted: Sequence[tuple[Sample, Framing]]) -> tuple[Tensor, Tensor]:
+    def latents(self, framed: Sequence[tuple[Sample, Framing]]) -> tuple[Tensor, Tensor]:
         """Scaled posterior (mean, std) of each framed picture, both [n, c, h, w] on the model's device, so that
         training still samples the posterior. All framings have one size."""
-        at_once = max(1, min(MOST_IMAGES, PIXELS_AT_ONCE // (wanted[0][1].height * wanted[0][1].width)))
+        at_once = max(1, min(MOST_IMAGES, PIXELS_AT_ONCE // (framed[0][1].height * framed[0][1].width)))
 
         def look(rows: list[int]) -> list[tuple[int, Tensor]]:
-            picture = self.source.read(wanted[rows[0]][0].file)
-            return [(i, frame(picture, wanted[i][1])) for i in rows]
+            picture = self.source.read(framed[rows[0]][0].file)
+            return [(i, frame(picture, framed[i][1])) for i in rows]
 
         def compute(missing: list[int]) -> Iterator[tuple[int, Tensors]]:
-            by_picture = [list(rows) for _, rows in groupby(missing, lambda i: wanted[i][0].digest)]
-            looked = in_threads(look, by_picture, "encode images", "image")
-            for part in _parts((seen for several in looked for seen in several), at_once):
+            by_picture = [list(rows) for _, rows in groupby(missing, lambda i: framed[i][0].digest)]
+            encoded = in_threads(look, by_picture, "encode images", "image")
+            for part in _parts((part_of_one for several in encoded for part_of_one in several), at_once):
                 mean, std = self.model.encode_images(torch.stack(_filled([x for _, x in part], at_once)))
                 yield from ((i, {"mean": mean[k], "std": std[k]}) for k, (i, _) in enumerate(part))
 
         kind = ("latents", self.model.digest, str(self.model.vae.dtype), self.model.device.type)
-        rows = self._rows([(*kind, sample.digest, repr(framing)) for sample, framing in wanted], compute)
+        rows = self._rows([(*kind, sample.digest, repr(framing)) for sample, framing in framed], compute)
         return rows["mean"], rows["std"]
 
     def texts(self, captions: Sequence[str], resolution: int) -> Tensors:
@@ -67,8 +67,10 @@ class Encoder:
             starts = range(0, len(missing), CAPTIONS_AT_ONCE)
             for start in progress(starts, "encode captions", "batch"):
                 part = missing[start : start + CAPTIONS_AT_ONCE]
-                told = self.model.encode_captions(_filled([captions[i] for i in part], CAPTIONS_AT_ONCE), resolution)
-                yield from ((i, {name: rows[k] for name, rows in told.items()}) for k, i in enumerate(part))
+                embedded = self.model.encode_captions(
+                    _filled([captions[i] for i in part], CAPTIONS_AT_ONCE), resolution
+                )
+                yield from ((i, {name: rows[k] for name, rows in embedded.items()}) for k, i in enumerate(part))
 
         text = self.model.text
         dtype = str(next(iter(text.encoders.values())).dtype)
@@ -122,14 +124,14 @@ def encode(
     groups = []
     for _, places in sorted(by_size.items()):
         framings = [preparation.framings(samples[place]) for place in places]
-        wanted = [(samples[place], f) for place, several in zip(places, framings, strict=True) for f in several]
-        mean, std = encoder.latents(wanted)
-        numbers = torch.tensor([size_numbers(*one) for one in wanted], device=model.device).float()
+        framed = [(samples[place], f) for place, several in zip(places, framings, strict=True) for f in several]
+        mean, std = encoder.latents(framed)
+        numbers = torch.tensor([size_numbers(*one) for one in framed], device=model.device).float()
         groups.append(
-            Group(
+            ShapeGroup(
                 mean,
                 std,
-                told={TIME_IDS: numbers} if sized else {},
+                conditioning={TIME_IDS: numbers} if sized else {},
                 variants=_counted(framings),
                 wordings=tuple(tuple(distinct[w] for w in wordings[place]) for place in places),
                 digests=tuple(samples[place].digest for place in places),

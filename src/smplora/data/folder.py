@@ -79,7 +79,7 @@ class ImageFolder:
         """Captions of all tables below the folder; the names in a table are relative to its own folder."""
         captions: dict[str, str] = {}
         names = {f.as_posix() for f in self.files}
-        column, seen = self.options.caption_column, set[str]()
+        column, columns = self.options.caption_column, set[str]()
         for table in sorted(p for p in self._visible() if p.name in METADATA):
             rows = _json_rows if table.suffix == ".jsonl" else _csv_rows
             for number, row in rows(self._text(table, problems)):
@@ -87,7 +87,7 @@ class ImageFolder:
                 if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
                     problems.append(f"{where}: not {'an object' if rows is _json_rows else 'a row'} with a file_name")
                     continue
-                seen |= {str(key) for key in row}
+                columns |= {str(key) for key in row}
                 name = (table.parent / row["file_name"]).as_posix()
                 caption, more = one_and_more(row.get(column))
                 if name not in names:
@@ -95,8 +95,8 @@ class ImageFolder:
                 elif caption:
                     captions[name] = caption
                     self.more_captions |= {name: more} if more else {}
-        if seen and column not in seen:
-            have = ", ".join(sorted(seen - {"file_name"})) or "file_name only"
+        if columns and column not in columns:
+            have = ", ".join(sorted(columns - {"file_name"})) or "file_name only"
             self.where_captions_come_from += f" (--caption_column got '{column}'; the tables have {have})"
         return captions
 

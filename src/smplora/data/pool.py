@@ -58,12 +58,12 @@ def read_samples(source: ImageSource) -> list[Sample]:
     samples: list[Sample] = []
     first_with: dict[str, str] = {}
     uncaptioned = False
-    for name, seen in zip(names, in_threads(look, names, "read images", "image"), strict=True):
+    for name, sample in zip(names, in_threads(look, names, "read images", "image"), strict=True):
         caption = captions[name]
-        if isinstance(seen, UnreadableImage):
-            problems.append(f"{name}: {seen}")
+        if isinstance(sample, UnreadableImage):
+            problems.append(f"{name}: {sample}")
             continue
-        digest, size = seen
+        digest, size = sample
         if digest in first_with:
             problems.append(f"{name}: the same picture as {first_with[digest]}")
         elif not caption:

@@ -77,11 +77,11 @@ class Preparation:
         """The caption as written, then with its tags (what commas separate) in other orders, the first ``keep_tokens``
         of them in place. No order twice."""
         tags = [tag.strip() for tag in caption.split(",")]
-        kept, loose = tags[: self.keep_tokens], tags[self.keep_tokens :]
+        fixed, loose = tags[: self.keep_tokens], tags[self.keep_tokens :]
         wordings = [caption]
         for k in range(1, self.wordings):
             order = torch.randperm(len(loose), generator=generator("shuffle", caption, k)).tolist()
-            wordings.append(", ".join(kept + [loose[i] for i in order]))
+            wordings.append(", ".join(fixed + [loose[i] for i in order]))
         return list(dict.fromkeys(wordings))
 
 

@@ -31,9 +31,9 @@ class ImageSource(Protocol):
         ...
 
 
-def one_and_more(given: object) -> tuple[str | None, tuple[str, ...]]:
+def one_and_more(value: object) -> tuple[str | None, tuple[str, ...]]:
     """A caption and further ones out of a table's value: a text, or a list of texts."""
-    listed = given if isinstance(given, list | tuple) else [given]
+    listed = value if isinstance(value, list | tuple) else [value]
     texts = dict.fromkeys(text.strip() for text in listed if isinstance(text, str) and text.strip())
     first, *others = texts or [None]
     return first, tuple(text for text in others if text)

@@ -55,13 +55,13 @@ class ImageTable:
     def captions(self, problems: list[str]) -> dict[str, str | None]:
         """See ImageSource."""
         column = self.options.caption_column
-        given = self._words(column) if column in self.rows.column_names else [(None, ())] * len(self.rows)
+        words = self._words(column) if column in self.rows.column_names else [(None, ())] * len(self.rows)
         classes = self._words(name) if (name := self._class_column()) else [(None, ())] * len(self.rows)
         names = [f"row-{i:05d}" for i in range(len(self.rows))]
-        self.more_captions = {name: more for name, (_, more) in zip(names, given, strict=True) if more}
+        self.more_captions = {name: more for name, (_, more) in zip(names, words, strict=True) if more}
         return {
             name: caption or default_caption(self.options.default_caption, class_name)
-            for name, (caption, _), (class_name, _) in zip(names, given, classes, strict=True)
+            for name, (caption, _), (class_name, _) in zip(names, words, classes, strict=True)
         }
 
     def read(self, name: str) -> Image.Image:
@@ -132,15 +132,15 @@ def _parquet(path: Path) -> dict[str, Any]:
 
 
 def _one_split(loaded: Any, options: DataOptions) -> Any:
-    wanted = options.dataset_split
+    split = options.dataset_split
     if not isinstance(loaded, dict):  # save_to_disk of a single split, which may know its name
         name = str(loaded.split or TRAIN)
-        loaded = {name: loaded, TRAIN: loaded} if wanted == TRAIN else {name: loaded}
-    if wanted not in loaded:
+        loaded = {name: loaded, TRAIN: loaded} if split == TRAIN else {name: loaded}
+    if split not in loaded:
         raise ConfigError(
-            f"--dataset_split got '{wanted}'; --dataset_name '{options.dataset_name}' has {', '.join(map(str, loaded))}"
+            f"--dataset_split got '{split}'; --dataset_name '{options.dataset_name}' has {', '.join(map(str, loaded))}"
         )
-    return loaded[wanted]
+    return loaded[split]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from accelerate import PartialState
 
 from smplora.audit import audit as measuring
 from smplora.audit.external_scores import audit_signals
-from smplora.audit.reuse import audit_done, kept_audit
+from smplora.audit.reuse import audit_done, previous_audit
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.subject import is_foreign
@@ -20,7 +20,7 @@ from smplora.core.errors import InvalidAudit
 from smplora.core.parallel import Task, Work
 from smplora.publish.card import write_card
 from smplora.quality import evaluate as quality
-from smplora.quality.reuse import evaluate_done, kept_quality
+from smplora.quality.reuse import evaluate_done, previous_quality
 from smplora.report.report import print_table, write_report
 from smplora.results.audit import Audit
 from smplora.results.quality import Quality
@@ -118,13 +118,13 @@ def train_quietly(config: TrainConfig) -> None:
 
 def audit_once(config: AuditConfig) -> str:
     """Audit, unless that was done; returns the verdict for people."""
-    result = kept_audit(config) or audit(config, progress=False)
+    result = previous_audit(config) or audit(config, progress=False)
     return f"{result.subject.label}: {result.verdict.sentence}"
 
 
 def evaluate_once(config: EvaluateConfig) -> None:
     """Evaluate, unless that was done. Says nothing: the numbers stand beside those of the audit."""
-    if kept_quality(config) is None:
+    if previous_quality(config) is None:
         evaluate(config, progress=False)
 
 

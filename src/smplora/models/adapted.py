@@ -13,7 +13,7 @@ from smplora.models.diffusion import LatentDiffusion
 
 
 @dataclass(frozen=True)
-class Watched:
+class GradientLayers:
     """The layers (linear or convolutional) whose weights' gradients attacks may see; none where none was trained."""
 
     adapter: Sequence[nn.Module]  # of what was trained
@@ -58,7 +58,7 @@ class Adaptation(Protocol):
         """
         ...
 
-    def layers(self, model: LatentDiffusion) -> Watched:
+    def layers(self, model: LatentDiffusion) -> GradientLayers:
         """What white-box attacks look at."""
         ...
 
@@ -83,9 +83,9 @@ class Adapted:
         return [self.model.component(name) for name in self.names]
 
     @property
-    def layers(self) -> Watched:
+    def layers(self) -> GradientLayers:
         """What white-box attacks look at."""
-        return self.adaptation.layers(self.model) if self.adaptation else Watched([], [], {})
+        return self.adaptation.layers(self.model) if self.adaptation else GradientLayers([], [], {})
 
     def checkpoint_activations(self, active: bool) -> None:
         """Compute the activations of the U-Net, and of trained text encoders, again in the backward pass, or keep

@@ -23,13 +23,13 @@ class Batch:
 
     def __getitem__(self, where: list[int] | slice) -> Batch:
         """The given rows."""
-        kept = range(len(self))[where] if isinstance(where, slice) else where
+        picked = range(len(self))[where] if isinstance(where, slice) else where
         rows = where if isinstance(where, slice) else torch.tensor(where).to(self.mean.device, non_blocking=True)
         return Batch(
             mean=self.mean[rows],
             std=self.std[rows],
             conditioning={name: value[rows] for name, value in self.conditioning.items()},
-            digests=tuple(self.digests[i] for i in kept),
+            digests=tuple(self.digests[i] for i in picked),
         )
 
     def split(self, size: int) -> Iterator[Batch]:

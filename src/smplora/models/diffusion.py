@@ -120,8 +120,8 @@ class LatentDiffusion:
     def encode_captions(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
         """The conditioning of each caption for images of ``resolution`` pixels, tensors [b, ...] by name: tau(y), or
         token ids where a text encoder is trained; ``predict`` takes both."""
-        told = self.text.tokens(captions, resolution)
-        return told if self.text_is_trained else self.text.embed(told)
+        tokens = self.text.tokens(captions, resolution)
+        return tokens if self.text_is_trained else self.text.embed(tokens)
 
     def add_noise(self, latents: Tensor, draw: Draw) -> Tensor:
         """z_t = sqrt(abar_t) z0 + sqrt(1 - abar_t) eps. [b, c, h, w] -> [b, c, h, w]."""
@@ -129,7 +129,7 @@ class LatentDiffusion:
         return abar.sqrt() * latents + (1 - abar).sqrt() * draw.noise
 
     def target(self, latents: Tensor, draw: Draw) -> Tensor:
-        """What the denoiser should answer: eps, or v = sqrt(abar) eps - sqrt(1 - abar) z0 for v-prediction."""
+        """What the denoiser should predict: eps, or v = sqrt(abar) eps - sqrt(1 - abar) z0 for v-prediction."""
         if self.scheduler.config.prediction_type == "v_prediction":
             abar = self.alphas_cumprod[draw.timesteps].view(-1, 1, 1, 1)
             return abar.sqrt() * draw.noise - (1 - abar).sqrt() * latents
@@ -156,7 +156,7 @@ class LatentDiffusion:
         """e(x, y; t, eps) = (target - f(z_t, t, tau(y)))^2, the summands of the paper's Eq. 1 -> [b, c, h, w] fp32.
 
         Args:
-            target: [b, c, h, w], what to answer in place of the truth.
+            target: [b, c, h, w], what to predict in place of the truth.
         """
         latents = self.latents(batch, draw)
         prediction = self.predict(self.add_noise(latents, draw), draw.timesteps, batch.conditioning)

@@ -86,13 +86,13 @@ def load_model(
 
 @torch.no_grad()
 def observed_prediction_type(model: LatentDiffusion) -> str:
-    """ "epsilon" or "v_prediction", by what the denoiser answers to noise at the last timestep.
+    """ "epsilon" or "v_prediction", by what the denoiser predicts for noise at the last timestep.
 
     There z_T is almost all noise: sqrt(1 - abar_T) > 0.99. A denoiser that predicts noise gives it back (correlation
-    near 1); with v-prediction it answers about -z0, which hardly correlates with the noise.
+    near 1); with v-prediction it predicts about -z0, which hardly correlates with the noise.
     """
     noise = torch.randn((1, model.vae.config.latent_channels, 32, 32), generator=torch.Generator().manual_seed(0))
     last = torch.tensor([model.num_train_timesteps - 1], device=model.device)
-    answer = model.predict(noise.to(model.device), last, model.text.empty(1, model.resolution)).cpu()
-    correlation = torch.corrcoef(torch.stack([noise.flatten(), answer.flatten()]))[0, 1]
+    prediction = model.predict(noise.to(model.device), last, model.text.empty(1, model.resolution)).cpu()
+    correlation = torch.corrcoef(torch.stack([noise.flatten(), prediction.flatten()]))[0, 1]
     return "epsilon" if correlation > 0.5 else "v_prediction"

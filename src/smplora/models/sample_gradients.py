@@ -41,7 +41,7 @@ def norms(inputs: Tensor, slopes: Tensor) -> Tensor:
 
 
 @dataclass
-class Record:
+class LayerRecord:
     """What passed through a layer, as tokens."""
 
     inputs: Tensor  # [b, T, I]
@@ -50,10 +50,10 @@ class Record:
 
 
 @contextmanager
-def recorded(layers: Sequence[nn.Module], samples: int) -> Iterator[dict[nn.Module, Record]]:
+def recorded(layers: Sequence[nn.Module], samples: int) -> Iterator[dict[nn.Module, LayerRecord]]:
     """Inside, forward and backward passes of ``samples`` samples leave a record of each of the (linear or
     convolutional) layers. No weight needs to require a gradient: the graph begins at the first layer's output."""
-    records: dict[nn.Module, Record] = {}
+    records: dict[nn.Module, LayerRecord] = {}
 
     def forward(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
         # DoRA sends a unit matrix through A and B first, for the norms of their rows; where its rows could be those of
@@ -62,7 +62,7 @@ def recorded(layers: Sequence[nn.Module], samples: int) -> Iterator[dict[nn.Modu
             return output
         if not output.requires_grad:
             output = output.detach().requires_grad_()
-        record = Record(_patches(layer, arguments[0].detach(), samples), _tokens(layer, output.detach(), samples))
+        record = LayerRecord(_patches(layer, arguments[0].detach(), samples), _tokens(layer, output.detach(), samples))
 
         def backward(slope: Tensor) -> None:
             record.slopes = _tokens(layer, slope, samples)
@@ -116,7 +116,7 @@ def sample_gradients(
     layers: Sequence[nn.Module],
     updates: Mapping[nn.Module, Callable[[], Tensor] | None],
 ) -> Gradients:
-    """Gradients with respect to the weights of ``layers`` (contracts.Gradients).
+    """Gradients with respect to the weights of ``layers`` (attacks.base.Gradients).
 
     The inner product with a layer's update needs no gradient of its own: with y = W a + s B A a, sum over tokens of
     <gradient at s B A a, B A a> is <G_i, s B A>, and peft's factor s is in the gradient at B's output already. Of a
@@ -144,14 +144,14 @@ def sample_gradients(
     return Gradients(torch.stack(each, 1).cpu(), mean.cpu(), torch.stack(along, 1).cpu())
 
 
-def _along(record: Record, update: Callable[[], Tensor] | None) -> Tensor:
+def _along(record: LayerRecord, update: Callable[[], Tensor] | None) -> Tensor:
     """<G_i, dW> [b]."""
     inputs, slopes = _reached(record)
     added = record.outputs if update is None else inputs @ update().flatten(1).float().T
     return (slopes * added).sum((1, 2))
 
 
-def _reached(record: Record) -> tuple[Tensor, Tensor]:
+def _reached(record: LayerRecord) -> tuple[Tensor, Tensor]:
     """Inputs and slopes; a layer that the loss does not depend on has slope 0."""
     return record.inputs, torch.zeros_like(record.outputs) if record.slopes is None else record.slopes
 

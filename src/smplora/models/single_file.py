@@ -51,9 +51,9 @@ def read_single_file(name: str, config: str | None = None) -> Components:
     """
     from diffusers import DDPMScheduler, DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 
-    given = f"--pretrained_model_name_or_path got '{name}', which"
+    prefix = f"--pretrained_model_name_or_path got '{name}', which"
     shapes, metadata = read_header(name)
-    family = family_of_file(shapes, given)
+    family = family_of_file(shapes, prefix)
     folder = config or str(CONFIGS / family)
     index = DiffusionPipeline.load_config(folder, local_files_only=True)
     second = "text_encoder_2" in index
@@ -66,11 +66,13 @@ def read_single_file(name: str, config: str | None = None) -> Components:
     try:
         parts = pipeline_class.from_single_file(name, config=folder, local_files_only=True, **others)
     except NotImplementedError as error:  # raised where a tensor that was never filled is moved
-        raise CheckpointError(f"{given} lacks weights of the U-Net or the VAE; a whole checkpoint is needed") from error
+        raise CheckpointError(
+            f"{prefix} lacks weights of the U-Net or the VAE; a whole checkpoint is needed"
+        ) from error
     except (ValueError, RuntimeError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"{given} does not fit the configuration in {folder if config else f'use for {family}'} ({reason}); "
+            f"{prefix} does not fit the configuration in {folder if config else f'use for {family}'} ({reason}); "
             "--model_config takes a folder in diffusers format with the right one"
         ) from error
     components = Components(
@@ -85,7 +87,7 @@ def read_single_file(name: str, config: str | None = None) -> Components:
     for part, model in components.models:
         missing = [key for key, tensor in model.state_dict().items() if tensor.is_meta]
         if missing:
-            raise CheckpointError(f"{given} lacks {len(missing)} weights of the {part}, such as {missing[0]}")
+            raise CheckpointError(f"{prefix} lacks {len(missing)} weights of the {part}, such as {missing[0]}")
     return components
 
 
@@ -95,21 +97,21 @@ def read_header(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         CheckpointError: no such file, or not a safetensors file.
     """
-    given = f"--pretrained_model_name_or_path got '{name}', which"
+    prefix = f"--pretrained_model_name_or_path got '{name}', which"
     pickled = no_pickle(name, "pretrained_model_name_or_path", PICKLED_MODEL)
     if pickled:
         raise CheckpointError(pickled[0])
     if not Path(name).is_file():
-        raise CheckpointError(f"{given} does not exist")
+        raise CheckpointError(f"{prefix} does not exist")
     try:
         with safe_open(name, "pt") as file:
             shapes = {key: torch.empty(file.get_slice(key).get_shape(), device="meta") for key in file.keys()}  # noqa: SIM118
             return shapes, file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{given} is not a safetensors file, or is damaged ({error})") from error
+        raise CheckpointError(f"{prefix} is not a safetensors file, or is damaged ({error})") from error
 
 
-def family_of_file(shapes: Mapping[str, Tensor], given: str) -> str:
+def family_of_file(shapes: Mapping[str, Tensor], prefix: str) -> str:
     """ "sd1", "sd2" or "sdxl", from the names and shapes of a file's tensors.
 
     Raises:
@@ -119,14 +121,14 @@ def family_of_file(shapes: Mapping[str, Tensor], given: str) -> str:
 
     kind = infer_diffusers_model_type(shapes)  # "v1" for everything that it does not know
     if kind not in FAMILIES:
-        raise CheckpointError(f"{given} holds '{kind}'; smplora knows Stable Diffusion 1.x, 2.x and SDXL base")
+        raise CheckpointError(f"{prefix} holds '{kind}'; smplora knows Stable Diffusion 1.x, 2.x and SDXL base")
     parts = {"U-Net": (UNET_KEY,), "VAE": (VAE_KEY,), "text encoder": TEXT_KEYS}
     missing = [part for part, starts in parts.items() if not any(key.startswith(starts) for key in shapes)]
     if len(missing) == len(parts):
         example = next(iter(shapes), "nothing")
-        raise CheckpointError(f"{given} is not a Stable Diffusion checkpoint (it holds {example})")
+        raise CheckpointError(f"{prefix} is not a Stable Diffusion checkpoint (it holds {example})")
     if missing:
-        raise CheckpointError(f"{given} has no {' and no '.join(missing)}; a whole checkpoint is needed")
+        raise CheckpointError(f"{prefix} has no {' and no '.join(missing)}; a whole checkpoint is needed")
     return FAMILIES[kind]
 
 

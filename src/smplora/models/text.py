@@ -45,8 +45,8 @@ class TextConditioning(Protocol):
         """Token ids "input_ids" [b, chunks, tokens] (and "input_ids_2"), with whatever does not depend on weights."""
         ...
 
-    def embed(self, told: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """tau(y): the token ids in ``told`` replaced by their embeddings; differentiable."""
+    def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """tau(y): the token ids in ``tokens`` replaced by their embeddings; differentiable."""
         ...
 
     def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
@@ -125,9 +125,9 @@ class ClipText:
         """See TextConditioning."""
         return {TOKENS: token_ids(self.tokenizer, captions, self.chunks, self.encoder.device)}
 
-    def embed(self, told: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{"encoder_hidden_states": [b, tokens, d]}."""
-        ids = told[TOKENS].flatten(0, 1)
+        ids = tokens[TOKENS].flatten(0, 1)
         if self.clip_skip == 1:
             states = self.encoder(ids).last_hidden_state
         else:
@@ -172,21 +172,21 @@ class SdxlText:
             TIME_IDS: sizes.float().expand(len(captions), -1),
         }
 
-    def embed(self, told: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{"encoder_hidden_states": [b, tokens, d1 + d2], "text_embeds": [b, d2], TIME_IDS: [b, 6]}."""
         outputs = [
-            encoder(told[name].flatten(0, 1), output_hidden_states=True)
+            encoder(tokens[name].flatten(0, 1), output_hidden_states=True)
             for encoder, name in ((self.first, TOKENS), (self.second, f"{TOKENS}_2"))
         ]
         states = torch.cat([o.hidden_states[-2].float() for o in outputs], -1)
         return {
             "encoder_hidden_states": joined_passages(states, self.chunks),
             "text_embeds": outputs[1].text_embeds.float()[:: self.chunks],
-            TIME_IDS: told[TIME_IDS],
+            TIME_IDS: tokens[TIME_IDS],
         }
 
     def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
         """The empty caption, or zeros where the model was made for them."""
-        told = self.embed(self.tokens([""] * count, resolution))
+        embedded = self.embed(self.tokens([""] * count, resolution))
         texts = ("encoder_hidden_states", "text_embeds")
-        return {n: torch.zeros_like(v) if self.zeros_for_empty and n in texts else v for n, v in told.items()}
+        return {n: torch.zeros_like(v) if self.zeros_for_empty and n in texts else v for n, v in embedded.items()}

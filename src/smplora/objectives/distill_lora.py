@@ -1,4 +1,4 @@
-"""Distill-LoRA: plain LoRA on the answers of teachers that never saw the image (SELENA, Tang et al. 2022, arXiv
+"""Distill-LoRA: plain LoRA on the predictions of teachers that never saw the image (SELENA, Tang et al. 2022, arXiv
 2110.08324; for diffusion models DistillMD, arXiv 2410.16657)."""
 
 from __future__ import annotations

@@ -137,8 +137,8 @@ class SMPLoRAGame:
         gain log h, zero without a proxy; both [b]."""
         errors, timesteps = self._with_timesteps(error_maps, timesteps)
         losses = adaptation_loss(errors)
-        judged = log_membership(self.proxy, errors, timesteps) if self.uses_proxy else torch.zeros_like(losses)
-        return losses * weights, judged
+        membership = log_membership(self.proxy, errors, timesteps) if self.uses_proxy else torch.zeros_like(losses)
+        return losses * weights, membership
 
     def _with_timesteps(self, errors: Tensor, timesteps: Tensor | None) -> tuple[Tensor, Tensor]:
         if timesteps is None:

@@ -19,10 +19,9 @@ from smplora.core.version import __version__
 from smplora.report.limitations import not_measured
 from smplora.report.tables import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
 from smplora.report.wording import cells
-from smplora.results.audit import WhoseAudit
+from smplora.results.audit import AuditSubject
 from smplora.results.record import read
-from smplora.results.subjects import Subject as Audited
-from smplora.results.subjects import audit_of, collect
+from smplora.results.subjects import ReportedAdapter, audit_of, collect
 from smplora.runs.folder import PRIVACY
 from smplora.runs.subject import Subject
 
@@ -37,16 +36,16 @@ FAMILIES = {
 _GAIN = (
     "the gain of a proxy attack model that learns, while the adapter trains, to tell its training images from others"
 )
-HOW = {
+OBJECTIVES = {
     "lora": "Trained with the plain adaptation loss: nothing was done against membership inference.",
     "dp_lora": "Trained with DP-LoRA: the plain adaptation loss, with each image's gradient clipped and noise added.",
-    "distill_lora": "Trained with Distill-LoRA: on the answers of other adapters, for each training image "
+    "distill_lora": "Trained with Distill-LoRA: on the predictions of other adapters, for each training image "
     "those of one that had not seen it.",
     "mp_lora": f"Trained with MP-LoRA: the adaptation loss plus lambda times {_GAIN}.",
     "smp_lora": f"Trained with SMP-LoRA: the adaptation loss divided by one minus lambda times {_GAIN}.",
 }
 # settings that may be told: none of them is a path, a caption or a count of images
-TOLD = (
+SHOWN_SETTINGS = (
     *(
         "adaptation",
         "objective",
@@ -66,7 +65,7 @@ TOLD = (
 
 
 @dataclass(frozen=True)
-class Wishes:
+class CardOptions:
     """What the adapter's owner wants on the card beyond what the run knows."""
 
     base_model: str | None = None
@@ -87,7 +86,7 @@ def write_card(subject: Subject) -> None:
         write_atomically(path, render(subject))
 
 
-def render(subject: Subject, wishes: Wishes | None = None, *, kohya: bool | None = None) -> str:
+def render(subject: Subject, options: CardOptions | None = None, *, kohya: bool | None = None) -> str:
     """The card's text; the same input gives the same text.
 
     Args:
@@ -96,26 +95,26 @@ def render(subject: Subject, wishes: Wishes | None = None, *, kohya: bool | None
     Raises:
         CheckpointError: a damaged adapter or audit.
     """
-    wishes = wishes or Wishes()
+    options = options or CardOptions()
     adaptation = subject.adaptation
-    told = read_metadata(adaptation.weights(subject.folder)[0])
-    family = told.get(f"{OURS}family", "")
-    base = wishes.base_model or told.get(f"{OURS}base_model", "")
+    metadata = read_metadata(adaptation.weights(subject.folder)[0])
+    family = metadata.get(f"{OURS}family", "")
+    base = options.base_model or metadata.get(f"{OURS}base_model", "")
     kind = f"{subject.title[:1].upper()}{subject.title[1:]} {adaptation.noun}".strip()
-    source = wishes.repo_id or "."
+    source = options.repo_id or "."
     pipeline = "StableDiffusionXLPipeline" if family == SDXL else "StableDiffusionPipeline"
-    found, stale = audited(subject)
+    audit, stale = audited(subject)
     kohya = (subject.folder / KOHYA_FILE).exists() if kohya is None else kohya
     environment = Environment(
         loader=PackageLoader("smplora.publish", ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("card.md.j2").render(
-        front_matter=_front_matter(subject, base, family, wishes),
-        title=wishes.repo_id.rpartition("/")[2] if wishes.repo_id else kind,
+        front_matter=_front_matter(subject, base, family, options),
+        title=options.repo_id.rpartition("/")[2] if options.repo_id else kind,
         what=f"{kind} of {FAMILIES.get(family, 'a latent diffusion model')}"
         f"{f', trained on {base}' if base else ''}, from {subject.step} steps of training.",
-        pictures=wishes.pictures,
-        instance_prompt=_inline(wishes.instance_prompt or subject.config.trigger),
+        pictures=options.pictures,
+        instance_prompt=_inline(options.instance_prompt or subject.config.trigger),
         pipeline=pipeline,
         usage="\n".join(adaptation.usage(source, pipeline, base if "/" in base else "BASE_MODEL")),
         exact=adaptation.weights(subject.folder)[0].name,
@@ -123,16 +122,16 @@ def render(subject: Subject, wishes: Wishes | None = None, *, kohya: bool | None
         clip_skip=subject.config.clip_skip - 1,
         dora=subject.config.use_dora,
         settings=_settings(subject.config),
-        objective=HOW.get(subject.config.objective, f"Trained with {subject.title}.") + _promise(subject),
-        subject=found,
+        objective=OBJECTIVES.get(subject.config.objective, f"Trained with {subject.title}.") + _promise(subject),
+        subject=audit,
         stale=stale,
-        **(_numbers(found) if found else {}),
+        **(_numbers(audit) if audit else {}),
         version=__version__,
         marker=MARKER,
     )
 
 
-def audited(subject: Subject) -> tuple[Audited | None, bool]:
+def audited(subject: Subject) -> tuple[ReportedAdapter | None, bool]:
     """The audit of this very adapter, if there is one, and whether there is one of another version of it.
 
     Raises:
@@ -141,12 +140,12 @@ def audited(subject: Subject) -> tuple[Audited | None, bool]:
     if not (subject.folder / "audit" / "audit.json").exists():
         return None, False
     path, again = audit_of(subject.folder)
-    if read(path, WhoseAudit, again).subject.adapter_sha256 != subject.adapter_sha256:
+    if read(path, AuditSubject, again).subject.adapter_sha256 != subject.adapter_sha256:
         return None, True
     return collect([subject.folder])[0], False
 
 
-def _numbers(subject: Audited) -> dict[str, Any]:
+def _numbers(subject: ReportedAdapter) -> dict[str, Any]:
     audit, quality = subject.audit, subject.quality
     cells_of_quality = zip(QUALITY_HEADERS, quality_cells(quality), strict=True) if quality else ()
     measured = [f"{name} {cell.text} {cell.interval}".rstrip() for name, cell in cells_of_quality if cell.text]
@@ -166,15 +165,16 @@ def _promise(subject: Subject) -> str:
     path = subject.folder / PRIVACY
     if not path.exists():
         return ""
-    told = read_json(path)
+    guarantee = read_json(path)
+    epsilon, delta, noise = (guarantee[name] for name in ("epsilon", "delta", "noise_multiplier"))
     return (
-        f" It is ({told['epsilon']:.3g}, {told['delta']:g})-differentially private for adding or removing one image "
-        f"with its caption (noise multiplier {told['noise_multiplier']:.3g}, {told['accountant']} accountant), as long "
-        "as the run folder, which holds the seed of the noise, stays private."
+        f" It is ({epsilon:.3g}, {delta:g})-differentially private for adding or removing one image with its caption "
+        f"(noise multiplier {noise:.3g}, {guarantee['accountant']} accountant), as long as the run folder, which holds "
+        "the seed of the noise, stays private."
     )
 
 
-def _front_matter(subject: Subject, base: str, family: str, wishes: Wishes) -> str:
+def _front_matter(subject: Subject, base: str, family: str, options: CardOptions) -> str:
     """The card's head, as the hub reads it."""
     line = "stable-diffusion-xl" if family == SDXL else "stable-diffusion"
     relation = "adapter" if subject.adaptation.freezes_base else "finetune"
@@ -182,19 +182,19 @@ def _front_matter(subject: Subject, base: str, family: str, wishes: Wishes) -> s
         **({"base_model": base, "base_model_relation": relation} if "/" in base else {}),
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
-        **({"license": wishes.license} if wishes.license else {}),
-        **({"instance_prompt": wishes.instance_prompt} if wishes.instance_prompt else {}),
+        **({"license": options.license} if options.license else {}),
+        **({"instance_prompt": options.instance_prompt} if options.instance_prompt else {}),
         "tags": ["text-to-image", "diffusers", *subject.adaptation.tags, line, "smplora"],
     }
-    if wishes.pictures:
-        text = wishes.instance_prompt or "-"
-        fields["widget"] = [{"text": text, "output": {"url": picture}} for picture in wishes.pictures]
+    if options.pictures:
+        text = options.instance_prompt or "-"
+        fields["widget"] = [{"text": text, "output": {"url": picture}} for picture in options.pictures]
     return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
 
 
 def _settings(config: TrainConfig) -> Sequence[tuple[str, Any]]:
     plain = replace(TrainConfig(), objective=config.objective)
-    shown = [name for name in TOLD if name != "mi_lambda" or config.objective in WITH_PROXY]
+    shown = [name for name in SHOWN_SETTINGS if name != "mi_lambda" or config.objective in WITH_PROXY]
     always = ("objective", "mi_lambda", "rank", "lora_alpha", "lora_targets", "resolution", "learning_rate")
     foreign = () if config.adaptation == "lora" else LORA_OPTIONS
     values = ((name, getattr(config, name)) for name in shown if name not in foreign)

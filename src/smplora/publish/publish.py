@@ -11,12 +11,12 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from smplora.adapters.files.read import AdapterFile, read_adapter
-from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, OURS, Facts, LoraSettings, kohya_bytes
+from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, OURS, AdapterFacts, LoraSettings, kohya_bytes
 from smplora.config.publish import ExportConfig, PublishOptions, PushConfig
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError, ConfigError, PushError
 from smplora.core.files import check_writable, write_atomically
-from smplora.publish.card import CARD, MARKER, Wishes, audited, render
+from smplora.publish.card import CARD, MARKER, CardOptions, audited, render
 from smplora.runs.subject import Subject, find_subject
 
 UNAUDITED = "this adapter was not audited; 'smplora audit --adapter {}' measures what it gives away before others do"
@@ -82,10 +82,10 @@ def publishable(config: PublishOptions, repo_id: str | None) -> tuple[Subject, d
         except (ValueError, KeyError) as error:
             say(f"no {KOHYA_FILE}: {error}")
     pictures = {f"sample-{i}.png": _bare(Path(p)) for i, p in enumerate(config.sample_images, 1)}
-    wishes = Wishes(config.base_model, config.license, config.instance_prompt, repo_id, tuple(pictures))
+    options = CardOptions(config.base_model, config.license, config.instance_prompt, repo_id, tuple(pictures))
     own = subject.folder / CARD
     text = own.read_text(encoding="utf-8") if own.exists() else MARKER
-    card = render(subject, wishes, kohya=KOHYA_FILE in files) if MARKER in text else text
+    card = render(subject, options, kohya=KOHYA_FILE in files) if MARKER in text else text
     return subject, {**files, **pictures, CARD: card.encode()}
 
 
@@ -96,13 +96,13 @@ def as_kohya(adapter: AdapterFile) -> bytes:
         KeyError: it is not one of ours.
         ValueError: its model has modules without kohya names.
     """
-    told = {k.removeprefix(OURS): v for k, v in adapter.metadata.items() if k.startswith(OURS)}
-    facts = Facts(
-        told["objective"],
-        told["family"],
-        int(told["resolution"]),
-        told.get("base_model", ""),
-        int(told["layers_per_block"]),
+    metadata = {k.removeprefix(OURS): v for k, v in adapter.metadata.items() if k.startswith(OURS)}
+    facts = AdapterFacts(
+        metadata["objective"],
+        metadata["family"],
+        int(metadata["resolution"]),
+        metadata.get("base_model", ""),
+        int(metadata["layers_per_block"]),
     )
     loader: dict[str, Any] = json.loads(adapter.metadata["lora_adapter_metadata"])
     components = {
@@ -120,11 +120,11 @@ def as_kohya(adapter: AdapterFile) -> bytes:
 
 def warn(subject: Subject) -> None:
     """Say it where an adapter goes out unmeasured, or although it leaks."""
-    found, _ = audited(subject)
-    if found is None:
+    audit, _ = audited(subject)
+    if audit is None:
         say(f"warning: {UNAUDITED.format(subject.folder)}")
-    elif found.audit.verdict.level == "red":
-        say(f"warning: the audit of this adapter says: {found.audit.verdict.sentence}")
+    elif audit.audit.verdict.level == "red":
+        say(f"warning: the audit of this adapter says: {audit.audit.verdict.sentence}")
 
 
 def show(files: dict[str, bytes]) -> None:

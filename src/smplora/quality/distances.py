@@ -125,8 +125,8 @@ def jackknife(metric: Callable[..., Sequence[float]], *sets: Tensor) -> list[dic
         groups = min(GROUPS, len(order))
         left_out = []
         for g in range(groups):
-            kept = order[torch.arange(len(order)) % groups != g]
-            left_out.append(metric(*(s[kept] if i == which else s for i, s in enumerate(sets))))
+            rest = order[torch.arange(len(order)) % groups != g]
+            left_out.append(metric(*(s[rest] if i == which else s for i, s in enumerate(sets))))
         thetas = torch.tensor(left_out, dtype=torch.float64)
         variances += (groups - 1) / groups * (thetas - thetas.mean(0)).square().sum(0)
     half = float(student_t.ppf(0.975, fewest - 1)) * variances.sqrt()
@@ -166,8 +166,8 @@ def compare(generated: Tensor, reference: Tensor, *, unit_clip: bool = False) ->
         kids = missing(f"KID {too_few}")
         cmmds = missing(f"CMMD {too_few}")
     else:
-        found = _of_pairs(_neighbourhoods, _distances(generated, reference))
-        values = dict(zip(names, (_clamped(v, n) for v, n in zip(found, names, strict=True)), strict=True))
+        shares = _of_pairs(_neighbourhoods, _distances(generated, reference))
+        values = dict(zip(names, (_clamped(v, n) for v, n in zip(shares, names, strict=True)), strict=True))
         kids = _of_pairs(lambda *k: [_mmd(*k)], _kernels(_cubic, generated, reference))[0]
         cmmds = _of_pairs(lambda *k: [_mmd(*k)], _kernels(_gaussian, generated, reference))[0] if unit_clip else {}
     return {
@@ -208,8 +208,8 @@ def nearest(generated: Tensor, train: Tensor, held_out: Tensor) -> dict[str, Any
         means = [float(d[g][:, s].amin(1).mean()) for d, s in ((to_train, t), (to_held_out, h))]
         return [*means, means[0] / means[1] if means[1] else 1.0]
 
-    found = jackknife(of_some, torch.arange(len(generated)), torch.arange(k), torch.arange(k))
-    return {**result, **dict(zip(("train", "held_out", "ratio"), found, strict=True))}
+    ratio = jackknife(of_some, torch.arange(len(generated)), torch.arange(k), torch.arange(k))
+    return {**result, **dict(zip(("train", "held_out", "ratio"), ratio, strict=True))}
 
 
 def mean_interval(values: Tensor) -> dict[str, float]:

@@ -23,7 +23,7 @@ from smplora.models.encoders.features import Extractor, load_clip, load_extracto
 from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED, ClipEncoder
 from smplora.quality.distances import compare, mean_interval, nearest
 from smplora.results.estimate import Estimate
-from smplora.results.quality import FORMAT, Against, AgainstBoth, ClipScore, Measured, NearestImages, Quality
+from smplora.results.quality import FORMAT, Against, AgainstBoth, ClipScore, NearestImages, NetworkQuality, Quality
 from smplora.results.record import made, write
 from smplora.runs.generate import AT_ONCE, Images, generate
 from smplora.runs.other_trainers import load_any
@@ -50,7 +50,7 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
             "the split has no held-out reference images to measure quality; split anew with --reference_size above 0"
         )
     download, device = bool(config.allow_download), loaded.model.device
-    extractors = [load_extractor(*feature_source(wanted), device, download) for wanted in config.features]
+    extractors = [load_extractor(*feature_source(feature), device, download) for feature in config.features]
     clip = load_clip(config.clip_score_model, device, download) if config.clip_score_model else None
     if progress:
         warn_of_photographs(config, loaded.resolution)
@@ -59,7 +59,7 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
         reference[i % len(reference)].caption for i in range(config.num_images - len(shown))
     ]
     images = generate(loaded, captions, config, progress)
-    features, scores = look(loaded, images, captions, extractors, clip)
+    features, scores = extract_features(loaded, images, captions, extractors, clip)
     first, *others = [measures(extractor, features[extractor.name]) for extractor in extractors]
     result = Quality(
         format=FORMAT,
@@ -87,7 +87,7 @@ def evaluation_settings(config: EvaluateConfig) -> dict[str, Any]:
     """The options that decide an evaluation's numbers; what weights they name is told beside the numbers."""
     named = ("num_images", "seed", "num_inference_steps", "guidance_scale")
     return {name: getattr(config, name) for name in named} | {
-        "features": tuple(feature_source(wanted)[0] for wanted in config.features)
+        "features": tuple(feature_source(feature)[0] for feature in config.features)
     }
 
 
@@ -96,14 +96,14 @@ def same_evaluation(before: Quality, config: EvaluateConfig) -> bool:
     seen by the same networks with the same weights. What it has besides, such as a CLIP score, does no harm."""
     if any(getattr(before, name) != value for name, value in evaluation_settings(config).items()):
         return False
-    told = before.by_network
-    pairs = [(told[name].weights, source) for name, source in map(feature_source, config.features)]
+    networks = before.by_network
+    pairs = [(networks[name].weights, source) for name, source in map(feature_source, config.features)]
     if config.clip_score_model:
         pairs.append((before.clip_score.weights if before.clip_score else "", config.clip_score_model))
     return all(recorded == weights_of(source) for recorded, source in pairs)
 
 
-def look(
+def extract_features(
     loaded: Loaded,
     images: Images,
     captions: Sequence[str],
@@ -123,28 +123,28 @@ def look(
         ),
         "train": (len(train), lambda i: real_images(loaded, train[i : i + AT_ONCE]), []),
     }
-    seen: dict[str, dict[str, list[Tensor]]] = {x.name: {name: [] for name in sets} for x in extractors}
+    features: dict[str, dict[str, list[Tensor]]] = {x.name: {name: [] for name in sets} for x in extractors}
     cosines: dict[str, list[Tensor]] = {name: [] for name in sets}
     for name, (size, read, words) in sets.items():
         for start in with_bar(range(0, size, AT_ONCE), f"look at {name.replace('_', '-')} images", "batch"):
             part = read(start)
             for extractor in extractors:
-                seen[extractor.name][name].append(extractor.embed(part))
+                features[extractor.name][name].append(extractor.embed(part))
             if clip and words:
-                told = clip.read(words[start : start + AT_ONCE])
-                cosines[name].append((clip.embedding(part) * told).sum(1))
+                texts = clip.read(words[start : start + AT_ONCE])
+                cosines[name].append((clip.embedding(part) * texts).sum(1))
     scores = {name: mean_interval(100 * torch.cat(c).clamp(min=0)) for name, c in cosines.items() if c}
-    return {n: {k: torch.cat(parts) for k, parts in by_set.items()} for n, by_set in seen.items()}, scores or None
+    return {n: {k: torch.cat(parts) for k, parts in by_set.items()} for n, by_set in features.items()}, scores or None
 
 
-def measures(extractor: Extractor, features: Features) -> Measured:
+def measures(extractor: Extractor, features: Features) -> NetworkQuality:
     """Everything that is measured with one network."""
     generated = features["generated"]
     against = {
         name: made(Against, compare(generated, features[name], unit_clip=extractor.name == "clip"))
         for name in with_bar(("held_out", "train"), f"distances by {extractor.name}", "set")
     }
-    return Measured(
+    return NetworkQuality(
         title=extractor.title(generated.shape[1]),
         weights=extractor.weights,
         dimensions=generated.shape[1],
@@ -158,12 +158,12 @@ def in_words(quality: Quality) -> str:
     held_out, ratio = quality.against.held_out, quality.nearest.ratio if quality.nearest else None
     if held_out.kid.value is None:
         return "too few images for KID"
-    said = [f"KID {held_out.kid.value:.4f} against {held_out.n} held-out images"]
+    parts = [f"KID {held_out.kid.value:.4f} against {held_out.n} held-out images"]
     if held_out.fid.value is None:
-        said.append(f"no FID ({held_out.fid.reason})")
+        parts.append(f"no FID ({held_out.fid.reason})")
     if ratio and ratio.value is not None and ratio.high is not None and ratio.high < 1:
-        said.append(f"its images lie nearer to the training images than to others (distances {ratio.value:.2f} to 1)")
-    return "; ".join(said)
+        parts.append(f"its images lie nearer to the training images than to others (distances {ratio.value:.2f} to 1)")
+    return "; ".join(parts)
 
 
 def warn_of_photographs(config: EvaluateConfig, resolution: int) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from smplora.config.evaluate import EvaluateConfig
 from smplora.quality.evaluate import same_evaluation
 from smplora.results.quality import FORMAT, Quality
-from smplora.runs.results import kept_result, sealed
+from smplora.runs.results import previous_result, sealed
 
 
-def kept_quality(config: EvaluateConfig) -> Quality | None:
+def previous_quality(config: EvaluateConfig) -> Quality | None:
     """The quality that ``evaluate`` would write anew, if an earlier one still holds."""
-    before = kept_result(config, "quality", Quality, FORMAT)
+    before = previous_result(config, "quality", Quality, FORMAT)
     same = before is not None and before.seal == sealed(config) and same_evaluation(before, config)
     return before if same else None
 
 
 def evaluate_done(config: EvaluateConfig) -> bool:
     """Whether this evaluation is there to be read."""
-    return kept_quality(config) is not None
+    return previous_quality(config) is not None

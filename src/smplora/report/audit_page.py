@@ -16,14 +16,14 @@ from smplora.report.figures import overview
 from smplora.report.figures.svg import Style, mark, style
 from smplora.report.html import PAPER, Gallery, Strip, template, uris
 from smplora.report.limitations import cautions, not_measured
-from smplora.results.subjects import Exposed, Run, Subject, flat
+from smplora.results.subjects import Exposed, ReportedAdapter, ReportedRun, flat
 
 
-def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
+def render(subjects: Sequence[ReportedAdapter], shareable: bool = False) -> str:
     """The page about ``subjects`` as HTML; the same input gives the same bytes.
 
     Args:
-        shareable: leave out all images, captions and names of files, folders and models (``shareable.py``).
+        shareable: leave out all images, captions and names of files, folders and models.
     """
     if shareable:
         subjects = anonymous(subjects)
@@ -77,7 +77,7 @@ def render(subjects: Sequence[Subject], shareable: bool = False) -> str:
     )
 
 
-def citations(subjects: Sequence[Subject]) -> list[str]:
+def citations(subjects: Sequence[ReportedAdapter]) -> list[str]:
     """BibTeX of the paper, of the attacks used and of the statistics, each entry once."""
     used = [
         *(attack.bibtex for subject in subjects for attack in subject.audit.attacks),
@@ -91,9 +91,9 @@ def citations(subjects: Sequence[Subject]) -> list[str]:
     return list(first.values())
 
 
-def _runs(subjects: Sequence[Subject], looks: Mapping[Subject, Style]) -> dict[Run, Style]:
+def _runs(subjects: Sequence[ReportedAdapter], looks: Mapping[ReportedAdapter, Style]) -> dict[ReportedRun, Style]:
     """Every run once, looking like its longest trained subject."""
-    longest: dict[Run, Subject] = {}
+    longest: dict[ReportedRun, ReportedAdapter] = {}
     for subject in subjects:
         known = longest.get(subject.run)
         if known is None or _step(subject) > _step(known):
@@ -101,24 +101,26 @@ def _runs(subjects: Sequence[Subject], looks: Mapping[Subject, Style]) -> dict[R
     return {run: looks[subject] for run, subject in longest.items()}
 
 
-def _step(subject: Subject) -> int:
+def _step(subject: ReportedAdapter) -> int:
     return subject.audit.subject.step or 0
 
 
-def _run_name(run: Run, subjects: Sequence[Subject]) -> str:
+def _run_name(run: ReportedRun, subjects: Sequence[ReportedAdapter]) -> str:
     return next((s.label for s in subjects if s.folder == run.folder), run.folder.name)
 
 
-def _curves(runs: Mapping[Run, Style]) -> list[Markup]:
-    wanted = (
+def _curves(runs: Mapping[ReportedRun, Style]) -> list[Markup]:
+    figures = (
         overview.training_curves(runs, "adaptation_loss", "adaptation loss"),
         overview.training_curves(runs, "mi_gain", "MI gain of the proxy", overview.CHANCE_GAIN),
         overview.training_curves(runs, "proxy_accuracy", "accuracy of the proxy", 0.5),
     )
-    return [figure for figure in wanted if figure]
+    return [figure for figure in figures if figure]
 
 
-def _settings(subjects: Sequence[Subject], runs: Mapping[Run, Style]) -> list[tuple[str, list[str], object, object]]:
+def _settings(
+    subjects: Sequence[ReportedAdapter], runs: Mapping[ReportedRun, Style]
+) -> list[tuple[str, list[str], object, object]]:
     """Tables of settings: (title, column names, differing rows, equal rows)."""
     names = [_run_name(run, subjects) for run in runs]
     labels = [subject.label for subject in subjects]
@@ -131,9 +133,9 @@ def _settings(subjects: Sequence[Subject], runs: Mapping[Run, Style]) -> list[tu
     return [(title, heads, *tables.setting_rows(columns)) for title, heads, columns in compared if any(columns)]
 
 
-def _galleries(subjects: Sequence[Subject], looks: Mapping[Subject, Style]) -> list[Gallery]:
+def _galleries(subjects: Sequence[ReportedAdapter], looks: Mapping[ReportedAdapter, Style]) -> list[Gallery]:
     """Pictures in one gallery wherever captions, seed and real images agree."""
-    alike: dict[tuple[tuple[str, ...], int, tuple[bytes, ...]], list[Subject]] = defaultdict(list)
+    alike: dict[tuple[tuple[str, ...], int, tuple[bytes, ...]], list[ReportedAdapter]] = defaultdict(list)
     for subject in subjects:
         if subject.quality and subject.samples:
             alike[subject.quality.captions, subject.quality.seed, subject.real].append(subject)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from smplora.core.wording import decimal, p_text, percent
-from smplora.report.tables import Cell
+from smplora.report.tables import TableCell
 from smplora.report.wording import interval
 from smplora.results.attack import GROUPS, Group
 from smplora.results.audit import Audit, EpsilonByCounts, EpsilonOfOneRun
-from smplora.results.subjects import Subject
+from smplora.results.subjects import ReportedAdapter
 
 HEADERS = (
     "Strongest attack on test members",
@@ -20,32 +20,32 @@ HEADERS = (
 )
 
 
-def evidence_rows(subjects: Sequence[Subject]) -> list[tuple[Subject, tuple[Cell, ...]]]:
+def evidence_rows(subjects: Sequence[ReportedAdapter]) -> list[tuple[ReportedAdapter, tuple[TableCell, ...]]]:
     """Cells that go with ``HEADERS``, one row a subject."""
     return [(subject, _cells(subject.audit)) for subject in subjects]
 
 
-def _cells(audit: Audit) -> tuple[Cell, ...]:
+def _cells(audit: Audit) -> tuple[TableCell, ...]:
     one_run = audit.epsilon.one_run
     return (
         *(_strongest_cell(audit, group) for group in GROUPS),
         _epsilon_cell(audit.epsilon.clopper_pearson),
-        _epsilon_cell(one_run) if one_run else Cell("", note="needs --split_protocol coin"),
-        Cell(p_text(audit.dataset_inference.p)),
+        _epsilon_cell(one_run) if one_run else TableCell("", note="needs --split_protocol coin"),
+        TableCell(p_text(audit.dataset_inference.p)),
     )
 
 
-def _strongest_cell(audit: Audit, group: Group) -> Cell:
+def _strongest_cell(audit: Audit, group: Group) -> TableCell:
     strongest = audit.strongest[group]
     note = f"{audit.attack(strongest.attack, group).title}; corrected p {p_text(strongest.p_corrected)}"
-    return Cell(f"AUC {decimal(strongest.auc.value, 2)}", interval(strongest.auc), note)
+    return TableCell(f"AUC {decimal(strongest.auc.value, 2)}", interval(strongest.auc), note)
 
 
-def _epsilon_cell(epsilon: EpsilonByCounts | EpsilonOfOneRun) -> Cell:
-    return Cell(decimal(epsilon.value, 2), note=f"of at most {decimal(epsilon.ceiling, 2)} with these cells")
+def _epsilon_cell(epsilon: EpsilonByCounts | EpsilonOfOneRun) -> TableCell:
+    return TableCell(decimal(epsilon.value, 2), note=f"of at most {decimal(epsilon.ceiling, 2)} with these cells")
 
 
-def power_sentence(subjects: Sequence[Subject]) -> str:
+def power_sentence(subjects: Sequence[ReportedAdapter]) -> str:
     """What the audits would have missed, once for all of them."""
     test, aux = (_range({_detectable(s, group) for s in subjects}) for group in GROUPS)
     missed = _range({percent(1 - s.audit.power["test"].power) for s in subjects})
@@ -53,7 +53,7 @@ def power_sentence(subjects: Sequence[Subject]) -> str:
     return f"With these cells an AUC below {reach} would have gone unseen in more than {missed} of audits."
 
 
-def _detectable(subject: Subject, group: Group) -> str:
+def _detectable(subject: ReportedAdapter, group: Group) -> str:
     auc = subject.audit.power[group].auc
     return "1.00" if auc is None else decimal(auc, 2)
 

@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from smplora.core.wording import count, percent, together
-from smplora.results.attack import Attack
+from smplora.results.attack import AttackResult
 from smplora.results.quality import Quality
-from smplora.results.subjects import Subject, flat
+from smplora.results.subjects import ReportedAdapter, flat
 
 BUNDLED = "the bundled model"  # load.py's name of it
-UNTRIED: tuple[tuple[str, Callable[[Attack], bool]], ...] = (
+UNTRIED: tuple[tuple[str, Callable[[AttackResult], bool]], ...] = (
     (
         "Attacks that look inside the model (gradients, for example GSA)",
         lambda attack: "white" in attack.access.lower(),
@@ -27,9 +27,9 @@ UNTRIED: tuple[tuple[str, Callable[[Attack], bool]], ...] = (
 )
 
 
-def cautions(subjects: Sequence[Subject]) -> list[str]:
+def cautions(subjects: Sequence[ReportedAdapter]) -> list[str]:
     """Why some rows of the page must not be compared with each other; empty if they may."""
-    checks: tuple[tuple[str, Callable[[Subject], str | None]], ...] = (
+    checks: tuple[tuple[str, Callable[[ReportedAdapter], str | None]], ...] = (
         ("The subjects were audited on different splits", lambda s: s.audit.split.seal),
         ("The subjects adapt different base models", lambda s: s.audit.subject.model),
         ("The audits ran with different settings", lambda s: repr(sorted(flat(s.audit.settings).items()))),
@@ -39,13 +39,13 @@ def cautions(subjects: Sequence[Subject]) -> list[str]:
             lambda s: repr(_how_measured(s.quality)) if s.quality else None,
         ),
     )
-    found = []
+    lines = []
     for text, key in checks:
         groups = _grouped(subjects, key)
         if len(groups) > 1:
             parted = " | ".join(together(labels) for labels in groups.values())
-            found.append(f"{text}, so their numbers are not comparable: {parted}.")
-    return found
+            lines.append(f"{text}, so their numbers are not comparable: {parted}.")
+    return lines
 
 
 def _how_measured(quality: Quality) -> tuple[object, ...]:
@@ -54,7 +54,7 @@ def _how_measured(quality: Quality) -> tuple[object, ...]:
     return (quality.against.held_out.n, *own)
 
 
-def not_measured(subjects: Sequence[Subject]) -> list[str]:
+def not_measured(subjects: Sequence[ReportedAdapter]) -> list[str]:
     """Sentences about what the page's numbers leave open, computed from what is there; never empty."""
     return [
         *_rates(subjects),
@@ -67,7 +67,9 @@ def not_measured(subjects: Sequence[Subject]) -> list[str]:
     ]
 
 
-def _grouped(subjects: Sequence[Subject], key: Callable[[Subject], str | None]) -> Mapping[str, list[str]]:
+def _grouped(
+    subjects: Sequence[ReportedAdapter], key: Callable[[ReportedAdapter], str | None]
+) -> Mapping[str, list[str]]:
     groups: dict[str, list[str]] = defaultdict(list)
     for subject in subjects:
         value = key(subject)
@@ -76,12 +78,12 @@ def _grouped(subjects: Sequence[Subject], key: Callable[[Subject], str | None]) 
     return groups
 
 
-def _of(labels: Sequence[str], subjects: Sequence[Subject]) -> str:
+def _of(labels: Sequence[str], subjects: Sequence[ReportedAdapter]) -> str:
     """Names the subjects concerned, unless it is all of them."""
     return "" if len(labels) == len(subjects) else f" ({together(labels)})"
 
 
-def _rates(subjects: Sequence[Subject]) -> list[str]:
+def _rates(subjects: Sequence[ReportedAdapter]) -> list[str]:
     missing: dict[tuple[float, int, int], dict[str, None]] = defaultdict(dict)
     for subject in subjects:
         for attack in subject.audit.attacks:
@@ -95,25 +97,25 @@ def _rates(subjects: Sequence[Subject]) -> list[str]:
     ]
 
 
-def _features(subjects: Sequence[Subject]) -> list[str]:
+def _features(subjects: Sequence[ReportedAdapter]) -> list[str]:
     others = [
         s.label for s in subjects if s.quality and s.quality.features[0] == "tiny" and s.audit.subject.model != BUNDLED
     ]
-    found = ["FID against training and against held-out images: sets of different size, so the two are not comparable."]
+    lines = ["FID against training and against held-out images: sets of different size, so the two are not comparable."]
     if others:
-        found.append(
+        lines.append(
             f"Image quality of {together(others)} as people see it: KID and FID here use a network that knows digits "
             "only (--features has others); the loss on held-out images does not depend on it."
         )
-    return found
+    return lines
 
 
-def _quality(subjects: Sequence[Subject]) -> list[str]:
+def _quality(subjects: Sequence[ReportedAdapter]) -> list[str]:
     unmeasured = [subject.label for subject in subjects if subject.quality is None]
-    found = []
+    lines = []
     if unmeasured:
         who = "any adapter" if len(unmeasured) == len(subjects) else together(unmeasured)
-        found.append(f"Image quality of {who}: run `smplora evaluate`. An adapter that learned nothing leaks nothing.")
+        lines.append(f"Image quality of {who}: run `smplora evaluate`. An adapter that learned nothing leaks nothing.")
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
     for subject in subjects:
         held_out = subject.quality.against.held_out if subject.quality else None
@@ -122,54 +124,54 @@ def _quality(subjects: Sequence[Subject]) -> list[str]:
                 reasons[name, estimate.reason or ""].append(subject.label)
     for (name, reason), labels in reasons.items():
         why = f": {reason.rstrip('.')}" if reason else ""
-        found.append(f"Held-out {name}{_of(labels, subjects)}{why}.")
-    return found
+        lines.append(f"Held-out {name}{_of(labels, subjects)}{why}.")
+    return lines
 
 
-def _variation(subjects: Sequence[Subject]) -> list[str]:
+def _variation(subjects: Sequence[ReportedAdapter]) -> list[str]:
     """Chance enters through the training seed and through the draw of the split; intervals cover neither."""
     seeds: dict[str, set[str]] = defaultdict(set)
     for subject in subjects:
         seeds[subject.audit.subject.objective].add(subject.run.config.get("seed", "unknown"))
     splits = {subject.audit.split.seal for subject in subjects}
     single = [objective for objective, values in seeds.items() if len(values) == 1]
-    found = []
+    lines = []
     if single:
         who = "every objective" if len(single) == len(seeds) else together(single)
-        found.append(
+        lines.append(
             f"Variation between training seeds: {who} was trained with one seed, and the intervals do not cover it."
         )
     if len(splits) == 1:
-        found.append(
+        lines.append(
             "Variation between splits: which images became members was drawn once. Differences between methods that "
             "are smaller than the intervals may be luck."
         )
-    if not found:
-        found.append(
+    if not lines:
+        lines.append(
             f"Variation beyond {count(len(splits), 'split')} and the few seeds here: the intervals cover one run each."
         )
-    return found
+    return lines
 
 
-def _attacks(subjects: Sequence[Subject]) -> list[str]:
-    found = []
+def _attacks(subjects: Sequence[ReportedAdapter]) -> list[str]:
+    lines = []
     for text, matches in UNTRIED:
         without = [s.label for s in subjects if not any(matches(attack) for attack in s.audit.attacks)]
         if without:
-            found.append(f"{text} were not run{_of(without, subjects)}.")
-    return found
+            lines.append(f"{text} were not run{_of(without, subjects)}.")
+    return lines
 
 
-def _copies(subjects: Sequence[Subject]) -> list[str]:
-    found, without = [], [s.label for s in subjects if s.audit.memorisation is None]
+def _copies(subjects: Sequence[ReportedAdapter]) -> list[str]:
+    lines, without = [], [s.label for s in subjects if s.audit.memorisation is None]
     if without:
-        found.append(
+        lines.append(
             f"Whether training images can be drawn out of an adapter{_of(without, subjects)}: the attacks only ask "
             "whether a given image was used; `smplora audit --memorisation` looks for copies."
         )
     if len(without) < len(subjects):
-        found.append(
+        lines.append(
             "Copies that need more tries or other prompts: a few images were generated from each training caption, and "
             "copies that are mirrored, turned or a part of the image were not looked for."
         )
-    return found
+    return lines

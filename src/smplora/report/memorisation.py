@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from smplora.core.wording import decimal, p_text, percent
-from smplora.report.tables import Cell
+from smplora.report.tables import TableCell
 from smplora.report.wording import NOT_MEASURED, interval
 from smplora.results.estimate import CountedShare
 from smplora.results.gallery import CopiedPair
@@ -25,41 +25,41 @@ PROMPT_HEADERS = ("Training captions", "Captions of held-out images", "AUC")
 SCORES = {"adapter": "With the adapter", "base": "Base model (control)", "adapter_to_base": "Adapter over base model"}
 
 
-def measure_rows(found: Memorisation) -> list[tuple[str, tuple[Cell, ...]]]:
+def measure_rows(result: Memorisation) -> list[tuple[str, tuple[TableCell, ...]]]:
     """Title and cells that go with ``HEADERS``."""
-    return [(m.title, _cells(m)) for m in found.measures]
+    return [(m.title, _cells(m)) for m in result.measures]
 
 
-def _cells(m: CopyMeasure) -> tuple[Cell, ...]:
+def _cells(m: CopyMeasure) -> tuple[TableCell, ...]:
     return (
-        Cell(f"at most {m.threshold:g}", note=m.reference),
+        TableCell(f"at most {m.threshold:g}", note=m.reference),
         *(_counted_cell(m.images[side]) for side in SIDES),
-        Cell(p_text(m.p)),
+        TableCell(p_text(m.p)),
         *(_counted_cell(m.generations[side]) for side in SIDES),
         _ratio_cell(m.nearer_test),
     )
 
 
-def _counted_cell(counted: CountedShare) -> Cell:
+def _counted_cell(counted: CountedShare) -> TableCell:
     text = f"{counted.count:,} of {counted.of:,}"
-    return Cell(text, interval(counted, 0, 100), percent(counted.value))
+    return TableCell(text, interval(counted, 0, 100), percent(counted.value))
 
 
-def _ratio_cell(test: NearerTest | None) -> Cell:
+def _ratio_cell(test: NearerTest | None) -> TableCell:
     if test is None:
-        return Cell("\N{EN DASH}")
+        return TableCell("\N{EN DASH}")
     chance = test.ratio.chance
     note = f"chance {decimal(chance.low, 2)} to {decimal(chance.high, 2)}; p {p_text(test.p)}"
-    return Cell(decimal(test.ratio.value, 2), note=note)
+    return TableCell(decimal(test.ratio.value, 2), note=note)
 
 
-def prompt_rows(found: Memorisation) -> list[tuple[str, tuple[Cell, ...]]]:
+def prompt_rows(result: Memorisation) -> list[tuple[str, tuple[TableCell, ...]]]:
     """Title and cells that go with ``PROMPT_HEADERS``."""
     rows = []
-    for name, score in found.prompts.scores.items():
+    for name, score in result.prompts.scores.items():
         values, auc = (score.train, score.held_out), score.auc
-        means = (Cell("", note=NOT_MEASURED) if v is None else Cell(decimal(v, 2)) for v in values)
-        area = Cell("\N{EN DASH}") if auc is None else Cell(decimal(auc.value, 2), interval(auc))
+        means = (TableCell("", note=NOT_MEASURED) if v is None else TableCell(decimal(v, 2)) for v in values)
+        area = TableCell("\N{EN DASH}") if auc is None else TableCell(decimal(auc.value, 2), interval(auc))
         rows.append((SCORES.get(name, name), (*means, area)))
     return rows
 
@@ -84,18 +84,18 @@ def _note(pair: CopiedPair) -> str:
     return f"{pair.caption}; {own}; {distances}"
 
 
-def about(found: Memorisation) -> str:
+def about(result: Memorisation) -> str:
     """What was generated and compared."""
-    images, settings = found.images, found.settings
+    images, settings = result.images, result.settings
     guided = f"guidance {settings.guidance:g}" if settings.guidance != 1 else "no guidance"
-    said = (
+    text = (
         f"{images.generated} images generated from training captions ({settings.images} for each training image, "
         f"{settings.steps} steps, {guided}), compared with {images.train} training and {images.held_out} held-out "
         "images."
     )
-    return said if settings.encoder else f"{said} Embeddings were not compared: no --attack_encoder."
+    return text if settings.encoder else f"{text} Embeddings were not compared: no --attack_encoder."
 
 
-def cited(found: Memorisation) -> list[str]:
+def cited(result: Memorisation) -> list[str]:
     """BibTeX of what was used."""
-    return [e for entry in (*(m.bibtex for m in found.measures), found.prompts.bibtex) if (e := entry.strip())]
+    return [e for entry in (*(m.bibtex for m in result.measures), result.prompts.bibtex) if (e := entry.strip())]

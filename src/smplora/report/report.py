@@ -76,9 +76,9 @@ def print_table(subjects: Sequence[Path], console: Console | None = None) -> Non
     console = console or Console(stderr=True)
     if not console.is_terminal:
         console.width = max(console.width, 120)
-    found = tables.summary_rows(collect(subjects))
+    rows = tables.summary_rows(collect(subjects))
     for columns in range(len(tables.SUMMARY_HEADERS), 1, -1):
-        table = _table(found, columns)
+        table = _table(rows, columns)
         if Measurement.get(console, console.options.update(max_width=1000), table).maximum <= console.width:
             break
     console.print(table)
@@ -87,11 +87,11 @@ def print_table(subjects: Sequence[Path], console: Console | None = None) -> Non
         console.print(f"On the page: {', '.join(left_out)}.")
 
 
-def _table(found: Sequence[tables.SummaryRow], columns: int) -> Table:
+def _table(rows: Sequence[tables.SummaryRow], columns: int) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for header in ("Adapter", *tables.SUMMARY_HEADERS[:columns]):
         table.add_column(header.replace(", ", ",\n").replace(" at ", "\nat ").replace(" (", "\n("))
-    for row in found:
+    for row in rows:
         verdict, *numbers = row.cells[:columns]
         table.add_row(
             Text(row.subject.label.replace(", ", ",\n")),  # not a str: labels may hold what rich would take for markup

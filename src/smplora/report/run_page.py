@@ -101,16 +101,16 @@ def remarks(monitor: Mapping[str, Points]) -> list[str]:
         return []
     best = min(held_out, key=lambda point: point[1])
     if best[0] == held_out[-1][0]:
-        said = "The held-out loss is at its lowest: the adapter still learns what images that it has not seen share."
+        trend = "The held-out loss is at its lowest: the adapter still learns what images that it has not seen share."
     elif best[0] == held_out[0][0]:
-        said = "The held-out loss has never been below the base model's: the adapter learns its own images only."
+        trend = "The held-out loss has never been below the base model's: the adapter learns its own images only."
     else:
         then, now = (decimal(value, 4) for value in (best[1], held_out[-1][1]))
-        said = (
+        trend = (
             f"The held-out loss was lowest at step {best[0]:,} ({then}; now {now}): since then the adapter fits "
             "the images that it sees rather than others like them."
         )
-    return [said, f"The members' loss is {decimal(gaps[-1][1], 4)} below that of held-out images."]
+    return [trend, f"The members' loss is {decimal(gaps[-1][1], 4)} below that of held-out images."]
 
 
 def pace(elapsed: Points, steps: int) -> str:
@@ -140,7 +140,7 @@ def _figures(metrics: Mapping[str, Points], monitor: Mapping[str, Points]) -> li
         points = metrics[name] if name in metrics else monitor[name]
         return [Line(title, points, first)], name, title, {"chance": chance}
 
-    wanted: list[tuple[list[Line], str, str, Any]] = [
+    figures: list[tuple[list[Line], str, str, Any]] = [
         single("adaptation_loss", "adaptation loss of the batches"),
         (losses, "held_out_loss", "loss on fixed images", {}),
         single("gap", "gap: held-out less members", 0.0),
@@ -150,7 +150,7 @@ def _figures(metrics: Mapping[str, Points], monitor: Mapping[str, Points]) -> li
         single("grad_norm", "gradient norm"),
         single("learning_rate", "learning rate"),
     ]
-    drawn = ((lines, over_steps(lines, name, title, **options)) for lines, name, title, options in wanted)
+    drawn = ((lines, over_steps(lines, name, title, **options)) for lines, name, title, options in figures)
     return [drawing(svg, lines) for lines, svg in drawn if svg]
 
 
@@ -158,8 +158,8 @@ def _rounds(folder: Path) -> tuple[list[str], list[tuple[str, tuple[str, ...]]]]
     """Captions of the columns, and of some rounds of validation images, the last among them, title and pictures."""
     if not (folder / "prompts.json").exists():
         return [], []
-    told = read_json(folder / "prompts.json")
-    columns = [(c, k) for c in range(len(told["captions"])) for k in range(told["images"])]
+    prompts = read_json(folder / "prompts.json")
+    columns = [(c, k) for c in range(len(prompts["captions"])) for k in range(prompts["images"])]
     steps = sorted({int(p.stem.split("-")[1]) for p in folder.glob("step-*.png")})
     complete = [s for s in steps if all((folder / f"step-{s}-{c}-{k}.png").exists() for c, k in columns)]
     places = {round(i * (len(complete) - 1) / (ROUNDS_SHOWN - 1)) for i in range(ROUNDS_SHOWN)} if complete else set()
@@ -168,4 +168,4 @@ def _rounds(folder: Path) -> tuple[list[str], list[tuple[str, tuple[str, ...]]]]
         (f"step {s:,}", uris([thumbnail(Image.open(folder / f"step-{s}-{c}-{k}.png")) for c, k in columns]))
         for s in shown
     ]
-    return [plain(told["captions"][c]) for c, _ in columns], rounds
+    return [plain(prompts["captions"][c]) for c, _ in columns], rounds

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from smplora.core.wording import decimal, p_text, percent
 from smplora.report.wording import LEVEL_WORDS, NOT_MEASURED, digits_for, interval, unresolvable
-from smplora.results.attack import Attack, Numbers
+from smplora.results.attack import AttackResult, Numbers
 from smplora.results.estimate import Estimate
-from smplora.results.quality import Measured, Quality
-from smplora.results.subjects import Subject
+from smplora.results.quality import NetworkQuality, Quality
+from smplora.results.subjects import ReportedAdapter
 
 HEADLINE_FPR = 0.05
 SUMMARY_HEADERS = (
@@ -33,7 +33,7 @@ DIVERSITY_HEADERS = ("Precision", "Recall", "Density", "Coverage", "Nearest trai
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One number: its text, its interval and a remark; the latter two may be empty."""
 
     text: str
@@ -45,25 +45,25 @@ class Cell:
 class SummaryRow:
     """One subject in the first table; ``cells`` go with ``SUMMARY_HEADERS``."""
 
-    subject: Subject
-    cells: tuple[Cell, ...]
+    subject: ReportedAdapter
+    cells: tuple[TableCell, ...]
 
 
 @dataclass(frozen=True)
 class AttackRow:
     """One attack on one subject; ``cells`` go with ``attack_headers``."""
 
-    attack: Attack
+    attack: AttackResult
     strongest: bool
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
 
 
-def summary_rows(subjects: Sequence[Subject]) -> list[SummaryRow]:
+def summary_rows(subjects: Sequence[ReportedAdapter]) -> list[SummaryRow]:
     """Subjects side by side, in the given order."""
     return [SummaryRow(subject, _summary_cells(subject)) for subject in subjects]
 
 
-def attack_headers(subject: Subject) -> list[str]:
+def attack_headers(subject: ReportedAdapter) -> list[str]:
     """Headers of ``attack_rows``: the rates are those that any attack of the subject has."""
     rates = [f"TPR at {percent(fpr)} FPR" for fpr in _rates(subject)]
     return [
@@ -75,7 +75,7 @@ def attack_headers(subject: Subject) -> list[str]:
     ]
 
 
-def attack_rows(subject: Subject) -> list[AttackRow]:
+def attack_rows(subject: ReportedAdapter) -> list[AttackRow]:
     """Every attack on a subject, in the audit's order."""
     return [
         AttackRow(
@@ -87,7 +87,7 @@ def attack_rows(subject: Subject) -> list[AttackRow]:
                 *(rate_cell(attack.test, fpr) for fpr in _rates(subject)),
                 auc_cell(attack.aux_members, bootstrap_note(attack.aux_members))
                 if attack.aux_members
-                else Cell("\N{EN DASH}", note="trained on them"),
+                else TableCell("\N{EN DASH}", note="trained on them"),
                 _paper_cell(attack),
             ),
         )
@@ -95,11 +95,11 @@ def attack_rows(subject: Subject) -> list[AttackRow]:
     ]
 
 
-def _paper_cell(attack: Attack) -> Cell:
+def _paper_cell(attack: AttackResult) -> TableCell:
     paper = attack.paper_protocol
     if paper is None or paper.asr is None:
-        return Cell("\N{EN DASH}")
-    return Cell(f"ASR {percent(paper.asr)}", note=paper.label)
+        return TableCell("\N{EN DASH}")
+    return TableCell(f"ASR {percent(paper.asr)}", note=paper.label)
 
 
 def setting_rows(
@@ -112,11 +112,11 @@ def setting_rows(
     return [row for row in rows if len(set(row[1])) > 1], equal
 
 
-def auc_cell(numbers: Numbers | None, note: str = "") -> Cell:
+def auc_cell(numbers: Numbers | None, note: str = "") -> TableCell:
     """An AUC with two decimals."""
     if numbers is None:
-        return Cell("", note=NOT_MEASURED)
-    return Cell(decimal(numbers.auc.value, 2), interval(numbers.auc), note)
+        return TableCell("", note=NOT_MEASURED)
+    return TableCell(decimal(numbers.auc.value, 2), interval(numbers.auc), note)
 
 
 def bootstrap_note(numbers: Numbers | None) -> str:
@@ -128,35 +128,35 @@ def bootstrap_note(numbers: Numbers | None) -> str:
     return "; ".join([f"bootstrap {shown}"] * bool(shown) + p)
 
 
-def fraction_cell(estimate: Estimate) -> Cell:
+def fraction_cell(estimate: Estimate) -> TableCell:
     """A fraction in percent."""
     if estimate.value is None:
-        return Cell("", note=NOT_MEASURED)
+        return TableCell("", note=NOT_MEASURED)
     text = percent(estimate.value)
-    return Cell(text, interval(estimate, 1 if "." in text else 0, 100))
+    return TableCell(text, interval(estimate, 1 if "." in text else 0, 100))
 
 
-def rate_cell(numbers: Numbers | None, fpr: float) -> Cell:
+def rate_cell(numbers: Numbers | None, fpr: float) -> TableCell:
     """A true-positive rate in percent, or what it would take to know it."""
     rate = numbers.rates.get(fpr) if numbers else None
     if rate is None:
-        return Cell("", note=NOT_MEASURED)
-    return fraction_cell(rate) if rate.resolvable else Cell("", note=unresolvable(rate))
+        return TableCell("", note=NOT_MEASURED)
+    return fraction_cell(rate) if rate.resolvable else TableCell("", note=unresolvable(rate))
 
 
-def distance_cell(estimate: Estimate | None) -> Cell:
+def distance_cell(estimate: Estimate | None) -> TableCell:
     """A KID, FID or loss with three significant digits."""
     if estimate is None or estimate.value is None:
-        return Cell("", note=": ".join(filter(None, (NOT_MEASURED, estimate.reason if estimate else ""))))
+        return TableCell("", note=": ".join(filter(None, (NOT_MEASURED, estimate.reason if estimate else ""))))
     digits = digits_for(estimate)
-    return Cell(decimal(estimate.value, digits), interval(estimate, digits))
+    return TableCell(decimal(estimate.value, digits), interval(estimate, digits))
 
 
-def quality_cells(quality: Quality, network: str | None = None) -> tuple[Cell, ...]:
+def quality_cells(quality: Quality, network: str | None = None) -> tuple[TableCell, ...]:
     """Cells that go with ``QUALITY_HEADERS``, of the first network or of another, which has no loss of its own."""
     first = quality.features[0]
     against = quality.by_network[network or first].against
-    loss = distance_cell(quality.held_out_loss) if network in (None, first) else Cell("")
+    loss = distance_cell(quality.held_out_loss) if network in (None, first) else TableCell("")
     distances = [
         distance_cell(getattr(images, measure) if images else None)
         for images in (against.held_out, against.train)
@@ -165,7 +165,9 @@ def quality_cells(quality: Quality, network: str | None = None) -> tuple[Cell, .
     return (*distances[:2], loss, *distances[2:])
 
 
-def quality_rows(subjects: Sequence[Subject]) -> list[tuple[Subject, Quality, Measured, tuple[Cell, ...]]]:
+def quality_rows(
+    subjects: Sequence[ReportedAdapter],
+) -> list[tuple[ReportedAdapter, Quality, NetworkQuality, tuple[TableCell, ...]]]:
     """Rows of the table of distances: one for each network of each subject."""
     return [
         (s, q, measured, quality_cells(q, name))
@@ -175,12 +177,14 @@ def quality_rows(subjects: Sequence[Subject]) -> list[tuple[Subject, Quality, Me
     ]
 
 
-def diversity_headers(subjects: Sequence[Subject]) -> tuple[str, ...]:
+def diversity_headers(subjects: Sequence[ReportedAdapter]) -> tuple[str, ...]:
     """Of ``diversity_rows``: what somebody measured."""
     return (*DIVERSITY_HEADERS, *(name for name, _ in _measured_by_some(subjects)))
 
 
-def diversity_rows(subjects: Sequence[Subject]) -> list[tuple[Subject, Measured, tuple[Cell, ...]]]:
+def diversity_rows(
+    subjects: Sequence[ReportedAdapter],
+) -> list[tuple[ReportedAdapter, NetworkQuality, tuple[TableCell, ...]]]:
     """Rows of what KID and FID do not tell apart, one for each network of each subject."""
     more = _measured_by_some(subjects)
     rows = []
@@ -196,7 +200,7 @@ def diversity_rows(subjects: Sequence[Subject]) -> list[tuple[Subject, Measured,
 
 
 def _measured_by_some(
-    subjects: Sequence[Subject],
+    subjects: Sequence[ReportedAdapter],
 ) -> list[tuple[str, Callable[[Quality, str], Estimate | None]]]:
     """Columns that depend on the options of the evaluation: of a quality and the name of one of its networks."""
 
@@ -216,15 +220,15 @@ def _measured_by_some(
     ]
 
 
-def _rates(subject: Subject) -> list[float]:
+def _rates(subject: ReportedAdapter) -> list[float]:
     return sorted({fpr for attack in subject.audit.attacks for fpr in attack.test.rates})
 
 
-def _summary_cells(subject: Subject) -> tuple[Cell, ...]:
+def _summary_cells(subject: ReportedAdapter) -> tuple[TableCell, ...]:
     audit, held_out = subject.audit, subject.quality.against.held_out if subject.quality else None
     test, on_test, on_aux = audit.numbers("test"), audit.chosen("test"), audit.chosen("aux_members")
     return (
-        Cell(LEVEL_WORDS[audit.verdict.level], note=audit.verdict.sentence),
+        TableCell(LEVEL_WORDS[audit.verdict.level], note=audit.verdict.sentence),
         auc_cell(test, on_test.title),
         auc_cell(audit.numbers("aux_members"), on_aux.title if on_aux is not on_test else ""),
         fraction_cell(test.asr),

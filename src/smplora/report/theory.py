@@ -39,7 +39,7 @@ def theory_section(folder: Path) -> TheorySection | None:
     at = dict(hessian["gradient_norm"])
     pairs = [(at[step], value) for step, value in hessian["hessian_norm"] if step in at]
     steps = [Line("gradient norm", gradients["gradient_norm"], looks[0])]
-    found = [
+    drawn = [
         (steps, over_steps(steps, "gradient_norm", "gradient norm, every step")),
         (
             scales if has_gain else scales[:1],
@@ -48,42 +48,42 @@ def theory_section(folder: Path) -> TheorySection | None:
         (norms, over_steps(norms, "hessian_norm", "curvature")),
         ([], cloud(pairs, "gradient-against-hessian", looks[0], "gradient norm", "Hessian norm")),
     ]
-    figures = [drawing(svg, lines) for lines, svg in found if svg]
-    told = read_json(folder / "theory.json") if (folder / "theory.json").exists() else None
-    if not figures and not told:
+    figures = [drawing(svg, lines) for lines, svg in drawn if svg]
+    content = read_json(folder / "theory.json") if (folder / "theory.json").exists() else None
+    if not figures and not content:
         return None
-    return TheorySection(figures, sentences(told) if told else [], table(told) if told else [])
+    return TheorySection(figures, sentences(content) if content else [], table(content) if content else [])
 
 
-def sentences(told: dict[str, Any]) -> list[str]:
+def sentences(content: dict[str, Any]) -> list[str]:
     """The correlation and the propositions in words."""
-    said = []
-    pearson, checked = told["figure_1b"]["pearson"], told["propositions"]
+    lines = []
+    pearson, checked = content["figure_1b"]["pearson"], content["propositions"]
     if pearson:
         r = pearson["r"]
         p = "below 0.001" if pearson["p_value"] < 0.001 else decimal(pearson["p_value"], 3)
-        said.append(
+        lines.append(
             f"Pearson's r of gradient norm and Hessian norm at {pearson['n']} points: {decimal(r['value'], 3)} "
             f"[{decimal(r['low'], 2)}, {decimal(r['high'], 2)}], p {p} (neighbouring points are not quite independent)."
         )
     if checked["points"]:
-        said.append(
+        lines.append(
             f"Hessian norm ≤ L0 + L1 · gradient norm held at {checked['holds']} of {checked['points']} points; "
             f"L0 {decimal(checked['l0']['mean'], 3)}, L1 {decimal(checked['l1']['mean'], 3)} on average."
         )
-    return said
+    return lines
 
 
-def table(told: dict[str, Any]) -> list[tuple[str, list[str]]]:
+def table(content: dict[str, Any]) -> list[tuple[str, list[str]]]:
     """Means and spreads: Fig. 1b's norms, Fig. 2's scales, Table 3's factors."""
-    wanted = {
-        "gradient norm": told["figure_2"]["gradient_norm"],
-        "Hessian norm": told["figure_1b"]["hessian_norm"],
-        **{f"gradient scale, {title}": told["figure_2"][name] for name, title in SCALES.items()},
-        **{title: told["table_3"][name] for name, title in FACTORS.items()},
+    spreads = {
+        "gradient norm": content["figure_2"]["gradient_norm"],
+        "Hessian norm": content["figure_1b"]["hessian_norm"],
+        **{f"gradient scale, {title}": content["figure_2"][name] for name, title in SCALES.items()},
+        **{title: content["table_3"][name] for name, title in FACTORS.items()},
     }
     return [
         (title, ["" if spread[k] is None else f"{spread[k]:.3g}" for k in ("mean", "std", "min", "max")])
-        for title, spread in wanted.items()
+        for title, spread in spreads.items()
         if spread
     ]

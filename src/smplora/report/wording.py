@@ -9,7 +9,7 @@ from smplora.core.wording import COUNTS, count, decimal, percent, together
 from smplora.results.attack import Numbers
 from smplora.results.audit import LEVELS, Level
 from smplora.results.estimate import Estimate, RateAtFpr
-from smplora.results.subjects import Subject
+from smplora.results.subjects import ReportedAdapter
 
 NOT_MEASURED = "not measured"
 LEVEL_WORDS: dict[Level, str] = {"invalid": "Invalid", "red": "Leaks", "amber": "Unclear", "green": "No leak found"}
@@ -65,12 +65,12 @@ def cells(sizes: Mapping[str, int]) -> str:
     return f"{together(named)} images" if named else "sizes unknown"
 
 
-def verdict_numbers(subject: Subject) -> Numbers:
+def verdict_numbers(subject: ReportedAdapter) -> Numbers:
     """What the attack named by the verdict achieves on the group named by it."""
     return subject.audit.numbers(subject.audit.verdict.group)
 
 
-def most_exposed_first(subjects: Sequence[Subject]) -> list[Subject]:
+def most_exposed_first(subjects: Sequence[ReportedAdapter]) -> list[ReportedAdapter]:
     """By level, worst first, then by how far the verdict's attack is from chance."""
     return sorted(subjects, key=lambda s: (LEVELS.index(s.audit.verdict.level), -verdict_numbers(s).exposure))
 
@@ -89,14 +89,14 @@ def attacker_is_right(numbers: Numbers) -> str:
             f"(chance: {percent(chance)})"
         )
     reverse = numbers.auc.high < 0.5
-    turned = " by reversing the attack's answers" if reverse else ""
+    turned = " by reversing the attack's predictions" if reverse else ""
     return (
         f"an attacker who is shown one image that was used and one that was not picks the right one "
         f"{percent(1 - auc if reverse else auc)} of the time{turned} (chance: {percent(0.5)})"
     )
 
 
-def headline(subjects: Sequence[Subject]) -> str:
+def headline(subjects: Sequence[ReportedAdapter]) -> str:
     """One sentence for the whole page: the most exposed adapter, how exposed it is, and how many others fare how."""
     worst, *others = most_exposed_first(subjects)
     level, right = worst.audit.verdict.level, attacker_is_right(verdict_numbers(worst))

@@ -113,7 +113,7 @@ class AllRows(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack(Record):
+class AttackResult(Record):
     """One attack on both groups of members."""
 
     name: Line
@@ -124,7 +124,7 @@ class Attack(Record):
     reference: Line = ""
     bibtex: str = ""
     fitted_on: Line
-    """"aux", "aux and shadow adapters", or "aux, by the training" (then "aux_members" is null: in-sample answers)."""
+    """"aux", "aux and shadow adapters", or "aux, by the training": then "aux_members" is null."""
     test: Numbers
     """Members that no attack is fitted on against unseen images: the headline."""
     aux_members: Numbers | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from smplora.results.attack import Attack, Group, Numbers, Sign
+from smplora.results.attack import AttackResult, Group, Numbers, Sign
 from smplora.results.estimate import Proportion
 from smplora.results.memorisation import Memorisation
 from smplora.results.record import Count, Line, Record, Share, absent
@@ -228,7 +228,7 @@ class AdapterDigest(Record):
 
 
 @dataclass(frozen=True)
-class WhoseAudit(Record):
+class AuditSubject(Record):
     """Which adapter an audit.json is about, whatever its format."""
 
     subject: AdapterDigest
@@ -245,7 +245,7 @@ class Audit(Record):
     """The options that decide the numbers, and what they came to ("attacks", "timesteps")."""
     shadows: ShadowSummary | None = None
     gates: Gates
-    attacks: tuple[Attack, ...]
+    attacks: tuple[AttackResult, ...]
     strongest: dict[Group, Strongest]
     epsilon: Epsilon
     dataset_inference: DatasetInference
@@ -264,7 +264,7 @@ class Audit(Record):
             self.attack(one.attack, group)
         self.attack(self.verdict.attack, self.verdict.group)
 
-    def attack(self, name: str, group: Group = "test") -> Attack:
+    def attack(self, name: str, group: Group = "test") -> AttackResult:
         """The attack ``name``, which has numbers on ``group``.
 
         Raises:
@@ -275,13 +275,13 @@ class Audit(Record):
                 return attack
         raise ValueError(f"there is no attack {name!r} on {group}")
 
-    def chosen(self, group: Group) -> Attack:
+    def chosen(self, group: Group) -> AttackResult:
         """The strongest attack on ``group``; for the verdict's group the verdict's own."""
         name = self.verdict.attack if group == self.verdict.group else self.strongest[group].attack
         return self.attack(name, group)
 
     def numbers(self, group: Group) -> Numbers:
         """What the strongest attack on ``group`` achieves there."""
-        found = self.chosen(group).on(group)
-        assert found is not None
-        return found
+        numbers = self.chosen(group).on(group)
+        assert numbers is not None
+        return numbers

@@ -50,8 +50,8 @@ class CopiedPair(Record):
 
 
 @dataclass(frozen=True)
-class SpokenCaption(Record):
-    """How loudly a training caption is answered, by the adapter and by the base model."""
+class CaptionMagnitudes(Record):
+    """How strongly a training caption changes the prediction of the adapter and by the base model."""
 
     caption: Line
     adapter: float
@@ -65,4 +65,4 @@ class Memorised(Record):
     """memorised.json."""
 
     pairs: tuple[CopiedPair, ...]
-    captions: tuple[SpokenCaption, ...]
+    captions: tuple[CaptionMagnitudes, ...]

@@ -13,7 +13,7 @@ SIDES: tuple[Side, ...] = ("train", "held_out")
 
 
 @dataclass(frozen=True)
-class Compared(Record):
+class ComparedImages(Record):
     """How many images were generated and compared."""
 
     generated: Count
@@ -110,7 +110,7 @@ class CaptionCounts(Record):
 
 @dataclass(frozen=True)
 class CaptionScore(Record):
-    """How loudly captions are answered: mean over those of training and of held-out images."""
+    """How strongly captions change the prediction: mean over those of training and of held-out images."""
 
     train: float | None
     held_out: float | None
@@ -140,7 +140,7 @@ class Memorisation(Record):
     p_corrected: Share
     """For all its tests."""
     sentence: Line
-    images: Compared
+    images: ComparedImages
     left_out: LeftOut
     settings: SearchSettings
     measures: tuple[CopyMeasure, ...]

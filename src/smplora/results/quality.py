@@ -46,7 +46,7 @@ class NearestImages(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured(Record):
+class NetworkQuality(Record):
     """What one network of --features says."""
 
     title: Line
@@ -86,7 +86,7 @@ class Quality(Record):
     dimensions: Count | None = None
     against: AgainstBoth
     nearest: NearestImages | None = None
-    others: dict[str, Measured]
+    others: dict[str, NetworkQuality]
     """The other networks by name."""
     clip_score: ClipScore | None = None
     held_out_loss: Estimate | None = None
@@ -96,12 +96,12 @@ class Quality(Record):
     elapsed_s: float | None = absent()
 
     @property
-    def first(self) -> Measured:
+    def first(self) -> NetworkQuality:
         """What the first network says."""
-        return Measured(title=self.title, weights=self.weights, dimensions=self.dimensions, against=self.against,
+        return NetworkQuality(title=self.title, weights=self.weights, dimensions=self.dimensions, against=self.against,
                         nearest=self.nearest)  # fmt: skip
 
     @property
-    def by_network(self) -> dict[str, Measured]:
+    def by_network(self) -> dict[str, NetworkQuality]:
         """Every network's numbers by its name, the first one first."""
         return {self.features[0]: self.first, **{name: self.others[name] for name in self.features[1:]}}

@@ -18,7 +18,7 @@ from smplora.core.files import read_json
 from smplora.core.strips import cut, png, tiles
 from smplora.results.audit import FORMAT, Audit
 from smplora.results.curves import Curve, read_curves
-from smplora.results.gallery import EXPOSED, MEMORISED, CopiedPair, ExposedImages, Memorised, SpokenCaption
+from smplora.results.gallery import EXPOSED, MEMORISED, CaptionMagnitudes, CopiedPair, ExposedImages, Memorised
 from smplora.results.quality import FORMAT as QUALITY_FORMAT
 from smplora.results.quality import Quality
 from smplora.results.record import plain, read
@@ -29,7 +29,7 @@ COLUMNS = ("Generated", "Nearest training image", "Nearest held-out image")
 
 
 @dataclass(frozen=True, eq=False)  # told apart by identity
-class Run:
+class ReportedRun:
     """The run that a subject belongs to; empty mappings where the adapter came without its run."""
 
     folder: Path
@@ -53,11 +53,11 @@ class Copies:
 
     pictures: tuple[tuple[bytes, ...], ...] = ()  # of each pair, in the order of ``COLUMNS``
     pairs: tuple[CopiedPair, ...] = ()
-    captions: tuple[SpokenCaption, ...] = ()
+    captions: tuple[CaptionMagnitudes, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)  # told apart by identity
-class Subject:
+class ReportedAdapter:
     """An adapter with its audit, and its quality and run where they exist."""
 
     folder: Path
@@ -68,10 +68,10 @@ class Subject:
     real: tuple[bytes, ...]  # held-out images, likewise
     exposed: Exposed | None
     copies: Copies
-    run: Run
+    run: ReportedRun
 
 
-def collect(folders: Sequence[Path]) -> tuple[Subject, ...]:
+def collect(folders: Sequence[Path]) -> tuple[ReportedAdapter, ...]:
     """Read every folder once, in order; equal labels get their folder's name added.
 
     Raises:
@@ -79,8 +79,8 @@ def collect(folders: Sequence[Path]) -> tuple[Subject, ...]:
             all folders are looked at first.
     """
     unique = list({folder.resolve(): folder for folder in folders}.values())
-    subjects: list[Subject] = []
-    runs: dict[Path, Run] = {}
+    subjects: list[ReportedAdapter] = []
+    runs: dict[Path, ReportedRun] = {}
     problems: list[str] = []
     for folder in unique:
         try:
@@ -91,16 +91,16 @@ def collect(folders: Sequence[Path]) -> tuple[Subject, ...]:
         problems.append("name at least one run folder or checkpoint folder")
     if problems:
         raise CheckpointError(listing("Cannot write a report", problems))
-    seen = Counter(subject.label for subject in subjects)
-    return tuple(replace(s, label=f"{s.label} ({_where(s)})") if seen[s.label] > 1 else s for s in subjects)
+    labels = Counter(subject.label for subject in subjects)
+    return tuple(replace(s, label=f"{s.label} ({_where(s)})") if labels[s.label] > 1 else s for s in subjects)
 
 
-def _where(subject: Subject) -> str:
+def _where(subject: ReportedAdapter) -> str:
     run, folder = subject.run.folder, subject.folder
     return folder.name if run == folder else f"{run.name}/{folder.name}"
 
 
-def _subject(folder: Path, runs: dict[Path, Run]) -> Subject:
+def _subject(folder: Path, runs: dict[Path, ReportedRun]) -> ReportedAdapter:
     path, again = audit_of(folder)
     audit = read(path, Audit, again, FORMAT)
     _check_finished(folder, path, audit, again)
@@ -108,7 +108,7 @@ def _subject(folder: Path, runs: dict[Path, Run]) -> Subject:
     home = folder.parent.parent if folder.parent.name == "checkpoints" else folder
     if home not in runs:
         runs[home] = _run(home)
-    return Subject(
+    return ReportedAdapter(
         folder=folder,
         label=audit.subject.label,
         audit=audit,
@@ -158,12 +158,12 @@ def _quality(folder: Path, audited: str | None) -> tuple[Quality | None, tuple[b
     return quality, rows[0], rows[1]
 
 
-def _run(folder: Path) -> Run:
+def _run(folder: Path) -> ReportedRun:
     config, environment = folder / "config.yaml", folder / "environment.json"
     try:
         settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
         machine = read_json(environment) if environment.is_file() else {}
-        return Run(folder, flat(settings or {}), flat(machine), read_curves(folder / "metrics.jsonl", CURVES))
+        return ReportedRun(folder, flat(settings or {}), flat(machine), read_curves(folder / "metrics.jsonl", CURVES))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise CheckpointError(f"a file of the run {folder} is damaged ({plain(error)})") from error
 

@@ -250,7 +250,7 @@ class RunFolder:
             )
 
     def publish(self, publish: Callable[[Path], Result]) -> Result:
-        """Let ``publish`` write into a temporary folder, then move what it wrote to its place; returns its answer."""
+        """Let ``publish`` write into a temporary folder, then move what it wrote to its place; returns its result."""
         temporary = self.path / f"{UNFINISHED}published"
         temporary.mkdir()
         try:

@@ -52,10 +52,10 @@ def generate(
     """One image per caption, each from its own of ``seeds``; without these image i from seed + i."""
     seeds = range(config.seed, config.seed + len(captions)) if seeds is None else seeds
     keys = [_key(loaded, caption, seed, config) for caption, seed in zip(captions, seeds, strict=True)]
-    found = {i: entry["image"] for i, key in enumerate(keys) if loaded.cache and (entry := loaded.cache.load(*key))}
-    lacking = [i for i in range(len(captions)) if i not in found]
+    cached = {i: entry["image"] for i, key in enumerate(keys) if loaded.cache and (entry := loaded.cache.load(*key))}
+    lacking = [i for i in range(len(captions)) if i not in cached]
     title = f"{title} {loaded.subject.label}"
-    with bar(len(captions), title, unit="image", initial=len(found), show=progress and bool(lacking)) as display:
+    with bar(len(captions), title, unit="image", initial=len(cached), show=progress and bool(lacking)) as display:
         for start in range(0, len(lacking), config.batch_size):
             part = lacking[start : start + config.batch_size]
             images = loaded.model.generate(
@@ -66,11 +66,11 @@ def generate(
                 guidance_scale=config.guidance_scale,
             )
             for i, image in zip(part, _kept(images), strict=True):
-                found[i] = image.clone()
+                cached[i] = image.clone()
                 if loaded.cache:
                     loaded.cache.save({"image": image}, *keys[i])
             display.update(len(part))
-    return Images([found[i] for i in range(len(captions))])
+    return Images([cached[i] for i in range(len(captions))])
 
 
 def _kept(images: Tensor) -> Tensor:
@@ -83,6 +83,6 @@ def _key(loaded: Loaded, caption: str, seed: int, config: EvaluateConfig) -> tup
     precision = [str(model.denoiser.dtype), str(model.vae.dtype), model.device.type]
     words = [str(model.text.clip_skip), str(model.text.chunks)]
     words.append(str(getattr(loaded.adapted.adaptation, "alphas", "")))  # of peft's files they lie in another one
-    asked = [str(x) for x in (loaded.resolution, config.num_inference_steps, config.guidance_scale, seed)]
+    settings = [str(x) for x in (loaded.resolution, config.num_inference_steps, config.guidance_scale, seed)]
     what = json.dumps(schedule, sort_keys=True)
-    return (KIND, model.digest, loaded.adapter_sha256, what, *precision, *words, *asked, caption)
+    return (KIND, model.digest, loaded.adapter_sha256, what, *precision, *words, *settings, caption)

@@ -69,7 +69,7 @@ def read_inversion(path: Path) -> Embeddings:
 
 
 def attach_embeddings(
-    given: Embeddings, path: Path, model: LatentDiffusion, base: str, *, word: str | None, initializer: str | None
+    embeddings: Embeddings, path: Path, model: LatentDiffusion, base: str, *, word: str | None, initializer: str | None
 ) -> TextualInversionAdaptation:
     """Give the model the file's embeddings, under the adaptation that is returned.
 
@@ -83,24 +83,24 @@ def attach_embeddings(
         ConfigError: the model knows the word.
     """
     misfit = f"--adapter: {path} does not fit {base}: "
-    counts = {len(rows) for rows in given.vectors.values()}
-    if set(given.vectors) != set(model.text.encoders) or len(counts) != 1:
+    counts = {len(rows) for rows in embeddings.vectors.values()}
+    if set(embeddings.vectors) != set(model.text.encoders) or len(counts) != 1:
         raise CheckpointError(
-            f"{misfit}it has embeddings for {', '.join(given.vectors)}, the model reads with "
+            f"{misfit}it has embeddings for {', '.join(embeddings.vectors)}, the model reads with "
             f"{', '.join(model.text.encoders)}"
             + (f"; SDXL's second file is {FILES['text_encoder_2']}" if len(model.text.encoders) > 1 else "")
         )
-    for encoder, rows in given.vectors.items():
+    for encoder, rows in embeddings.vectors.items():
         width = model.component(encoder).get_input_embeddings().weight.shape[1]
         if rows.shape[1] != width:
             raise CheckpointError(
                 f"{misfit}its embeddings have {rows.shape[1]} numbers, those of {encoder} have {width}"
             )
-    adaptation = TextualInversionAdaptation(word or given.word, initializer or INITIALIZER, counts.pop())
+    adaptation = TextualInversionAdaptation(word or embeddings.word, initializer or INITIALIZER, counts.pop())
     try:
         adaptation.check(model)
     except ConfigError as error:
         raise ConfigError(str(error).replace("of at most --num_vectors", "of at most the file's")) from error
     adaptation.attach(model)
-    adaptation.load_state_dict(model, {f"{encoder}.learned": rows for encoder, rows in given.vectors.items()})
+    adaptation.load_state_dict(model, {f"{encoder}.learned": rows for encoder, rows in embeddings.vectors.items()})
     return adaptation

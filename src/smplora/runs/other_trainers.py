@@ -41,7 +41,7 @@ from smplora.runs.subject import Foreign, Loaded, load_subject
 
 USUAL_FILES = (ADAPTER_FILE, "adapter_model.safetensors")  # what diffusers and peft write into a folder
 WHOLE_MODEL = "model.diffusion_model."  # how the U-Net's keys begin in a checkpoint in one file
-HEADER = {  # what kohya's scripts and smplora write into a file's header -> the option that it answers
+HEADER = {  # what kohya's scripts and smplora write into a file's header -> the option that it sets
     "ss_clip_skip": "clip_skip",
     "ss_max_token_length": "max_token_length",
     "ss_resolution": "resolution",
@@ -70,38 +70,38 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
     Raises:
         UserError: the adapter is damaged, does nothing or does not fit the model; images that cannot be used.
     """
-    given = Path(config.adapter or "")
+    path = Path(config.adapter or "")
     options = as_training(config, {})
-    whole, inversion = _is_whole_model(given), is_inversion(given)
+    whole, inversion = _is_whole_model(path), is_inversion(path)
     if not whole and not inversion:
-        _file_in(given)  # what is wrong with a folder is said before the model is loaded
+        _file_in(path)  # what is wrong with a folder is said before the model is loaded
     fetch_model(options)
     model = load_base(options, choose_device(config.device))
-    embeddings = read_inversion(given) if inversion else None
+    embeddings = read_inversion(path) if inversion else None
     adaptation: Adaptation
     word = ""
     if embeddings:
         base = options.pretrained_model_name_or_path
         learned = attach_embeddings(
-            embeddings, given, model, base, word=config.placeholder_token, initializer=config.initializer_token
+            embeddings, path, model, base, word=config.placeholder_token, initializer=config.initializer_token
         )
         adaptation, word = learned, learned.placeholder_token
-        kind, told, sha256 = "textual_inversion", _told(embeddings.metadata, model), embeddings.sha256
+        kind, known, sha256 = "textual_inversion", _known_training(embeddings.metadata, model), embeddings.sha256
     elif whole:
-        adaptation = _attach_weights(given, model, options)
-        kind, told, sha256 = "full", dict[str, Any](), files_sha256(_weights(given))
+        adaptation = _attach_weights(path, model, options)
+        kind, known, sha256 = "full", dict[str, Any](), files_sha256(_weights(path))
     else:
         layers: Any = model.denoiser.config
-        file = read_adapter(_file_in(given), layers.layers_per_block)
-        adaptation = attach_file(file, given, model, options.pretrained_model_name_or_path)
-        kind, told, sha256 = "lora", _told(file.metadata, model), file.sha256
-    options = as_training(config, told)
+        file = read_adapter(_file_in(path), layers.layers_per_block)
+        adaptation = attach_file(file, path, model, options.pretrained_model_name_or_path)
+        kind, known, sha256 = "lora", _known_training(file.metadata, model), file.sha256
+    options = as_training(config, known)
     options = replace(options, resolution=options.resolution or model.resolution)
     model.text = configured(model.text, options.clip_skip, options.max_token_length)
     source, split = _images(config, options)
     if word and not any(word in s.caption for samples in split.cells.values() for s in samples):
         split = split.worded(f"{word} {CAPTION}")
-    subject, resolution = Foreign(given, options, kind), options.resolution or model.resolution
+    subject, resolution = Foreign(path, options, kind), options.resolution or model.resolution
     return Loaded(subject, Adapted(model, adaptation), split, source, resolution, sha256, cache)
 
 
@@ -158,28 +158,28 @@ def attach_file(file: AdapterFile, path: Path, model: LatentDiffusion, base: str
     lost = [name for name in names if name not in modules]
     if lost:
         raise CheckpointError(f"{misfit}it has no layer {lost[0]} ({len(lost)} of the file's {len(names)} are missing)")
-    shapes = {name: (_shape(modules[name]), _shape_in(file, theirs)) for name, theirs in names.items()}
-    other = [name for name, (ours, theirs) in shapes.items() if ours != theirs]
+    shapes = {name: (_shape(modules[name]), _shape_in(file, file_name)) for name, file_name in names.items()}
+    other = [name for name, (ours, file_name) in shapes.items() if ours != file_name]
     if other:
-        ours, theirs = shapes[other[0]]
+        ours, file_name = shapes[other[0]]
         raise CheckpointError(
-            f"{misfit}{other[0]} maps {ours[0]} numbers to {ours[1]}, the file's {theirs[0]} to {theirs[1]} "
+            f"{misfit}{other[0]} maps {ours[0]} numbers to {ours[1]}, the file's {file_name[0]} to {file_name[1]} "
             f"({len(other)} of {len(names)} layers differ)"
         )
-    magnitudes = [name for name, theirs in names.items() if f"{theirs}.lora_magnitude_vector" in file.state]
+    magnitudes = [name for name, file_name in names.items() if f"{file_name}.lora_magnitude_vector" in file.state]
     if magnitudes and len(magnitudes) < len(names):
         raise CheckpointError(
             f"--adapter: {path} holds DoRA magnitudes for {len(magnitudes)} of its {len(names)} layers; all or none"
         )
     adaptation = FileAdaptation(
         use_dora=bool(magnitudes),
-        ranks={name: file.ranks[theirs] for name, theirs in names.items()},
-        alphas={name: file.alphas[theirs] for name, theirs in names.items()},
+        ranks={name: file.ranks[file_name] for name, file_name in names.items()},
+        alphas={name: file.alphas[file_name] for name, file_name in names.items()},
     )
     adaptation.attach(model)
     state = {
-        f"{name}.{part}": _shaped(file.state[f"{theirs}.{part}"], part, modules[name])
-        for name, theirs in names.items()
+        f"{name}.{part}": _shaped(file.state[f"{file_name}.{part}"], part, modules[name])
+        for name, file_name in names.items()
         for part in ("lora_A.weight", "lora_B.weight", *(("lora_magnitude_vector",) if magnitudes else ()))
     }
     before = adaptation.state_dict(model)
@@ -266,12 +266,12 @@ def _attach_weights(path: Path, model: LatentDiffusion, options: TrainConfig) ->
     differs = {}
     for name in names:
         ours = dict(model.component(name).named_parameters())
-        theirs = dict(other.component(name).named_parameters()) if name in ("unet", *other.text.encoders) else {}
-        shapes = [{n: p.shape for n, p in parameters.items()} for parameters in (ours, theirs)]
-        wrong = [n for n in sorted({*ours, *theirs}) if shapes[0].get(n) != shapes[1].get(n)]
+        weights = dict(other.component(name).named_parameters()) if name in ("unet", *other.text.encoders) else {}
+        shapes = [{n: p.shape for n, p in parameters.items()} for parameters in (ours, weights)]
+        wrong = [n for n in sorted({*ours, *weights}) if shapes[0].get(n) != shapes[1].get(n)]
         if wrong:
             raise CheckpointError(f"--adapter: {path} does not fit {base}: they differ in {name}.{wrong[0]}")
-        differs[name] = any(not torch.equal(ours[n].cpu(), theirs[n]) for n in ours)
+        differs[name] = any(not torch.equal(ours[n].cpu(), weights[n]) for n in ours)
     if not any(differs.values()):
         raise CheckpointError(f"--adapter: {path} changes nothing: its U-Net and text encoders are those of {base}")
     adaptation = FullAdaptation(train_text_encoder=any(differs[name] for name in model.text.encoders))
@@ -282,21 +282,21 @@ def _attach_weights(path: Path, model: LatentDiffusion, options: TrainConfig) ->
     return adaptation
 
 
-def _told(metadata: Mapping[str, str], model: LatentDiffusion) -> dict[str, Any]:
-    """Options that the file's header answers; what it says in another form is as if it said nothing."""
-    told: dict[str, Any] = {}
+def _known_training(metadata: Mapping[str, str], model: LatentDiffusion) -> dict[str, Any]:
+    """Options that the file's header states; what it says in another form is as if it said nothing."""
+    known: dict[str, Any] = {}
     for key, option in HEADER.items():
         text = metadata.get(key, "")
         if option in ("enable_bucket", "bucket_no_upscale"):
             if text in ("True", "False"):
-                told[option] = text == "True"
+                known[option] = text == "True"
         elif len(numbers := {int(n) for n in re.findall(r"\d+", text)}) == 1:
-            told[option] = numbers.pop()
-    if told.get("max_token_length") not in (75, 150, 225):
-        told.pop("max_token_length", None)
+            known[option] = numbers.pop()
+    if known.get("max_token_length") not in (75, 150, 225):
+        known.pop("max_token_length", None)
     if len(model.text.encoders) > 1:  # SDXL always reads the same layers, whatever kohya's header says
-        told.pop("clip_skip", None)
-    return told
+        known.pop("clip_skip", None)
+    return known
 
 
 def _images(config: SubjectOptions, options: TrainConfig) -> tuple[ImageSource, Split]:

@@ -15,10 +15,12 @@ from smplora.results.quality import Quality
 from smplora.results.record import read
 from smplora.runs.subject import find_subject
 
-Kept = TypeVar("Kept", Audit, Quality)
+Result = TypeVar("Result", Audit, Quality)
 
 
-def kept_result(config: AuditConfig | EvaluateConfig, name: str, kind: type[Kept], expected: str) -> Kept | None:
+def previous_result(
+    config: AuditConfig | EvaluateConfig, name: str, kind: type[Result], expected: str
+) -> Result | None:
     """What was written of this adapter, whatever the settings; None for adapters that are not runs, and where it cannot
     be read or is of another format."""
     try:

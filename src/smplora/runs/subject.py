@@ -38,7 +38,7 @@ from smplora.runs.base_model import load_base
 from smplora.runs.folder import CONFIG, STATE, RunFolder, read_config
 
 # what an audit takes for granted of the training of an adapter made elsewhere
-TOLD = ("resolution", "clip_skip", "max_token_length", "enable_bucket", "bucket_no_upscale")
+FROM_METADATA = ("resolution", "clip_skip", "max_token_length", "enable_bucket", "bucket_no_upscale")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Foreign:
             adapter_sha256=adapter_sha256,
             model=model.name,
             model_digest=model.digest,
-            trained_with=TrainedWith(**{name: getattr(self.config, name) for name in TOLD}),
+            trained_with=TrainedWith(**{name: getattr(self.config, name) for name in FROM_METADATA}),
         )
 
 
@@ -259,18 +259,18 @@ def _proxy(subject: Subject, model: LatentDiffusion) -> nn.Module | None:
     return proxy.to(model.device).eval()
 
 
-def _with_same_members(trained: Split, given: Split, name: str) -> Split:
+def _with_same_members(trained: Split, named: Split, name: str) -> Split:
     for cell in ("aux_member", "test_member"):
-        if {s.digest for s in trained.cells[cell]} != {s.digest for s in given.cells[cell]}:
+        if {s.digest for s in trained.cells[cell]} != {s.digest for s in named.cells[cell]}:
             raise SplitError(
                 f"--split_manifest '{name}' has another {cell} cell than the split that the adapter was trained on"
             )
-    seen = {s.digest for s in trained.cells["aux_nonmember"]}
-    if any(s.digest in seen for s in given.cells["test_nonmember"]):
+    nonmembers = {s.digest for s in trained.cells["aux_nonmember"]}
+    if any(s.digest in nonmembers for s in named.cells["test_nonmember"]):
         raise SplitError(
             f"--split_manifest '{name}' tests on aux non-members of the run, which its proxy has trained on"
         )
-    return given
+    return named
 
 
 def result_folder(adapter: str | None, output_dir: str | None, name: str) -> Path:

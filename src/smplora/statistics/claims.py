@@ -69,10 +69,10 @@ def sign_of(name: str, aux: Scored) -> int:
 
 def tests(scored: Scored, rng: np.random.Generator) -> dict[str, dict[str, float]]:
     """{attack: {"p", "corrected"}}: each attack alone, and corrected for all attacks on this group."""
-    found = family_test(list(scored.scores.values()), scored.is_member, rng)
+    results = family_test(list(scored.scores.values()), scored.is_member, rng)
     return {
         name: {"p": p, "corrected": corrected}
-        for name, p, corrected in zip(scored.scores, found.p, found.corrected, strict=True)
+        for name, p, corrected in zip(scored.scores, results.p, results.corrected, strict=True)
     }
 
 
@@ -100,20 +100,20 @@ def strongest(
 
 def _low_fpr(scored: Scored) -> dict[str, Any] | None:
     """The most significant true positive rate at a resolvable false positive rate, over all attacks and rates."""
-    found = []
+    claims = []
     for name, scores in scored.scores.items():
         for fpr in REPORTED_FPRS:
             rate = tpr_at_fpr(scores, scored.is_member, fpr)
             if rate.resolvable:
-                found.append((low_fpr_p_value(scores, scored.is_member, fpr), name, rate))
-    if not found:
+                claims.append((low_fpr_p_value(scores, scored.is_member, fpr), name, rate))
+    if not claims:
         return None
-    p, name, rate = min(found, key=lambda f: f[0])
+    p, name, rate = min(claims, key=lambda f: f[0])
     return {
         "attack": name,
         "fpr": rate.fpr,
         "tpr": {"value": rate.value, "low": rate.low, "high": rate.high},
-        "p_corrected": min(1.0, CLAIMS * len(found) * p),
+        "p_corrected": min(1.0, CLAIMS * len(claims) * p),
     }
 
 

@@ -12,7 +12,7 @@ from smplora.statistics.inputs import Floats, Ints, cells, double_midranks
 
 
 @dataclass(frozen=True)
-class Roc:
+class RocCurve:
     """ROC curve: ``fpr`` and ``tpr`` [k] rise from 0 to 1, ``thresholds`` [k] fall from +inf to the lowest score."""
 
     fpr: Floats
@@ -20,13 +20,13 @@ class Roc:
     thresholds: Floats
 
 
-def roc_curve(scores: ArrayLike, is_member: ArrayLike) -> Roc:
+def roc_curve(scores: ArrayLike, is_member: ArrayLike) -> RocCurve:
     """Exact ROC of the rule ``score >= threshold``: (0, 0) and one point per distinct score, the last being (1, 1).
 
     Source: Fawcett 2006, "An introduction to ROC analysis", Alg. 1. Raises ValueError for bad input.
     """
     false, true, thresholds = roc_counts(*cells(scores, is_member)[:2])
-    return Roc(false / false[-1], true / true[-1], thresholds)
+    return RocCurve(false / false[-1], true / true[-1], thresholds)
 
 
 def auc(scores: ArrayLike, is_member: ArrayLike) -> float:

@@ -19,7 +19,7 @@ MIN_FALSE_POSITIVES = 5  # a rate that fewer than five non-members decide is an 
 
 
 @dataclass(frozen=True)
-class RateAtFpr:
+class ResolvedRate:
     """TPR at a target ``fpr``; ``resolvable`` says whether there are non-members enough for it to mean anything."""
 
     fpr: float
@@ -35,7 +35,7 @@ class RateAtFpr:
         return {**shown, "resolvable": self.resolvable, "needs_nonmembers": self.needs_nonmembers}
 
 
-def tpr_at_fpr(scores: ArrayLike, is_member: ArrayLike, fpr: float) -> RateAtFpr:
+def tpr_at_fpr(scores: ArrayLike, is_member: ArrayLike, fpr: float) -> ResolvedRate:
     """Highest TPR among the thresholds whose FPR is at most ``fpr``, with its 95 % Clopper-Pearson interval.
 
     Never the nearest FPR, which may exceed the target. The interval covers the chance in the members; the threshold
@@ -49,7 +49,7 @@ def tpr_at_fpr(scores: ArrayLike, is_member: ArrayLike, fpr: float) -> RateAtFpr
     hits = int(true[false <= allowed_false_positives(fpr, n)].max())
     needed = ceil(MIN_FALSE_POSITIVES / target)
     rate = clopper_pearson(hits, m)
-    return RateAtFpr(float(fpr), rate.value, rate.low, rate.high, n >= needed, needed)
+    return ResolvedRate(float(fpr), rate.value, rate.low, rate.high, n >= needed, needed)
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ def summary(scores: ArrayLike, is_member: ArrayLike, decisions: ArrayLike, rng: 
     bends = np.flatnonzero(np.concatenate([[True], right[:-1] * up[1:] != up[:-1] * right[1:], [True]]))
     if bends.size > MOST_CORNERS:  # half of them evenly, half dense at low rates
         last, half = bends.size - 1, MOST_CORNERS // 2
-        kept = np.concatenate([np.linspace(0, last, half), np.geomspace(1, last, half)]).round().astype(int)
-        bends = bends[np.unique(kept)]
+        corners = np.concatenate([np.linspace(0, last, half), np.geomspace(1, last, half)]).round().astype(int)
+        bends = bends[np.unique(corners)]
     return {
         "n_members": m,
         "n_nonmembers": n,

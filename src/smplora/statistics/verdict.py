@@ -45,9 +45,9 @@ def verdict(
         [*(strongest[g]["smallest_p_corrected"] for g in GROUPS), *(strongest[g]["p_corrected"] for g in GROUPS)]
         + [rate["p_corrected"] for _, rate in rated]
     )
-    said = _said(best, titles[attack], group)
+    numbers = _numbers(best, titles[attack], group)
     if best["auc_deviation"]["low"] > LEAK:
-        level, sentence = "red", f"Leaks: {said}."
+        level, sentence = "red", f"Leaks: {numbers}."
     elif exposed:
         _, group, rate = max(exposed, key=lambda e: e[0])
         level, attack = "red", rate["attack"]
@@ -61,13 +61,13 @@ def verdict(
         level = "green"
         sentence = f"No leak found by these attacks; an average AUC above {0.5 + worst / 2:.2f} is ruled out at 95 %."
     else:
-        level, sentence = "amber", f"Unclear: strongest is {said}; an AUC of {0.5 + worst / 2:.2f} is possible."
+        level, sentence = "amber", f"Unclear: strongest is {numbers}; an AUC of {0.5 + worst / 2:.2f} is possible."
     if failed_gates:
         level, sentence = "invalid", f"Invalid audit: {'; '.join(failed_gates)}. Disregard: {sentence}"
     return {"level": level, "sentence": sentence, "attack": attack, "group": group}
 
 
-def _said(best: Mapping[str, Any], title: str, group: str) -> str:
+def _numbers(best: Mapping[str, Any], title: str, group: str) -> str:
     auc, among = best["auc"], f"chosen among {best['attacks']} attacks, " if best["attacks"] > 1 else ""
     return (
         f"AUC {auc['value']:.2f} [{auc['low']:.2f}, {auc['high']:.2f}] by '{title}' on {GROUPS[group]} "

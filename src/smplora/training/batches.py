@@ -70,17 +70,17 @@ class Feed:
                 (self.aux_nonmember, "aux_nonmember"),
             )
         )
-        mine = range(self.process * self.batch_size, (self.process + 1) * self.batch_size)
+        own_rows = range(self.process * self.batch_size, (self.process + 1) * self.batch_size)
         is_member = torch.arange(2 * size, device=member.mean.device) < size
         if member.mean.shape == nonmember.mean.shape:
             whole = join(member, nonmember)
             draw = self._draw(whole, "proxy", turn)
-            rows = [*mine, *(size + row for row in mine)]
+            rows = [*own_rows, *(size + row for row in own_rows)]
             return Pair(((whole[rows], draw[rows]),), draw.timesteps, is_member)
         draws = [self._draw(batch, f"proxy {k}", turn) for k, batch in enumerate((member, nonmember))]
         shares = zip((member, nonmember), draws, strict=True)
         return Pair(
-            tuple((batch[list(mine)], draw[list(mine)]) for batch, draw in shares),
+            tuple((batch[list(own_rows)], draw[list(own_rows)]) for batch, draw in shares),
             torch.cat([draw.timesteps for draw in draws]),
             is_member,
         )

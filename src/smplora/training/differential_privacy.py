@@ -30,7 +30,7 @@ from smplora.core.console import say
 from smplora.core.errors import ConfigError
 from smplora.core.files import write_atomically
 from smplora.core.random_streams import generator
-from smplora.data.cells import Cell, Choose
+from smplora.data.cells import Cell, VariantChoice
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.sample_gradients import recorded, sample_weights
@@ -135,8 +135,8 @@ def noise_seed(folder: Path) -> str:
 def poisson_sample(cell: Cell, rate: float, secret: str, step: int) -> list[tuple[int, list[int]]]:
     """The images of a step, each taken with probability ``rate``: (group, rows) of every group that has any."""
     taken = torch.rand(len(cell), generator=generator(secret, "poisson", step)) < rate
-    found = [(g, [r for r, place in enumerate(group.places) if taken[place]]) for g, group in enumerate(cell.groups)]
-    return [(g, rows) for g, rows in found if rows]
+    sampled = [(g, [r for r, place in enumerate(group.places) if taken[place]]) for g, group in enumerate(cell.groups)]
+    return [(g, rows) for g, rows in sampled if rows]
 
 
 def clip_factors(norms: Tensor, bound: float) -> Tensor:
@@ -200,7 +200,7 @@ class PrivateGradients:
         return {"loss": loss, "adaptation_loss": loss, "clipped": clipped / max(images, 1)}
 
     def _batches(self, step: int) -> Iterator[Batch]:
-        size, choose = self.config.train_batch_size, Choose((self.config.seed, "train", step))
+        size, choose = self.config.train_batch_size, VariantChoice((self.config.seed, "train", step))
         for g, rows in poisson_sample(self.train, self.promise.sample_rate, self.secret, step):
             for start in range(0, len(rows), size):
                 yield self.train.batch(self.train.groups[g], rows[start : start + size], choose)

@@ -2,7 +2,7 @@
 
 The training set is divided at random into K folds, cell by cell. Teacher k is a plain run with the same options on all
 images but fold k's; it lies in ``teachers/teacher-k`` of the run folder and is as private as the images are. What the
-adapter then learns of an image in fold k is teacher k's answer, which does not depend on that image but through the
+adapter then learns of an image in fold k is teacher k's prediction, which does not depend on that image but through the
 question.
 """
 
@@ -96,7 +96,7 @@ def teacher_runs(config: TrainConfig, split: Split) -> list[TrainConfig]:
 
 @dataclass(frozen=True)
 class Teachers:
-    """Trained teachers. They answer through the adapter's own model, whose trained tensors theirs replace meanwhile."""
+    """Trained teachers. They predict through the adapter's model, whose trained tensors theirs replace meanwhile."""
 
     model: LatentDiffusion
     adaptation: PublishedAdaptation
@@ -126,17 +126,17 @@ class Teachers:
         return cls(model, adaptation, parameters, tuple(weights), folds(split, config.num_teachers, config.seed))
 
     @torch.no_grad()
-    def answers(self, batch: Batch, draw: Draw) -> Tensor:
+    def predictions(self, batch: Batch, draw: Draw) -> Tensor:
         """Of each sample, the prediction of the teacher that has not seen it: [b, c, h, w] fp32."""
         noised = self.model.add_noise(self.model.latents(batch, draw), draw)
-        found = torch.empty_like(noised, dtype=torch.float32)
+        predictions = torch.empty_like(noised, dtype=torch.float32)
         of_row = [self.fold_of[digest] for digest in batch.digests]
         for k in sorted(set(of_row)):
             rows = [row for row, fold in enumerate(of_row) if fold == k]
             with self._teaching(k):
-                answer = self.model.predict(noised[rows], draw.timesteps[rows], batch[rows].conditioning)
-            found[rows] = answer.float()
-        return found
+                prediction = self.model.predict(noised[rows], draw.timesteps[rows], batch[rows].conditioning)
+            predictions[rows] = prediction.float()
+        return predictions
 
     @contextmanager
     def _teaching(self, k: int) -> Iterator[None]:

@@ -52,13 +52,13 @@ def shard(accelerator: Accelerator, module: nn.Module, whole: Iterable[nn.Parame
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    kept = set(whole)
-    mesh = init_device_mesh(next(iter(kept)).device.type, (accelerator.num_processes,))
+    whole_modules = set(whole)
+    mesh = init_device_mesh(next(iter(whole_modules)).device.type, (accelerator.num_processes,))
     for block in module.modules():
         if type(block).__name__ in BLOCKS:
-            fully_shard(block, mesh=mesh, ignored_params=kept)
+            fully_shard(block, mesh=mesh, ignored_params=whole_modules)
     # FSDP would keep the rest whole after a forward pass until somebody asks for a state dict, which one process does
-    fully_shard(module, mesh=mesh, ignored_params=kept, reshard_after_forward=True)
+    fully_shard(module, mesh=mesh, ignored_params=whole_modules, reshard_after_forward=True)
 
 
 def gather(accelerator: Accelerator, share: Tensor) -> Tensor:

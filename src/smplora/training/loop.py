@@ -53,8 +53,8 @@ def optimise(
                     share = torch.cat([at_size(model.error_maps(*part), game.proxy.size) for part in pair.parts])
                 error_maps = members_first(gather(accelerator, share), accelerator.num_processes)
                 torch.manual_seed(stream_seed(config.seed, "dropout", turn))
-                seen = game.ascend(error_maps, pair.timesteps, pair.is_member)
-                log.add(mi_gain=seen.mi_gain, proxy_accuracy=seen.accuracy)
+                gain = game.ascend(error_maps, pair.timesteps, pair.is_member)
+                log.add(mi_gain=gain.mi_gain, proxy_accuracy=gain.accuracy)
 
             # 2. the adapter: one step down its objective
             torch.manual_seed(stream_seed(config.seed, "adapter dropout", step, process))
@@ -63,7 +63,7 @@ def optimise(
             batches = zip(setup.feed.adapter(step), setup.feed.class_images(step), strict=True)
             for (batch, draw), of_class in batches if not setup.private else ():
                 with setup.autocast():
-                    target = setup.teachers.answers(batch, draw) if setup.teachers else None
+                    target = setup.teachers.predictions(batch, draw) if setup.teachers else None
                     error_maps = model.error_maps(batch, draw, target)
                 weights = model.loss_weights(draw.timesteps, config.snr_gamma)
                 terms = game.terms(error_maps, draw.timesteps, weights)
@@ -143,8 +143,8 @@ def blew_up(row: dict[str, Any], setup: Setup, saving: bool) -> bool:
 def not_a_number(folder: RunFolder, step: int, mixed_precision: str) -> TrainingError:
     """The error of a run that blew up."""
     last = folder.steps()
-    kept = f"checkpoint-{last[-1]} is the last good one" if last else "no checkpoint was written"
+    last_good = f"checkpoint-{last[-1]} is the last good one" if last else "no checkpoint was written"
     return TrainingError(
-        f"the loss is not a number by step {step}; {kept}. Lower --learning_rate or --mi_lambda"
+        f"the loss is not a number by step {step}; {last_good}. Lower --learning_rate or --mi_lambda"
         f"{', or take --mixed_precision bf16' * (mixed_precision == 'fp16')} in a new --output_dir"
     )

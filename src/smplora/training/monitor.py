@@ -29,7 +29,7 @@ from smplora.data.pool import open_source
 from smplora.data.prepare import preparation
 from smplora.data.split import Split
 from smplora.runs.folder import MONITOR, RunFolder
-from smplora.training.running_attack import TIMESTEPS, Gauge
+from smplora.training.running_attack import TIMESTEPS, RunningAttack
 from smplora.training.setup import Setup
 
 VALIDATION, PROMPTS = "validation", "prompts.json"
@@ -59,8 +59,8 @@ def with_intervals(config: TrainConfig, split: Split) -> TrainConfig:
         "monitor_steps": interval(steps, int(0.03 * available / (images * TIMESTEPS)), most=50),
         "validation_steps": interval(steps, int(0.02 * available / (drawn * per_image)), most=20),
     }
-    asked = {name: getattr(config, name) for name in chosen if getattr(config, name) is not None}
-    return replace(config, validation_guidance_scale=guidance, **{**chosen, **asked})
+    set_options = {name: getattr(config, name) for name in chosen if getattr(config, name) is not None}
+    return replace(config, validation_guidance_scale=guidance, **{**chosen, **set_options})
 
 
 def interval(steps: int, affordable: int, most: int) -> int:
@@ -105,12 +105,12 @@ class Monitor:
         self.writes = bool(setup.accelerator.is_main_process)
         self.page_written, self.page_cost = 0.0, 0.0
         self.postfix: dict[str, str] = {}
-        self.gauge: Gauge | None = None
+        self.running_attack: RunningAttack | None = None
         self.validation = Validation((), 0)
-        self._told: dict[str, Any] | None = None
+        self._conditioning: dict[str, Any] | None = None
         if config.monitor_steps:
-            self.gauge = make_gauge(config, setup, split)
-            base = self.gauge.base_reading().row()
+            self.running_attack = make_running_attack(config, setup, split)
+            base = self.running_attack.of_base_model().row()
             if self.writes and not folder.metrics(MONITOR):
                 self._log(0, base)
         if config.validation_steps:
@@ -126,13 +126,13 @@ class Monitor:
             steps and (last or done % steps == 0) for steps in (self.config.monitor_steps, self.config.validation_steps)
         ]
         measuring, drawing = due
-        if measuring and self.gauge is not None:
+        if measuring and self.running_attack is not None:
             with self.setup.as_published():
-                reading = self.gauge.measure()
-            self._log(done, reading.row())
-            self.postfix = {"held-out": f"{reading.held_out_loss:.3f}"}
-            if reading.auc:
-                self.postfix["AUC"] = f"{reading.auc.value:.2f}"
+                result = self.running_attack.measure()
+            self._log(done, result.row())
+            self.postfix = {"held-out": f"{result.held_out_loss:.3f}"}
+            if result.auc:
+                self.postfix["AUC"] = f"{result.auc.value:.2f}"
         if drawing:
             with self.setup.as_published():
                 self._draw(done)
@@ -189,9 +189,9 @@ class Monitor:
         model, config = self.setup.model, self.config
         resolution, scale = config.resolution or model.resolution, config.validation_guidance_scale or 1.0
         with self.setup.adapted.evaluating():
-            if self._told is None or model.text_is_trained:
+            if self._conditioning is None or model.text_is_trained:
                 with self.setup.autocast():
-                    self._told = model.text.embed(model.text.tokens(self.validation.captions, resolution))
+                    self._conditioning = model.text.embed(model.text.tokens(self.validation.captions, resolution))
                     self._empty = model.text.empty(1, resolution) if scale != 1 else None
             rows = self.validation.rows
             pictures = []
@@ -199,7 +199,7 @@ class Monitor:
                 seed = stream_seed(config.seed, "validation", number)
                 with self.setup.autocast():
                     latents = model.sample(
-                        {name: value[caption : caption + 1] for name, value in self._told.items()},
+                        {name: value[caption : caption + 1] for name, value in self._conditioning.items()},
                         self._empty,
                         [seed],
                         resolution=resolution,
@@ -210,13 +210,13 @@ class Monitor:
         return torch.cat(pictures)
 
 
-def make_gauge(config: TrainConfig, setup: Setup, split: Split) -> Gauge:
-    """The gauge of a run: the first images of the aux cells and of the reference set (their order is random)."""
+def make_running_attack(config: TrainConfig, setup: Setup, split: Split) -> RunningAttack:
+    """On the first images of the aux cells and of the reference set, whose order is random."""
     count = config.monitor_images
     reference = split.cells["reference"][:count]
     prepared = preparation(config, config.resolution or setup.model.resolution).plain()
     source, cache = open_source(config), open_cache(config.cache_dir, config.cache_latents_to_disk)
-    return Gauge(
+    return RunningAttack(
         setup.adapted,
         setup.feed.aux_member[:count],
         setup.feed.aux_nonmember[:count],

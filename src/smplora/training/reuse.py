@@ -24,8 +24,8 @@ def train_done(config: TrainConfig) -> bool:
     if folder.done is None:
         return False
     before = read_config(folder.path, TrainConfig)
-    given = {n: v for n, v in asdict(config).items() if v is not None and n not in FREE_OPTIONS}
-    return all(getattr(before, name) == value for name, value in given.items())
+    set_options = {n: v for n, v in asdict(config).items() if v is not None and n not in FREE_OPTIONS}
+    return all(getattr(before, name) == value for name, value in set_options.items())
 
 
 def train_length(options: TrainConfig) -> int:

@@ -25,13 +25,13 @@ TIMESTEPS = 4  # of the grid that the loss attacks use
 
 
 @dataclass(frozen=True)
-class Reading:
+class RunningResult:
     """One measurement."""
 
     held_out_loss: float
     member_loss: float  # of the aux members, at the same timesteps
     auc: Interval | None  # of the loss calibrated by the base model, on the aux cells; None for the base model itself
-    proxy_auc: Interval | None  # of the proxy's own answers; None without a proxy
+    proxy_auc: Interval | None  # of the proxy's own predictions; None without a proxy
 
     def row(self) -> dict[str, Any]:
         """As a line of monitor.jsonl has it."""
@@ -47,7 +47,7 @@ class Reading:
         }
 
 
-class Gauge:
+class RunningAttack:
     """Measures a model whose adapter is being trained, always on the same images, timesteps and noise.
 
     Score of an image, unfitted: mean over timesteps of log l_base - log l_adapted at common noise (Watson et al. 2022).
@@ -57,7 +57,7 @@ class Gauge:
     Args:
         member, nonmember: of the aux cells.
         held_out: reference images; None: the aux non-members.
-        proxy: asked for its own answers, if there is one.
+        proxy: whose own predictions are measured too, if there is one.
         autocast: makes the context of the forward passes.
         batch_size: images per pass.
     """
@@ -80,42 +80,42 @@ class Gauge:
         self.held_out = "held_out" if held_out else "nonmember"
         self.timesteps = timestep_grid(TIMESTEPS, adapted.model.num_train_timesteps)
         self.is_member = torch.arange(len(member) + len(nonmember)).numpy() < len(member)
-        self.base = {name: self._look(cell, adapted=False)[0] for name, cell in self.cells.items()}
+        self.base = {name: self._losses_and_odds(cell, adapted=False)[0] for name, cell in self.cells.items()}
 
-    def base_reading(self) -> Reading:
+    def of_base_model(self) -> RunningResult:
         """Where the run starts: the base model."""
-        return Reading(float(self.base[self.held_out].mean()), float(self.base["member"].mean()), None, None)
+        return RunningResult(float(self.base[self.held_out].mean()), float(self.base["member"].mean()), None, None)
 
-    def measure(self) -> Reading:
+    def measure(self) -> RunningResult:
         """The adapter as it is now. Modes of the modules are left as they were; no random generator is touched."""
-        seen = {name: self._look(cell, adapted=True) for name, cell in self.cells.items()}
+        measured = {name: self._losses_and_odds(cell, adapted=True) for name, cell in self.cells.items()}
         pair = ("member", "nonmember")
-        gains = torch.cat([(self.base[n].log() - seen[n][0].log()).mean(1) for n in pair])
-        answers = torch.cat([seen[n][1] for n in pair])
-        return Reading(
-            float(seen[self.held_out][0].mean()),
-            float(seen["member"][0].mean()),
+        gains = torch.cat([(self.base[n].log() - measured[n][0].log()).mean(1) for n in pair])
+        odds = torch.cat([measured[n][1] for n in pair])
+        return RunningResult(
+            float(measured[self.held_out][0].mean()),
+            float(measured["member"][0].mean()),
             self._auc(gains),
-            self._auc(answers) if self.proxy is not None else None,
+            self._auc(odds) if self.proxy is not None else None,
         )
 
     def _auc(self, scores: Tensor) -> Interval | None:
         return delong_interval(scores.numpy(), self.is_member) if bool(scores.isfinite().all()) else None
 
     @torch.no_grad()
-    def _look(self, cell: Batch | Cell, *, adapted: bool) -> tuple[Tensor, Tensor]:
+    def _losses_and_odds(self, cell: Batch | Cell, *, adapted: bool) -> tuple[Tensor, Tensor]:
         """Losses [n, timesteps] in double precision, and the proxy's log-odds [n], its mean over timesteps."""
-        losses, answers = [], []
+        losses, odds = [], []
         with self.adapted.evaluating(), self.autocast():
             for batch in cell.split(self.batch_size):
                 view = GreyBox(self.adapted, batch, self.seed)
                 maps = [view.error_maps(f"at {t}", t, adapted=adapted) for t in self.timesteps]
                 losses.append(torch.stack([adaptation_loss(m).double() for m in maps], 1))
                 if adapted and self.proxy is not None:
-                    answers.append(
+                    odds.append(
                         torch.stack([self._log_odds(m, t) for m, t in zip(maps, self.timesteps, strict=True)]).mean(0)
                     )
-        return torch.cat(losses), torch.cat(answers) if answers else torch.zeros(0)
+        return torch.cat(losses), torch.cat(odds) if odds else torch.zeros(0)
 
     def _log_odds(self, error_maps: Tensor, timestep: int) -> Tensor:
         assert self.proxy is not None

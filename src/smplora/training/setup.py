@@ -14,7 +14,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from smplora.adapters.base import PublishedAdaptation
-from smplora.adapters.files.write import Facts, public_name
+from smplora.adapters.files.write import AdapterFacts, public_name
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.distill import DISTILLED
@@ -60,7 +60,7 @@ class Setup:
     steps: int
     mixed_precision: str
     private: PrivateGradients | None = None  # makes the gradients in place of a backward pass
-    teachers: Teachers | None = None  # whose answers are learned in place of the images
+    teachers: Teachers | None = None  # whose predictions are learned in place of the images
 
     @property
     def adapted(self) -> Adapted:
@@ -153,21 +153,21 @@ def prepare(
     prepared = preparation(config, config.resolution or model.resolution)
     source, cache = open_source(config), open_cache(config.cache_dir, config.cache_latents_to_disk)
     with accelerator.main_process_first():
-        seen = encode(model, source, split.train + split.cells["aux_nonmember"], prepared, cache)
+        encoded = encode(model, source, split.train + split.cells["aux_nonmember"], prepared, cache)
         prior = (
             prior_cell(config, Adapted(model, adaptation), prepared, cache, progress)
             if config.preserves_prior
             else None
         )
     members, aux_members = len(split.train), len(split.cells["aux_member"])
-    channels, *shape = seen.groups[0].mean.shape[1:]
-    size = tuple(shape) if len(seen.groups) == 1 else (prepared.resolution // model.downsampling,) * 2
+    channels, *shape = encoded.groups[0].mean.shape[1:]
+    size = tuple(shape) if len(encoded.groups) == 1 else (prepared.resolution // model.downsampling,) * 2
     steps = config.max_train_steps or 0
     private = None
     if config.objective == "dp_lora":
         secret = noise_seed(Path(config.output_dir))
         layers = adaptation.layers(model).adapter
-        private = PrivateGradients(config, model, seen[:members], layers, guarantee(config, members), secret)
+        private = PrivateGradients(config, model, encoded[:members], layers, guarantee(config, members), secret)
     return Setup(
         accelerator=accelerator,
         model=model,
@@ -179,10 +179,10 @@ def prepare(
         learning_rate_factor=learning_rate_factor(config, steps),
         game=make_game(config, (channels, *size), model),
         feed=Feed(
-            train=seen[:members],
-            aux_member=seen[:aux_members],
-            proxy_member=seen[:members] if config.proxy_members == "train" else None,
-            aux_nonmember=seen[members:],
+            train=encoded[:members],
+            aux_member=encoded[:aux_members],
+            proxy_member=encoded[:members] if config.proxy_members == "train" else None,
+            aux_nonmember=encoded[members:],
             prior=prior,
             batch_size=config.train_batch_size,
             accumulated=config.gradient_accumulation_steps,
@@ -221,7 +221,7 @@ def publish(config: TrainConfig, setup: Setup, folder: Path, *, step: int, compl
         write_json(folder / PRIVACY, setup.private.promise.describe(config, step))
     model = setup.model
     unet_config: Any = model.denoiser.config
-    facts = Facts(
+    facts = AdapterFacts(
         config.objective,
         model.family,
         config.resolution or model.resolution,

@@ -38,7 +38,7 @@ def chosen_trackers(report_to: str | None) -> list[str]:
         raise ConfigError(f"--report_to got '{report_to}', which is not installed: pip install smplora[{report_to}]")
     stays_here = {"tensorboard": True, "wandb": os.environ.get("WANDB_MODE") in KEPT_HERE, "trackio": False}
     outside = [name for name in chosen if not stays_here[name]]
-    if outside and offline.wanted():
+    if outside and offline.is_offline():
         raise ConfigError(
             f"--offline: --report_to got '{report_to}', and {' and '.join(outside)} may use the network; "
             f"take tensorboard{', or set WANDB_MODE=offline' * ('wandb' in outside)}"

@@ -158,6 +158,6 @@ def train_adapter(ready: Ready, model: LatentDiffusion, refresh: Callable[[Path]
 def say_other_precision(own: str) -> None:
     """Say that accelerate's precision is not used: ``accelerate config`` and ``accelerate launch`` ask for one too,
     which diffusers' scripts would take."""
-    theirs = os.environ.get("ACCELERATE_MIXED_PRECISION", own)
-    if theirs != own:
-        say(f"accelerate is set to {theirs}, which is not used: --mixed_precision is '{own}'")
+    of_accelerate = os.environ.get("ACCELERATE_MIXED_PRECISION", own)
+    if of_accelerate != own:
+        say(f"accelerate is set to {of_accelerate}, which is not used: --mixed_precision is '{own}'")

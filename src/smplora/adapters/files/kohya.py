@@ -56,8 +56,8 @@ def original_name(module: str, layers_per_block: int = 2) -> str:
     """
     if not isinstance(layers_per_block, int):
         raise ValueError("a U-Net with unequal blocks has no kohya names")
-    if found := _ATTENTION.fullmatch(module):
-        side, i, j, rest = found.groups()
+    if match := _ATTENTION.fullmatch(module):
+        side, i, j, rest = match.groups()
         number = (layers_per_block + 1) * int(i) + int(j) + (side == "down")
         return f"{_SIDES[side]}_blocks.{number}.1.{rest}"
     if module.startswith(_MIDDLE_ATTENTION):
@@ -71,8 +71,8 @@ def diffusers_name(original: str, layers_per_block: int = 2) -> str:
     Raises:
         ValueError: a module that is not in an attention block.
     """
-    if found := _ORIGINAL_ATTENTION.fullmatch(original):
-        side, number, rest = found.groups()
+    if match := _ORIGINAL_ATTENTION.fullmatch(original):
+        side, number, rest = match.groups()
         down = side == "input"
         i, j = divmod(int(number) - down, layers_per_block + 1)
         return f"{'down' if down else 'up'}_blocks.{i}.attentions.{j}.{rest}"

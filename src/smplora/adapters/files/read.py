@@ -60,8 +60,8 @@ class AdapterFile:
 def named_as(state: Mapping[str, Value], known: Collection[str]) -> dict[str, Value]:
     """``state`` under the names of ``known``: with or without ``text_model.``, which differs between versions of
     transformers. Names that ``known`` has in neither form are kept."""
-    theirs = {_TEXT_MODEL.sub("", name): name for name in known}
-    return {theirs.get(_TEXT_MODEL.sub("", name), name): value for name, value in state.items()}
+    by_name = {_TEXT_MODEL.sub("", name): name for name in known}
+    return {by_name.get(_TEXT_MODEL.sub("", name), name): value for name, value in state.items()}
 
 
 def read_adapter(path: Path, layers_per_block: int = 2) -> AdapterFile:
@@ -132,12 +132,12 @@ def _understood(key: str, layers_per_block: int) -> tuple[str, str, str]:
     key = key.removeprefix("base_model.model.")
     if key.endswith(".alpha"):
         return _component(_old_module(key.removesuffix(".alpha"))), "alpha", "diffusers"
-    if found := _OLD.fullmatch(key):
-        return _component(_old_module(f"{found[1]}.{found[2]}")), _SIDES[found[3]], "diffusers"
-    if found := _DIFFUSERS.fullmatch(key):
-        return _component(_old_module(found[1])), _SIDES[found[2]], "diffusers"
-    if found := _PEFT.fullmatch(key):
-        return _component(found[1]), found[2], "peft"
+    if match := _OLD.fullmatch(key):
+        return _component(_old_module(f"{match[1]}.{match[2]}")), _SIDES[match[3]], "diffusers"
+    if match := _DIFFUSERS.fullmatch(key):
+        return _component(_old_module(match[1])), _SIDES[match[2]], "diffusers"
+    if match := _PEFT.fullmatch(key):
+        return _component(match[1]), match[2], "peft"
     raise ValueError(f"{key} is in no layout that smplora knows (kohya, diffusers, peft)")
 
 
@@ -189,15 +189,15 @@ def _state(parts: Parts) -> dict[str, Tensor]:
 def _loader_settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     """Settings by component from the header (diffusers) or from the file beside (peft)."""
     if "lora_adapter_metadata" in metadata:
-        told = json.loads(metadata["lora_adapter_metadata"])
-        return {c: _of_component(told, c) for c in set(PREFIXES.values())}
+        settings = json.loads(metadata["lora_adapter_metadata"])
+        return {c: _of_component(settings, c) for c in set(PREFIXES.values())}
     beside = path.parent / PEFT_CONFIG
     own = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
     return dict.fromkeys(PREFIXES.values(), own)
 
 
-def _of_component(told: Mapping[str, Any], component: str) -> dict[str, Any]:
-    return {k.removeprefix(f"{component}."): v for k, v in told.items() if k.startswith(f"{component}.")}
+def _of_component(settings: Mapping[str, Any], component: str) -> dict[str, Any]:
+    return {k.removeprefix(f"{component}."): v for k, v in settings.items() if k.startswith(f"{component}.")}
 
 
 def _alphas(parts: Parts, settings: Mapping[str, Mapping[str, Any]], layout: str) -> dict[str, float]:
@@ -207,12 +207,12 @@ def _alphas(parts: Parts, settings: Mapping[str, Mapping[str, Any]], layout: str
     for module, own in parts.items():
         rank = len(own["A"])
         component, _, rest = module.partition(".")
-        told = settings.get(component, {})
+        loader = settings.get(component, {})
         if "alpha" in own:
             alphas[module] = float(own["alpha"])
-        elif layout != "kohya" and "lora_alpha" in told:
-            alpha = _pattern(told.get("alpha_pattern") or {}, rest, float(told["lora_alpha"]))
-            alphas[module] = alpha * rank**0.5 if told.get("use_rslora") else alpha
+        elif layout != "kohya" and "lora_alpha" in loader:
+            alpha = _pattern(loader.get("alpha_pattern") or {}, rest, float(loader["lora_alpha"]))
+            alphas[module] = alpha * rank**0.5 if loader.get("use_rslora") else alpha
         else:
             alphas[module] = float(rank)
     return alphas

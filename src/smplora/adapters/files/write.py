@@ -53,7 +53,7 @@ class LoraSettings:
 
 
 @dataclass(frozen=True)
-class Facts:
+class AdapterFacts:
     """What else an adapter file tells its user: of the base model and the training, never of the images."""
 
     objective: str
@@ -64,7 +64,7 @@ class Facts:
 
     def metadata(self) -> dict[str, str]:
         """For the file's header; what is unknown is left out."""
-        told = {
+        metadata = {
             "objective": self.objective,
             "family": self.family,
             "resolution": str(self.resolution),
@@ -72,7 +72,7 @@ class Facts:
             "layers_per_block": str(self.layers_per_block),
             "version": __version__,
         }
-        return {"format": "pt", **{f"{OURS}{name}": value for name, value in told.items() if value}}
+        return {"format": "pt", **{f"{OURS}{name}": value for name, value in metadata.items() if value}}
 
 
 def public_name(model: str) -> str:
@@ -86,7 +86,11 @@ def public_name(model: str) -> str:
 
 
 def adapter_bytes(
-    state: Mapping[str, Tensor], components: Mapping[str, LoraSettings], facts: Facts, *, precision: str = "float"
+    state: Mapping[str, Tensor],
+    components: Mapping[str, LoraSettings],
+    facts: AdapterFacts,
+    *,
+    precision: str = "float",
 ) -> bytes:
     """The content of the file in diffusers' layout, a function of its arguments alone.
 
@@ -108,7 +112,11 @@ def _diffusers_key(name: str) -> str:
 
 
 def kohya_bytes(
-    state: Mapping[str, Tensor], components: Mapping[str, LoraSettings], facts: Facts, *, precision: str = "float"
+    state: Mapping[str, Tensor],
+    components: Mapping[str, LoraSettings],
+    facts: AdapterFacts,
+    *,
+    precision: str = "float",
 ) -> bytes:
     """The content of the file for ComfyUI, Forge and A1111, a function of its arguments alone (see kohya.py).
 

@@ -80,7 +80,7 @@ class CLiDAttack(Attack):
         """D_1 .. D_k, -loss: [b, k + 1]."""
         full = self.captions(view)
         own = self._losses(view, full)
-        others = [self._losses(view, told) for told in zip(*(reduced(c) for c in full), strict=True)]
+        others = [self._losses(view, texts) for texts in zip(*(reduced(c) for c in full), strict=True)]
         return torch.stack([*(other - own for other in others), -own], 1).double().numpy()
 
     def scorer(self, seed: int) -> Scorer:
@@ -90,8 +90,8 @@ class CLiDAttack(Attack):
     @staticmethod
     def _losses(view: GreyBoxView, captions: Sequence[str]) -> torch.Tensor:
         steps = (at_scale(t, view.num_train_timesteps) for t in TIMESTEPS)
-        told = None if tuple(captions) == view.captions else captions
-        maps = [view.error_maps(f"clid{k}", t, captions=told) for k, t in enumerate(steps)]
+        other = None if tuple(captions) == view.captions else captions
+        maps = [view.error_maps(f"clid{k}", t, captions=other) for k, t in enumerate(steps)]
         return torch.stack([adaptation_loss(m) for m in maps]).mean(0)
 
 

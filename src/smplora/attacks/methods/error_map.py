@@ -29,12 +29,12 @@ class ErrorMapScorer:
     """Mean over draws of log h' - log(1 - h'), of the last epoch. Signals [n, draws, c, h, w].
 
     Args:
-        judged: how many of the draws are judged.
+        scored_draws: how many of the draws are scored.
         sees_timestep: the last channel holds t / T everywhere, which the network is told.
     """
 
-    def __init__(self, seed: int, *, judged: int | None = None, sees_timestep: bool = False) -> None:
-        self.seed, self.judged, self.sees_timestep = seed, judged, sees_timestep
+    def __init__(self, seed: int, *, scored_draws: int | None = None, sees_timestep: bool = False) -> None:
+        self.seed, self.scored_draws, self.sees_timestep = seed, scored_draws, sees_timestep
 
     def fit(
         self, signals: Floats, is_member: Bools, after_epoch: Callable[[int, ErrorMapScorer], None] | None = None
@@ -64,7 +64,7 @@ class ErrorMapScorer:
     @torch.no_grad()
     def score(self, signals: Floats) -> Floats:
         """[n, draws, c, h, w] -> [n]; give a single draw to be judged as in the paper."""
-        maps, timesteps = self._parts(signals[:, : self.judged])
+        maps, timesteps = self._parts(signals[:, : self.scored_draws])
         log_h = self.network.eval()(maps.flatten(0, 1), timesteps.flatten())
         scores: Floats = (log_h[:, 1] - log_h[:, 0]).double().numpy().reshape(maps.shape[:2]).mean(1)
         return scores
@@ -129,7 +129,7 @@ class SingleErrorMapAttack(ErrorMapAttack):
 
     def scorer(self, seed: int) -> ErrorMapScorer:
         """A fresh network."""
-        return ErrorMapScorer(seed, judged=1)
+        return ErrorMapScorer(seed, scored_draws=1)
 
     def paper_protocol(self, aux: Floats, aux_member: Bools, test: Floats, test_member: Bools, seed: int) -> None:
         """Stands with the averaged attack."""

@@ -1,4 +1,4 @@
-"""LiRA: is the adapter's answer more like those of shadows that trained on the image? (Carlini et al. 2022)"""
+"""LiRA: is the adapter's signal more like those of shadows that trained on the image? (Carlini et al. 2022)"""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import Any
 import numpy as np
 
 from smplora.attacks.base import Access, AttackInfo
-from smplora.attacks.shadow_comparison import Compared, ShadowAttack
+from smplora.attacks.shadow_comparison import Comparison, ShadowAttack
 from smplora.core.arrays import Bools, Floats
 
 MANY = 64  # shadows; with fewer an image's own spread says less than that of all images together
 
 
 class Spread:
-    """Standard deviations of the answers of shadows that all have an image, or all lack it, around their mean.
+    """Standard deviations of the signals of shadows that all have an image, or all lack it, around their mean.
 
     With fewer than ``MANY`` shadows pooled over images, per column: sigma^2 = sum of squared residuals / sum of (m - 1)
     with m shadows an image. With more, each image has its own.
     """
 
-    def __init__(self, compared: Compared, inside: bool) -> None:
+    def __init__(self, compared: Comparison, inside: bool) -> None:
         """``compared`` are the samples to pool over."""
         self.inside = inside
         squares, freedom = self._residuals(compared)
         self.pooled = np.maximum(squares.sum(0) / freedom.sum(), 1e-24)  # [k]
 
-    def _residuals(self, compared: Compared) -> tuple[Floats, Floats]:
+    def _residuals(self, compared: Comparison) -> tuple[Floats, Floats]:
         """Sums of squared residuals [n, k] and their degrees of freedom [n]."""
         chosen = compared.is_in == self.inside
         residuals = compared.shadows - compared.mean(self.inside)[:, None]
         return (residuals**2 * chosen[..., None]).sum(1), chosen.sum(1) - 1
 
-    def variances(self, compared: Compared) -> Floats:
+    def variances(self, compared: Comparison) -> Floats:
         """For each sample: [n, k]."""
         if compared.is_in.shape[1] < MANY:
             return np.broadcast_to(self.pooled, compared.target.shape)
@@ -48,18 +48,18 @@ class LikelihoodRatio:
     """
 
     def fit(self, signals: Floats, is_member: Bools) -> LikelihoodRatio:
-        """``signals`` as of ``Compared.packed``."""
-        compared = Compared.unpacked(signals)
+        """``signals`` as of ``Comparison.packed``."""
+        compared = Comparison.unpacked(signals)
         self.spreads = {inside: Spread(compared, inside) for inside in (True, False)}
         return self
 
     def score(self, signals: Floats) -> Floats:
         """[n, 1 + N, k + 1] -> [n]."""
-        compared = Compared.unpacked(signals)
+        compared = Comparison.unpacked(signals)
         inside, outside = (self._log_density(compared, side) for side in (True, False))
         return inside - outside
 
-    def _log_density(self, compared: Compared, inside: bool) -> Floats:
+    def _log_density(self, compared: Comparison, inside: bool) -> Floats:
         variances = self.spreads[inside].variances(compared)
         distances = (compared.target - compared.mean(inside)) ** 2 / variances
         log_densities: Floats = -(distances + np.log(2 * np.pi * variances)).sum(1) / 2
@@ -75,7 +75,7 @@ class Deviation(LikelihoodRatio):
 
     def score(self, signals: Floats) -> Floats:
         """[n, 1 + N, k + 1] -> [n]."""
-        compared = Compared.unpacked(signals)
+        compared = Comparison.unpacked(signals)
         deviations = np.sqrt(self.spreads[False].variances(compared))
         scores: Floats = ((compared.target - compared.mean(False)) / deviations).mean(1)
         return scores

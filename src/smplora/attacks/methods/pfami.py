@@ -32,9 +32,9 @@ def shares(crops: int) -> list[float]:
 def cropped(pixels: Tensor, share: float) -> Tensor:
     """The centre, scaled back: [b, 3, H, W] -> [b, 3, H, W]."""
     height, width = pixels.shape[-2:]
-    kept = [max(1, round(share * edge)) for edge in (height, width)]
-    top, left = (height - kept[0]) // 2, (width - kept[1]) // 2
-    centre = pixels[..., top : top + kept[0], left : left + kept[1]]
+    sides = [max(1, round(share * edge)) for edge in (height, width)]
+    top, left = (height - sides[0]) // 2, (width - sides[1]) // 2
+    centre = pixels[..., top : top + sides[0], left : left + sides[1]]
     return F.interpolate(centre, (height, width), mode="bilinear", antialias=True, align_corners=False)
 
 

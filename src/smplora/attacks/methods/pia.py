@@ -26,8 +26,8 @@ def proximal_errors(view: GreyBoxView, normalised: bool) -> torch.Tensor:
     errors = []
     for t in (at_scale(x, view.num_train_timesteps) for x in TIMESTEPS):
         abar = view.alphas_cumprod[t]
-        answer = view.predict(abar.sqrt() * clean + (1 - abar).sqrt() * start, t)
-        errors.append(view.difference(start, answer).pow(POWER).flatten(1).sum(1))
+        prediction = view.predict(abar.sqrt() * clean + (1 - abar).sqrt() * start, t)
+        errors.append(view.difference(start, prediction).pow(POWER).flatten(1).sum(1))
     return torch.stack(errors, 1)
 
 

@@ -1,6 +1,6 @@
 """Attackers who have the proxy that the adapter was trained against.
 
-The run's checkpoints hold it; it is never published. It was trained on the aux cells, so that its answers about them
+The run's checkpoints hold it; it is never published. It was trained on the aux cells, so that its predictions for them
 are in-sample and prove nothing: these attacks fit nothing and are judged on test alone.
 """
 

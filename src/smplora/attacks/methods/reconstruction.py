@@ -21,10 +21,10 @@ IMAGES, STEPS, GUIDANCE = 3, 30, 7.5  # guidance: what services default to
 RIDGE = 1e-5
 
 
-class LikelihoodRatio:
+class GaussianRatio:
     """log N(signals; members) - log N(signals; others), Gaussians with means and covariances of aux."""
 
-    def fit(self, signals: Floats, is_member: Bools) -> LikelihoodRatio:
+    def fit(self, signals: Floats, is_member: Bools) -> GaussianRatio:
         """``signals`` [n, k]."""
         self.kinds = [
             (rows.mean(0), np.atleast_2d(np.cov(rows, rowvar=False)) + RIDGE * np.eye(signals.shape[1]))
@@ -81,6 +81,6 @@ class ReconstructionRatioAttack(ReconstructionAttack):
 
     info = replace(ReconstructionAttack.info, title="Generated from the caption, likelihood ratio")
 
-    def scorer(self, seed: int) -> LikelihoodRatio:
+    def scorer(self, seed: int) -> GaussianRatio:
         """Fitted on aux."""
-        return LikelihoodRatio()
+        return GaussianRatio()

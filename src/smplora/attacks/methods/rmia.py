@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from smplora.attacks.base import Access, AttackInfo
-from smplora.attacks.shadow_comparison import Compared, ShadowAttack
+from smplora.attacks.shadow_comparison import Comparison, ShadowAttack
 from smplora.core.arrays import Bools, Floats
 
 
@@ -20,18 +20,18 @@ class Population:
     """
 
     def fit(self, signals: Floats, is_member: Bools) -> Population:
-        """``signals`` as of ``Compared.packed``."""
-        self.population = np.sort(gains(Compared.unpacked(signals[~is_member])))
+        """``signals`` as of ``Comparison.packed``."""
+        self.population = np.sort(gains(Comparison.unpacked(signals[~is_member])))
         return self
 
     def score(self, signals: Floats) -> Floats:
         """[n, 1 + N, k + 1] -> [n], in [0, 1]."""
-        below = np.searchsorted(self.population, gains(Compared.unpacked(signals)), side="left")
+        below = np.searchsorted(self.population, gains(Comparison.unpacked(signals)), side="left")
         scores: Floats = below / len(self.population)
         return scores
 
 
-def gains(compared: Compared) -> Floats:
+def gains(compared: Comparison) -> Floats:
     """How much likelier the adapter makes each sample than shadows without it do: [n]."""
     means: Floats = (compared.target - compared.mean(False)).mean(1)
     return means

@@ -1,6 +1,6 @@
-"""SimA: the norm of the denoiser's answer at the image itself, without noise (Rao et al. 2025).
+"""SimA: the norm of the denoiser's prediction at the image itself, without noise (Rao et al. 2025).
 
-The expected answer at noised copies of an image points to the training images around it, so that its norm is small at
+The expected prediction at noised copies of an image points to the training images around it, so that its norm is small at
 a member. One query takes the image itself for its copies; the Monte Carlo variant averages over copies.
 """
 
@@ -19,9 +19,9 @@ TIMESTEPS = range(0, 200, 10)  # of 1000
 POWER = 4
 
 
-def scores(answers: list[torch.Tensor]) -> Floats:
-    """Minus the norm of each answer: T times [b, c, h, w] -> [b, T]."""
-    return -torch.stack([answer.pow(POWER).flatten(1).sum(1) for answer in answers], 1).double().numpy()
+def scores(predictions: list[torch.Tensor]) -> Floats:
+    """Minus the norm of each prediction: T times [b, c, h, w] -> [b, T]."""
+    return -torch.stack([prediction.pow(POWER).flatten(1).sum(1) for prediction in predictions], 1).double().numpy()
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SimAAttack(Attack):
     """s_t(x) = -||eps(z0, t, y)||_4^4, t chosen on aux."""
 
     info = AttackInfo(
-        title="SimA, norm of the answer without noise",
+        title="SimA, norm of the prediction without noise",
         access=Access.GREY_BOX,
         reference="Rao et al. 2025",
         bibtex="""@article{rao2025score,
@@ -51,12 +51,12 @@ class SimAAttack(Attack):
 
 @dataclass(frozen=True)
 class SimAMonteCarloAttack(Attack):
-    """s_t(x) = -||mean of eps(z_t, t, y) over antithetic noise pairs||_4^4: of a pair, what the answers owe to the noise
+    """s_t(x) = -||mean of eps(z_t, t, y) over antithetic noise pairs||_4^4: of a pair, what the predictions owe to the noise
     cancels. t is chosen on aux."""
 
     num_timesteps: int = 8
     noise_pairs: int = 2
-    info = replace(SimAAttack.info, title="SimA-MC, norm of the mean answer")
+    info = replace(SimAAttack.info, title="SimA-MC, norm of the mean prediction")
 
     def signals(self, view: GreyBoxView) -> Floats:
         """s_t: [b, T]. The questions are those of the loss attacks."""

@@ -1,7 +1,7 @@
 """Which captions does a model know by heart? (Wen et al. 2024, arXiv 2407.21720, section 3) Model in, numbers out.
 
 m(c) = ||eps(z_T, c) - eps(z_T, "")||_2 at the first step of sampling, mean over noises. The base model is the control:
-captions that it already answers loudly were not learned by the adapter.
+captions to which it already reacts strongly were not learned by the adapter.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def magnitudes(
     parts = []
     for start in range(0, len(captions), batch_size):
         part = captions[start : start + batch_size]
-        told = {"": model.text.empty(len(part), resolution), "c": model.encode_captions(part, resolution)}
+        encoded = {"": model.text.empty(len(part), resolution), "c": model.encode_captions(part, resolution)}
         t = torch.full((len(part),), timestep, device=model.device)
         total = torch.zeros(len(part))
         for k in range(noises):
             noise = torch.randn((1, channels, size, size), generator=generator(seed, "prompts", k))
             z = noise.to(model.device).expand(len(part), -1, -1, -1)
-            without, with_caption = (_noise(model, z, t, conditioning) for conditioning in told.values())
+            without, with_caption = (_noise(model, z, t, conditioning) for conditioning in encoded.values())
             total += (with_caption - without).flatten(1).norm(dim=1).cpu() / noises
         parts.append(total)
     return torch.cat(parts).double().numpy()
@@ -55,7 +55,7 @@ def _noise(model: LatentDiffusion, z: Tensor, t: Tensor, conditioning: Mapping[s
     return model.predicted_noise(model.predict(z, t, conditioning), z, t).float()
 
 
-def judge_prompts(adapter: Floats, base: Floats, captions: Sequence[str], members: set[str], others: set[str]) -> Any:
+def compare_prompts(adapter: Floats, base: Floats, captions: Sequence[str], members: set[str], others: set[str]) -> Any:
     """Means of both sides, and AUCs of captions of training images against captions of held-out images.
 
     Args:

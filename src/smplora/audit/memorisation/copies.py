@@ -80,13 +80,13 @@ def compare(train: Tensor, held_out: Tensor, threshold: float) -> dict[str, Any]
     if train.shape != held_out.shape:
         raise ValueError(f"equally many images are needed, got {tuple(train.shape)} and {tuple(held_out.shape)}")
     sides = {"train": train, "held_out": held_out}
-    found = {name: int((d <= threshold).any(0).sum()) for name, d in sides.items()}
+    counts = {name: int((d <= threshold).any(0).sum()) for name, d in sides.items()}
     return {
         "threshold": threshold,
         "nearest": {name: _nearest(d.amin(1)) for name, d in sides.items()},
-        "images": {name: share(found[name], d.shape[1]) for name, d in sides.items()},
+        "images": {name: share(counts[name], d.shape[1]) for name, d in sides.items()},
         "generations": {name: share(int((d <= threshold).any(1).sum()), len(d)) for name, d in sides.items()},
-        "p": float(hypergeom.sf(found["train"] - 1, 2 * train.shape[1], sum(found.values()), train.shape[1])),
+        "p": float(hypergeom.sf(counts["train"] - 1, 2 * train.shape[1], sum(counts.values()), train.shape[1])),
     }
 
 
@@ -147,12 +147,16 @@ def conclusion(measures: Mapping[str, Mapping[str, Any]], generated: int) -> dic
     test = min(tests, key=lambda t: (not proves_copies(t), t[0]))
     p, title, best = min(1.0, test[0] * len(tests)), test[1], measures[test[1]]
     counts = {side: best["images"][side] for side in ("train", "held_out")}
-    said = (
+    sentence = (
         f"{counts['train']['count']} of {counts['train']['of']} training images have a near-copy among {generated} "
         f"generated ones, {counts['held_out']['count']} of {counts['held_out']['of']} held-out images"
     )
-    found = "copies" if proves_copies(test) else "nearer" if p < LEVEL else None
-    if found and test[2] == "nearer":
+    level = "copies" if proves_copies(test) else "nearer" if p < LEVEL else None
+    if level and test[2] == "nearer":
         ratio, chance = best["nearer_test"]["ratio"]["value"], best["nearer_test"]["ratio"]["chance"]
-        said = f"ratio {ratio:.2f} (chance {chance['low']:.2f} to {chance['high']:.2f}); {said}"
-    return {"found": found, "p_corrected": p, "sentence": f"{SAID[found]}: {said} ({title}; corrected p {p_text(p)})."}
+        sentence = f"ratio {ratio:.2f} (chance {chance['low']:.2f} to {chance['high']:.2f}); {sentence}"
+    return {
+        "found": level,
+        "p_corrected": p,
+        "sentence": f"{SAID[level]}: {sentence} ({title}; corrected p {p_text(p)}).",
+    }

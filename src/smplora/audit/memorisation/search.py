@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from smplora.audit.memorisation.captions import NOISES, judge_prompts, magnitudes
+from smplora.audit.memorisation.captions import NOISES, compare_prompts, magnitudes
 from smplora.audit.memorisation.copies import (
     NEAR_ADAPTIVE,
     NEAR_COSINE,
@@ -39,8 +39,8 @@ from smplora.data.pool import Sample
 from smplora.data.split import Split
 from smplora.models.encoders.features import weights_of
 from smplora.models.encoders.transformers import BUNDLED, LARGEST_FOR_BUNDLED, ImageEncoder, load_encoder
-from smplora.results.gallery import MEMORISED, CopiedPair, Memorised, Neighbour, SpokenCaption
-from smplora.results.memorisation import Compared, CopyMeasure, LeftOut, Memorisation, Prompts, SearchSettings
+from smplora.results.gallery import MEMORISED, CaptionMagnitudes, CopiedPair, Memorised, Neighbour
+from smplora.results.memorisation import ComparedImages, CopyMeasure, LeftOut, Memorisation, Prompts, SearchSettings
 from smplora.results.record import made, write
 from smplora.runs.generate import generate
 from smplora.runs.subject import Loaded
@@ -64,7 +64,7 @@ WEN = """@inproceedings{wen2024detecting,
 
 
 @dataclass(frozen=True)
-class Sides:
+class BothSides:
     """Equally many training and held-out images, in a random order."""
 
     train: tuple[Sample, ...]
@@ -91,16 +91,16 @@ def memorise(loaded: Loaded, config: AuditConfig, folder: Path, show: bool) -> M
     prompted = sides.train[: config.memorisation_captions]
     guidance = guidance_of(config, loaded.subject.config.pretrained_model_name_or_path)
     encoder = encoder_for(config, loaded.resolution)
-    wanted = [(sample, k) for sample in prompted for k in range(config.memorisation_images)]
-    images = draw(loaded, wanted, config, guidance, show)
+    prompts_drawn = [(sample, k) for sample in prompted for k in range(config.memorisation_images)]
+    images = draw(loaded, prompts_drawn, config, guidance, show)
     looks = torch.cat([encoder.embedding(part / 255) for part in images.split(READ_AT_ONCE)]) if encoder else None
-    found = {
+    by_encoder = {
         side: distances(loaded, images, looks, samples, encoder)
         for side, samples in (("train", sides.train), ("held_out", sides.held_out))
     }
-    measures = measure(found["train"], found["held_out"], config)
-    prompts, spoken = judge_captions(loaded, sides, config)
-    write_gallery(folder, loaded, sides, [s for s, _ in wanted], images, found, spoken)
+    measures = measure(by_encoder["train"], by_encoder["held_out"], config)
+    prompts, captions = score_captions(loaded, sides, config)
+    write_gallery(folder, loaded, sides, [s for s, _ in prompts_drawn], images, by_encoder, captions)
     settings = SearchSettings(
         config.memorisation_images,
         config.memorisation_steps,
@@ -109,7 +109,7 @@ def memorise(loaded: Loaded, config: AuditConfig, folder: Path, show: bool) -> M
     )
     return Memorisation(
         **conclusion({m["title"]: m for m in measures}, len(images)),
-        images=Compared(len(images), len(sides.train), len(sides.held_out)),
+        images=ComparedImages(len(images), len(sides.train), len(sides.held_out)),
         left_out=LeftOut(len(loaded.split.train) - len(prompted), **sides.left_out),
         settings=settings,
         measures=tuple(made(CopyMeasure, m) for m in measures),
@@ -119,28 +119,28 @@ def memorise(loaded: Loaded, config: AuditConfig, folder: Path, show: bool) -> M
 
 def guidance_of(config: AuditConfig, model: str) -> float:
     """``--memorisation_guidance``, or what is usual for the base model."""
-    given = config.memorisation_guidance
-    return usual_guidance(model) if given is None else given
+    guidance = config.memorisation_guidance
+    return usual_guidance(model) if guidance is None else guidance
 
 
-def same_search(found: Memorisation | None, config: AuditConfig, model: str) -> bool:
+def same_search(before: Memorisation | None, config: AuditConfig, model: str) -> bool:
     """Whether what was found is what ``memorise`` would find of an adapter of ``model``. How many captions were allowed
     is told by how many images there are."""
-    if found is None or not config.looks_for_copies:
-        return found is None and not config.looks_for_copies
-    told, images = found.settings, found.images
+    if before is None or not config.looks_for_copies:
+        return before is None and not config.looks_for_copies
+    settings, images = before.settings, before.images
     encoders = [config.attack_encoder, encoder_weights(config)]  # the option itself: of earlier versions
     none = [None] if config.attack_encoder == BUNDLED else []  # where images are too large for it
     captions = min(config.memorisation_captions, images.train)
     return (
-        (told.images, told.steps) == (config.memorisation_images, config.memorisation_steps)
-        and told.guidance == guidance_of(config, model)
-        and told.encoder in [*encoders, *none]
+        (settings.images, settings.steps) == (config.memorisation_images, config.memorisation_steps)
+        and settings.guidance == guidance_of(config, model)
+        and settings.encoder in [*encoders, *none]
         and images.generated == captions * config.memorisation_images
     )
 
 
-def choose(split: Split, seed: int) -> Sides:
+def choose(split: Split, seed: int) -> BothSides:
     """Equally many images of both sides, at random: of a larger set something would lie nearer by chance.
 
     Held-out are images that nothing was trained on: test non-members and the reference cell; aux non-members, which a
@@ -155,7 +155,7 @@ def choose(split: Split, seed: int) -> Sides:
     if len(unseen) < len(train):
         unseen += shuffled(split.cells["aux_nonmember"])
     n = min(len(train), len(unseen), MOST_IMAGES)
-    return Sides(tuple(train[:n]), tuple(unseen[:n]), {"train": len(train) - n, "held_out": len(unseen) - n})
+    return BothSides(tuple(train[:n]), tuple(unseen[:n]), {"train": len(train) - n, "held_out": len(unseen) - n})
 
 
 def cost_sentence(loaded: Loaded, config: AuditConfig) -> str:
@@ -177,14 +177,14 @@ def encoder_weights(config: AuditConfig) -> str:
 
 
 def draw(
-    loaded: Loaded, wanted: Sequence[tuple[Sample, int]], config: AuditConfig, guidance: float, show: bool
+    loaded: Loaded, requests: Sequence[tuple[Sample, int]], config: AuditConfig, guidance: float, show: bool
 ) -> Tensor:
     """Image k from the caption of each sample, each from its own noise: [g, 3, H, W] of 8 bits."""
     drawing = EvaluateConfig(
         num_inference_steps=config.memorisation_steps, guidance_scale=guidance, batch_size=config.batch_size
     )
-    captions = [sample.caption for sample, _ in wanted]
-    seeds = [stream_seed(config.seed, sample.digest, "memorisation", k) for sample, k in wanted]
+    captions = [sample.caption for sample, _ in requests]
+    seeds = [stream_seed(config.seed, sample.digest, "memorisation", k) for sample, k in requests]
     images = generate(loaded, captions, drawing, show, seeds, "generate from training captions,")
     return torch.cat([eight_bits(part) for part in images.parts()])
 
@@ -229,17 +229,19 @@ def measure(train: Distances, held_out: Distances, config: AuditConfig) -> list[
 
     ratios = [adaptive_ratios(side.whole) for side in (train, held_out)]
     carlini = ("Carlini et al. 2023", CARLINI)
-    found = [
+    results = [
         one("tiles", "largest distance of 16 tiles", carlini, (train.tiles, held_out.tiles), NEAR_TILES),
         one("adaptive", "distance relative to the nearest images", carlini, ratios, NEAR_ADAPTIVE),
     ]
     if train.embedding is not None and held_out.embedding is not None:
         somepalli, pair = ("Somepalli et al. 2023", SOMEPALLI), (train.embedding, held_out.embedding)
-        found.append(one("embedding", "cosine distance of embeddings", somepalli, pair, NEAR_COSINE))
-    return found
+        results.append(one("embedding", "cosine distance of embeddings", somepalli, pair, NEAR_COSINE))
+    return results
 
 
-def judge_captions(loaded: Loaded, sides: Sides, config: AuditConfig) -> tuple[dict[str, Any], list[SpokenCaption]]:
+def score_captions(
+    loaded: Loaded, sides: BothSides, config: AuditConfig
+) -> tuple[dict[str, Any], list[CaptionMagnitudes]]:
     """The "prompts" object, and for the private file each training caption with its numbers, the best known first."""
     members, others = ({s.caption for s in side} for side in (sides.train, sides.held_out))
     captions, model = sorted(members | others), loaded.model
@@ -251,28 +253,28 @@ def judge_captions(loaded: Loaded, sides: Sides, config: AuditConfig) -> tuple[d
         with loaded.adapted.without(name == "base"):
             loud[name] = magnitudes(model, captions, seed=config.seed, timestep=timestep,
                                     resolution=loaded.resolution, batch_size=config.batch_size)  # fmt: skip
-    judged = judge_prompts(loud["adapter"], loud["base"], captions, members, others)
-    spoken = [
-        SpokenCaption(c, float(a), float(b), c in others)
+    compared = compare_prompts(loud["adapter"], loud["base"], captions, members, others)
+    tested = [
+        CaptionMagnitudes(c, float(a), float(b), c in others)
         for c, a, b in zip(captions, loud["adapter"], loud["base"], strict=True)
         if c in members
     ]
-    spoken.sort(key=lambda one: one.base / max(one.adapter, 1e-12))
+    tested.sort(key=lambda one: one.base / max(one.adapter, 1e-12))
     about = {"reference": "Wen et al. 2024", "bibtex": WEN, "timestep": timestep, "noises": NOISES}
-    return {**about, **judged}, spoken
+    return {**about, **compared}, tested
 
 
-def closest(found: dict[str, Distances]) -> list[tuple[int, int, int]]:
+def closest(distances: dict[str, Distances]) -> list[tuple[int, int, int]]:
     """For each training image its closest generation (both relative to the generation's other neighbours) and that
     one's nearest held-out image: (generation, training image, held-out image), closest first, each generation once."""
-    ratios = adaptive_ratios(found["train"].whole)
-    best, seen, triples = ratios.min(0), set[int](), []
+    ratios = adaptive_ratios(distances["train"].whole)
+    best, used, triples = ratios.min(0), set[int](), []
     order = best.values.argsort(stable=True).tolist()
-    nearest = found["held_out"].whole.argmin(1)
+    nearest = distances["held_out"].whole.argmin(1)
     for image in order:
         generation = int(best.indices[image])
-        if generation not in seen:
-            seen.add(generation)
+        if generation not in used:
+            used.add(generation)
             triples.append((generation, image, int(nearest[generation])))
     return triples[:SHOWN]
 
@@ -280,15 +282,15 @@ def closest(found: dict[str, Distances]) -> list[tuple[int, int, int]]:
 def write_gallery(
     folder: Path,
     loaded: Loaded,
-    sides: Sides,
+    sides: BothSides,
     origins: Sequence[Sample],
     images: Tensor,
-    found: dict[str, Distances],
-    captions: Sequence[SpokenCaption],
+    distances: dict[str, Distances],
+    captions: Sequence[CaptionMagnitudes],
 ) -> None:
     """memorised.png and memorised.json: of each pair the generated, the training and the held-out image. Private."""
     rows, pairs = [], []
-    for generation, image, other in closest(found):
+    for generation, image, other in closest(distances):
         train, held_out, origin = sides.train[image], sides.held_out[other], origins[generation]
         pictures = (images[generation], *real_images(loaded, [train, held_out]))
         rows.append([Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in pictures])
@@ -296,8 +298,8 @@ def write_gallery(
             CopiedPair(
                 caption=origin.caption,
                 of_its_own_caption=origin.caption == train.caption,
-                train=_neighbour(found["train"], generation, image, train),
-                held_out=_neighbour(found["held_out"], generation, other, held_out),
+                train=_neighbour(distances["train"], generation, image, train),
+                held_out=_neighbour(distances["held_out"], generation, other, held_out),
             )
         )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -305,9 +307,9 @@ def write_gallery(
     write(folder / f"{MEMORISED}.json", Memorised(tuple(pairs), tuple(captions[:SHOWN_CAPTIONS])))
 
 
-def _neighbour(found: Distances, generation: int, image: int, sample: Sample) -> Neighbour:
-    embedding = None if found.embedding is None else float(found.embedding[generation, image])
-    return Neighbour(sample.file, float(found.tiles[generation, image]), embedding)
+def _neighbour(distances: Distances, generation: int, image: int, sample: Sample) -> Neighbour:
+    embedding = None if distances.embedding is None else float(distances.embedding[generation, image])
+    return Neighbour(sample.file, float(distances.tiles[generation, image]), embedding)
 
 
 def forget(folder: Path) -> None:

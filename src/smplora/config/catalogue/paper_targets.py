@@ -28,5 +28,5 @@ FAMILIES = {
 
 def expand(names: list[str]) -> list[str]:
     """Names of targets, ``all`` and ``figure_1`` as the targets that they mean, each once, in the paper's order."""
-    wanted = {target for name in names for target in FAMILIES.get(name, (name,))}
-    return [name for name in TARGETS if name in wanted]
+    chosen = {target for name in names for target in FAMILIES.get(name, (name,))}
+    return [name for name in TARGETS if name in chosen]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smplora.data.paper.drawing import Draw, shuffled
+from smplora.data.paper.drawing import Selection, shuffled
 from smplora.data.paper.files import Originals, images_in
 
 CLASSES = ("cat", "dog", "wild")
@@ -22,16 +22,16 @@ class AFHQ(Originals):
 
     def look(self) -> None:
         places = ("", "afhq", "afhq_v2")
-        found = [self.find(f"train/{name}", places, archive="afhq.zip") for name in CLASSES]
-        if problems := [part for part in found if isinstance(part, str)]:
+        folders = [self.find(f"train/{name}", places, archive="afhq.zip") for name in CLASSES]
+        if problems := [part for part in folders if isinstance(part, str)]:
             raise self.refusal(*problems)
         self.images = {
             name: [(folder / image).relative_to(self.source).as_posix() for image in images_in(folder)]
-            for name, folder in zip(CLASSES, (f for f in found if isinstance(f, Path)), strict=True)
+            for name, folder in zip(CLASSES, (f for f in folders if isinstance(f, Path)), strict=True)
         }
         self.facts = {name: len(images) for name, images in self.images.items()}
 
-    def draws(self) -> list[Draw]:
+    def draws(self) -> list[Selection]:
         each = self.subset.most
         if short := [f"{name} {n}" for name, n in self.facts.items() if n < each]:
             raise self.refusal(
@@ -39,7 +39,7 @@ class AFHQ(Originals):
                 f"{', '.join(short)}"
             )
         return [
-            Draw(name, each, tuple(shuffled(images, self.config.seed, "afhq", name)))
+            Selection(name, each, tuple(shuffled(images, self.config.seed, "afhq", name)))
             for name, images in self.images.items()
         ]
 

@@ -18,7 +18,7 @@ from smplora.core.errors import DataError, listing
 from smplora.core.files import UNFINISHED, read_json, write_atomically, write_json
 from smplora.core.registry import load
 from smplora.data.folder import METADATA
-from smplora.data.paper.drawing import Draw
+from smplora.data.paper.drawing import Selection
 from smplora.data.paper.files import Originals
 from smplora.data.pictures import UnreadableImage, pixel_digest, read_image
 
@@ -26,7 +26,7 @@ RECORD, FORMAT = "dataset.json", "smplora.dataset/1"
 
 
 @dataclass(frozen=True)
-class Taken:
+class TakenImage:
     """An image of the data set."""
 
     original: str
@@ -62,7 +62,7 @@ def _build(config: DatasetConfig, folder: Path) -> None:
     shutil.rmtree(half_done, ignore_errors=True)
     half_done.mkdir(mode=0o700)
     try:
-        rows = [_put(originals, one, half_done, config.copy_images) for one in taken]
+        rows = [_place_image(originals, one, half_done, config.copy_images) for one in taken]
         captions = [
             {"file_name": row["file"], "text": originals.captions[row["original"]]}
             for row in rows
@@ -73,7 +73,7 @@ def _build(config: DatasetConfig, folder: Path) -> None:
             write_atomically(half_done / METADATA[0], lines)
         record = {
             "format": FORMAT,
-            **_asked(config),
+            **_options_of(config),
             "originals": {"title": originals.title, **originals.facts},
             "groups": len({one.group for one in taken}),
             "captions": len(captions),
@@ -90,7 +90,7 @@ def _build(config: DatasetConfig, folder: Path) -> None:
         raise
 
 
-def _asked(config: DatasetConfig) -> dict[str, Any]:
+def _options_of(config: DatasetConfig) -> dict[str, Any]:
     """The options that decide what is drawn."""
     subset = SUBSETS[str(config.name)]
     choices = {
@@ -100,37 +100,37 @@ def _asked(config: DatasetConfig) -> dict[str, Any]:
     return {"name": config.name, "title": subset.title, "seed": config.seed, **choices}
 
 
-def _take(originals: Originals, draws: list[Draw], skipped: dict[str, str]) -> list[Taken]:
+def _take(originals: Originals, draws: list[Selection], skipped: dict[str, str]) -> list[TakenImage]:
     """The first pictures of each draw that are readable and different from all before; what was the same as an earlier
     one goes to ``skipped``."""
-    seen: dict[str, str] = {}
-    taken: list[Taken] = []
+    sources: dict[str, str] = {}
+    taken: list[TakenImage] = []
     problems: list[str] = []
     first = [name for draw in draws for name in draw.candidates[: draw.wanted]]
-    digests = dict(zip(first, in_threads(_look(originals), first, "read images", "image"), strict=True))
+    digests = dict(zip(first, in_threads(_locate(originals), first, "read images", "image"), strict=True))
     for draw in draws:
-        found = 0
+        written = 0
         for name in draw.candidates:
-            if found == draw.wanted:
+            if written == draw.wanted:
                 break
-            digest = digests.get(name) or _look(originals)(name)
+            digest = digests.get(name) or _locate(originals)(name)
             if isinstance(digest, UnreadableImage):
                 problems.append(f"{name}: {digest}")
-                found += 1
-            elif digest in seen:
-                skipped[name] = seen[digest]
+                written += 1
+            elif digest in sources:
+                skipped[name] = sources[digest]
             else:
-                seen[digest] = name
-                taken.append(Taken(name, draw.group, digest))
-                found += 1
-        if found < draw.wanted:
-            problems.append(f"{draw.group}: {found} different pictures, {draw.wanted} needed")
+                sources[digest] = name
+                taken.append(TakenImage(name, draw.group, digest))
+                written += 1
+        if written < draw.wanted:
+            problems.append(f"{draw.group}: {written} different pictures, {draw.wanted} needed")
     if problems:
         raise originals.refusal(*problems)
     return taken
 
 
-def _look(originals: Originals) -> Any:
+def _locate(originals: Originals) -> Any:
     def look(name: str) -> str | UnreadableImage:
         try:
             return pixel_digest(originals.read(name))
@@ -140,7 +140,7 @@ def _look(originals: Originals) -> Any:
     return look
 
 
-def _put(originals: Originals, one: Taken, folder: Path, copy: bool) -> dict[str, str]:
+def _place_image(originals: Originals, one: TakenImage, folder: Path, copy: bool) -> dict[str, str]:
     """Put an image into the folder; returns its line of the record."""
     place = originals.place(one.original, one.group)
     target, source = folder / place, originals.file(one.original)
@@ -170,8 +170,8 @@ def _check(config: DatasetConfig, folder: Path, record: dict[str, Any]) -> None:
     """
     if record.get("format") != FORMAT:
         raise DataError(f"'{folder / RECORD}' is not a record of this version ({FORMAT}); give another --output_dir")
-    asked = _asked(config)
-    other = [f"{key} {record.get(key)}" for key, value in asked.items() if record.get(key) != value]
+    options = _options_of(config)
+    other = [f"{key} {record.get(key)}" for key, value in options.items() if record.get(key) != value]
     if other:
         raise DataError(
             f"--output_dir got '{folder}', which holds another build ({', '.join(other)}); give another --output_dir"

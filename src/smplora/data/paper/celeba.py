@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from smplora.data.paper.drawing import Draw, counts, shuffled
+from smplora.data.paper.drawing import Selection, counts, shuffled
 from smplora.data.paper.files import Originals, images_in
 
 IDENTITIES, ATTRIBUTES, IMAGES = "identity_CelebA.txt", "list_attr_celeba.txt", "img_align_celeba"
@@ -25,11 +25,11 @@ class CelebA(Originals):
     )
 
     def look(self) -> None:
-        wanted = [IMAGES, IDENTITIES, *([ATTRIBUTES] if self.subset.majority_groups is not None else [])]
-        found = [self.find(part, PLACES, archive=f"{IMAGES}.zip" if part == IMAGES else None) for part in wanted]
-        if problems := [part for part in found if isinstance(part, str)]:
+        parts = [IMAGES, IDENTITIES, *([ATTRIBUTES] if self.subset.majority_groups is not None else [])]
+        places = [self.find(part, PLACES, archive=f"{IMAGES}.zip" if part == IMAGES else None) for part in parts]
+        if problems := [part for part in places if isinstance(part, str)]:
             raise self.refusal(*problems)
-        folder, identities, *attributes = (part for part in found if isinstance(part, Path))
+        folder, identities, *attributes = (part for part in places if isinstance(part, Path))
         if (folder / IMAGES).is_dir():  # unpacked into a folder of the same name
             folder = folder / IMAGES
         self.folder = folder.relative_to(self.source).as_posix()
@@ -45,8 +45,8 @@ class CelebA(Originals):
             listed += 1
             if words[0] in there:
                 people[words[1]].append(words[0])
-        found = sum(map(len, people.values()))
-        self.facts = {"images": found, "images_listed_but_missing": listed - found, "people": len(people)}
+        images = sum(map(len, people.values()))
+        self.facts = {"images": images, "images_listed_but_missing": listed - images, "people": len(people)}
         return dict(people)
 
     def _men(self, table: Path) -> dict[str, bool]:
@@ -66,7 +66,7 @@ class CelebA(Originals):
         sums = {person: sum(votes.get(image, 0) for image in images) for person, images in self.people.items()}
         return {person: total > 0 for person, total in sums.items() if total}
 
-    def draws(self) -> list[Draw]:
+    def draws(self) -> list[Selection]:
         subset, seed = self.subset, self.config.seed
         able = [person for person, images in self.people.items() if len(images) >= subset.most]
         self.facts[f"people_with_{subset.most}_images"] = len(able)
@@ -84,7 +84,7 @@ class CelebA(Originals):
             ]
         each = counts(subset.groups, subset.fewest, subset.most, subset.images, seed, "celeba", "counts")
         return [
-            Draw(
+            Selection(
                 person,
                 n,
                 tuple(f"{self.folder}/{image}" for image in shuffled(self.people[person], seed, "celeba", person)),
@@ -92,14 +92,14 @@ class CelebA(Originals):
             for person, n in zip(chosen, each, strict=True)
         ]
 
-    def _first(self, people: list[str], wanted: int, called: str) -> list[str]:
-        if len(people) < wanted:
+    def _first(self, people: list[str], number: int, called: str) -> list[str]:
+        if len(people) < number:
             raise self.refusal(
-                f"{self.subset.title} takes {wanted} {called} with {self.subset.most} images or more; "
+                f"{self.subset.title} takes {number} {called} with {self.subset.most} images or more; "
                 f"--source '{self.source}' has {len(people)} ({self.facts['people']} people, "
                 f"{self.facts['images']} images, {self.facts['images_listed_but_missing']} listed but missing)"
             )
-        return people[:wanted]
+        return people[:number]
 
 
 def _rows(table: Path) -> Iterator[tuple[int, list[str]]]:

@@ -10,7 +10,7 @@ from smplora.core.random_streams import stream_seed
 
 
 @dataclass(frozen=True)
-class Draw:
+class Selection:
     """The first ``wanted`` of ``candidates`` that are different pictures are taken."""
 
     group: str  # a person's number, a class, a split

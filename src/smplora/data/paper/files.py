@@ -11,7 +11,7 @@ from smplora.config.catalogue.paper_data_sets import SUBSETS, Subset
 from smplora.config.dataset import DatasetConfig
 from smplora.core.errors import DataError, listing
 from smplora.data.folder import SUFFIXES
-from smplora.data.paper.drawing import Draw
+from smplora.data.paper.drawing import Selection
 from smplora.data.pictures import read_image
 
 
@@ -43,7 +43,7 @@ class Originals:
         """Find the parts and read the tables."""
         raise NotImplementedError
 
-    def draws(self) -> list[Draw]:
+    def draws(self) -> list[Selection]:
         """What is taken, seeded by ``config.seed``."""
         raise NotImplementedError
 

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from smplora.data.paper.drawing import Draw, shuffled
+from smplora.data.paper.drawing import Selection, shuffled
 from smplora.data.paper.files import Originals, images_in
 
 SPLITS = ("train2017", "train2014", "val2017", "val2014")  # the first one that is there
@@ -26,10 +26,10 @@ class MSCOCO(Originals):
     def look(self) -> None:
         tables = {split: self.find(f"annotations/captions_{split}.json") for split in SPLITS}
         split = next((split for split, table in tables.items() if isinstance(table, Path)), SPLITS[0])
-        found = [tables[split], self.find(split, ("", "images"), archive=f"{split}.zip")]
-        if problems := [part for part in found if isinstance(part, str)]:
+        places = [tables[split], self.find(split, ("", "images"), archive=f"{split}.zip")]
+        if problems := [part for part in places if isinstance(part, str)]:
             raise self.refusal(*problems)
-        table, folder = (part for part in found if isinstance(part, Path))
+        table, folder = (part for part in places if isinstance(part, Path))
         there, own = images_in(folder), folder.relative_to(self.source).as_posix()
         captions: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
         try:
@@ -39,19 +39,19 @@ class MSCOCO(Originals):
                 captions[int(note["image_id"])].append((int(note["id"]), str(note["caption"]).strip()))
         except (ValueError, KeyError, TypeError) as error:
             raise self.refusal(f"{table.name} is not a file of COCO's captions ({type(error).__name__})") from error
-        said = {
+        remarks = {
             f"{own}/{names[i]}": [text for _, text in sorted(captions[i])] for i in captions if names.get(i) in there
         }
-        self.split, self.names = split, list(said)
-        self.facts = {"images": len(said), "images_listed_but_missing": len(set(names.values()) - there)}
+        self.split, self.names = split, list(remarks)
+        self.facts = {"images": len(remarks), "images_listed_but_missing": len(set(names.values()) - there)}
         if self.config.captions != "none":
-            self.captions = {n: texts if self.config.captions == "all" else texts[0] for n, texts in said.items()}
+            self.captions = {n: texts if self.config.captions == "all" else texts[0] for n, texts in remarks.items()}
 
-    def draws(self) -> list[Draw]:
-        wanted = self.subset.images
-        if len(self.names) < wanted:
+    def draws(self) -> list[Selection]:
+        number = self.subset.images
+        if len(self.names) < number:
             raise self.refusal(
-                f"{self.subset.title} takes {wanted} images; --source '{self.source}' has {len(self.names)} with "
+                f"{self.subset.title} takes {number} images; --source '{self.source}' has {len(self.names)} with "
                 f"captions in {self.split} ({self.facts['images_listed_but_missing']} listed but missing)"
             )
-        return [Draw(self.split, wanted, tuple(shuffled(self.names, self.config.seed, "mscoco", self.split)))]
+        return [Selection(self.split, number, tuple(shuffled(self.names, self.config.seed, "mscoco", self.split)))]

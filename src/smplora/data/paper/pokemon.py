@@ -8,7 +8,7 @@ from PIL import Image
 
 from smplora.config.data import DataOptions
 from smplora.data.folder import ImageFolder
-from smplora.data.paper.drawing import Draw
+from smplora.data.paper.drawing import Selection
 from smplora.data.paper.files import Originals, images_in
 from smplora.data.source import ImageSource
 from smplora.data.table import ImageTable
@@ -43,13 +43,13 @@ class Pokemon(Originals):
         self.captions = {name: text for name, text in captions.items() if text}
         self.facts = {"images": len(self.names), "captions": len(self.captions)}
 
-    def draws(self) -> list[Draw]:
+    def draws(self) -> list[Selection]:
         if len(self.names) != self.subset.images:
             raise self.refusal(
                 f"--source '{self.source}' has {len(self.names)} images, {self.subset.title} {self.subset.images}; any "
                 "folder of images can be trained on with 'smplora train --train_data_dir' as it is"
             )
-        return [Draw("all", self.subset.images, tuple(self.names))]
+        return [Selection("all", self.subset.images, tuple(self.names))]
 
     def read(self, name: str) -> Image.Image:
         return self.images.read(name)

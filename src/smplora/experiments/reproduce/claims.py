@@ -34,14 +34,14 @@ def defended(
 
 def of(objective: str, **more: Any) -> Chosen:
     """Rows of runs with this objective at the paper's lambda, and other fields of ``Run``."""
-    wanted = {"objective": objective, "mi_lambda": LAMBDA, **more}
-    return lambda row: all(row["run"][name] == value for name, value in wanted.items())
+    fields = {"objective": objective, "mi_lambda": LAMBDA, **more}
+    return lambda row: all(row["run"][name] == value for name, value in fields.items())
 
 
 def mean(row: Row, protocol: str, metric: str) -> float | None:
     """Over seeds, if there is one."""
-    found = row["over_seeds"].get(protocol, {}).get(metric)
-    return None if found is None else float(found["mean"])
+    numbers = row["over_seeds"].get(protocol, {}).get(metric)
+    return None if numbers is None else float(numbers["mean"])
 
 
 def duel(
@@ -97,10 +97,10 @@ def _by_protocol(metrics: Iterable[str], beginning: str, part: Callable[[str, st
         beginning: of the sentence, with {} for the protocol.
     """
     metrics, sentences = list(metrics), []
-    for protocol, said in PROTOCOLS.items():
+    for protocol, title in PROTOCOLS.items():
         parts = [text for metric in metrics if (text := part(protocol, metric))]
         if parts:
-            sentences.append(f"{beginning.format(said)}{', '.join(parts)}.")
+            sentences.append(f"{beginning.format(title)}{', '.join(parts)}.")
     return sentences
 
 

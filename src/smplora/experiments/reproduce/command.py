@@ -104,8 +104,10 @@ def check_folder(root: Path, config: ReproduceConfig) -> None:
         raise ConfigError(f"--output_dir got '{root}', which holds something else; give a new or empty folder")
     before, now = read_json(root / MARK), marked(config)
     if before != now:
-        said = " and ".join(f"{key} {before.get(key)}" for key in now)
-        raise ConfigError(f"--output_dir '{root}' holds the paper with {said}; give another folder, or these settings")
+        settings = " and ".join(f"{key} {before.get(key)}" for key in now)
+        raise ConfigError(
+            f"--output_dir '{root}' holds the paper with {settings}; give another folder, or these settings"
+        )
 
 
 def marked(config: ReproduceConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from smplora.experiments.reproduce.paper import published
 from smplora.experiments.reproduce.results import Results, RunResult, described
-from smplora.experiments.reproduce.runs import LORA, MP, SMP, Need, Run
+from smplora.experiments.reproduce.runs import LORA, MP, SMP, Need, PaperRun
 from smplora.report.figures.curves import Line, over_steps
 from smplora.report.figures.svg import Drawing, drawing, style, thinned
 
@@ -19,10 +19,10 @@ BEST = 3  # the look of SMP-LoRA at the best lambda
 
 def systems(
     best_lambda: float | None, objectives: Sequence[str] = (LORA, MP, SMP), dataset: str = "Pokemon"
-) -> list[Run]:
+) -> list[PaperRun]:
     """LoRA, MP-LoRA and SMP-LoRA, and SMP-LoRA at the best lambda that is known."""
-    found = [Run(objective=objective, dataset=dataset) for objective in objectives]
-    return found if best_lambda is None else [*found, Run(mi_lambda=best_lambda, dataset=dataset)]
+    runs = [PaperRun(objective=objective, dataset=dataset) for objective in objectives]
+    return runs if best_lambda is None else [*runs, PaperRun(mi_lambda=best_lambda, dataset=dataset)]
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ def first_seed(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def label(row: Mapping[str, Any]) -> str:
     """The paper's name of a row's method, with its lambda."""
-    run = Run(**{key: value for key, value in row["run"].items() if key != "title"})
+    run = PaperRun(**{key: value for key, value in row["run"].items() if key != "title"})
     return run.method + (f", λ {run.mi_lambda:g}" if run.objective != LORA else "")
 
 
 def look(row: Mapping[str, Any]) -> int:
     """The index of its style: the same method looks the same in every figure."""
-    run = Run(**{key: value for key, value in row["run"].items() if key != "title"})
-    return BEST if run != replace(run, mi_lambda=Run.mi_lambda) else LOOKS[run.method]
+    run = PaperRun(**{key: value for key, value in row["run"].items() if key != "title"})
+    return BEST if run != replace(run, mi_lambda=PaperRun.mi_lambda) else LOOKS[run.method]
 
 
 def points(values: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:

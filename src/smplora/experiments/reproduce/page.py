@@ -70,7 +70,7 @@ def section(name: str, content: dict[str, Any], root: Path) -> Section:
 def commands(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[str, ...]]]:
     """Each row's command lines, of its first seed, those of equal rows together."""
     first = [(row["run"]["title"], tuple(row["seeds"][0].get("commands", ()))) for row in rows]
-    found: dict[str, tuple[str, ...]] = {}
+    by_title: dict[str, tuple[str, ...]] = {}
     for title, lines in first:
-        found[title] = (*found.get(title, ()), *(line for line in lines if line not in found.get(title, ())))
-    return [(title, lines) for title, lines in found.items() if lines]
+        by_title[title] = (*by_title.get(title, ()), *(line for line in lines if line not in by_title.get(title, ())))
+    return [(title, lines) for title, lines in by_title.items() if lines]

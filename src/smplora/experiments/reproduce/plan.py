@@ -15,7 +15,7 @@ from smplora.config.evaluate import EvaluateConfig
 from smplora.config.reproduce import ReproduceConfig
 from smplora.config.train import TrainConfig
 from smplora.core.parallel import Task
-from smplora.experiments.reproduce.runs import LORA, Need, Run
+from smplora.experiments.reproduce.runs import LORA, Need, PaperRun
 from smplora.experiments.reproduce.scale import Scale
 from smplora.experiments.tasks import task
 from smplora.runs.folder import DONE
@@ -29,7 +29,7 @@ class Planned:
     """One training with everything that is measured of it. ``key`` names what it computes: the digest of its options
     but for folders and devices."""
 
-    run: Run
+    run: PaperRun
     seed: int
     key: str
     name: str
@@ -56,19 +56,19 @@ class Planned:
     @property
     def tasks(self) -> list[Task]:
         """In order; the later ones wait for the training."""
-        found: list[tuple[str, AuditConfig | EvaluateConfig]] = []
-        found += [("audit", self.audit)] if self.audit else []
-        found += [("evaluate", self.evaluate)] if self.evaluate else []
-        found += [(self.place_of(attack), options) for attack, options in self.more_audits.items()]
+        measuring: list[tuple[str, AuditConfig | EvaluateConfig]] = []
+        measuring += [("audit", self.audit)] if self.audit else []
+        measuring += [("evaluate", self.evaluate)] if self.evaluate else []
+        measuring += [(self.place_of(attack), options) for attack, options in self.more_audits.items()]
         return [
             task(self.name, self.train),
-            *(task(f"{self.name} {what}", options, after=self.name) for what, options in found),
+            *(task(f"{self.name} {what}", options, after=self.name) for what, options in measuring),
         ]
 
     def tasks_for(self, need: Need) -> list[str]:
         """Names of the tasks that ``need`` cannot do without."""
-        wanted = [*(("audit", "evaluate") if need.measured else ()), *map(self.place_of, need.attacks)]
-        return [self.name, *(f"{self.name} {what}" for what in wanted)]
+        names = [*(("audit", "evaluate") if need.measured else ()), *map(self.place_of, need.attacks)]
+        return [self.name, *(f"{self.name} {what}" for what in names)]
 
 
 class Plan:
@@ -79,13 +79,13 @@ class Plan:
         self.root = Path(config.output_dir)
         self.common = {**asdict_of(config, CacheOptions), "device": config.device}
         self.planned: dict[str, Planned] = {}
-        wanted = list(dict.fromkeys(needs))
+        distinct = list(dict.fromkeys(needs))
         for seed in self.seeds:
-            theory = {self._key(need.run, seed) for need in wanted if need.theory}
-            for need in wanted:
+            theory = {self._key(need.run, seed) for need in distinct if need.theory}
+            for need in distinct:
                 self._add(need, seed, theory)
 
-    def of(self, run: Run, seed: int) -> Planned:
+    def of(self, run: PaperRun, seed: int) -> Planned:
         """Where ``run`` is to be found.
 
         Raises:
@@ -112,7 +112,7 @@ class Plan:
         """About how many seconds each of its tasks takes, by the task's name, were it not begun yet."""
         return {task.name: self.scale.duration(planned.train, task.options) for task in planned.tasks}
 
-    def _key(self, run: Run, seed: int) -> str:
+    def _key(self, run: PaperRun, seed: int) -> str:
         return key_of(self.scale.training(run, seed))
 
     def _add(self, need: Need, seed: int, theory: set[str]) -> None:
@@ -149,7 +149,7 @@ def key_of(options: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
 
 
-def name_of(run: Run, seed: int, key: str) -> str:
+def name_of(run: PaperRun, seed: int, key: str) -> str:
     """A folder's name that people can read and that no other run has."""
     weight = f"-{run.mi_lambda:g}" if run.objective != LORA else ""
     method = run.objective if run.adaptation == "lora" else f"{run.adaptation}-{run.objective}"

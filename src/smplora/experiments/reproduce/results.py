@@ -14,7 +14,7 @@ from smplora.core.parallel import Task
 from smplora.experiments.reproduce.commands import command_line
 from smplora.experiments.reproduce.paper import METRICS
 from smplora.experiments.reproduce.plan import Plan, Planned
-from smplora.experiments.reproduce.runs import Need, Run
+from smplora.experiments.reproduce.runs import Need, PaperRun
 from smplora.results.attack import Group
 from smplora.results.audit import FORMAT as AUDIT_FORMAT
 from smplora.results.audit import Audit
@@ -87,36 +87,36 @@ class Results:
 
     def whole(self, need: Need) -> list[RunResult]:
         """Those of them that nothing is missing of."""
-        return [found for found in self.of(need) if found.problem is None]
+        return [run for run in self.of(need) if run.problem is None]
 
     @staticmethod
     def _tasks(planned: Planned, need: Need) -> tuple[Task, ...]:
-        wanted = planned.tasks_for(need)
-        return tuple(task for task in planned.tasks if task.name in wanted)
+        names = planned.tasks_for(need)
+        return tuple(task for task in planned.tasks if task.name in names)
 
     def _problem(self, planned: Planned, need: Need) -> str | None:
-        wanted = planned.tasks_for(need)
-        said = [f"{self.outcome[name]}" for name in wanted if self.outcome.get(name, "not run") is not None]
-        return said[0] if said else None
+        names = planned.tasks_for(need)
+        problems = [f"{self.outcome[name]}" for name in names if self.outcome.get(name, "not run") is not None]
+        return problems[0] if problems else None
 
 
-def described(run: Run) -> dict[str, Any]:
+def described(run: PaperRun) -> dict[str, Any]:
     """``run`` for a JSON file: the paper's values, and a title for people."""
     return {"title": run.title, **asdict(run)}
 
 
-def measured(found: RunResult, attack: str | None) -> dict[str, Any]:
+def measured(run: RunResult, attack: str | None) -> dict[str, Any]:
     """The numbers of one run.
 
     Args:
         attack: whose numbers; None: of the usual audit, by both protocols, with image quality.
     """
     if attack:
-        return {"honest": {**_of_attack(found.audit(attack), attack, "test"), "attack": attack}}
-    audit, quality = found.audit(), found.quality()
+        return {"honest": {**_of_attack(run.audit(attack), attack, "test"), "attack": attack}}
+    audit, quality = run.audit(), run.quality()
     against, optimistic = quality.against, audit.attack("error_map").paper_protocol
     if optimistic is None or against.train is None:
-        raise CheckpointError(f"{found.folder} lacks what the paper's protocol needs; {AGAIN} again")
+        raise CheckpointError(f"{run.folder} lacks what the paper's protocol needs; {AGAIN} again")
     strongest, aux = audit.strongest["test"], audit.strongest["aux_members"]
     return {
         "paper_protocol": {
@@ -169,16 +169,16 @@ def _times(value: float | None, factor: float) -> float | None:
     return None if value is None else factor * value
 
 
-def over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def means_over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """{protocol: {metric: {"mean", "standard_error", "n"}}} of ``measured`` of several seeds; the standard error is the
     sample's standard deviation over the root of n, null for one seed."""
-    found: dict[str, Any] = {}
+    by_protocol: dict[str, Any] = {}
     for protocol in ("paper_protocol", "honest", "aux_members"):
         for metric in METRICS:
             values = [row[protocol][metric]["value"] for row in rows if metric in row.get(protocol, {})]
-            kept = [value for value in values if value is not None]
-            if kept:
-                error = float(np.std(kept, ddof=1) / len(kept) ** 0.5) if len(kept) > 1 else None
-                means = {"mean": float(np.mean(kept)), "standard_error": error, "n": len(kept)}
-                found.setdefault(protocol, {})[metric] = means
-    return found
+            known = [value for value in values if value is not None]
+            if known:
+                error = float(np.std(known, ddof=1) / len(known) ** 0.5) if len(known) > 1 else None
+                means = {"mean": float(np.mean(known)), "standard_error": error, "n": len(known)}
+                by_protocol.setdefault(protocol, {})[metric] = means
+    return by_protocol

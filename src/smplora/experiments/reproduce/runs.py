@@ -22,7 +22,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class PaperRun:
     """One training of the paper. ``mi_lambda``, ``rank`` and ``learning_rate`` are the paper's values.
 
     Args:
@@ -40,10 +40,10 @@ class Run:
     @property
     def title(self) -> str:
         """For people: what is not the usual."""
-        said = [f"λ {self.mi_lambda:g}"] if self.objective != LORA else []
-        said += [f"rank {self.rank}"] if self.rank != RANK else []
-        said += [f"learning rate {self.learning_rate:g}"] if self.learning_rate != RATE else []
-        return ", ".join([self.dataset, self.method, *said])
+        parts = [f"λ {self.mi_lambda:g}"] if self.objective != LORA else []
+        parts += [f"rank {self.rank}"] if self.rank != RANK else []
+        parts += [f"learning rate {self.learning_rate:g}"] if self.learning_rate != RATE else []
+        return ", ".join([self.dataset, self.method, *parts])
 
     @property
     def method(self) -> str:
@@ -63,14 +63,14 @@ class Need:
         attacks: an audit of its own, with these attacks.
     """
 
-    run: Run
+    run: PaperRun
     theory: bool = False
     measured: bool = True
     attacks: tuple[str, ...] = ()
 
 
 def of_method(name: str) -> dict[str, Any]:
-    """The fields of ``Run`` that the paper's name of a method means.
+    """The fields of ``PaperRun`` that the paper's name of a method means.
 
     Raises:
         KeyError: no such method.

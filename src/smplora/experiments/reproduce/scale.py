@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from smplora.config.train import TrainConfig
-from smplora.experiments.reproduce.runs import Run
+from smplora.experiments.reproduce.runs import PaperRun
 from smplora.experiments.tasks import Options
 
 
@@ -23,11 +23,11 @@ class Scale(Protocol):
     auditing: Mapping[str, Any]  # options of AuditConfig
     evaluating: Mapping[str, Any]  # options of EvaluateConfig
 
-    def training(self, run: Run, seed: int) -> dict[str, Any]:
+    def training(self, run: PaperRun, seed: int) -> dict[str, Any]:
         """Options of TrainConfig that decide what ``run`` computes."""
         ...
 
-    def theory(self, run: Run) -> dict[str, Any]:
+    def theory(self, run: PaperRun) -> dict[str, Any]:
         """Options that measure gradients and curvature; they change nothing else."""
         ...
 
@@ -48,7 +48,7 @@ class Scale(Protocol):
         ``machine``."""
         ...
 
-    def differences(self, runs: Iterable[Run]) -> list[str]:
+    def differences(self, runs: Iterable[PaperRun]) -> list[str]:
         """In what these runs differ from the paper's, beside what all runs of the scale do; sentences."""
         ...
 

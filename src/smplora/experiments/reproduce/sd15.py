@@ -14,7 +14,7 @@ from smplora.config.train import TrainConfig
 from smplora.core.errors import DataError, listing
 from smplora.experiments.reproduce import supplies
 from smplora.experiments.reproduce.paper import published
-from smplora.experiments.reproduce.runs import LORA, RANK, Run
+from smplora.experiments.reproduce.runs import LORA, RANK, PaperRun
 from smplora.experiments.reproduce.scale import libraries_missing
 from smplora.experiments.tasks import Options
 from smplora.models.hub import fetch_network
@@ -63,7 +63,7 @@ class SD15:
             "features": self.features, "allow_download": config.allow_download or None,
         }  # fmt: skip
 
-    def training(self, run: Run, seed: int) -> dict[str, Any]:
+    def training(self, run: PaperRun, seed: int) -> dict[str, Any]:
         """Options of TrainConfig that decide what ``run`` computes."""
         cells = published()["splits"][run.dataset]
         options: dict[str, Any] = {
@@ -82,7 +82,7 @@ class SD15:
             options["gradient_normalisation"] = True
         return options
 
-    def theory(self, run: Run) -> dict[str, Any]:
+    def theory(self, run: PaperRun) -> dict[str, Any]:
         """As in App. C; second derivatives overflow fp16, so these runs are in bf16."""
         return {"gradient_steps": 1, "hessian_steps": 100, "hessian_method": "power", "mixed_precision": "bf16"}
 
@@ -109,10 +109,10 @@ class SD15:
 
     def missing(self, datasets: Iterable[str], attacks: Collection[str]) -> list[str]:
         """Data sets, models and libraries that are not there."""
-        wanted = {"the base model": self.base, **self._networks(attacks)}
+        models = {"the base model": self.base, **self._networks(attacks)}
         return [
             *self._images_missing(datasets, Path(), fetch=False),
-            *([] if self.allow_download else supplies.models_missing(wanted)),
+            *([] if self.allow_download else supplies.models_missing(models)),
             *libraries_missing(attacks),
         ]
 
@@ -134,10 +134,10 @@ class SD15:
             seconds += steps / train.gradient_steps * (STEP_S[True] - forward)
         return seconds + (steps / train.hessian_steps * CURVATURE * step if train.hessian_steps else 0)
 
-    def differences(self, runs: Iterable[Run]) -> list[str]:
+    def differences(self, runs: Iterable[PaperRun]) -> list[str]:
         """What the paper leaves open, and how it was read here."""
         runs = list(runs)
-        said = {
+        sentences = {
             "The paper names one alpha, 32 at rank 64 (Table 5): it is 32 at every rank.": {run.rank for run in runs}
             - {RANK},
             "All runs clip gradients at norm 1, so MP-LoRA + gradient clipping is Table 1's MP-LoRA itself.": {
@@ -147,7 +147,7 @@ class SD15:
                 run for run in runs if run.adaptation == "dreambooth"
             },
         }
-        return [sentence for sentence, concerned in said.items() if concerned]
+        return [sentence for sentence, concerned in sentences.items() if concerned]
 
     def stands_for(self, dataset: str) -> str:
         """What stands for a data set of the paper."""
@@ -165,9 +165,9 @@ class SD15:
             if place.train_data_dir and not Path(place.train_data_dir).is_dir()
         }
         later = self.allow_download and not fetch
-        looked = [
+        problems = [
             supplies.images_missing(name, place)
             for name, place in places.items()
             if name not in absent and not (place.dataset_name and later)
         ]
-        return [*supplies.recipes(absent), *(problem for problem in looked if problem)]
+        return [*supplies.recipes(absent), *(problem for problem in problems if problem)]

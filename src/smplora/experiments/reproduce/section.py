@@ -10,7 +10,7 @@ from smplora.experiments.reproduce.results import Results
 from smplora.experiments.reproduce.runs import Need
 from smplora.report.figures.svg import Drawing
 from smplora.report.html import Gallery
-from smplora.report.tables import Cell
+from smplora.report.tables import TableCell
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class RowGroup:
     """What the paper has in one row: what names it, and one line for each way to measure it."""
 
     labels: tuple[str, ...]
-    lines: tuple[tuple[str, tuple[Cell, ...]], ...]
+    lines: tuple[tuple[str, tuple[TableCell, ...]], ...]
 
 
 @dataclass(frozen=True)

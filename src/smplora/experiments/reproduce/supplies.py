@@ -25,7 +25,7 @@ def images_needed(dataset: str) -> int:
 
 def images_missing(dataset: str, place: TrainConfig) -> str | None:
     """What is wrong with the images at ``place``, if they are not enough or not all captioned; else None."""
-    wanted, problems = images_needed(dataset), list[str]()
+    needed, problems = images_needed(dataset), list[str]()
     try:
         source = open_source(place)
         captions = source.captions(problems)
@@ -34,11 +34,11 @@ def images_missing(dataset: str, place: TrainConfig) -> str | None:
     without = sum(not text for text in captions.values())
     if problems:
         return f"{dataset}: {source.title}: {problems[0]}"
-    if len(captions) < wanted:
-        return f"{dataset}: {source.title} holds {len(captions)} images, the paper's cells take {wanted}"
+    if len(captions) < needed:
+        return f"{dataset}: {source.title} holds {len(captions)} images, the paper's cells take {needed}"
     if without:
-        said = f"{dataset}: {source.title} holds {without} images without captions, of {len(captions)}"
-        return f"{said}; write them: smplora caption {place.train_data_dir}" if place.train_data_dir else said
+        message = f"{dataset}: {source.title} holds {without} images without captions, of {len(captions)}"
+        return f"{message}; write them: smplora caption {place.train_data_dir}" if place.train_data_dir else message
     return None
 
 
@@ -49,34 +49,34 @@ def recipes(places: dict[str, Path]) -> list[str]:
     Args:
         places: folders by the paper's names.
     """
-    lines, told = [], set[str]()
+    lines, named = [], set[str]()
     for dataset, folder in places.items():
         original = SUBSETS[dataset.lower()].original
         command = f"smplora dataset {dataset.lower()} --source FOLDER_OF_{original.upper()} --output_dir {folder}"
         command += " --captions none" if original == "mscoco" else ""
         command += "" if original in HAS_CAPTIONS else f", then smplora caption {folder}"
         source = load(ORIGINALS, original, "name")
-        licence = "" if original in told else f". {source.title}: {source.source_and_licence}"
+        licence = "" if original in named else f". {source.title}: {source.source_and_licence}"
         lines.append(f"'{folder}' is missing; make it: {command}{licence}")
-        told.add(original)
+        named.add(original)
     return lines
 
 
 def networks(features: Iterable[str], encoder: str | None) -> dict[str, str]:
     """Networks by what they are for: those of ``--features`` that are not files, and the encoder of attack II-S."""
-    found = {f"the network of --features {feature_source(name)[0]}": feature_source(name)[1] for name in features}
-    found = {what: source for what, source in found.items() if source != "bundled"}
-    return found | ({"the image encoder of II-S, an attack of Table 11": encoder} if encoder else {})
+    sources = {f"the network of --features {feature_source(name)[0]}": feature_source(name)[1] for name in features}
+    sources = {what: source for what, source in sources.items() if source != "bundled"}
+    return sources | ({"the image encoder of II-S, an attack of Table 11": encoder} if encoder else {})
 
 
-def models_missing(wanted: dict[str, str]) -> list[str]:
+def models_missing(models: dict[str, str]) -> list[str]:
     """Models that are neither here nor in the local hub cache.
 
     Args:
-        wanted: paths or hub ids by what they are for.
+        models: paths or hub ids by what they are for.
     """
     return [
         f"{what}, '{name}', is neither here nor in the local hub cache; --allow_download fetches it"
-        for what, name in wanted.items()
+        for what, name in models.items()
         if not at_hand(name)
     ]

@@ -9,10 +9,10 @@ from typing import Any
 
 from smplora.core.wording import decimal
 from smplora.experiments.reproduce import paper
-from smplora.experiments.reproduce.results import Results, described, measured, over_seeds
-from smplora.experiments.reproduce.runs import LAMBDA, LORA, SMP, Need, Run
+from smplora.experiments.reproduce.results import Results, described, means_over_seeds, measured
+from smplora.experiments.reproduce.runs import LAMBDA, LORA, SMP, Need, PaperRun
 from smplora.experiments.reproduce.section import PaperTable, RowGroup, Section, section_of
-from smplora.report.tables import Cell
+from smplora.report.tables import TableCell
 
 Named = Mapping[str, Any]  # what names a row in the paper
 HEADERS = {"fid": "FID", "kid": "KID", "asr": "ASR, %", "auc_dev": "|AUC - 0.5| / 0.5", "tpr": "TPR at 5 % FPR, %"}
@@ -26,11 +26,11 @@ LINES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class SystemRow:
     """A row of a table: what names it, the run behind it, the paper's numbers, if the paper has it."""
 
     labels: Named
-    run: Run
+    run: PaperRun
     paper: Named | None
     attack: str | None = None
 
@@ -58,26 +58,26 @@ class SystemsTable:
     name: str
     title: str
     caption: str
-    run: Callable[[Named], Run]
+    run: Callable[[Named], PaperRun]
     attack: Callable[[Named], str] | None = None
     best_of: tuple[str, ...] = ()
     claim: str = ""
     observed: Callable[[Sequence[Named]], list[str]] = lambda rows: []
     notes: tuple[str, ...] = ()
 
-    def rows(self, best_lambda: float | None) -> list[Row]:
+    def rows(self, best_lambda: float | None) -> list[SystemRow]:
         """The paper's rows, each SMP run followed by the same at ``best_lambda``, unless that is the paper's or has a
         row of its own."""
-        found = [
-            Row(labels, self.run(labels), numbers, self.attack(labels) if self.attack else None)
+        rows = [
+            SystemRow(labels, self.run(labels), numbers, self.attack(labels) if self.attack else None)
             for labels, numbers in paper.rows(self.name)
         ]
-        known = {(row.run, row.attack) for row in found}
+        known = {(row.run, row.attack) for row in rows}
         shown = []
-        for row in found:
+        for row in rows:
             shown.append(row)
-            wanted = row.run.objective == SMP and row.run.mi_lambda == LAMBDA and row.run.dataset in self.best_of
-            if best_lambda is None or not wanted:
+            at_best = row.run.objective == SMP and row.run.mi_lambda == LAMBDA and row.run.dataset in self.best_of
+            if best_lambda is None or not at_best:
                 continue
             best = replace(row.run, mi_lambda=best_lambda)
             if (best, row.attack) not in known:
@@ -86,12 +86,12 @@ class SystemsTable:
 
     def collect(self, results: Results, best_lambda: float | None) -> dict[str, Any]:
         """Every row with the paper's numbers, those of each seed and their means."""
-        found = []
+        rows = []
         for row in self.rows(best_lambda):
             runs = results.of(row.need)
             whole = [measured(run, row.attack) for run in runs if run.problem is None]
             each = iter(whole)
-            found.append(
+            rows.append(
                 {
                     "labels": dict(row.labels),
                     "run": described(row.run),
@@ -100,10 +100,10 @@ class SystemsTable:
                         {**run.identity(results.plan.root), **(next(each) if run.problem is None else {})}
                         for run in runs
                     ],
-                    "over_seeds": over_seeds(whole),
+                    "over_seeds": means_over_seeds(whole),
                 }
             )
-        return {"rows": found}
+        return {"rows": rows}
 
     def show(self, content: Mapping[str, Any], root: Path) -> Section:
         """The table, three or four lines for each row of the paper's."""
@@ -119,7 +119,7 @@ class SystemsTable:
                 tuple(_label(name, row["labels"].get(name)) for name in names),
                 (
                     *([("paper", tuple(published(row["paper"], name) for name in metrics))] if row["paper"] else []),
-                    *([] if row["over_seeds"] else [("ours: missing", tuple(Cell("") for _ in metrics))]),
+                    *([] if row["over_seeds"] else [("ours: missing", tuple(TableCell("") for _ in metrics))]),
                     *(
                         (title, tuple(ours(row, protocol, name) for name in metrics))
                         for protocol, title in LINES.items()
@@ -141,28 +141,28 @@ class SystemsTable:
         return [row.need for row in self.rows(best_lambda)]
 
 
-def published(numbers: Named, metric: str) -> Cell:
+def published(numbers: Named, metric: str) -> TableCell:
     """The paper's number as it prints it."""
     value, error = numbers.get(metric), numbers.get(f"{metric}_std")
     if value is None:
-        return Cell("N/A" if metric in numbers else "")
-    return Cell(f"{value:g}", f"± {error:g}" if error is not None else "")
+        return TableCell("N/A" if metric in numbers else "")
+    return TableCell(f"{value:g}", f"± {error:g}" if error is not None else "")
 
 
-def ours(row: Named, protocol: str, metric: str) -> Cell:
+def ours(row: Named, protocol: str, metric: str) -> TableCell:
     """Of one seed the number with its interval, of several the mean with its standard error."""
     runs = [seed[protocol][metric] for seed in row["seeds"] if metric in seed.get(protocol, {})]
     mean = row["over_seeds"][protocol].get(metric)
     places = PLACES[metric]
     if mean is None:
-        return Cell("N/A" if runs else "", note=next((reason(value) for value in runs), ""))
+        return TableCell("N/A" if runs else "", note=next((reason(value) for value in runs), ""))
     if mean["n"] > 1:
-        return Cell(decimal(mean["mean"], places), f"± {decimal(mean['standard_error'], places)}")
+        return TableCell(decimal(mean["mean"], places), f"± {decimal(mean['standard_error'], places)}")
     only = next(r for r in runs if r["value"] is not None)
     ends = [only.get(end) for end in ("low", "high")]
     interval = "" if None in ends else f"[{', '.join(decimal(end, places) for end in ends if end is not None)}]"
     attack = next((s[protocol]["attack"] for s in row["seeds"] if protocol in s), "")
-    return Cell(decimal(mean["mean"], places), interval, attack if metric == "auc_dev" else "")
+    return TableCell(decimal(mean["mean"], places), interval, attack if metric == "auc_dev" else "")
 
 
 def reason(value: Named) -> str:

@@ -13,7 +13,7 @@ from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
 from smplora.core.files import write_atomically
 from smplora.data.digits import caption, write_private_digits
-from smplora.experiments.reproduce.runs import LAMBDA, LORA, MP, RANK, RATE, SMP, Run
+from smplora.experiments.reproduce.runs import LAMBDA, LORA, MP, RANK, RATE, SMP, PaperRun
 from smplora.experiments.reproduce.scale import libraries_missing
 from smplora.experiments.tasks import Options
 
@@ -83,7 +83,7 @@ class Tiny:
     model = "the bundled model, 32 x 32 pixels"
     machine = "one processor core"
 
-    def training(self, run: Run, seed: int) -> dict[str, Any]:
+    def training(self, run: PaperRun, seed: int) -> dict[str, Any]:
         """Options of TrainConfig that decide what ``run`` computes."""
         data = DATASETS[run.dataset]
         options: dict[str, Any] = {
@@ -106,7 +106,7 @@ class Tiny:
             options["gradient_normalisation"] = True
         return {**options, "checkpointing_steps": options["max_train_steps"]}
 
-    def theory(self, run: Run) -> dict[str, Any]:
+    def theory(self, run: PaperRun) -> dict[str, Any]:
         """Options that measure gradients and curvature; they change nothing else."""
         steps = self.training(run, 0)["max_train_steps"]
         return {"gradient_steps": 1, "hessian_steps": max(1, steps // POINTS), "hessian_method": "lanczos"}
@@ -141,28 +141,28 @@ class Tiny:
             measured += steps / train.gradient_steps * STEP_S / 2
         return LOADING_S + steps * step + measured
 
-    def differences(self, runs: Iterable[Run]) -> list[str]:
+    def differences(self, runs: Iterable[PaperRun]) -> list[str]:
         """Epochs, rates, alpha and clipping, where these runs have them."""
         runs = list(runs)
         epochs = {run.dataset: DATASETS[run.dataset].epochs for run in runs}
-        said = [f"Epochs (paper: 400): {', '.join(f'{name} {n}' for name, n in epochs.items())}."]
+        sentences = [f"Epochs (paper: 400): {', '.join(f'{name} {n}' for name, n in epochs.items())}."]
         if {run.rank for run in runs} - {RANK}:
-            said.append(
+            sentences.append(
                 f"Ranks are half of the paper's. The paper names one alpha, 32 at rank 64 (Table 5), which is read as "
                 f"that of all ranks: here {ALPHA:g}, that of our main runs."
             )
         if {run.learning_rate for run in runs} - {RATE}:
-            said.append("Learning rates are 30 times the paper's: 3e-3 stands for 1e-4.")
+            sentences.append("Learning rates are 30 times the paper's: 3e-3 stands for 1e-4.")
         if {run.adaptation for run in runs} - {"lora"}:
             rate = OF_WEIGHTS["learning_rate"]
             log = "docs/log/2026-11-22-other-adaptations.md"
-            said.append(f"Full fine-tuning and DreamBooth learn at {rate:g} (paper: 5e-6; {log}).")
+            sentences.append(f"Full fine-tuning and DreamBooth learn at {rate:g} (paper: 5e-6; {log}).")
         if "clipping" in {run.stabiliser for run in runs}:
-            said.append(
+            sentences.append(
                 f"Gradient clipping is at norm {ACTING_NORM:g}: the usual norm of 1, which all other runs have, never "
                 "acts here, since gradients have norms of about 0.03."
             )
-        return said
+        return sentences
 
     def stands_for(self, dataset: str) -> str:
         """What stands for a data set of the paper."""
@@ -179,7 +179,7 @@ class Quick(Tiny):
     evaluating: Mapping[str, Any] = {"num_images": 20, "num_inference_steps": 4}
     auditing: Mapping[str, Any] = {"num_timesteps": 2, "noise_pairs": 1, "error_map_draws": 2}
 
-    def training(self, run: Run, seed: int) -> dict[str, Any]:
+    def training(self, run: PaperRun, seed: int) -> dict[str, Any]:
         """As ``Tiny``, on a few images for a few steps. Lambda, rank, rate and data set do not matter; other
         adaptations are trained with SMP alone, and the clipping is the usual one."""
         alike = replace(run, dataset="Pokemon", mi_lambda=LAMBDA, rank=RANK, learning_rate=RATE)
@@ -199,11 +199,11 @@ class Quick(Tiny):
         small |= {"num_class_images": 2} if run.adaptation == "dreambooth" else {}
         return super().training(alike, seed) | small
 
-    def differences(self, runs: Iterable[Run]) -> list[str]:
+    def differences(self, runs: Iterable[PaperRun]) -> list[str]:
         """All that matters is said once."""
         return []
 
-    def theory(self, run: Run) -> dict[str, Any]:
+    def theory(self, run: PaperRun) -> dict[str, Any]:
         """As ``Tiny``, at one point."""
         return super().theory(run) | {"hessian_steps": QUICK_STEPS}
 
@@ -221,9 +221,9 @@ def _part(everything: Path, folder: Path, shares: Mapping[int, int]) -> Path:
     if (folder / TABLE).exists():  # written last
         return folder
     rows = [json.loads(line) for line in (everything / TABLE).read_text().splitlines()]
-    kept = [row for digit, n in shares.items() for row in [r for r in rows if r["text"] == caption(digit)][:n]]
+    chosen = [row for digit, n in shares.items() for row in [r for r in rows if r["text"] == caption(digit)][:n]]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for row in kept:
+    for row in chosen:
         (folder / row["file_name"]).write_bytes((everything / row["file_name"]).read_bytes())
-    write_atomically(folder / TABLE, "".join(json.dumps(row) + "\n" for row in kept))
+    write_atomically(folder / TABLE, "".join(json.dumps(row) + "\n" for row in chosen))
     return folder

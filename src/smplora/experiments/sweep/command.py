@@ -125,7 +125,7 @@ def check_images(runs: Iterable[TrainConfig]) -> None:
 
 
 def say_cost(
-    config: SweepConfig, runs: Mapping[str, TrainConfig], subjects: Sequence[plan.Subject], tasks: Sequence[Task]
+    config: SweepConfig, runs: Mapping[str, TrainConfig], subjects: Sequence[plan.SweptAdapter], tasks: Sequence[Task]
 ) -> None:
     """Runs, steps and time, before anything starts."""
     for objective, names in config.unused.items():

@@ -9,24 +9,24 @@ from urllib.parse import quote
 from smplora.config.sweep import SweepConfig
 from smplora.core.version import __version__
 from smplora.core.wording import decimal
-from smplora.experiments.sweep.results import MEASURES, PRIVACY, Row, Setting, kinds, placed
+from smplora.experiments.sweep.results import MEASURES, PRIVACY, AdapterRow, Setting, kinds, placed
 from smplora.report.figures.plane import plane
 from smplora.report.figures.svg import mark
 from smplora.report.html import template
 from smplora.report.run_page import PAGE
-from smplora.report.tables import Cell
+from smplora.report.tables import TableCell
 from smplora.report.wording import LEVEL_WORDS, digits_for, interval
 from smplora.results.estimate import Estimate
 from smplora.statistics.intervals import Interval
 
 
-def cell(estimate: Interval | None) -> Cell:
+def cell(estimate: Interval | None) -> TableCell:
     """An estimate and its interval as text."""
     if estimate is None:
-        return Cell("")
-    told = Estimate(estimate.value, estimate.low, estimate.high)
-    digits = digits_for(told)
-    return Cell(decimal(estimate.value, digits), interval(told, digits))
+        return TableCell("")
+    shown = Estimate(estimate.value, estimate.low, estimate.high)
+    digits = digits_for(shown)
+    return TableCell(decimal(estimate.value, digits), interval(shown, digits))
 
 
 def render(made: Sequence[Setting], config: SweepConfig) -> str:
@@ -57,11 +57,11 @@ def render(made: Sequence[Setting], config: SweepConfig) -> str:
 
 def verdicts(one: Setting) -> str:
     """``2 Leaks, 1 Unclear``, or the word alone where there is one run."""
-    said = [LEVEL_WORDS[level] for level in LEVEL_WORDS if any(row.verdict == level for row in one.rows)]
-    if len(one.rows) == 1 or not said:
-        return ", ".join(said)
+    words = [LEVEL_WORDS[level] for level in LEVEL_WORDS if any(row.verdict == level for row in one.rows)]
+    if len(one.rows) == 1 or not words:
+        return ", ".join(words)
     counts = {LEVEL_WORDS[level]: sum(row.verdict == level for row in one.rows) for level in LEVEL_WORDS}
-    return ", ".join(f"{counts[word]} {word}" for word in said)
+    return ", ".join(f"{counts[word]} {word}" for word in words)
 
 
 def links(one: Setting, root: Path) -> list[tuple[str, str]]:
@@ -69,7 +69,7 @@ def links(one: Setting, root: Path) -> list[tuple[str, str]]:
     return [(_address(row, root), _seeds(row)) for row in one.rows]
 
 
-def _address(row: Row, root: Path) -> str:
+def _address(row: AdapterRow, root: Path) -> str:
     folder = row.subject.folder
     if not folder.exists():
         return ""
@@ -77,6 +77,6 @@ def _address(row: Row, root: Path) -> str:
     return quote(inside + PAGE if (folder / PAGE).exists() else inside)
 
 
-def _seeds(row: Row) -> str:
+def _seeds(row: AdapterRow) -> str:
     train = row.subject.point.train
     return f"seed {train['seed']}" + (f", split {train['split_seed']}" if train["split_seed"] else "")

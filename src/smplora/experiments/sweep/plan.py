@@ -25,7 +25,7 @@ TRIAL_STEPS = 5  # the first of them is slower and not counted
 
 
 @dataclass(frozen=True)
-class Subject:
+class SweptAdapter:
     """An adapter that is audited: the end of a point's run, or one of its checkpoints."""
 
     point: Point
@@ -53,7 +53,7 @@ def trainings(config: SweepConfig) -> dict[str, TrainConfig]:
     }
 
 
-def subjects(config: SweepConfig) -> list[Subject]:
+def subjects(config: SweepConfig) -> list[SweptAdapter]:
     """Every adapter to audit, checkpoints before the end of their run."""
     root = Path(config.output_dir) / RUNS
     common: dict[str, Any] = {
@@ -61,27 +61,29 @@ def subjects(config: SweepConfig) -> list[Subject]:
         "device": config.device,
         **{f.name: getattr(config, f.name) for f in fields(CacheOptions)},
     }
-    found = []
+    adapters = []
     for point in config.all_points:
         for step in [*config.stops(point), None]:
             folder = root / point.run if step is None else root / point.run / "checkpoints" / f"checkpoint-{step}"
             own = folder / MEASURED / point.variant if point.variant else None
-            told = {**common, "adapter": str(folder)}
-            found.append(
-                Subject(
+            options = {**common, "adapter": str(folder)}
+            adapters.append(
+                SweptAdapter(
                     point,
                     step,
                     ", ".join([point.run, *([f"step {step}"] if step else []), *([point.variant] * bool(own))]),
                     point.run,
                     folder,
-                    AuditConfig(**{**told, "output_dir": str(own / "audit") if own else None, **point.audit}),
-                    EvaluateConfig(**{**told, "output_dir": str(own / "quality") if own else None, **point.evaluate}),
+                    AuditConfig(**{**options, "output_dir": str(own / "audit") if own else None, **point.audit}),
+                    EvaluateConfig(
+                        **{**options, "output_dir": str(own / "quality") if own else None, **point.evaluate}
+                    ),
                 )
             )
-    return found
+    return adapters
 
 
-def tasks_of(runs: Mapping[str, TrainConfig], measured: Sequence[Subject]) -> list[Task]:
+def tasks_of(runs: Mapping[str, TrainConfig], measured: Sequence[SweptAdapter]) -> list[Task]:
     """Runs in the order given; what measures them follows as soon as they are done."""
     return [
         *(task(name, options) for name, options in runs.items()),

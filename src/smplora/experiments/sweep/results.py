@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smplora.audit.reuse import kept_audit
+from smplora.audit.reuse import previous_audit
 from smplora.config.catalogue.objectives import TITLES
 from smplora.config.sweep import SweepConfig
 from smplora.config.sweep_points import SEEDS, shown, uses
-from smplora.experiments.sweep.plan import Subject
-from smplora.quality.reuse import kept_quality
+from smplora.experiments.sweep.plan import SweptAdapter
+from smplora.quality.reuse import previous_quality
 from smplora.report.figures.plane import Bar, Place, on_front
 from smplora.report.figures.svg import style
 from smplora.results.attack import GROUPS, Group
@@ -36,10 +36,10 @@ ENDS = ("value", "low", "high")
 
 
 @dataclass(frozen=True)
-class Row:
+class AdapterRow:
     """One adapter; of what could not be measured there is nothing."""
 
-    subject: Subject
+    subject: SweptAdapter
     measured: dict[str, Interval]
     verdict: str | None
     attack: str | None
@@ -54,29 +54,29 @@ class Setting:
     label: str
     values: dict[str, Any]
     step: int | None
-    rows: list[Row]
+    rows: list[AdapterRow]
     measured: dict[str, Interval]  # over the runs that have it
     front: bool = False
 
 
-def rows(subjects: Sequence[Subject], outcome: Mapping[str, str | None]) -> list[Row]:
+def rows(subjects: Sequence[SweptAdapter], outcome: Mapping[str, str | None]) -> list[AdapterRow]:
     """Read what each subject's audit and evaluation wrote."""
     return [_row(subject, outcome) for subject in subjects]
 
 
-def _row(subject: Subject, outcome: Mapping[str, str | None]) -> Row:
+def _row(subject: SweptAdapter, outcome: Mapping[str, str | None]) -> AdapterRow:
     tasks = {kind: task.name for kind, task in subject.tasks.items()}
     problems = [p for name in (subject.run, *tasks.values()) if (p := outcome.get(name))]
-    audit = None if outcome.get(subject.run) or outcome.get(tasks["audit"]) else kept_audit(subject.audit)
-    quality = None if outcome.get(subject.run) or outcome.get(tasks["quality"]) else kept_quality(subject.evaluate)
-    found: dict[str, Estimate | None] = {}
+    audit = None if outcome.get(subject.run) or outcome.get(tasks["audit"]) else previous_audit(subject.audit)
+    quality = None if outcome.get(subject.run) or outcome.get(tasks["quality"]) else previous_quality(subject.evaluate)
+    estimates: dict[str, Estimate | None] = {}
     if audit:
-        found |= {PRIVACY[group]: audit.strongest[group].auc for group in GROUPS}
+        estimates |= {PRIVACY[group]: audit.strongest[group].auc for group in GROUPS}
     if quality:
         held_out = quality.against.held_out
-        found |= {"kid": held_out.kid, "fid": held_out.fid, "held_out_loss": quality.held_out_loss}
-    measured = {name: interval for name, value in found.items() if (interval := _interval(value))}
-    return Row(
+        estimates |= {"kid": held_out.kid, "fid": held_out.fid, "held_out_loss": quality.held_out_loss}
+    measured = {name: interval for name, value in estimates.items() if (interval := _interval(value))}
+    return AdapterRow(
         subject,
         measured,
         audit.verdict.level if audit else None,
@@ -92,22 +92,22 @@ def _interval(estimate: Estimate | None) -> Interval | None:
     return Interval(estimate.value, low, high, estimate.method or "its own")
 
 
-def settings(found: Sequence[Row], config: SweepConfig) -> list[Setting]:
+def settings(measured_rows: Sequence[AdapterRow], config: SweepConfig) -> list[Setting]:
     """Rows with the same values and step together, and which of them no other one beats."""
-    groups: dict[str, list[Row]] = {}
-    for row in found:
+    groups: dict[str, list[AdapterRow]] = {}
+    for row in measured_rows:
         key = json.dumps([row.subject.point.setting, row.subject.step], sort_keys=True, default=str)
         groups.setdefault(key, []).append(row)
     made = []
     for number, group in enumerate(groups.values(), 1):
         point, step = group[0].subject.point, group[0].subject.step
-        said = [f"{name} {shown(value)}" for name, value in point.setting.items()]
+        parts = [f"{name} {shown(value)}" for name, value in point.setting.items()]
         measured = {
             name: over_seeds([row.measured[name] for row in group if name in row.measured])
             for name in MEASURES
             if any(name in row.measured for row in group)
         }
-        label = ", ".join([*said, *([f"stopped at step {step}"] if step else [])]) or "as given"
+        label = ", ".join([*parts, *([f"stopped at step {step}"] if step else [])]) or "as given"
         made.append(Setting(str(number), label, point.setting, step, group, measured))
     places = placed(made, config)
     best = dict(zip([p.number for p in places], on_front(places), strict=True)) if places else {}
@@ -117,20 +117,20 @@ def settings(found: Sequence[Row], config: SweepConfig) -> list[Setting]:
 def kinds(made: Sequence[Setting]) -> list[str]:
     """What the colour of each setting stands for: its objective, or where there is one only, the value of the first
     option that varies."""
-    told = [str(one.rows[0].subject.point.objective) for one in made]
-    if len(set(told)) > 1:
-        return [TITLES.get(objective, objective) for objective in told]
+    objectives = [str(one.rows[0].subject.point.objective) for one in made]
+    if len(set(objectives)) > 1:
+        return [TITLES.get(objective, objective) for objective in objectives]
     return [", ".join(f"{name} {shown(value)}" for name, value in list(one.values.items())[:1]) for one in made]
 
 
 def placed(made: Sequence[Setting], config: SweepConfig) -> list[Place]:
     """The settings that have both measures, in the figure's terms."""
     x, y = config.quality, PRIVACY[config.privacy]
-    told = kinds(made)
-    looks = {text: style(i) for i, text in enumerate(dict.fromkeys(told))}
+    names = kinds(made)
+    looks = {text: style(i) for i, text in enumerate(dict.fromkeys(names))}
     return [
         Place(one.label, one.number, _bar(one.measured[x]), _bar(one.measured[y]), looks[text], _curve(one))
-        for one, text in zip(made, told, strict=True)
+        for one, text in zip(made, names, strict=True)
         if x in one.measured and y in one.measured
     ]
 
@@ -179,7 +179,7 @@ def content(made: Sequence[Setting], config: SweepConfig, environment: Mapping[s
     }
 
 
-def _measured_in(row: Row, root: Path) -> str:
+def _measured_in(row: AdapterRow, root: Path) -> str:
     own = row.subject.audit.output_dir
     return (Path(own).parent if own else row.subject.folder).relative_to(root).as_posix()
 
@@ -195,11 +195,11 @@ def table(made: Sequence[Setting]) -> str:
         for row in one.rows:
             train = row.subject.point.train
             numbers = [getattr(row.measured[n], end) if n in row.measured else "" for n in MEASURES for end in ENDS]
-            told = {name: value for name, value in train.items() if uses(train["objective"], name)} | one.values
-            given = [shown(told.get(name, "")) for name in varied]
+            options = {name: value for name, value in train.items() if uses(train["objective"], name)} | one.values
+            values = [shown(options.get(name, "")) for name in varied]
             writer.writerow(
                 [
-                    *(one.number, *given, *(train[seed] for seed in SEEDS), row.subject.step or "end", *numbers),
+                    *(one.number, *values, *(train[seed] for seed in SEEDS), row.subject.step or "end", *numbers),
                     *(row.verdict or "", row.attack or "", one.front, row.subject.run, row.problem or ""),
                 ]
             )

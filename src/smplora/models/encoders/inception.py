@@ -124,28 +124,32 @@ def load_inception(file: str, dimensions: int) -> Inception:
         CheckpointError: no such file, another format, weights of another network.
     """
     network = Inception(dimensions)
-    wanted = network.state_dict()
-    said = f"--features got 'inception-{dimensions}={file}', which"
+    expected = network.state_dict()
+    prefix = f"--features got 'inception-{dimensions}={file}', which"
     if Path(file).suffix != ".safetensors":
-        raise CheckpointError(f"{said} is no .safetensors file; pickles are not read, convert once: {CONVERT}")
+        raise CheckpointError(f"{prefix} is no .safetensors file; pickles are not read, convert once: {CONVERT}")
     try:
         state = load_file(file)
     except (OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{said} cannot be read ({reason}); convert the published weights: {CONVERT}") from error
-    counters = [name for name in wanted if name.endswith("num_batches_tracked")]
-    state |= {name: state.get(name, wanted[name]) for name in counters}
-    lacking = [name for name in wanted if name not in state]
-    wrong = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
+        raise CheckpointError(
+            f"{prefix} cannot be read ({reason}); convert the published weights: {CONVERT}"
+        ) from error
+    counters = [name for name in expected if name.endswith("num_batches_tracked")]
+    state |= {name: state.get(name, expected[name]) for name in counters}
+    lacking = [name for name in expected if name not in state]
+    wrong = [name for name in expected if name in state and state[name].shape != expected[name].shape]
     if lacking or wrong:
         what = f"lacks {lacking[0]}" if lacking else f"has {wrong[0]} of shape {tuple(state[wrong[0]].shape)}"
-        raise CheckpointError(f"{said} {what} ({len(lacking) + len(wrong)} of {len(wanted)} tensors do not fit FID's)")
+        raise CheckpointError(
+            f"{prefix} {what} ({len(lacking) + len(wrong)} of {len(expected)} tensors do not fit FID's)"
+        )
     if "fc.weight" in state and len(state["fc.weight"]) != CLASSES:
         raise CheckpointError(
-            f"{said} knows {len(state['fc.weight'])} classes: the network of torchvision, not that of FID, which knows "
-            f"{CLASSES} (pt_inception-2015-12-05-6726825d.pth)"
+            f"{prefix} knows {len(state['fc.weight'])} classes: the network of torchvision, not that of FID, which "
+            f"knows {CLASSES} (pt_inception-2015-12-05-6726825d.pth)"
         )
-    network.load_state_dict({name: state[name] for name in wanted})
+    network.load_state_dict({name: state[name] for name in expected})
     return network.eval().requires_grad_(False)
 
 

@@ -104,10 +104,10 @@ class TransformersEncoder:
 
     @torch.no_grad()
     def _see(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        answer = self.network(pixel_values=self._prepared(images))
-        hidden: Tensor = answer.last_hidden_state.float().cpu()
+        output = self.network(pixel_values=self._prepared(images))
+        hidden: Tensor = output.last_hidden_state.float().cpu()
         hidden = hidden.flatten(2).mT if hidden.dim() == 4 else hidden
-        pooled = getattr(answer, "pooler_output", None)
+        pooled = getattr(output, "pooler_output", None)
         return hidden, hidden[:, 0] if pooled is None else pooled.float().cpu().flatten(1)
 
     def _prepared(self, images: Tensor) -> Tensor:
@@ -163,9 +163,9 @@ class ClipEncoder(TransformersEncoder):
         return torch.cat(parts)
 
 
-def _unit(answer: Any) -> Tensor:
-    """transformers' answer, a tensor or an object that holds one, scaled to length one."""
-    features: Tensor = getattr(answer, "pooler_output", answer).float().cpu()
+def _unit(output: Any) -> Tensor:
+    """transformers' output, a tensor or an object that holds one, scaled to length one."""
+    features: Tensor = getattr(output, "pooler_output", output).float().cpu()
     return torch.nn.functional.normalize(features, dim=-1)
 
 

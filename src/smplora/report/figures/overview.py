@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from smplora.core.wording import decimal
 from smplora.report.figures.curves import Line, over_steps
 from smplora.report.figures.plane import Bar, Place, bar, plane
-from smplora.report.figures.roc import Roc, roc
+from smplora.report.figures.roc import RocLine, roc
 from smplora.report.figures.svg import (
     CARD,
     FONT_SIZE,
@@ -29,14 +29,14 @@ from smplora.report.figures.svg import (
 )
 from smplora.report.wording import NOT_MEASURED
 from smplora.results.attack import GROUPS, Group
-from smplora.results.subjects import Run, Subject
+from smplora.results.subjects import ReportedAdapter, ReportedRun
 
-Looks = Mapping[Subject, Style]
+Looks = Mapping[ReportedAdapter, Style]
 GROUP_WORDS: Mapping[Group, str] = {"test": "test members", "aux_members": "aux members"}
 CHANCE_GAIN = -float(np.log(2))  # the MI gain of a proxy that always says one half
 
 
-def scatter(subjects: Sequence[Subject], looks: Looks, measure: Literal["kid", "fid"]) -> Markup | None:
+def scatter(subjects: Sequence[ReportedAdapter], looks: Looks, measure: Literal["kid", "fid"]) -> Markup | None:
     """AUC of the strongest attack on test members against held-out KID or FID, with intervals. Points bear the
     subject's number in the report.
 
@@ -53,29 +53,29 @@ def scatter(subjects: Sequence[Subject], looks: Looks, measure: Literal["kid", "
     return plane(places, f"scatter-{measure}", axes_names, size=(WIDTH, 350))
 
 
-def _stopped(subject: Subject) -> str | None:
+def _stopped(subject: ReportedAdapter) -> str | None:
     """The run that a LoRA, stopped or not, is a checkpoint of."""
     about = subject.audit.subject
     return str(subject.run.folder) if about.objective == "lora" and about.step is not None else None
 
 
-def _auc(subject: Subject, group: Group) -> Bar | None:
+def _auc(subject: ReportedAdapter, group: Group) -> Bar | None:
     return bar(subject.audit.numbers(group).auc)
 
 
-def rocs(subjects: Sequence[Subject], looks: Looks) -> list[Markup]:
+def rocs(subjects: Sequence[ReportedAdapter], looks: Looks) -> list[Markup]:
     """The ROC curve of each subject's strongest attack on test members, on plain and on logarithmic axes."""
     drawn = [(s, numbers) for s in subjects if len((numbers := s.audit.numbers("test")).roc.fpr) > 1]
     if not drawn:
         return []
-    curves = [Roc(s.label, n.roc.points, looks[s], n.roc.above, n.roc.below) for s, n in drawn]
+    curves = [RocLine(s.label, n.roc.points, looks[s], n.roc.above, n.roc.below) for s, n in drawn]
     smallest = max(numbers.smallest_fpr for _, numbers in drawn)
     floor = 10.0 ** np.floor(np.log10(0.999 / max(max(n.n_nonmembers, n.n_members) for _, n in drawn)))
     figures = (roc(curves, "roc-linear"), roc(curves, "roc", smallest=smallest, floor=floor))
     return [figure for figure in figures if figure]
 
 
-def exposure(subject: Subject, number: int) -> Markup:
+def exposure(subject: ReportedAdapter, number: int) -> Markup:
     """Scores of members (filled) and non-members (outline) under the strongest attack, on both groups."""
     figure, first = blank(WIDTH, 330)
     first.remove()
@@ -96,13 +96,15 @@ def exposure(subject: Subject, number: int) -> Markup:
     return inline(figure, f"exposure-{number}", about)
 
 
-def training_curves(runs: Mapping[Run, Style], name: str, title: str, chance: float | None = None) -> Markup | None:
+def training_curves(
+    runs: Mapping[ReportedRun, Style], name: str, title: str, chance: float | None = None
+) -> Markup | None:
     """One quantity of metrics.jsonl against the step, one line a run; runs that do not have it are left out."""
     lines = [Line(run.folder.name, run.curves[name], look) for run, look in runs.items() if name in run.curves]
     return over_steps(lines, name, title, chance=chance)
 
 
-def members_compared(subjects: Sequence[Subject], looks: Looks) -> Markup:
+def members_compared(subjects: Sequence[ReportedAdapter], looks: Looks) -> Markup:
     """AUC on test members (filled) and on aux members (open) with intervals, one row a subject."""
     row = 48
     figure, axes = blank(WIDTH, 90 + row * len(subjects))
@@ -130,9 +132,9 @@ def members_compared(subjects: Sequence[Subject], looks: Looks) -> Markup:
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     name_axes(axes, "AUC of the strongest attack  (0.5: chance)", "")
-    said = []
+    values = []
     for subject in subjects:
         pair = (_auc(subject, "test"), _auc(subject, "aux_members"))
         shown = [decimal(auc.value, 2) if auc else NOT_MEASURED for auc in pair]
-        said.append(f"{subject.label}: test members {shown[0]}, aux members {shown[1]}")
-    return inline(figure, "groups", f"AUC on test members against aux members. {'; '.join(said)}.")
+        values.append(f"{subject.label}: test members {shown[0]}, aux members {shown[1]}")
+    return inline(figure, "groups", f"AUC on test members against aux members. {'; '.join(values)}.")

@@ -31,7 +31,7 @@ BAND = 0.13  # opacity
 
 
 @dataclass(frozen=True)
-class Roc:
+class RocLine:
     """A curve from (0, 0) to (1, 1) with the two ends of its pointwise band, where it has one."""
 
     label: str
@@ -48,7 +48,7 @@ class Roc:
 
 
 def roc(
-    curves: Sequence[Roc], name: str, *, smallest: float | None = None, floor: float | None = None
+    curves: Sequence[RocLine], name: str, *, smallest: float | None = None, floor: float | None = None
 ) -> Markup | None:
     """The curves of two points or more; None without any.
 
@@ -80,7 +80,7 @@ def roc(
     return inline(figure, name, f"ROC curves on {kind} axes. {areas}. The dashed diagonal is chance.")
 
 
-def _band(axes: Axes, curve: Roc, least: float) -> None:
+def _band(axes: Axes, curve: RocLine, least: float) -> None:
     if not curve.above:
         return
     above, below = (np.maximum(np.array(ends), least) for ends in (curve.above, curve.below))

@@ -213,15 +213,15 @@ def together(rows: Tensor, first: int = 0) -> Tensor:
 
 def singles(lines: list[dict[str, Any]], name: str, factor: float = 1.0) -> dict[str, Any] | None:
     """As ``spread``, of the single images of all batches; None for lines of earlier versions, which lack these."""
-    kept = [line for line in lines if line.get(name) is not None]
-    if not kept or any(line.get(f"{name}_{of}") is None for line in kept for of in ("min", "max", "square")):
+    measured = [line for line in lines if line.get(name) is not None]
+    if not measured or any(line.get(f"{name}_{of}") is None for line in measured for of in ("min", "max", "square")):
         return None
-    mean_ = float(np.mean([line[name] for line in kept]))
-    square = float(np.mean([line[f"{name}_square"] for line in kept]))
+    mean_ = float(np.mean([line[name] for line in measured]))
+    square = float(np.mean([line[f"{name}_square"] for line in measured]))
     return {
-        "n": len(kept), "mean": factor * mean_, "std": factor * max(0.0, square - mean_**2) ** 0.5,
-        "min": factor * min(line[f"{name}_min"] for line in kept),
-        "max": factor * max(line[f"{name}_max"] for line in kept),
+        "n": len(measured), "mean": factor * mean_, "std": factor * max(0.0, square - mean_**2) ** 0.5,
+        "min": factor * min(line[f"{name}_min"] for line in measured),
+        "max": factor * max(line[f"{name}_max"] for line in measured),
     }  # fmt: skip
 
 

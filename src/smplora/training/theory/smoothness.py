@@ -134,19 +134,19 @@ def smoothness(
     def estimated(value: Tensor, chosen: Mapping[str, Estimate]) -> tuple[float, dict[str, Curvature]]:
         """Norms of gradient and Hessian; the graph is gone afterwards."""
         hessian = Hessian(value, parameters)
-        found = {name: estimate(lambda v: mean(hessian(v)), start) for name, estimate in chosen.items()}
-        return float(mean(hessian.gradient).norm()), found
+        results = {name: estimate(lambda v: mean(hessian(v)), start) for name, estimate in chosen.items()}
+        return float(mean(hessian.gradient).norm()), results
 
     def term(value: Tensor) -> float:
-        ((_, found),) = estimated(value, dict([of_terms]))[1].items()
-        return found.norm
+        ((_, estimate),) = estimated(value, dict([of_terms]))[1].items()
+        return estimate.norm
 
     loss, gain = ratios(objective, losses, gains)
     c, k, a = rescaling_factors(objective, loss, gain)
-    norm, found = estimated(objective(loss, gain).mean(), estimates)
+    norm, by_method = estimated(objective(loss, gain).mean(), estimates)
     adaptation = term((c * loss).mean())
     if not gain.requires_grad:
-        return Smoothness(norm, found, adaptation, 0.0, 0.0, 0.0)
+        return Smoothness(norm, by_method, adaptation, 0.0, 0.0, 0.0)
     slopes = []
     for i in range(len(loss)):
         of_loss, of_gain = (flatten(_gradient(x[i], parameters)) for x in (loss, gain))
@@ -154,7 +154,7 @@ def smoothness(
     gain_slopes, ratio_slopes = torch.stack(slopes).T
     each = 2 * a * gain_slopes
     l1, cross = mean(torch.stack([each.mean(), (each * ratio_slopes).mean()])).tolist()
-    return Smoothness(norm, found, adaptation, term((k * gain).mean()), l1, cross)
+    return Smoothness(norm, by_method, adaptation, term((k * gain).mean()), l1, cross)
 
 
 def _gradient(value: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -169,10 +169,10 @@ def correlation(first: ArrayLike, second: ArrayLike) -> dict[str, Any] | None:
     x, y = np.asarray(first, float), np.asarray(second, float)
     if len(x) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    found = pearsonr(x, y)
-    low, high = found.confidence_interval(0.95)
+    result = pearsonr(x, y)
+    low, high = result.confidence_interval(0.95)
     return {
         "n": len(x),
-        "r": {"value": float(found.statistic), "low": float(low), "high": float(high)},
-        "p_value": float(found.pvalue),
+        "r": {"value": float(result.statistic), "low": float(low), "high": float(high)},
+        "p_value": float(result.pvalue),
     }

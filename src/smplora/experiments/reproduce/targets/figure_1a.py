@@ -46,8 +46,8 @@ def _observed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if len(values) > 1:
             before, after = (sum(some) / part for some in (values[:part], values[-part:]))
             parts.append(f"{label(row)} {100 * (after / before - 1):+.0f} %")
-    said = f"From the first to the last fifth of training the adaptation loss changed: {', '.join(parts)}."
-    return [said] if parts else []
+    sentence = f"From the first to the last fifth of training the adaptation loss changed: {', '.join(parts)}."
+    return [sentence] if parts else []
 
 
 TARGET = Figure1a(

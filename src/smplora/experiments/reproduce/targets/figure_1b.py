@@ -14,7 +14,7 @@ from smplora.experiments.reproduce.runs import MP, SMP
 from smplora.experiments.reproduce.section import PaperTable, RowGroup, Section, section_of
 from smplora.report.figures.curves import cloud
 from smplora.report.figures.svg import Drawing, style
-from smplora.report.tables import Cell
+from smplora.report.tables import TableCell
 from smplora.runs.folder import HESSIAN, THEORY, RunFolder
 
 HEADERS = ("Pearson's r", "p-value", "points", "Hessian norm, mean", "its standard deviation")
@@ -25,12 +25,12 @@ class Figure1b(RunsTarget):
 
     def read(self, run: RunResult) -> dict[str, Any]:
         """The points, and what theory.json says of them."""
-        told = read_json(run.folder / THEORY)
+        theory = read_json(run.folder / THEORY)
         lines = RunFolder(run.folder).metrics(HESSIAN)
         pairs = [[line["gradient_norm"], line["hessian_norm"]] for line in lines]
         return {
-            **told["figure_1b"],
-            "propositions": told["propositions"],
+            **theory["figure_1b"],
+            "propositions": theory["propositions"],
             "points": [pair for pair in pairs if None not in pair],
         }
 
@@ -61,8 +61,8 @@ def _observed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for seed in row["seeds"]:
             r = (seed.get("pearson") or {}).get("r")
             if r and r["low"] is not None:
-                said = "positive" if r["low"] > 0 else "negative" if r["high"] < 0 else "not told from zero"
-                signs.append(f"{label(row)}, seed {seed['seed']}: {said} ({decimal(r['value'], 2)})")
+                sign = "positive" if r["low"] > 0 else "negative" if r["high"] < 0 else "not told from zero"
+                signs.append(f"{label(row)}, seed {seed['seed']}: {sign} ({decimal(r['value'], 2)})")
             if seed.get("hessian_norm"):
                 norms.append((float(seed["hessian_norm"]["mean"]), f"{label(row)}, seed {seed['seed']}"))
     order = " < ".join(f"{name} ({norm:.3g})" for norm, name in sorted(norms))
@@ -72,16 +72,16 @@ def _observed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _published(row: Mapping[str, Any], told: Mapping[str, Any]) -> list[tuple[str, tuple[Cell, ...]]]:
-    known = told.get(label(row).partition(",")[0]) if row["run"]["mi_lambda"] == 0.05 else None
+def _published(row: Mapping[str, Any], published: Mapping[str, Any]) -> list[tuple[str, tuple[TableCell, ...]]]:
+    known = published.get(label(row).partition(",")[0]) if row["run"]["mi_lambda"] == 0.05 else None
     if not known:
         return []
     keys = ("pearson", "p_value", "points", "hessian_norm_mean", "hessian_norm_std")
-    return [("paper", tuple(Cell(str(known.get(key, ""))) for key in keys))]
+    return [("paper", tuple(TableCell(str(known.get(key, ""))) for key in keys))]
 
 
-def _ours(row: Mapping[str, Any]) -> list[tuple[str, tuple[Cell, ...]]]:
-    lines: list[tuple[str, tuple[Cell, ...]]] = []
+def _ours(row: Mapping[str, Any]) -> list[tuple[str, tuple[TableCell, ...]]]:
+    lines: list[tuple[str, tuple[TableCell, ...]]] = []
     for seed in row["seeds"]:
         if seed["problem"] is not None or not seed["hessian_norm"]:
             continue
@@ -89,11 +89,11 @@ def _ours(row: Mapping[str, Any]) -> list[tuple[str, tuple[Cell, ...]]]:
         r = pearson and pearson["r"]
         ends = f"[{decimal(r['low'], 2)}, {decimal(r['high'], 2)}]" if r and r["low"] is not None else ""
         cells = (
-            Cell(decimal(r["value"], 3) if r else "N/A", ends),
-            Cell(f"{pearson['p_value']:.2g}" if pearson else ""),
-            Cell(str(norm["n"])),
-            Cell(f"{norm['mean']:.3g}"),
-            Cell(f"{norm['std']:.3g}" if norm["std"] is not None else ""),
+            TableCell(decimal(r["value"], 3) if r else "N/A", ends),
+            TableCell(f"{pearson['p_value']:.2g}" if pearson else ""),
+            TableCell(str(norm["n"])),
+            TableCell(f"{norm['mean']:.3g}"),
+            TableCell(f"{norm['std']:.3g}" if norm["std"] is not None else ""),
         )
         lines.append((f"ours, seed {seed['seed']}", cells))
     return lines

@@ -57,11 +57,11 @@ def _observed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The order of the systems along both axes."""
     sentences = []
     for protocol, title in PROTOCOLS.items():
-        for metric, said in (("kid", "KID"), ("asr", "Distance of the ASR from 50 %")):
+        for metric, axis in (("kid", "KID"), ("asr", "Distance of the ASR from 50 %")):
             points = _places(rows, protocol, metric)
             keys = sorted((abs(p.y.value - 50) if metric == "asr" else p.x.value, p.label) for p in points)
             order = " < ".join(f"{name} ({value:.3g})" for value, name in keys)
-            sentences += [f"{said}, {title}: {order}."] if len(keys) > 1 else []
+            sentences += [f"{axis}, {title}: {order}."] if len(keys) > 1 else []
     return sentences
 
 

@@ -12,7 +12,7 @@ from smplora.experiments.reproduce.results import RunResult
 from smplora.experiments.reproduce.section import PaperTable, RowGroup, Section, section_of
 from smplora.report.figures.curves import Line, over_steps
 from smplora.report.figures.svg import Drawing, drawing, style
-from smplora.report.tables import Cell
+from smplora.report.tables import TableCell
 from smplora.runs.folder import GRADIENTS, THEORY, RunFolder
 
 OF_BATCHES = "A gradient is that of a batch: ten images at scale tiny, one in the paper, which fluctuates more."
@@ -70,15 +70,15 @@ def _observed(rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> li
 
 
 def _lines(
-    row: Mapping[str, Any], seed: Mapping[str, Any], told: Mapping[str, float]
-) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
+    row: Mapping[str, Any], seed: Mapping[str, Any], of_paper: Mapping[str, float]
+) -> tuple[tuple[str, tuple[TableCell, ...]], ...]:
     method = row["run"]["title"].split(", ")[1]
-    known = [told.get(IN_THE_PAPER.get((method, scale), "")) for scale in SCALES]
-    found = [seed["spread"][scale] for scale in SCALES]
-    published = tuple(Cell("" if value is None else f"{value:g}") for value in known)
+    known = [of_paper.get(IN_THE_PAPER.get((method, scale), "")) for scale in SCALES]
+    spreads = [seed["spread"][scale] for scale in SCALES]
+    published = tuple(TableCell("" if value is None else f"{value:g}") for value in known)
     ours = tuple(
-        Cell("" if not s or s["std"] is None else f"{s['std']:.3g}", note="" if not s else f"mean {s['mean']:.3g}")
-        for s in found
+        TableCell("" if not s or s["std"] is None else f"{s['std']:.3g}", note="" if not s else f"mean {s['mean']:.3g}")
+        for s in spreads
     )
     line = ("ours, standard deviation", ours)
     return (("paper, standard deviation", published), line) if any(v is not None for v in known) else (line,)

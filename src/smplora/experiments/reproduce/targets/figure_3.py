@@ -10,11 +10,11 @@ from smplora.core.wording import decimal
 from smplora.experiments.reproduce import paper
 from smplora.experiments.reproduce.curves import RunsTarget, first_seed
 from smplora.experiments.reproduce.results import RunResult
-from smplora.experiments.reproduce.runs import LAMBDA, Need, Run
+from smplora.experiments.reproduce.runs import LAMBDA, Need, PaperRun
 from smplora.experiments.reproduce.section import PaperTable, RowGroup, Section, section_of
-from smplora.report.figures.roc import Roc, roc
+from smplora.report.figures.roc import RocLine, roc
 from smplora.report.figures.svg import Drawing, mark, style
-from smplora.report.tables import Cell
+from smplora.report.tables import TableCell
 from smplora.results.record import as_json
 
 ROC_FLOOR = 1e-3  # the paper's axes begin at 0.1 %
@@ -26,7 +26,7 @@ class Figure3(RunsTarget):
 
     def needs(self, best_lambda: float | None) -> list[Need]:
         """The runs of Table 6."""
-        return [Need(Run(dataset=row["dataset"], mi_lambda=row["lambda"])) for row in paper.published()["table_6"]]
+        return [Need(PaperRun(dataset=row["dataset"], mi_lambda=row["lambda"])) for row in paper.published()["table_6"]]
 
     def read(self, run: RunResult) -> dict[str, Any]:
         """Of each run the curve of its strongest attack, and three rates of it and of the paper's attack."""
@@ -47,7 +47,7 @@ class Figure3(RunsTarget):
         for dataset in dict.fromkeys(row["run"]["dataset"] for row in rows):
             shown = [(row, seed) for row in rows if row["run"]["dataset"] == dataset and (seed := first_seed(row))]
             curves = [
-                Roc(
+                RocLine(
                     f"λ {row['run']['mi_lambda']:g}",
                     list(zip(seed["roc"]["fpr"], seed["roc"]["tpr"], strict=True)),
                     style(k),
@@ -73,7 +73,7 @@ class Figure3(RunsTarget):
 def _observed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """How many runs are found out at a false positive rate of 10 %, with and without the paper's lambda or more."""
     sentences = []
-    for said, strong in (("0.05 or more", True), ("less", False)):
+    for which, strong in (("0.05 or more", True), ("less", False)):
         rates = [
             seed["tpr_at_fpr"]["strongest"]["0.1"]
             for row in rows
@@ -85,24 +85,24 @@ def _observed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if known:
             above = sum(low > 0.1 for low in known)
             sentences.append(
-                f"λ of {said}: the strongest attack's TPR at 10 % FPR lies with its whole interval above 10 % in "
+                f"λ of {which}: the strongest attack's TPR at 10 % FPR lies with its whole interval above 10 % in "
                 f"{above} of {len(known)} runs."
             )
     return sentences
 
 
-def _lines(seed: Mapping[str, Any]) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
+def _lines(seed: Mapping[str, Any]) -> tuple[tuple[str, tuple[TableCell, ...]], ...]:
     names = {"strongest": f"strongest attack, {seed['attack']}", "error_map": "the paper's attack, averaged"}
     return tuple(
         (title, tuple(_cell(seed["tpr_at_fpr"][which][fpr]) for fpr in FPRS)) for which, title in names.items()
     )
 
 
-def _cell(rate: Mapping[str, Any]) -> Cell:
+def _cell(rate: Mapping[str, Any]) -> TableCell:
     if not rate["resolvable"]:
-        return Cell("N/A", note=f"needs {rate['needs_nonmembers']:,} non-members")
+        return TableCell("N/A", note=f"needs {rate['needs_nonmembers']:,} non-members")
     value, low, high = (decimal(100 * rate[end], 1) for end in ("value", "low", "high"))
-    return Cell(f"{value} %", f"[{low}, {high}]")
+    return TableCell(f"{value} %", f"[{low}, {high}]")
 
 
 TARGET = Figure3(

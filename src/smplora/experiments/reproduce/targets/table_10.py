@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from smplora.experiments.reproduce.claims import duel, of
-from smplora.experiments.reproduce.runs import MP, SMP, Run, of_method
+from smplora.experiments.reproduce.runs import MP, SMP, PaperRun, of_method
 from smplora.experiments.reproduce.systems import SystemsTable
 
 MEASURES = ("fid", "kid", "asr", "auc_dev")
@@ -11,7 +11,7 @@ TARGET = SystemsTable(
     name="table_10",
     title="Table 10: gradient clipping and normalisation",
     caption="MP-LoRA stabilised by clipping or normalising its gradient, against SMP-LoRA, Pokemon.",
-    run=lambda row: Run(**of_method(row["method"])),
+    run=lambda row: PaperRun(**of_method(row["method"])),
     best_of=("Pokemon",),
     claim="Neither clipping nor normalising its gradient saves MP-LoRA's images; SMP-LoRA's are far better.",
     observed=lambda rows: [

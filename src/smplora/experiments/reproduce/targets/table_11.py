@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from smplora.experiments.reproduce.claims import defended
-from smplora.experiments.reproduce.runs import Run, of_method
+from smplora.experiments.reproduce.runs import PaperRun, of_method
 from smplora.experiments.reproduce.systems import SystemsTable
 
 ATTACKS = {"black-box II-S": "semantic_distance", "gradient GSA1": "gsa1"}
@@ -11,7 +11,7 @@ TARGET = SystemsTable(
     name="table_11",
     title="Table 11: other attacks",
     caption="The black-box attack II-S (Wu et al. 2022) and the gradient attack GSA1 (Pang et al. 2023), Pokemon.",
-    run=lambda row: Run(**of_method(row["method"])),
+    run=lambda row: PaperRun(**of_method(row["method"])),
     best_of=("Pokemon",),
     claim="SMP-LoRA leaks less than LoRA by these attacks too.",
     observed=lambda rows: defended(rows, ("asr", "auc_dev"), "attack"),

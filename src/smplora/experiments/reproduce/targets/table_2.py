@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from smplora.experiments.reproduce.claims import defended
-from smplora.experiments.reproduce.runs import Run, of_method
+from smplora.experiments.reproduce.runs import PaperRun, of_method
 from smplora.experiments.reproduce.systems import SystemsTable
 
 TARGET = SystemsTable(
@@ -12,5 +12,5 @@ TARGET = SystemsTable(
     caption="LoRA and SMP-LoRA on data sets five times as large.",
     claim="SMP-LoRA also defends larger data sets, and its images are nearly as good as LoRA's.",
     observed=lambda rows: defended(rows, ("asr", "auc_dev", "fid", "kid"), "dataset"),
-    run=lambda row: Run(dataset=row["dataset"], **of_method(row["method"])),
+    run=lambda row: PaperRun(dataset=row["dataset"], **of_method(row["method"])),
 )

@@ -11,7 +11,7 @@ from smplora.experiments.reproduce.curves import RunsTarget, label
 from smplora.experiments.reproduce.results import RunResult
 from smplora.experiments.reproduce.runs import SMP
 from smplora.experiments.reproduce.section import PaperTable, RowGroup, Section, section_of
-from smplora.report.tables import Cell
+from smplora.report.tables import TableCell
 from smplora.runs.folder import THEORY
 
 COLUMNS = ("max", "min", "mean", "std")
@@ -23,10 +23,10 @@ class Table3(RunsTarget):
 
     def read(self, run: RunResult) -> dict[str, Any]:
         """What theory.json says of the factors."""
-        told = read_json(run.folder / THEORY)
-        single = told.get("table_3_single_images") or {}
+        theory = read_json(run.folder / THEORY)
+        single = theory.get("table_3_single_images") or {}
         return {
-            "factors": {name: single.get(name) or value for name, value in told["table_3"].items()},
+            "factors": {name: single.get(name) or value for name, value in theory["table_3"].items()},
             "single_images": any(single.values()),
         }
 
@@ -34,13 +34,13 @@ class Table3(RunsTarget):
         """The paper's two rows, and the second one times lambda."""
         groups = []
         for factor, title in FACTORS.items():
-            told = content["paper"].get(factor)
-            lines = [("paper", tuple(Cell(f"{told[c]:g}") for c in COLUMNS))] if told else []
+            published = content["paper"].get(factor)
+            lines = [("paper", tuple(TableCell(f"{published[c]:g}") for c in COLUMNS))] if published else []
             for row in content["rows"]:
                 for seed in row["seeds"]:
-                    found = seed.get("factors", {}).get(factor)
-                    if found:
-                        cells = tuple(Cell("" if found[c] is None else f"{found[c]:.3g}") for c in COLUMNS)
+                    spread = seed.get("factors", {}).get(factor)
+                    if spread:
+                        cells = tuple(TableCell("" if spread[c] is None else f"{spread[c]:.3g}") for c in COLUMNS)
                         lines.append((f"ours, {label(row)}, seed {seed['seed']}", cells))
             groups.append(RowGroup((title,), tuple(lines)))
         notes = [
@@ -63,7 +63,7 @@ def _observed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     factors = [(label(row), seed["factors"]) for row in rows for seed in row["seeds"] if seed.get("factors")]
     sentences = []
     for name in ("1/D", "lambda*L_ada/D^2"):
-        largest = [(who, found[name]["max"]) for who, found in factors if found.get(name)]
+        largest = [(who, spreads[name]["max"]) for who, spreads in factors if spreads.get(name)]
         if largest:
             below = sum(value < 1 for _, value in largest)
             values = ", ".join(f"{who} {value:.3g}" for who, value in largest)
