@@ -1,5 +1,6 @@
 """smplora: adapt latent diffusion models to private images, and measure what the result gives away."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from smplora.core.version import __version__
@@ -7,6 +8,9 @@ from smplora.core.version import __version__
 if TYPE_CHECKING:
     from smplora.api import Run
     from smplora.objectives.game import SMPLoRAGame
+
+# peft imports bitsandbytes where it is installed, which on some processors prints a line on a kernel for 4-bit weights
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 __all__ = ["Run", "SMPLoRAGame", "__version__"]
 

@@ -218,7 +218,7 @@ def test_an_adapter_made_elsewhere_needs_to_be_told_how_it_was_trained(
     assert content["shadows"]["images"] == 8
     copied = tmp_path / "out" / "shadows" / "images"
     rows = [json.loads(line) for line in (copied / "metadata.jsonl").read_text().splitlines()]
-    assert {tuple(row["text"]) for row in rows} == {("a digit",)}
+    assert {row["text"] for row in rows} == {"a digit"}
     assert len(rows) == 16
     assert copied.stat().st_mode & 0o777 == 0o700
     (tmp_path / "members" / cells["aux_member"][0]["file"]).unlink()

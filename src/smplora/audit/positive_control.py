@@ -24,9 +24,9 @@ from smplora.config.audit import AuditConfig
 from smplora.config.data import ModelOptions
 from smplora.config.train import TrainConfig
 from smplora.core.device import choose_device
-from smplora.core.files import write_atomically
 from smplora.core.parallel import Work
 from smplora.core.random_streams import stream_seed
+from smplora.data.folder import write_folder
 from smplora.data.pool import Sample
 from smplora.data.split import SMALLEST_CELL, Split, write_split
 from smplora.results.audit import Gate, TriedAttack
@@ -161,14 +161,16 @@ def _trained(loaded: Loaded, split: Split, config: AuditConfig, folder: Path, tr
 def _copy(loaded: Loaded, split: Split, folder: Path) -> Split:
     """The images, which may come from several sources, as one folder for the training; removed when it is through."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-    rows, cells = [], {}
-    for cell, samples in split.cells.items():
-        named = [replace(sample, file=f"{cell}-{number:04d}.png") for number, sample in enumerate(samples)]
-        for old, new in zip(samples, named, strict=True):
-            loaded.source.read(old.file).save(folder / new.file)
-            captions = [new.caption, *new.more_captions]
-            rows.append(json.dumps({"file_name": new.file, "text": captions if new.more_captions else new.caption}))
-        cells[cell] = tuple(named)
-    write_atomically(folder / "metadata.jsonl", "\n".join(rows) + "\n")
+    cells = {
+        cell: tuple(replace(sample, file=f"{cell}-{number:04d}.png") for number, sample in enumerate(samples))
+        for cell, samples in split.cells.items()
+    }
+    write_folder(
+        folder,
+        (
+            (new.file, loaded.source.read(old.file), [new.caption, *new.more_captions])
+            for cell, samples in split.cells.items()
+            for old, new in zip(samples, cells[cell], strict=True)
+        ),
+    )
     return replace(split, cells=cells)

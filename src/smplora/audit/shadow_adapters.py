@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from smplora.attacks.base import Attack
 from smplora.attacks.shadow_comparison import ShadowAttack, Shadows, near_normal
-from smplora.audit.shadow_pool import as_folder, read_training
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.data import ModelOptions
@@ -28,11 +28,13 @@ from smplora.config.monitor import UNWATCHED
 from smplora.config.train import TrainConfig, steps_of_teachers
 from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
-from smplora.core.errors import SplitError, TrainingError
+from smplora.core.console import progress
+from smplora.core.errors import ConfigError, SplitError, TrainingError, listing, nearest
 from smplora.core.files import PRIVATE
 from smplora.core.parallel import Task, Work, run_tasks
 from smplora.core.random_streams import stream_seed
 from smplora.core.wording import duration
+from smplora.data.folder import write_folder
 from smplora.data.pool import Sample, open_source, read_samples
 from smplora.data.split import CELLS, MANIFEST, Split, read_split, write_split
 from smplora.results.audit import ShadowSummary
@@ -256,7 +258,12 @@ def _of_run(config: AuditConfig, subject: Subject) -> TrainConfig:
 def _of_elsewhere(config: AuditConfig, loaded: Loaded, where: Path) -> TrainConfig:
     """Those of ``--shadow_config``, with what is known for sure: base model, preparation, images."""
     known = loaded.subject.config
-    images = as_folder(loaded.source, [s for c in ATTACKED for s in loaded.split.cells[c]], where / "images")
+    samples = sorted((s for c in ATTACKED for s in loaded.split.cells[c]), key=lambda s: s.digest)  # tells no members
+    pictures = (
+        (f"{number:05d}.png", loaded.source.read(sample.file), [sample.caption, *sample.more_captions])
+        for number, sample in enumerate(progress(samples, "copy images", "image"))
+    )
+    images = write_folder(where / "images", pictures)
     recorded = (
         *FROM_METADATA,
         "bucket_reso_steps",
@@ -268,6 +275,34 @@ def _of_elsewhere(config: AuditConfig, loaded: Loaded, where: Path) -> TrainConf
         Path(config.shadow_config or ""),
         {**{name: getattr(known, name) for name in recorded}, "train_data_dir": str(images)},
     )
+
+
+def read_training(path: Path, known: Mapping[str, Any]) -> TrainConfig:
+    """The options of 'smplora train' in a YAML file; ``known`` ones win.
+
+    Raises:
+        ConfigError: lists what is wrong with them.
+    """
+    name = f"--shadow_config '{path}'"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{name} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{name} is not a list of 'option: value' lines")
+    options = {f.name for f in fields(TrainConfig)}
+    strange = [f"it has '{key}'{nearest(str(key), options)}" for key in content if key not in options]
+    if strange:
+        raise ConfigError(listing(f"{name} has options that 'smplora train' has not", strange))
+    try:
+        config = replace(TrainConfig(**content), dataset_name=None, default_caption=None, caption_column="text",
+                         split_manifest=None, **known)  # fmt: skip
+        problems = config.problems()
+    except TypeError as error:  # text where a number belongs
+        raise ConfigError(f"{name} cannot be used: {error}") from error
+    if problems:
+        raise ConfigError(listing(f"{name} cannot be used", problems))
+    return config
 
 
 def _lengths(options: TrainConfig, subject: Subject | Foreign, half: int, trained: int) -> tuple[int, int | None]:

@@ -6,15 +6,13 @@ Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UC
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from smplora.core.files import write_atomically
+from smplora.data.folder import write_folder
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PRETRAINING_DIGITS = range(0, 5)
@@ -50,15 +48,5 @@ def write_private_digits(folder: Path) -> Path:
     Raises:
         OSError: the folder cannot be written.
     """
-    table = folder / "metadata.jsonl"
-    if table.exists():  # written last, so the pictures are complete
-        return folder
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    pictures, labels = digit_images(PRIVATE_DIGITS)
-    rows = []
-    for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        name = f"{number:04d}.png"
-        picture.save(folder / name)
-        rows.append(json.dumps({"file_name": name, "text": caption(label)}))
-    write_atomically(table, "\n".join(rows) + os.linesep)
-    return folder
+    digits = enumerate(zip(*digit_images(PRIVATE_DIGITS), strict=True))
+    return write_folder(folder, ((f"{n:04d}.png", picture, [caption(label)]) for n, (picture, label) in digits))

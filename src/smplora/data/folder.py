@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from smplora.config.data import DataOptions
 from smplora.core.errors import DataError
+from smplora.core.files import PRIVATE, write_atomically
 from smplora.data.pictures import read_image
 from smplora.data.source import default_caption, one_and_more
 
@@ -114,3 +115,22 @@ def _csv_rows(text: str) -> Iterator[tuple[int, Any]]:
     reader = csv.DictReader(io.StringIO(text))
     for row in reader:
         yield reader.line_num, row
+
+
+def write_folder(folder: Path, pictures: Iterable[tuple[str, Image.Image, Sequence[str]]]) -> Path:
+    """Write pictures with their captions, each as (file name, picture, captions), readable by their owner only. The
+    table is written last: where it is, all of them are, and nothing is written.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    table = folder / METADATA[0]
+    if table.exists():
+        return folder
+    folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    rows = []
+    for name, picture, captions in pictures:
+        picture.save(folder / name)
+        rows.append({"file_name": name, "text": list(captions) if len(captions) > 1 else captions[0]})
+    write_atomically(table, "".join(f"{json.dumps(row)}\n" for row in rows))
+    return folder
