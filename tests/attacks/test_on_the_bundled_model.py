@@ -32,7 +32,7 @@ def test_signals_do_not_depend_on_the_batch_size(trained_run: Path) -> None:
     for batch_size in (4, 64):
         config = AuditConfig(attacks=SOME, variations=2, batch_size=batch_size)
         attacks = load_attacks(config.chosen_attacks, config)
-        found.append(Collector(loaded, config).signals(attacks, ("test_member",)))
+        found.append(Collector(loaded, config.seed, config.batch_size).signals(attacks, ("test_member",)))
     assert found[0].keys() == found[1].keys()
     for key, signals in found[0].items():
         np.testing.assert_allclose(signals, found[1][key], rtol=2e-3, atol=1e-3 * np.abs(signals).max())

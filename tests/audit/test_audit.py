@@ -104,7 +104,7 @@ def test_attacks_on_the_base_model_see_the_base_model(trained_run: Path) -> None
     clean = Adapted(load_base(loaded.subject.config, torch.device("cpu")))
     config = AuditConfig(error_map_draws=1)
     attacks = load_attacks(["error_map", "sima", "clid", "gsa1_base"], config)
-    piece = Collector(loaded, config).cell("test_member")[0][0]
+    piece = Collector(loaded, config.seed, config.batch_size).cell("test_member")[0][0]
     batch, pictures = piece.batch[0:2], Collector.first_pictures(piece, 2)
     seen = {
         n: a.signals(VIEWS[a.info.access](loaded.adapted, batch, 0, pictures, base=True)) for n, a in attacks.items()

@@ -15,10 +15,11 @@ from PIL import Image
 from smplora.audit.memorisation.search import choose, encoder_for, memorise
 from smplora.cli.main import main
 from smplora.cli.parse import parse
-from smplora.config.audit import AuditConfig
+from smplora.config.memorisation import MemorisationOptions
 from smplora.data.pool import Sample
 from smplora.data.split import CELLS, Split
 from smplora.models.diffusion import LatentDiffusion
+from smplora.models.encoders.transformers import BUNDLED
 from smplora.results.record import as_json
 from smplora.runs.subject import Loaded
 from toys import SHAPE, caption_of, toy_batch, toy_model
@@ -42,15 +43,18 @@ def toy_subject(memorised: bool) -> Loaded:
     return Loaded(subject, model, Split("fixed", 0, cells), source, 2 * SHAPE[-1], "sha256")
 
 
-def toy_config(**changes: Any) -> AuditConfig:
-    settings = {"memorisation_images": 2, "memorisation_steps": 20, "memorisation_guidance": 1.0, **changes}
-    return AuditConfig(adapter="x", **settings)
+def search(memorised: bool, folder: Path, batch_size: int = 8) -> dict[str, Any]:
+    options = MemorisationOptions(memorisation_images=2, memorisation_steps=20, memorisation_guidance=1.0)
+    settings: dict[str, Any] = {"attack_encoder": BUNDLED, "device": "cpu", "seed": 0, "show": False}
+    found = memorise(toy_subject(memorised), options, folder, batch_size=batch_size, **settings)
+    content: dict[str, Any] = as_json(found)
+    return content
 
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     folder = tmp_path_factory.mktemp("copied")
-    return as_json(memorise(toy_subject(True), toy_config(), folder, False)), folder
+    return search(True, folder), folder
 
 
 def test_planted_copies_are_found(copied: tuple[dict[str, Any], Path]) -> None:
@@ -81,14 +85,14 @@ def test_the_gallery_shows_the_pair_and_the_control(copied: tuple[dict[str, Any]
 
 
 def test_where_nothing_was_learned_nothing_is_found(tmp_path: Path) -> None:
-    found = as_json(memorise(toy_subject(False), toy_config(), tmp_path, False))
+    found = search(False, tmp_path)
     assert found["found"] is None
     assert found["sentence"].startswith("No copying of training images found beyond what held-out images show: 0 of 24")
     assert found["prompts"]["scores"]["adapter"]["auc"]["value"] == 0.5
 
 
 def test_the_result_does_not_depend_on_the_batch_size(copied: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
-    found = as_json(memorise(toy_subject(True), toy_config(batch_size=7), tmp_path, False))
+    found = search(True, tmp_path, batch_size=7)
     for one, other in zip(found["measures"], copied[0]["measures"], strict=True):
         assert one["images"] == other["images"]
         assert one["nearest"]["held_out"] == pytest.approx(other["nearest"]["held_out"], abs=2e-3)
@@ -119,8 +123,8 @@ def test_both_sides_are_equally_large() -> None:
 
 def test_photographs_without_an_encoder() -> None:
     """The bundled one knows small digits: distances of pixels are measured all the same."""
-    assert encoder_for(AuditConfig(adapter="x"), 512) is None
-    assert encoder_for(AuditConfig(adapter="x"), 32) is not None
+    assert encoder_for(BUNDLED, 512, "cpu") is None
+    assert encoder_for(BUNDLED, 32, "cpu") is not None
 
 
 def test_through_the_command(

@@ -119,7 +119,7 @@ def test_audits_keep_the_order_of_the_cells(shapes: Path, tmp_path: Path) -> Non
     config = AuditConfig(num_timesteps=1, noise_pairs=1, error_map_draws=1, batch_size=2)
     names = ("loss", "error_map", "secmi", "secmi_network", "pfami")
     attacks = {name: build(ATTACKS, name, "attacks", config) for name in names}
-    signals = Collector(loaded, config).signals(attacks, ATTACKED)
+    signals = Collector(loaded, config.seed, config.batch_size).signals(attacks, ATTACKED)
     assert all(len(signals[name, cell]) == 4 for name in names for cell in ("aux_member", "test_member"))
     for cell in ("aux_member", "test_nonmember"):
         for place, sample in enumerate(loaded.split.cells[cell]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,18 @@ def test_images_are_drawn_once_for_all_features(
     assert stat.S_IMODE((tmp_path / "cache" / "encoded").stat().st_mode) == 0o700
 
 
+def generated(loaded: Loaded, captions: Sequence[str], config: EvaluateConfig) -> Images:
+    return generate(
+        loaded,
+        captions,
+        range(config.seed, config.seed + len(captions)),
+        num_inference_steps=config.num_inference_steps,
+        guidance_scale=config.guidance_scale,
+        batch_size=config.batch_size,
+        progress=False,
+    )
+
+
 def test_a_killed_evaluation_goes_on_where_it_was(
     loaded: Loaded, drawn: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,14 +114,14 @@ def test_a_killed_evaluation_goes_on_where_it_was(
     with monkeypatch.context() as patch:
         patch.setattr(LatentDiffusion, "generate", killed)
         with pytest.raises(KeyboardInterrupt):
-            generate(loaded, CAPTIONS, config, False)
+            generated(loaded, CAPTIONS, config)
     assert drawn == list(range(300, 304))
-    resumed = generate(loaded, CAPTIONS, config, False)
+    resumed = generated(loaded, CAPTIONS, config)
     assert drawn == list(range(300, 310))
-    straight = generate(replace(loaded, cache=None), CAPTIONS, config, False)
+    straight = generated(replace(loaded, cache=None), CAPTIONS, config)
     assert drawn[10:] == list(range(300, 310))
     torch.testing.assert_close(resumed[:], straight[:])
-    more = generate(loaded, [*CAPTIONS, "a handwritten nine"], config, False)
+    more = generated(loaded, [*CAPTIONS, "a handwritten nine"], config)
     assert drawn[20:] == [310]
     assert torch.equal(more[:10], resumed[:])
 
@@ -118,7 +131,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(
 )
 def test_images_of_others_are_never_used(changed: str, loaded: Loaded, drawn: list[int]) -> None:
     config, captions, other = EvaluateConfig(**FEW, seed=500), CAPTIONS[:2], loaded
-    generate(loaded, captions, config, False)
+    generated(loaded, captions, config)
     drawn.clear()
     options = {"guidance_scale": 2.0, "num_inference_steps": 2, "seed": 700}
     if changed in options:
@@ -130,7 +143,7 @@ def test_images_of_others_are_never_used(changed: str, loaded: Loaded, drawn: li
         other = replace(loaded, adapted=replace(loaded.adapted, model=model))
     elif changed == "caption":
         captions = ["another", "and another"]
-    generate(other, captions, config, False)
+    generated(other, captions, config)
     assert len(drawn) == (0 if changed == "nothing" else 2)
 
 

@@ -60,6 +60,7 @@ from smplora.core.registry import load
 from smplora.data.split import POOLS, write_split
 from smplora.models.encoders.transformers import BUNDLED
 from smplora.results.audit import FORMAT, Audit, Gate, SplitSummary
+from smplora.results.memorisation import Memorisation
 from smplora.results.record import write
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import Loaded, find_subject, result_folder
@@ -96,9 +97,9 @@ def prepare(config: AuditConfig, progress: bool) -> PreparedAudit:
     loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
     attacks, base = chosen_attacks(loaded, config, progress)
     if config.looks_for_copies:
-        encoder_for(config, loaded.resolution)  # one that is not there is said before the attacks run
+        encoder_for(config.attack_encoder, loaded.resolution, config.device)  # is it there?
     shadows = plan_shadows(config, loaded, folder) if config.shadows else None
-    return PreparedAudit(folder, loaded, attacks, base, Collector(loaded, config), shadows)
+    return PreparedAudit(folder, loaded, attacks, base, Collector(loaded, config.seed, config.batch_size), shadows)
 
 
 def plan(config: AuditConfig) -> CostPlan:
@@ -115,7 +116,7 @@ def cost_of(ready: PreparedAudit, config: AuditConfig) -> CostPlan:
     """The passes that are ahead, and what else."""
     more = [ready.shadows.cost()] if ready.shadows else []
     more += [cost_sentence(ready.loaded, config)] if config.looks_for_copies else []
-    more += [control_sentence(config)] if config.positive_control else []
+    more += [control_sentence(config.positive_control_steps)] if config.positive_control else []
     return estimate_cost(ready.collector, ready.base_attacks, ready.attacks, more)
 
 
@@ -135,7 +136,7 @@ def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> Audi
         say(sentence)
     measured = measure(ready, config, training, cost, progress)
     loaded, split = ready.loaded, ready.loaded.split
-    memorisation = memorise(loaded, config, ready.folder, progress) if config.looks_for_copies else None
+    memorisation = search(ready, config, progress) if config.looks_for_copies else None
     conclusion = conclude(
         measured.scored,
         *(labels(split.sizes, kind) for kind in ("aux", "test")),
@@ -165,6 +166,20 @@ def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> Audi
     )
     write_results(result, measured.scored, ready)
     return result
+
+
+def search(ready: PreparedAudit, config: AuditConfig, progress: bool) -> Memorisation:
+    """Look for copies of training images."""
+    return memorise(
+        ready.loaded,
+        config,
+        ready.folder,
+        attack_encoder=config.attack_encoder,
+        device=config.device,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        show=progress,
+    )
 
 
 def measure(
@@ -212,11 +227,10 @@ def add_shadows(ready: PreparedAudit, shadows: ShadowPlan, config: AuditConfig, 
     """Train and ask the shadows; the adapter is unloaded meanwhile, since its memory is needed to train."""
     split = ready.loaded.split
     del ready.loaded, ready.collector
-    ready.attacks = with_shadows(
-        ready.attacks, shadows, config, split, training, partial(shadow_signals, config, progress)
-    )
+    signals = partial(shadow_signals, config.seed, config.batch_size, progress)
+    ready.attacks = with_shadows(ready.attacks, shadows, split, training, signals, config.workers)
     ready.loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
-    ready.collector = Collector(ready.loaded, config)
+    ready.collector = Collector(ready.loaded, config.seed, config.batch_size)
 
 
 def write_results(result: Audit, scored: Sequence[ScoredAttack], ready: PreparedAudit) -> None:
@@ -260,7 +274,7 @@ def audit_settings(config: AuditConfig) -> dict[str, Any]:
         "shadows": config.shadows,
         "shadow_signal": config.shadow_signal if config.shadows else None,
         "positive_control": config.positive_control_steps if config.positive_control else None,
-        "attack_encoder": encoder_weights(config) if uses_encoder(config) else None,
+        "attack_encoder": encoder_weights(config.attack_encoder) if uses_encoder(config) else None,
     }
 
 
@@ -309,14 +323,13 @@ def chosen_attacks(loaded: Loaded, config: AuditConfig, progress: bool) -> tuple
 
 
 def shadow_signals(
-    config: AuditConfig, progress: bool, shadow: Loaded, attacks: Mapping[str, Attack], title: str
+    seed: int, batch_size: int, progress: bool, shadow: Loaded, attacks: Mapping[str, Attack], title: str
 ) -> dict[tuple[str, str], Floats]:
     """The signal of a shadow adapter for every image."""
-    with bar(
-        len(attacks) * sum(shadow.split.sizes[c] for c in ATTACKED), title, unit="signal", show=progress
-    ) as display:
+    images = len(attacks) * sum(shadow.split.sizes[c] for c in ATTACKED)
+    with bar(images, title, unit="signal", show=progress) as display:
         tell = lambda base, name, images, cached: display.update(images)  # noqa: E731
-        return Collector(shadow, config).signals(attacks, ATTACKED, tell=tell)
+        return Collector(shadow, seed, batch_size).signals(attacks, ATTACKED, tell=tell)
 
 
 @contextmanager

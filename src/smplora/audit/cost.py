@@ -149,7 +149,7 @@ def count_passes(collector: Collector, attack: Attack, piece: Piece, memory: Mem
     one = Piece(piece.batch[0:1], collector.first_pictures(piece), "")
     kind: Any = CountingWhiteBox if attack.info.access is Access.WHITE_BOX else VIEWS[attack.info.access]
     silent, size = Adapted(model, proxy=collector.loaded.adapted.proxy), collector.loaded.latent_size
-    attack.signals(kind(silent, one.batch, collector.config.seed, one.pictures, memory, size, base))
+    attack.signals(kind(silent, one.batch, collector.seed, one.pictures, memory, size, base))
     return int(model.passes)
 
 

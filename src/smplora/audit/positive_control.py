@@ -68,7 +68,7 @@ def control_check(
         return Gate(NAME, None, small, None)
     attacks = {name: getattr(attack, "compared", attack) for name, attack in attacks.items()}  # shadows know no control
     control = _trained(loaded, split, config, folder / FOLDER, training, progress)
-    collector = Collector(control, config)
+    collector = Collector(control, config.seed, config.batch_size)
     attacks = {n: attack for n, attack in attacks.items() if attack.info.access not in out_of_reach(control.adapted)}
     signals = collector.signals(attacks, ATTACKED)
     is_member = np.concatenate([np.full(split.sizes[cell], not cell.endswith("nonmember")) for cell in ATTACKED])
@@ -94,11 +94,11 @@ def control_check(
     return Gate(NAME, passed, sentence, replace(aucs[best], level=level), tried)
 
 
-def control_sentence(config: AuditConfig) -> str:
+def control_sentence(steps: int) -> str:
     """For the plan."""
     return (
-        f"positive control: unless it is in the audit's folder, {config.positive_control_steps} training steps of "
-        f"{BATCH} images, and the attacks on {2 * MOST_MEMBERS} images or fewer"
+        f"positive control: unless it is in the audit's folder, {steps} training steps of {BATCH} "
+        f"images, and the attacks on {2 * MOST_MEMBERS} images or fewer"
     )
 
 

@@ -188,7 +188,7 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
 
 
 def with_shadows(
-    attacks: Mapping[str, Attack], plan: ShadowPlan, config: AuditConfig, target: Split, training: Work, ask: Ask
+    attacks: Mapping[str, Attack], plan: ShadowPlan, target: Split, training: Work, ask: Ask, workers: int | None = None
 ) -> dict[str, Attack]:
     """The attacks, those that need shadows with trained and asked ones.
 
@@ -200,13 +200,13 @@ def with_shadows(
     Raises:
         TrainingError: one or more could not be trained.
     """
-    train_shadows(plan, config, training)
+    train_shadows(plan, training, workers)
     (first, *_) = (attack for attack in attacks.values() if isinstance(attack, ShadowAttack))
-    shadows = measure_shadows(plan, config, target, first, ask)
+    shadows = measure_shadows(plan, target, first, ask)
     return {name: a.among(shadows) if isinstance(a, ShadowAttack) else a for name, a in attacks.items()}
 
 
-def train_shadows(plan: ShadowPlan, config: AuditConfig, training: Work) -> None:
+def train_shadows(plan: ShadowPlan, training: Work, workers: int | None = None) -> None:
     """Train those that are not there, in worker processes.
 
     Raises:
@@ -216,7 +216,7 @@ def train_shadows(plan: ShadowPlan, config: AuditConfig, training: Work) -> None
         gc.collect()
         torch.cuda.empty_cache()  # what this process keeps, workers cannot have
     tasks = [Task(Path(shadow.options.output_dir).name, shadow.options, training) for shadow in plan.shadows]
-    problems = run_tasks(tasks, "shadow adapters", workers=config.workers, device=config.device)
+    problems = run_tasks(tasks, "shadow adapters", workers=workers, device=plan.shadows[0].options.device)
     failed = {name: problem for name, problem in problems.items() if problem}
     if failed:
         name, problem = next(iter(failed.items()))
@@ -224,7 +224,7 @@ def train_shadows(plan: ShadowPlan, config: AuditConfig, training: Work) -> None
         raise TrainingError(f"{len(failed)} of {len(tasks)} shadow adapters were not trained; {name}: {problem}")
 
 
-def measure_shadows(plan: ShadowPlan, config: AuditConfig, target: Split, attack: ShadowAttack, ask: Ask) -> Shadows:
+def measure_shadows(plan: ShadowPlan, target: Split, attack: ShadowAttack, ask: Ask) -> Shadows:
     """The signal of every shadow for every audited image.
 
     Args:
@@ -233,9 +233,9 @@ def measure_shadows(plan: ShadowPlan, config: AuditConfig, target: Split, attack
     """
     measured = []
     for number, shadow in enumerate(plan.shadows):
-        loaded = load_subject(
-            str(shadow.adapter), None, config.device, cache=open_cache(config.cache_dir, config.cache_latents_to_disk)
-        )
+        options = shadow.options
+        cache = open_cache(options.cache_dir, options.cache_latents_to_disk)
+        loaded = load_subject(str(shadow.adapter), None, options.device, cache=cache)
         known = {s.digest: s for cell in ATTACKED for s in loaded.split.cells[cell]}
         split = replace(target, cells={c: tuple(known[s.digest] for s in target.cells[c]) for c in ATTACKED} | NO_MORE)
         title = f"ask shadow {number + 1} of {len(plan.shadows)}"

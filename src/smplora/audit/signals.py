@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from smplora.attacks import views
 from smplora.attacks.base import Attack, Pictures
 from smplora.attacks.views import LOSSES, VIEWS, Memory
-from smplora.config.audit import AuditConfig
 from smplora.core.arrays import Floats
 from smplora.core.code_digest import code_digest
 from smplora.core.errors import CheckpointError
@@ -51,11 +50,11 @@ class Piece:
 class Collector:
     """Measures a subject; its cells are encoded once, when they are first asked for."""
 
-    def __init__(self, loaded: Loaded, config: AuditConfig) -> None:
-        self.loaded, self.config = loaded, config
+    def __init__(self, loaded: Loaded, seed: int, batch_size: int) -> None:
+        self.loaded, self.seed, self.batch_size = loaded, seed, batch_size
         self.measured = 0  # signals that did not come from the cache
         self._cells: dict[str, tuple[list[Piece], list[int]]] = {}
-        self._names = {base: _model_names(loaded, config, base) for base in (True, False)}
+        self._names = {base: _model_names(loaded, seed, base) for base in (True, False)}
 
     def signals(
         self,
@@ -90,9 +89,9 @@ class Collector:
         """The batches of a cell, and the places of their images in it."""
         if name not in self._cells:
             samples, encoded = self.loaded.split.cells[name], self.loaded.encode(name)
-            others = captions_of_others([s.caption for s in samples], self.config.seed)
+            others = captions_of_others([s.caption for s in samples], self.seed)
             order, pieces, start = encoded.order, [], 0
-            for batch in encoded.split(self.config.batch_size):
+            for batch in encoded.split(self.batch_size):
                 rows = order[start : start + len(batch)]
                 start += len(batch)
                 pictures = Pictures(
@@ -116,7 +115,7 @@ class Collector:
         """What the attack sees of a batch. ``memory`` is that of the batch: attacks that ask alike share the work."""
         loaded = self.loaded
         kind = VIEWS[attack.info.access]
-        return kind(loaded.adapted, piece.batch, self.config.seed, piece.pictures, memory, loaded.latent_size, base)
+        return kind(loaded.adapted, piece.batch, self.seed, piece.pictures, memory, loaded.latent_size, base)
 
     def cached(self, name: str, attack: Attack, piece: Piece, *, base: bool = False) -> bool:
         """Whether the attack need not be run on a batch."""
@@ -186,7 +185,7 @@ def described(attack: Attack) -> str:
     return f"{kind.__module__}.{kind.__qualname__} {json.dumps(options)}"
 
 
-def _model_names(loaded: Loaded, config: AuditConfig, base: bool) -> tuple[str, ...]:
+def _model_names(loaded: Loaded, seed: int, base: bool) -> tuple[str, ...]:
     """Of a signal's key, what names the model and how it is asked."""
     model, trained = loaded.model, loaded.subject.config
     names = [
@@ -199,7 +198,7 @@ def _model_names(loaded: Loaded, config: AuditConfig, base: bool) -> tuple[str, 
         hashlib.sha256(model.alphas_cumprod.cpu().numpy().tobytes()).hexdigest(),
         str(model.scheduler.config.prediction_type),
         json.dumps([getattr(trained, name) for name in FROM_METADATA]),
-        str(config.seed),
+        str(seed),
     ]
     # scales may stand in another file than the weights; a base model with new tokens knows what they began as
     kind = loaded.adapted.adaptation

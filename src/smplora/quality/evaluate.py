@@ -53,12 +53,20 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
     extractors = [load_extractor(*feature_source(feature), device, download) for feature in config.features]
     clip = load_clip(config.clip_score_model, device, download) if config.clip_score_model else None
     if progress:
-        warn_of_photographs(config, loaded.resolution)
+        warn_of_photographs(config.features, loaded.resolution)
     shown = choose_shown(reference)
     captions = [s.caption for s in shown] + [
         reference[i % len(reference)].caption for i in range(config.num_images - len(shown))
     ]
-    images = generate(loaded, captions, config, progress)
+    images = generate(
+        loaded,
+        captions,
+        range(config.seed, config.seed + len(captions)),
+        num_inference_steps=config.num_inference_steps,
+        guidance_scale=config.guidance_scale,
+        batch_size=config.batch_size,
+        progress=progress,
+    )
     features, scores = extract_features(loaded, images, captions, extractors, clip)
     first, *others = [measures(extractor, features[extractor.name]) for extractor in extractors]
     result = Quality(
@@ -72,7 +80,7 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
         clip_score=made(ClipScore, {"weights": weights_of(config.clip_score_model or ""), **scores})
         if scores
         else None,
-        held_out_loss=held_out_loss(loaded, config),
+        held_out_loss=held_out_loss(loaded, config.seed, config.batch_size),
         captions=tuple(s.caption for s in shown),
         elapsed_s=round(time.perf_counter() - began, 1),
     )
@@ -166,9 +174,9 @@ def in_words(quality: Quality) -> str:
     return "; ".join(parts)
 
 
-def warn_of_photographs(config: EvaluateConfig, resolution: int) -> None:
+def warn_of_photographs(features: Sequence[str], resolution: int) -> None:
     """Say so where the first features know nothing of such pictures."""
-    if config.features[0] == "tiny" and resolution > LARGEST_FOR_BUNDLED:
+    if features[0] == "tiny" and resolution > LARGEST_FOR_BUNDLED:
         say(
             "--features tiny knows small digits only and says little about photographs; "
             "'--features [dinov2] --allow_download' measures them (docs/quality.md)"
@@ -190,9 +198,9 @@ def real_images(loaded: Loaded, samples: Sequence[Sample]) -> Tensor:
     return load_pixels((loaded.source.read(s.file) for s in samples), loaded.resolution) / 2 + 0.5
 
 
-def held_out_loss(loaded: Loaded, config: EvaluateConfig) -> Estimate:
+def held_out_loss(loaded: Loaded, seed: int, batch_size: int) -> Estimate:
     """Mean adaptation loss on (up to 200 of) the reference images over timesteps and a noise pair, with the normal
     95 % interval over images: quality without sampling noise."""
-    batches = loaded.encode(loaded.split.held_out, LOSS_IMAGES).split(config.batch_size)
-    losses = [loss_vector(GreyBox(loaded.adapted, b, config.seed), LOSS_TIMESTEPS, LOSS_PAIRS).mean(1) for b in batches]
+    batches = loaded.encode(loaded.split.held_out, LOSS_IMAGES).split(batch_size)
+    losses = [loss_vector(GreyBox(loaded.adapted, b, seed), LOSS_TIMESTEPS, LOSS_PAIRS).mean(1) for b in batches]
     return made(Estimate, mean_interval(torch.cat(losses)))

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from smplora.config.evaluate import EvaluateConfig
 from smplora.core.console import bar
 from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED
 from smplora.runs.subject import Loaded
@@ -44,28 +43,31 @@ class Images:
 def generate(
     loaded: Loaded,
     captions: Sequence[str],
-    config: EvaluateConfig,
+    seeds: Sequence[int],
+    *,
+    num_inference_steps: int,
+    guidance_scale: float,
+    batch_size: int,
     progress: bool,
-    seeds: Sequence[int] | None = None,
     title: str = "generate",
 ) -> Images:
-    """One image per caption, each from its own of ``seeds``; without these image i from seed + i."""
-    seeds = range(config.seed, config.seed + len(captions)) if seeds is None else seeds
-    keys = [_key(loaded, caption, seed, config) for caption, seed in zip(captions, seeds, strict=True)]
+    """One image per caption, each from its own seed."""
+    settings = [str(x) for x in (loaded.resolution, num_inference_steps, guidance_scale)]
+    keys = [_key(loaded, [*settings, str(seed)], caption) for caption, seed in zip(captions, seeds, strict=True)]
     cached = {i: entry["image"] for i, key in enumerate(keys) if loaded.cache and (entry := loaded.cache.load(*key))}
     lacking = [i for i in range(len(captions)) if i not in cached]
     title = f"{title} {loaded.subject.label}"
     with bar(len(captions), title, unit="image", initial=len(cached), show=progress and bool(lacking)) as display:
-        for start in range(0, len(lacking), config.batch_size):
-            part = lacking[start : start + config.batch_size]
+        for start in range(0, len(lacking), batch_size):
+            part = lacking[start : start + batch_size]
             images = loaded.model.generate(
                 [captions[i] for i in part],
                 [seeds[i] for i in part],
                 resolution=loaded.resolution,
-                num_inference_steps=config.num_inference_steps,
-                guidance_scale=config.guidance_scale,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
             )
-            for i, image in zip(part, _kept(images), strict=True):
+            for i, image in zip(part, _as_cached(images), strict=True):
                 cached[i] = image.clone()
                 if loaded.cache:
                     loaded.cache.save({"image": image}, *keys[i])
@@ -73,16 +75,15 @@ def generate(
     return Images([cached[i] for i in range(len(captions))])
 
 
-def _kept(images: Tensor) -> Tensor:
+def _as_cached(images: Tensor) -> Tensor:
     return images if images.shape[-1] <= LARGEST_FOR_BUNDLED else (images * 255).round().byte()
 
 
-def _key(loaded: Loaded, caption: str, seed: int, config: EvaluateConfig) -> tuple[str, ...]:
+def _key(loaded: Loaded, settings: Sequence[str], caption: str) -> tuple[str, ...]:
     model = loaded.model
     schedule = {name: str(value) for name, value in model.sampler().config.items() if not name.startswith("_")}
     precision = [str(model.denoiser.dtype), str(model.vae.dtype), model.device.type]
     words = [str(model.text.clip_skip), str(model.text.chunks)]
     words.append(str(getattr(loaded.adapted.adaptation, "alphas", "")))  # of peft's files they lie in another one
-    settings = [str(x) for x in (loaded.resolution, config.num_inference_steps, config.guidance_scale, seed)]
     what = json.dumps(schedule, sort_keys=True)
     return (KIND, model.digest, loaded.adapter_sha256, what, *precision, *words, *settings, caption)

@@ -29,7 +29,7 @@ from smplora.audit.memorisation.copies import (
 )
 from smplora.config.audit import AuditConfig
 from smplora.config.data import usual_guidance
-from smplora.config.evaluate import EvaluateConfig
+from smplora.config.memorisation import MemorisationOptions
 from smplora.core.console import progress
 from smplora.core.files import write_atomically
 from smplora.core.random_streams import stream_seed
@@ -81,32 +81,38 @@ class Distances:
     embedding: Tensor | None
 
 
-def memorise(loaded: Loaded, config: AuditConfig, folder: Path, show: bool) -> Memorisation:
+def memorise(
+    loaded: Loaded,
+    options: MemorisationOptions,
+    folder: Path,
+    *,
+    attack_encoder: str,
+    device: str,
+    seed: int,
+    batch_size: int,
+    show: bool,
+) -> Memorisation:
     """Look for copies; writes memorised.png and memorised.json into ``folder``.
 
     Raises:
         ConfigError: the encoder cannot be loaded.
     """
-    sides = choose(loaded.split, config.seed)
-    prompted = sides.train[: config.memorisation_captions]
-    guidance = guidance_of(config, loaded.subject.config.pretrained_model_name_or_path)
-    encoder = encoder_for(config, loaded.resolution)
-    prompts_drawn = [(sample, k) for sample in prompted for k in range(config.memorisation_images)]
-    images = draw(loaded, prompts_drawn, config, guidance, show)
+    sides = choose(loaded.split, seed)
+    steps, prompted = options.memorisation_steps, sides.train[: options.memorisation_captions]
+    guidance = guidance_of(options.memorisation_guidance, loaded.subject.config.pretrained_model_name_or_path)
+    encoder = encoder_for(attack_encoder, loaded.resolution, device)
+    prompts_drawn = [(sample, k) for sample in prompted for k in range(options.memorisation_images)]
+    images = draw(loaded, prompts_drawn, seed, steps=steps, guidance=guidance, batch_size=batch_size, show=show)
     looks = torch.cat([encoder.embedding(part / 255) for part in images.split(READ_AT_ONCE)]) if encoder else None
     by_encoder = {
         side: distances(loaded, images, looks, samples, encoder)
         for side, samples in (("train", sides.train), ("held_out", sides.held_out))
     }
-    measures = measure(by_encoder["train"], by_encoder["held_out"], config)
-    prompts, captions = score_captions(loaded, sides, config)
+    measures = measure(by_encoder["train"], by_encoder["held_out"], seed)
+    prompts, captions = score_captions(loaded, sides, seed, steps=steps, batch_size=batch_size)
     write_gallery(folder, loaded, sides, [s for s, _ in prompts_drawn], images, by_encoder, captions)
-    settings = SearchSettings(
-        config.memorisation_images,
-        config.memorisation_steps,
-        guidance,
-        encoder_weights(config) if encoder else None,
-    )
+    weights = encoder_weights(attack_encoder) if encoder else None
+    settings = SearchSettings(options.memorisation_images, steps, guidance, weights)
     return Memorisation(
         **conclusion({m["title"]: m for m in measures}, len(images)),
         images=ComparedImages(len(images), len(sides.train), len(sides.held_out)),
@@ -117,9 +123,8 @@ def memorise(loaded: Loaded, config: AuditConfig, folder: Path, show: bool) -> M
     )
 
 
-def guidance_of(config: AuditConfig, model: str) -> float:
+def guidance_of(guidance: float | None, model: str) -> float:
     """``--memorisation_guidance``, or what is usual for the base model."""
-    guidance = config.memorisation_guidance
     return usual_guidance(model) if guidance is None else guidance
 
 
@@ -129,12 +134,12 @@ def same_search(before: Memorisation | None, config: AuditConfig, model: str) ->
     if before is None or not config.looks_for_copies:
         return before is None and not config.looks_for_copies
     settings, images = before.settings, before.images
-    encoders = [config.attack_encoder, encoder_weights(config)]  # the option itself: of earlier versions
+    encoders = [config.attack_encoder, encoder_weights(config.attack_encoder)]  # the option itself: of earlier versions
     none = [None] if config.attack_encoder == BUNDLED else []  # where images are too large for it
     captions = min(config.memorisation_captions, images.train)
     return (
         (settings.images, settings.steps) == (config.memorisation_images, config.memorisation_steps)
-        and settings.guidance == guidance_of(config, model)
+        and settings.guidance == guidance_of(config.memorisation_guidance, model)
         and settings.encoder in [*encoders, *none]
         and images.generated == captions * config.memorisation_images
     )
@@ -158,34 +163,47 @@ def choose(split: Split, seed: int) -> BothSides:
     return BothSides(tuple(train[:n]), tuple(unseen[:n]), {"train": len(train) - n, "held_out": len(unseen) - n})
 
 
-def cost_sentence(loaded: Loaded, config: AuditConfig) -> str:
+def cost_sentence(loaded: Loaded, options: MemorisationOptions) -> str:
     """For the plan."""
-    count = min(len(loaded.split.train), config.memorisation_captions) * config.memorisation_images
-    return f"search for copies: {count:,} images, {config.memorisation_steps} steps each, unless they are in the cache"
+    count = min(len(loaded.split.train), options.memorisation_captions) * options.memorisation_images
+    return f"search for copies: {count:,} images, {options.memorisation_steps} steps each, unless they are in the cache"
 
 
-def encoder_for(config: AuditConfig, resolution: int) -> ImageEncoder | None:
+def encoder_for(attack_encoder: str, resolution: int, device: str) -> ImageEncoder | None:
     """That of --attack_encoder; None where it is the bundled one, which knows digits, and the images are larger."""
-    if config.attack_encoder == BUNDLED and resolution > LARGEST_FOR_BUNDLED:
+    if attack_encoder == BUNDLED and resolution > LARGEST_FOR_BUNDLED:
         return None
-    return load_encoder(config.attack_encoder, config.device)
+    return load_encoder(attack_encoder, device)
 
 
-def encoder_weights(config: AuditConfig) -> str:
+def encoder_weights(attack_encoder: str) -> str:
     """How results call --attack_encoder: folders of this machine by their content."""
-    return BUNDLED if config.attack_encoder == BUNDLED else weights_of(config.attack_encoder)
+    return BUNDLED if attack_encoder == BUNDLED else weights_of(attack_encoder)
 
 
 def draw(
-    loaded: Loaded, requests: Sequence[tuple[Sample, int]], config: AuditConfig, guidance: float, show: bool
+    loaded: Loaded,
+    requests: Sequence[tuple[Sample, int]],
+    seed: int,
+    *,
+    steps: int,
+    guidance: float,
+    batch_size: int,
+    show: bool,
 ) -> Tensor:
     """Image k from the caption of each sample, each from its own noise: [g, 3, H, W] of 8 bits."""
-    drawing = EvaluateConfig(
-        num_inference_steps=config.memorisation_steps, guidance_scale=guidance, batch_size=config.batch_size
-    )
     captions = [sample.caption for sample, _ in requests]
-    seeds = [stream_seed(config.seed, sample.digest, "memorisation", k) for sample, k in requests]
-    images = generate(loaded, captions, drawing, show, seeds, "generate from training captions,")
+    seeds = [stream_seed(seed, sample.digest, "memorisation", k) for sample, k in requests]
+    images = generate(
+        loaded,
+        captions,
+        seeds,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        batch_size=batch_size,
+        progress=show,
+        title="generate from training captions,",
+    )
     return torch.cat([eight_bits(part) for part in images.parts()])
 
 
@@ -213,11 +231,11 @@ def distances(
     return Distances(torch.cat(tiles, 1), torch.cat(whole, 1), None if looks is None else torch.cat(embeddings, 1))
 
 
-def measure(train: Distances, held_out: Distances, config: AuditConfig) -> list[dict[str, Any]]:
+def measure(train: Distances, held_out: Distances, seed: int) -> list[dict[str, Any]]:
     """The "measures": near-copies and nearest distances by pixels, and by embeddings where there are such."""
 
     def one(name: str, title: str, source: tuple[str, str], near: Sequence[Tensor], threshold: float) -> dict[str, Any]:
-        rng = np.random.default_rng(stream_seed(config.seed, "memorisation", name))
+        rng = np.random.default_rng(stream_seed(seed, "memorisation", name))
         return {
             "name": name,
             "title": title,
@@ -240,19 +258,19 @@ def measure(train: Distances, held_out: Distances, config: AuditConfig) -> list[
 
 
 def score_captions(
-    loaded: Loaded, sides: BothSides, config: AuditConfig
+    loaded: Loaded, sides: BothSides, seed: int, *, steps: int, batch_size: int
 ) -> tuple[dict[str, Any], list[CaptionMagnitudes]]:
     """The "prompts" object, and for the private file each training caption with its numbers, the best known first."""
     members, others = ({s.caption for s in side} for side in (sides.train, sides.held_out))
     captions, model = sorted(members | others), loaded.model
     sampler = model.sampler()
-    sampler.set_timesteps(config.memorisation_steps)
+    sampler.set_timesteps(steps)
     timestep = int(sampler.timesteps[0])
     loud = {}
     for name in ("adapter", "base"):
         with loaded.adapted.without(name == "base"):
-            loud[name] = magnitudes(model, captions, seed=config.seed, timestep=timestep,
-                                    resolution=loaded.resolution, batch_size=config.batch_size)  # fmt: skip
+            loud[name] = magnitudes(model, captions, seed=seed, timestep=timestep,
+                                    resolution=loaded.resolution, batch_size=batch_size)  # fmt: skip
     compared = compare_prompts(loud["adapter"], loud["base"], captions, members, others)
     tested = [
         CaptionMagnitudes(c, float(a), float(b), c in others)
