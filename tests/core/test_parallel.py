@@ -43,7 +43,7 @@ def test_a_killed_worker_and_a_failure_stop_nobody_else(
         task("audit", audit, after="good"),
         task("quality", quality, after="bad"),
     ]
-    killer = threading.Thread(target=kill_a_worker_in, args=(good,))
+    killer = threading.Thread(target=kill_a_worker_in, args=(good,), daemon=True)
     killer.start()
     outcome = run_tasks(tasks, "test", workers=1)
     killer.join()

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -105,7 +105,7 @@ def run_tasks(
         return desk.outcome
     with bar(sum(desk.units.values()), title, unit="step") as display:
         while desk.waiting:
-            with pool(workers, device) as submit:
+            with pool(workers, device, {task.work.run.__module__ for task in desk.waiting}) as submit:
                 pending: dict[Future[str | None], Task] = {}
                 broken = False
                 while not broken and (desk.waiting or pending):
@@ -178,15 +178,21 @@ def problem(error: BaseException | None) -> str | None:
 
 
 @contextmanager
-def pool(workers: int | None, device: str) -> Iterator[Callable[..., Future[str | None]]]:
+def pool(workers: int | None, device: str, modules: Iterable[str]) -> Iterator[Callable[..., Future[str | None]]]:
     """Worker processes that share the processor's cores; yields the function that gives them work. Leaving it by an
-    error ends them: what they do can be resumed."""
+    error ends them: what they do can be resumed.
+
+    Args:
+        modules: where the work stands. On Linux they are imported once, by a process that the workers are forked from.
+    """
     workers, cores = number_of_workers(workers, device), available_cores()
     threads = max(1, min(cores // workers, torch.get_num_threads()))  # what OMP_NUM_THREADS allows this process
     before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "TQDM_DISABLE")}
     os.environ |= {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}  # inherited by the workers
+    context = get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload(sorted(modules))
     executor = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(threads,)
+        workers, mp_context=context, initializer=start_worker, initargs=(threads, dict(os.environ))
     )
     try:
         with executor:
@@ -214,8 +220,14 @@ def number_of_workers(workers: int | None, device: str) -> int:
     return workers or (1 if choose_device(device).type != "cpu" else min(available_cores(), MOST_WORKERS))
 
 
-def start_worker(threads: int) -> None:
-    """Set the threads of a worker process, and end it when its parent is killed: it would train on, unseen."""
+def start_worker(threads: int, environment: Mapping[str, str]) -> None:
+    """Set the threads of a worker process, and end it when its parent is killed: it would train on, unseen.
+
+    Args:
+        environment: of the parent: what the worker was forked from may be older.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
     if offline.is_offline():
         offline.block()
     torch.set_num_threads(threads)
@@ -223,8 +235,8 @@ def start_worker(threads: int) -> None:
     parent = parent_process()
 
     def watch() -> None:
-        while parent is not None and os.getppid() == parent.pid:
-            time.sleep(1)
+        if parent is not None:
+            parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
