@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from smplora.config.monitor import UNWATCHED
+from smplora.core.errors import ConfigError, listing
 from smplora.core.files import write_json
 from smplora.results.attack import GROUPS, Group, Numbers
 from smplora.results.audit import Audit
@@ -89,31 +90,41 @@ def configured(images: Path, run: Path, **options: Any) -> TrainConfig:
     Raises:
         ConfigError: options that do not go together.
     """
-    from smplora.cli.parse import checked
+    from smplora.config.train import TrainConfig
     from smplora.data.digits import write_private_digits
 
     places = {"train_data_dir": str(write_private_digits(images)), "output_dir": str(run)}
-    config: TrainConfig = checked("train", {**places, **UNWATCHED, **options})
+    return sound(TrainConfig(**{**places, **UNWATCHED, **options}))
+
+
+def sound(config: TrainConfig) -> TrainConfig:
+    """The same.
+
+    Raises:
+        ConfigError: options that do not go together.
+    """
+    if problems := config.problems():
+        raise ConfigError(listing("a run cannot start", problems))
     return config
 
 
 def audited(**options: Any) -> Audit:
     """An audit, which is made unless it is there."""
     from smplora.audit.reuse import kept_audit
-    from smplora.cli.parse import checked
+    from smplora.config.audit import AuditConfig
     from smplora.experiments.tasks import audit
 
-    config = checked("audit", options)
+    config = AuditConfig(**options)
     return kept_audit(config) or audit(config)
 
 
 def evaluated(**options: Any) -> Quality:
     """An evaluation, which is made unless it is there."""
-    from smplora.cli.parse import checked
+    from smplora.config.evaluate import EvaluateConfig
     from smplora.experiments.tasks import evaluate
     from smplora.quality.reuse import kept_quality
 
-    config = checked("evaluate", options)
+    config = EvaluateConfig(**options)
     return kept_quality(config) or evaluate(config)
 
 

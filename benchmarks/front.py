@@ -14,6 +14,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, stdev
@@ -21,8 +22,9 @@ from typing import Any
 
 import yaml
 
-from common import by_attack, command, parser, write_result
-from smplora.cli.parse import checked
+from common import by_attack, command, parser, sound, write_result
+from smplora.config.audit import AuditConfig
+from smplora.config.evaluate import EvaluateConfig
 from smplora.config.quickstart import QuickstartConfig
 from smplora.config.train import TrainConfig
 from smplora.core.environment import environment
@@ -59,10 +61,8 @@ def configured(args: Namespace, setting: str, seed: int, split: int) -> TrainCon
     if not (folder / MANIFEST).exists():
         write_split(private_split(quick, folder), folder)
     given = {name: yaml.safe_load(value) for name, value in (option.split("=", 1) for option in options)}
-    usual = training(quick, objective, images, folder)
-    recipe = {name: value for name, value in vars(usual).items() if value != getattr(TrainConfig, name, None)}
-    config: TrainConfig = checked("train", {**recipe, "output_dir": str(folder / setting), **args.train, **given})
-    return config
+    recipe = training(quick, objective, images, folder)
+    return sound(replace(recipe, output_dir=str(folder / setting), **{**args.train, **given}))
 
 
 def shortest(args: Namespace) -> str:
@@ -82,9 +82,9 @@ def tasks_of(args: Namespace, config: TrainConfig) -> Iterator[Task]:
     yield task(config.output_dir, config)
     for subject in subjects(args, config):
         common: Row = {"adapter": str(subject), "seed": config.seed}
-        audit = checked("audit", {**common, "attacks": ATTACKS, "noise_pairs": 1, **args.audit})
+        audit = AuditConfig(**{**common, "attacks": ATTACKS, "noise_pairs": 1, **args.audit})
         yield task(f"audit {subject}", audit, config.output_dir)
-        quality = checked("evaluate", {**common, "num_images": 300, **args.evaluate})
+        quality = EvaluateConfig(**{**common, "num_images": 300, **args.evaluate})
         yield task(f"evaluate {subject}", quality, f"audit {subject}")
 
 
