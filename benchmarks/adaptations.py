@@ -33,7 +33,6 @@ FEW_STEPS: dict[str, Any] = {  # 100 images, half of them in each step
 PRIVATE: dict[str, dict[str, Any]] = {
     "dp_lora-epsilon_8": {**FEW_STEPS, "target_epsilon": 8.0},
     "dp_lora-epsilon_100": {**FEW_STEPS, "target_epsilon": 100.0},
-    "dp_lora-noise_0.01": {**FEW_STEPS, "noise_multiplier": 0.01},
 }
 COMMON: dict[str, Any] = {
     "mi_lambda": 1.0, "proxy_learning_rate": 1e-3, "aux_size": 50, "test_size": 50, "train_batch_size": 10,
@@ -81,7 +80,12 @@ def main(arguments: list[str] | None = None) -> None:
     for name in args.methods:
         train(configured(root / "digits", root / name, **{**COMMON, **RUNS[name], **args.train}))
         rows[name] = measured(root / name, args.audit, args.evaluate)
-    record = {"command": command(options, args), "common": COMMON, "methods": METHODS | PRIVATE, "rows": rows}
+    record = {
+        "command": command(options, args, "--root", "DIR"),
+        "common": COMMON,
+        "methods": METHODS | PRIVATE,
+        "rows": rows,
+    }
     write_result(args.results, "adaptations", {**record, "environment": environment()})
 
 

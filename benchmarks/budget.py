@@ -24,7 +24,7 @@ from common import command, parser, write_result
 from smplora.core.files import read_json
 
 MUST_LEAK = 0.75
-BUDGETS = {"quickstart": {"wall_s": 360, "memory_gb": 3.0}, "tests": {"wall_s": 300}}
+BUDGETS: dict[str, dict[str, float]] = {"quickstart": {"wall_s": 360, "memory_gb": 3.0}, "tests": {"wall_s": 300}}
 
 
 def tree_bytes(root: psutil.Process) -> int:
@@ -79,12 +79,12 @@ def main(arguments: list[str] | None = None) -> None:
         commands = {"quickstart": ["smplora", "quickstart", "--output_dir", str(folder)], "tests": ["pytest"]}
         measured = measure([sys.executable, "-m", *commands[args.what], *shlex.split(args.words)])
         found = shown(folder) if args.what == "quickstart" and not measured["status"] else {}
-    told = command(options, args, args.what)
-    record = {"command": told, "cores": os.cpu_count(), **measured, **found, "budget": BUDGETS[args.what]}
+    budget, told = BUDGETS[args.what], command(options, args, args.what)
+    record: dict[str, Any] = {"command": told, "cores": os.cpu_count(), **measured, **found, "budget": budget}
     write_result(args.results, args.what, record)
     if found and found["lora_calibrated_loss_auc"]["low"] <= MUST_LEAK:
         sys.exit(f"plain LoRA must leak: the interval of its AUC must lie above {MUST_LEAK}")
-    over = [name for name, limit in BUDGETS[args.what].items() if record[name] > limit]
+    over = [name for name, limit in budget.items() if record[name] > limit]
     sys.exit(f"over budget: {over}" if over or record["status"] else 0)
 
 

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from smplora.models.diffusion import LatentDiffusion
 
 RESULTS = Path(__file__).parent / "results"
-PLACES = ("results", "pictures", "folder", "root", "runs", "workers", "collect")  # options that change no number
+UNSAID = (  # by a command line in a result: what changes no number, and positional words
+    "results", "pictures", "folder", "root", "runs", "workers", "collect", "what",
+)  # fmt: skip
 RECIPE: dict[str, Any] = {  # the quickstart's, on 50 images a cell
     "aux_size": 50, "rank": 32, "lora_targets": "all", "learning_rate": 3e-3, "train_batch_size": 10,
 }  # fmt: skip
@@ -58,12 +60,12 @@ def command(of: ArgumentParser, args: Namespace, *first: str, always: Sequence[s
     """The command line that a result is made by, without places.
 
     Args:
-        first: the positional words.
+        first: the words before the options.
         always: options that are said also where they have their default.
     """
     words, changed = list(first), [n for n, value in vars(args).items() if value != of.get_default(n)]
     for name in dict.fromkeys([*always, *changed]):
-        if name in PLACES or name == "what":
+        if name in UNSAID:
             continue
         value = getattr(args, name)
         values = [*map(str, value)] if isinstance(value, (list, tuple)) else [_word(value)]

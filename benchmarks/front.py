@@ -36,6 +36,7 @@ from smplora.experiments.quickstart import DIGITS_PER_CELL, private_split, train
 from smplora.experiments.tasks import task
 from smplora.report.figures.front import Place, front_figure
 from smplora.report.figures.svg import Style, style
+from smplora.results.attack import GROUPS
 from smplora.results.audit import Audit
 from smplora.results.quality import Quality
 from smplora.results.record import read
@@ -45,7 +46,6 @@ from smplora.statistics.over_runs import mean_interval
 
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "images"
 ATTACKS = ["loss", "calibrated_loss", "sima", "pia"]
-GROUPS = ("test", "aux_members")
 QUALITY = {"fid": "held-out FID", "held_out_loss": "held-out loss"}  # the lower, the better
 Row = dict[str, Any]
 
@@ -55,8 +55,8 @@ def configured(args: Namespace, setting: str, seed: int, split: int) -> TrainCon
     root = args.root.resolve()
     objective, *options = setting.split(",")
     folder = root / f"split-{split}" / f"seed-{seed}"
-    images = {"train_data_dir": str(write_private_digits(root / "images"))}
-    cells = {"split_seed": split, "aux_size": args.aux_size or DIGITS_PER_CELL}
+    images: Row = {"train_data_dir": str(write_private_digits(root / "images"))}
+    cells: Row = {"split_seed": split, "aux_size": args.aux_size or DIGITS_PER_CELL}
     quick = QuickstartConfig(seed=seed, output_dir=str(folder), **images, **cells)
     if not (folder / MANIFEST).exists():
         write_split(private_split(quick, folder), folder)
@@ -236,7 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     over = means(rows)
     record = {
-        "command": command(options, args),
+        "command": command(options, args, "--root", "DIR"),
         "attacks": args.audit.get("attacks", ATTACKS),
         "means": over,
         "against_early_stopping": {setting: compare(rows, setting) for setting in args.settings},

@@ -10,7 +10,7 @@ pass over ten copies of each image and ten more over single ones. Both sides tak
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -27,7 +27,7 @@ from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 
 
 def loop(
-    model: LatentDiffusion, batch: Batch, noise: list[Tensor], steps: list[int], layers: list[Any]
+    model: LatentDiffusion, batch: Batch, noise: list[Tensor], steps: list[int], layers: Sequence[Any]
 ) -> list[Tensor]:
     """For each image the norms of the mean loss's gradient, and those of each draw's if there are several."""
     weights = [layer.weight.requires_grad_() for layer in layers]

@@ -29,7 +29,7 @@ OBJECTIVES = ("lora", "smp_lora", "distill_lora")
 
 def settings(objective: str, steps: int) -> dict[str, Any]:
     """The options of a run."""
-    own = {
+    own: dict[str, dict[str, Any]] = {
         "smp_lora": {"mi_lambda": 1.0, "proxy_learning_rate": 1e-3},
         "distill_lora": {"max_train_steps": 2 * steps, "teacher_steps": 4 * steps // 3},
     }

@@ -2,7 +2,7 @@
 values (smplora/training/memory.py); the share that 16 bits leave of the activations is a constant there.
 
     python benchmarks/step_memory.py                 -> benchmarks/results/step_memory.json
-    python benchmarks/step_memory.py --model tiny    -> benchmarks/results/step_memory_tiny.json (32 pixels)
+    python benchmarks/step_memory.py --model tiny    -> step_memory_tiny.json beside it, of 32 pixels
 """
 
 from __future__ import annotations

@@ -12,16 +12,19 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from smplora.config.catalogue.attacks import ATTACKS
 from smplora.core.files import read_json
 from smplora.core.parallel import Task
 from smplora.data.digits import PRIVATE_DIGITS, caption, digit_images
+from smplora.models.encoders.digits import DigitFeatures
 from smplora.results.attack import GROUPS
 
 REPOSITORY = Path(__file__).parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
-SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text())
+SCRIPTS = REPOSITORY / "scripts"
+NAMES = sorted(path.stem for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text())
 IMAGES = 90  # with cells of 5, enough are held out for FID
 TRAIN = {
     "aux_size": 8, "test_size": 8, "reference_size": 16, "rank": 1, "lora_targets": "attention", "train_batch_size": 2,
@@ -60,9 +63,9 @@ def few_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     assert before == {path: path.stat().st_mtime_ns for path in kept}
 
 
-def load(script: str) -> Any:
+def load(script: str, folder: Path = BENCHMARKS) -> Any:
     """A script as a module, under a name that nothing else has."""
-    spec = spec_from_file_location(f"benchmark_{script}", BENCHMARKS / f"{script}.py")
+    spec = spec_from_file_location(f"{folder.name}_{script}", folder / f"{script}.py")
     assert spec
     assert spec.loader
     module = module_from_spec(spec)
@@ -94,19 +97,19 @@ def written(name: str) -> Any:
 
 def test_every_script_is_started() -> None:
     """By a test of its name."""
-    assert [name for name in SCRIPTS if f"test_{name}" not in globals()] == []
-    assert len(SCRIPTS) > 8
+    assert [name for name in NAMES if f"test_{name}" not in globals()] == []
+    assert len(NAMES) > 8
 
 
 def test_adaptations(tmp_path: Path) -> None:
-    method = "dp_lora-noise_0.01"
-    changed = {name: value for name, value in TRAIN.items() if name != "lora_targets"} | {"noise_multiplier": 1.0}
+    method = "dp_lora-epsilon_8"
+    changed = {**TRAIN, "target_epsilon": None, "noise_multiplier": 1.0}  # that the noise need not be searched for
     words = ["--root", tmp_path / "runs", "--methods", method, "--train", changed, "--audit", AUDIT]
     found = start("adaptations", tmp_path, *words, "--evaluate", EVALUATE)
     before = written("adaptations")
     assert not lacking(found, {**before, "rows": {method: before["rows"]["full-lora"]}})
     assert not lacking(found["rows"][method]["privacy"], written("dp_lora")["rows"]["dp_lora-epsilon_8"]["privacy"])
-    assert found["command"].startswith(f"{before['command']} --train '{{")
+    assert found["command"].startswith("python benchmarks/adaptations.py --root DIR --train '{")
 
 
 def test_attacks(tmp_path: Path) -> None:
@@ -228,3 +231,13 @@ def test_budget(front: Path, tmp_path: Path) -> None:
             assert not lacking({**found, "verdicts": {}}, {**before, "verdicts": {}})
             assert list(found["verdicts"]) == ["LoRA"]
             assert "must leak" in str(ended.value.code)
+
+
+def test_the_scripts_that_made_the_bundled_model_and_chose_its_settings(tmp_path: Path) -> None:
+    """As far as seconds allow: the feature extractor, and a look at the options."""
+    few = ["--only_extractor", "--extractor_steps", "2", "--assets", str(tmp_path)]
+    load("build_tiny_model", SCRIPTS).main(few)
+    DigitFeatures().load_state_dict(load_file(tmp_path / "extractor.safetensors"))
+    with pytest.raises(SystemExit) as ended:
+        load("tune_quickstart", SCRIPTS).main(["--help"])
+    assert ended.value.code == 0
