@@ -8,72 +8,34 @@ DIR is used as it is. One seed: the standard error of an AUC is about 0.05.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from smplora.config.audit import AuditConfig
-from smplora.config.train import TrainConfig
-from smplora.core.files import read_json
-from smplora.data.digits import write_private_digits
-from smplora.experiments.tasks import audit, train
+from common import RECIPE, audited, by_attack, command, configured, ends, parser, write_result
+from smplora.experiments.tasks import train
 
-RESULTS = Path(__file__).parent / "results"
+SETTINGS: dict[str, Any] = {**RECIPE, "max_train_steps": 600, "checkpointing_steps": 200, "device": "cpu"}
 
 
-def result(folder: Path, tier: str) -> dict[str, Any]:
-    """The audit of that tier, made if it is not there."""
-    run, place = folder / "lora", folder / tier
-    if not (run / "DONE.json").exists():
-        images = write_private_digits(folder / "images")
-        recipe = TrainConfig(
-            train_data_dir=str(images),
-            output_dir=str(run),
-            aux_size=50,
-            test_size=50,
-            rank=32,
-            lora_targets="all",
-            learning_rate=3e-3,
-            train_batch_size=10,
-            max_train_steps=600,
-            checkpointing_steps=200,
-            device="cpu",
-        )
-        train(recipe)
-    if not (place / "audit.json").exists():
-        audit(AuditConfig(adapter=str(run), tier=tier, device="cpu", output_dir=str(place)))  # type: ignore[arg-type]
-    content: dict[str, Any] = read_json(place / "audit.json")
-    return content
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--folder")
-    parser.add_argument("--tier", nargs="+", default=["standard"])
-    args = parser.parse_args()
+    options = parser(__file__, __doc__, "train", "audit")
+    options.add_argument("--folder", type=Path)
+    options.add_argument("--tier", nargs="+", default=["standard"])
+    args = options.parse_args(arguments)
     torch.set_num_threads(1)
-    record: dict[str, Any] = {"command": f"python benchmarks/attacks.py --tier {' '.join(args.tier)}"}
+    record: dict[str, Any] = {"command": command(options, args, always=["tier"])}
     with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary)
+        run = train(configured(folder / "images", folder / "lora", **{**SETTINGS, **args.train}))
         for tier in args.tier:
-            content = result(Path(args.folder or temporary), tier)
-            record[tier] = {
-                "elapsed_s": content["elapsed_s"],
-                "auc": {
-                    attack["name"]: {
-                        group: [round(attack[group]["auc"][key], 2) for key in ("value", "low", "high")]
-                        for group in ("test", "aux_members")
-                    }
-                    for attack in content["attacks"]
-                },
-            }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "attacks.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record, indent=2))
+            asked = {"adapter": str(run), "tier": tier, "device": "cpu", "output_dir": str(folder / tier)}
+            found = audited(**asked, **args.audit)
+            record[tier] = {"elapsed_s": found.elapsed_s, "auc": by_attack(found, lambda numbers: ends(numbers.auc, 2))}
+    write_result(args.results, "attacks", record)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ between processes count once.
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -20,9 +20,11 @@ from typing import Any
 
 import psutil
 
+from common import command, parser, write_result
+from smplora.core.files import read_json
+
 MUST_LEAK = 0.75
-RESULTS = Path(__file__).parent / "results"
-BUDGETS = {"quickstart": {"wall_s": 360, "memory_gb": 3.0}, "tests": {"wall_s": 300}}
+BUDGETS: dict[str, dict[str, float]] = {"quickstart": {"wall_s": 360, "memory_gb": 3.0}, "tests": {"wall_s": 300}}
 
 
 def tree_bytes(root: psutil.Process) -> int:
@@ -38,11 +40,8 @@ def tree_bytes(root: psutil.Process) -> int:
 
 def shown(root: Path) -> dict[str, Any]:
     """What the quickstart found: plain LoRA's AUC under the calibrated loss, and every verdict."""
-    folders = [
-        *sorted(root.glob("lora/checkpoints/*/audit")),
-        *(root / name / "audit" for name in ("lora", "mp_lora", "smp_lora")),
-    ]
-    audits = {a["subject"]["label"]: a for a in (json.loads((f / "audit.json").read_text()) for f in folders)}
+    files = [*sorted(root.glob("lora/checkpoints/*/audit/audit.json")), *sorted(root.glob("*/audit/audit.json"))]
+    audits = {audit["subject"]["label"]: audit for audit in map(read_json, files)}
     leak = next(a["test"]["auc"] for a in audits["LoRA"]["attacks"] if a["name"] == "calibrated_loss")
     return {
         "lora_calibrated_loss_auc": leak,
@@ -68,31 +67,24 @@ def measure(command: list[str]) -> dict[str, float | int | str]:
     }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure, write, say whether it is within budget."""
-    if len(sys.argv) != 2 or sys.argv[1] not in BUDGETS:
-        sys.exit(__doc__)
-    what = sys.argv[1]
-    with tempfile.TemporaryDirectory() as folder:
-        commands = {
-            "quickstart": [sys.executable, "-m", "smplora", "quickstart", "--output_dir", f"{folder}/quickstart"],
-            "tests": [sys.executable, "-m", "pytest"],
-        }
-        measured = measure(commands[what])
-        found = shown(Path(folder) / "quickstart") if what == "quickstart" and not measured["status"] else {}
-    record = {
-        "command": f"python benchmarks/budget.py {what}",
-        "cores": os.cpu_count(),
-        **measured,
-        **found,
-        "budget": BUDGETS[what],
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{what}.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record, indent=2))
+    options = parser(__file__, __doc__)
+    options.add_argument("what", choices=BUDGETS)
+    options.add_argument("--folder", type=Path, help="where the quickstart writes; default: a temporary folder")
+    options.add_argument("--words", default="", help="more words of the command, as in --words='--max_train_steps 300'")
+    args = options.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary) / "quickstart"
+        commands = {"quickstart": ["smplora", "quickstart", "--output_dir", str(folder)], "tests": ["pytest"]}
+        measured = measure([sys.executable, "-m", *commands[args.what], *shlex.split(args.words)])
+        found = shown(folder) if args.what == "quickstart" and not measured["status"] else {}
+    budget, told = BUDGETS[args.what], command(options, args, args.what)
+    record: dict[str, Any] = {"command": told, "cores": os.cpu_count(), **measured, **found, "budget": budget}
+    write_result(args.results, args.what, record)
     if found and found["lora_calibrated_loss_auc"]["low"] <= MUST_LEAK:
         sys.exit(f"plain LoRA must leak: the interval of its AUC must lie above {MUST_LEAK}")
-    over = [name for name, limit in BUDGETS[what].items() if record[name] > limit]
+    over = [name for name, limit in budget.items() if record[name] > limit]
     sys.exit(f"over budget: {over}" if over or record["status"] else 0)
 
 

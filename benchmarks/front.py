@@ -3,17 +3,15 @@
     python benchmarks/front.py --root runs/front --settings smp_lora,mi_lambda=1 --pairs 0:10 0:11 1:10 2:11
 
 A setting is an objective and options of ``smplora train``; all else is the quickstart's recipe. Plain LoRA is measured
-at each of STOPS, after 50 and after all steps. Finished runs, audits and evaluations in ``--root`` are taken as they
-are, so that settings and pairs of seed and split can be added.
+at each of --stops and after all steps. The first stop is a run of its own, the others are checkpoints. Finished runs,
+audits and evaluations in ``--root`` are taken as they are, so that settings and pairs of seed and split can be added.
 
 Results: benchmarks/results/NAME.json, docs/images/NAME_fid.svg and NAME_held_out_loss.svg.
 """
 
 from __future__ import annotations
 
-import argparse
-import shlex
-import sys
+from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,72 +22,84 @@ from typing import Any
 
 import yaml
 
+from common import by_attack, command, parser, sound, write_result
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.quickstart import QuickstartConfig
 from smplora.config.train import TrainConfig
 from smplora.core.environment import environment
-from smplora.core.files import read_json, write_atomically, write_json
+from smplora.core.files import write_atomically
 from smplora.core.parallel import Task, run_tasks
 from smplora.data.digits import write_private_digits
 from smplora.data.split import MANIFEST, write_split
-from smplora.experiments.quickstart import private_split, training
+from smplora.experiments.quickstart import DIGITS_PER_CELL, private_split, training
 from smplora.experiments.tasks import task
 from smplora.report.figures.front import Place, front_figure
 from smplora.report.figures.svg import Style, style
+from smplora.results.attack import GROUPS
+from smplora.results.audit import Audit
+from smplora.results.quality import Quality
+from smplora.results.record import read
 from smplora.runs.folder import RunFolder
 from smplora.statistics.intervals import Interval
 from smplora.statistics.over_runs import mean_interval
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-SHORTEST = "lora,max_train_steps=50"  # checkpoints come every 100 steps
-STOPS = (100, 200, 400)
+PICTURES = Path(__file__).resolve().parent.parent / "docs" / "images"
 ATTACKS = ["loss", "calibrated_loss", "sima", "pia"]
-GROUPS = ("test", "aux_members")
 QUALITY = {"fid": "held-out FID", "held_out_loss": "held-out loss"}  # the lower, the better
 Row = dict[str, Any]
 
 
-def configured(root: Path, setting: str, seed: int, split: int, aux_size: int | None = None) -> TrainConfig:
+def configured(args: Namespace, setting: str, seed: int, split: int) -> TrainConfig:
     """The run of a setting, its images and its split, which are written where they are not yet."""
+    root = args.root.resolve()
     objective, *options = setting.split(",")
     folder = root / f"split-{split}" / f"seed-{seed}"
-    quick = QuickstartConfig(seed=seed, split_seed=split, output_dir=str(folder), aux_size=aux_size)
-    if not (root / "images").exists():
-        write_private_digits(root / "images")
-    folder.mkdir(parents=True, exist_ok=True)
+    images: Row = {"train_data_dir": str(write_private_digits(root / "images"))}
+    cells: Row = {"split_seed": split, "aux_size": args.aux_size or DIGITS_PER_CELL}
+    quick = QuickstartConfig(seed=seed, output_dir=str(folder), **images, **cells)
     if not (folder / MANIFEST).exists():
         write_split(private_split(quick, folder), folder)
-    given = {name: yaml.safe_load(value) for name, value in (option.split("=") for option in options)}
-    config = training(quick, objective, {"train_data_dir": str(root / "images")}, folder)
-    return replace(config, output_dir=str(folder / setting), **given)
+    given = {name: yaml.safe_load(value) for name, value in (option.split("=", 1) for option in options)}
+    recipe = training(quick, objective, images, folder)
+    return sound(replace(recipe, output_dir=str(folder / setting), **{**args.train, **given}))
 
 
-def subjects(config: TrainConfig) -> list[Path]:
+def shortest(args: Namespace) -> str:
+    """The setting of LoRA stopped first: checkpoints come every 100 steps only."""
+    return f"lora,max_train_steps={args.stops[0]}"
+
+
+def subjects(args: Namespace, config: TrainConfig) -> list[Path]:
     """What is measured of a run."""
     run = Path(config.output_dir)
-    stops = [run / "checkpoints" / f"checkpoint-{stop}" for stop in STOPS] if run.name == "lora" else []
-    return [*stops, run]
+    stops = args.stops[1:] if run.name == "lora" else []
+    return [*(run / "checkpoints" / f"checkpoint-{stop}" for stop in stops), run]
 
 
-def tasks_of(config: TrainConfig) -> Iterator[Task]:
+def tasks_of(args: Namespace, config: TrainConfig) -> Iterator[Task]:
     """Train a run, audit and evaluate what is measured of it."""
     yield task(config.output_dir, config)
-    for subject in subjects(config):
+    for subject in subjects(args, config):
         common: Row = {"adapter": str(subject), "seed": config.seed}
-        yield task(f"audit {subject}", AuditConfig(**common, attacks=ATTACKS, noise_pairs=1), config.output_dir)
-        yield task(f"evaluate {subject}", EvaluateConfig(**common, num_images=300), f"audit {subject}")
+        audit = AuditConfig(**{**common, "attacks": ATTACKS, "noise_pairs": 1, **args.audit})
+        yield task(f"audit {subject}", audit, config.output_dir)
+        quality = EvaluateConfig(**{**common, "num_images": 300, **args.evaluate})
+        yield task(f"evaluate {subject}", quality, f"audit {subject}")
 
 
 def numbers(subject: Path) -> Row:
     """What an audit and an evaluation found."""
-    found, quality = (read_json(subject / name) for name in ("audit/audit.json", "quality/quality.json"))
+    audit = read(subject / "audit" / "audit.json", Audit, "audit")
+    quality = read(subject / "quality" / "quality.json", Quality, "evaluate")
+    held_out, loss = quality.against.held_out, quality.held_out_loss
     return {
-        "step": found["subject"]["step"],
-        "strongest": {g: found["strongest"][g]["auc"]["value"] for g in GROUPS},
-        "auc": {a["name"]: {g: a[g]["auc"]["value"] for g in GROUPS} for a in found["attacks"]},
-        **{name: quality["against"]["held_out"][name]["value"] for name in ("fid", "kid")},
-        "held_out_loss": quality["held_out_loss"]["value"],
+        "step": audit.subject.step,
+        "strongest": {group: audit.strongest[group].auc.value for group in GROUPS},
+        "auc": by_attack(audit, lambda n: n.auc.value),
+        "fid": held_out.fid.value,
+        "kid": held_out.kid.value,
+        "held_out_loss": loss.value if loss else None,
         "grad_norm": stability(RunFolder(subject).metrics()),
     }
 
@@ -196,46 +206,45 @@ def write_figures(found: Sequence[Row], folder: Path, name: str) -> None:
         write_atomically(folder / f"{name}_{measure}.svg", alone.encode())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--settings", nargs="+", default=[], help="plain LoRA is always among them")
-    parser.add_argument(
-        "--pairs", nargs="+", default=["0:10", "0:11", "1:10", "1:11", "2:10", "2:11"], help="SEED:SPLIT"
-    )
-    parser.add_argument("--name", default="front")
-    parser.add_argument("--aux_size", type=int, help="images in each cell; with another --root. Default: 50")
-    parser.add_argument("--workers", type=int)
-    parser.add_argument("--collect", action="store_true", help="run nothing: write what was measured so far")
-    args = parser.parse_args()
-    settings = list(dict.fromkeys([SHORTEST, "lora", *args.settings]))
+def main(arguments: list[str] | None = None) -> None:
+    """Run what is missing, compare and write."""
+    options = parser(__file__, __doc__, "train", "audit", "evaluate")
+    options.add_argument("--root", type=Path, required=True)
+    options.add_argument("--settings", nargs="+", default=[], help="plain LoRA is always among them")
+    pairs = ["0:10", "0:11", "1:10", "1:11", "2:10", "2:11"]
+    options.add_argument("--pairs", nargs="+", default=pairs, help="SEED:SPLIT")
+    options.add_argument("--stops", type=int, nargs="+", default=[50, 100, 200, 400], help="steps of plain LoRA")
+    options.add_argument("--name", default="front")
+    options.add_argument("--aux_size", type=int, help="images in each cell; with another --root. Default: 50")
+    options.add_argument("--workers", type=int)
+    options.add_argument("--collect", action="store_true", help="run nothing: write what was measured so far")
+    options.add_argument("--pictures", type=Path, default=PICTURES, help="folder of the figures")
+    args = options.parse_args(arguments)
     runs = [
-        (
-            {"setting": setting, "seed": seed, "split": split},
-            configured(args.root.resolve(), setting, seed, split, args.aux_size),
-        )
+        ({"setting": setting, "seed": seed, "split": split}, configured(args, setting, seed, split))
         for seed, split in (map(int, pair.split(":")) for pair in args.pairs)
-        for setting in settings
+        for setting in dict.fromkeys([shortest(args), "lora", *args.settings])
     ]
     if not args.collect:
-        run_tasks([task for _, config in runs for task in tasks_of(config)], "front", workers=args.workers, strict=True)
+        tasks = [task for _, config in runs for task in tasks_of(args, config)]
+        run_tasks(tasks, "front", workers=args.workers, strict=True)
     rows = [
-        {**about, "setting": "lora" if about["setting"] == SHORTEST else about["setting"], **numbers(subject)}
+        {**about, "setting": "lora" if about["setting"] == shortest(args) else about["setting"], **numbers(subject)}
         for about, config in runs
-        for subject in subjects(config)
+        for subject in subjects(args, config)
         if (subject / "quality" / "quality.json").exists()
     ]
     over = means(rows)
-    content = {
-        "command": f"python benchmarks/front.py {shlex.join(sys.argv[1:])}",
-        "attacks": ATTACKS,
+    record = {
+        "command": command(options, args, "--root", "DIR"),
+        "attacks": args.audit.get("attacks", ATTACKS),
         "means": over,
         "against_early_stopping": {setting: compare(rows, setting) for setting in args.settings},
         "rows": rows,
         "environment": environment(),
     }
-    write_json(REPOSITORY / "benchmarks" / "results" / f"{args.name}.json", content)
-    write_figures(over, REPOSITORY / "docs" / "images", args.name)
+    write_result(args.results, args.name, record, show=False)
+    write_figures(over, args.pictures, args.name)
 
 
 if __name__ == "__main__":

@@ -12,91 +12,69 @@ standard error of an AUC is about 0.05.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from smplora.config.audit import AuditConfig
-from smplora.config.evaluate import EvaluateConfig
-from smplora.config.train import TrainConfig
-from smplora.data.digits import write_private_digits
-from smplora.experiments.tasks import audit, evaluate, train
+from common import RECIPE, audited, by_attack, command, configured, ends, evaluated, parser, write_result
+from smplora.core.files import read_json
+from smplora.experiments.tasks import train
+from smplora.results.attack import Numbers
+from smplora.results.record import as_json
 
-RESULTS = Path(__file__).parent / "results"
 ATTACKS = ["loss", "calibrated_loss", "quantile", "lira", "lira_offline", "rmia"]
 OBJECTIVES = ("lora", "smp_lora", "distill_lora")
 
 
-def options(objective: str, steps: int) -> dict[str, Any]:
-    """What sets an objective apart."""
-    own = {
+def settings(objective: str, steps: int) -> dict[str, Any]:
+    """The options of a run."""
+    own: dict[str, dict[str, Any]] = {
         "smp_lora": {"mi_lambda": 1.0, "proxy_learning_rate": 1e-3},
         "distill_lora": {"max_train_steps": 2 * steps, "teacher_steps": 4 * steps // 3},
     }
-    return {"max_train_steps": steps, **own.get(objective, {})}
+    found = {**RECIPE, "objective": objective, "max_train_steps": steps, "device": "cpu", **own.get(objective, {})}
+    return {**found, "checkpointing_steps": found["max_train_steps"]}
 
 
-def audited(folder: Path, objective: str, steps: int, shadows: int) -> dict[str, Any]:
-    """The audit of a run, which is trained if it is not there."""
-    images = folder / "images"
-    if not images.exists():
-        write_private_digits(images)
-    own = options(objective, steps)
-    run = TrainConfig(
-        train_data_dir=str(images),
-        output_dir=str(folder / objective),
-        objective=objective,
-        **own,
-        aux_size=50,
-        test_size=50,
-        rank=32,
-        lora_targets="all",
-        learning_rate=3e-3,
-        train_batch_size=10,
-        checkpointing_steps=own["max_train_steps"],
-        monitor_steps=0,
-        validation_steps=0,
-        device="cpu",
-    )
-    adapter = str(train(run))
-    quality = evaluate(EvaluateConfig(adapter=adapter, num_images=300, device="cpu"))
-    found = audit(AuditConfig(adapter=adapter, shadows=shadows, attacks=ATTACKS, device="cpu"))
-    return {**found, "fid": quality["against"]["held_out"]["fid"]}
+def told(numbers: Numbers) -> dict[str, Any]:
+    """What is kept of an attack on a group."""
+    return {"auc": ends(numbers.auc, 2), "tpr_at_10_percent": numbers.rates[0.1].value}
 
 
-def main() -> None:
+def measured(folder: Path, objective: str, args: Namespace) -> dict[str, Any]:
+    """What an audit and an evaluation say of a run, which is trained unless it is there."""
+    changed = {**settings(objective, args.steps), **args.train}
+    common: dict[str, Any] = {
+        "adapter": str(train(configured(folder / "images", folder / objective, **changed))),
+        "device": "cpu",
+    }
+    quality = evaluated(**{**common, "num_images": 300, **args.evaluate})
+    found = audited(**{**common, "shadows": args.shadows, "attacks": ATTACKS, **args.audit})
+    return {
+        "shadows": as_json(found.shadows),
+        "fid": ends(quality.against.held_out.fid, 1),
+        "attacks": by_attack(found, told),
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--folder")
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--shadows", type=int, default=8)
-    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=OBJECTIVES)
-    args = parser.parse_args()
-    command = f"python benchmarks/shadows.py --steps {args.steps} --shadows {args.shadows}"
-    path = RESULTS / "shadows.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
-    record: dict[str, Any] = before if before.get("command") == command else {"command": command}
+    options = parser(__file__, __doc__, "train", "audit", "evaluate")
+    options.add_argument("--folder", type=Path)
+    options.add_argument("--steps", type=int, default=600)
+    options.add_argument("--shadows", type=int, default=8)
+    options.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=OBJECTIVES)
+    args = options.parse_args(arguments)
+    every = Namespace(**{**vars(args), "objectives": OBJECTIVES})  # the file may hold those of several calls
+    record: dict[str, Any] = {"command": command(options, every, always=["steps", "shadows"])}
+    path = args.results / "shadows.json"
+    before = read_json(path) if path.exists() else {}
+    record = before if before.get("command") == record["command"] else record
     with tempfile.TemporaryDirectory() as temporary:
         for objective in args.objectives:
-            content = audited(Path(args.folder or temporary), objective, args.steps, args.shadows)
-            record[objective] = {
-                "shadows": content["shadows"],
-                "fid": [round(content["fid"][key], 1) for key in ("value", "low", "high")],
-                "attacks": {
-                    attack["name"]: {
-                        group: {
-                            "auc": [round(attack[group]["auc"][key], 2) for key in ("value", "low", "high")],
-                            "tpr_at_10_percent": attack[group]["tpr_at_fpr"]["0.1"]["value"],
-                        }
-                        for group in ("test", "aux_members")
-                    }
-                    for attack in content["attacks"]
-                },
-            }
-            RESULTS.mkdir(exist_ok=True)
-            path.write_text(json.dumps(record, indent=2) + "\n")
+            record[objective] = measured(args.folder or Path(temporary), objective, args)
+            write_result(args.results, "shadows", record, show=False)
 
 
 if __name__ == "__main__":

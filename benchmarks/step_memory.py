@@ -2,27 +2,30 @@
 values (smplora/training/memory.py); the share that 16 bits leave of the activations is a constant there.
 
     python benchmarks/step_memory.py                 -> benchmarks/results/step_memory.json
+    python benchmarks/step_memory.py --model tiny    -> step_memory_tiny.json beside it, of 32 pixels
 """
 
 from __future__ import annotations
 
-import json
-
 import torch
 
+from common import MODELS, base_model, command, parser, write_result
 from smplora.adapters.lora import LoRAAdaptation
 from smplora.models.batch import Batch
 from smplora.training.memory import step_bytes
-from step_time import RESULTS, sd15
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Compute and write."""
-    model = sd15(torch.device("cpu"))
+    options = parser(__file__, __doc__)
+    options.add_argument("--model", choices=MODELS, default="sd15")
+    args = options.parse_args(arguments)
+    model = base_model(args.model, torch.device("cpu"))
     parameters = LoRAAdaptation(rank=4, lora_alpha=4, lora_targets="all").attach(model)["unet"]
-    mean = torch.zeros(1, 4, 64, 64)
-    batch = Batch(mean, mean, {"encoder_hidden_states": torch.zeros(1, 77, 768)}, ("image",))
-    gib: dict[str, float] = {}
+    side = model.resolution // model.downsampling
+    mean = torch.zeros(1, model.vae.config.latent_channels, side, side)
+    batch = Batch(mean, mean, model.text.empty(1, model.resolution), ("image",))
+    sizes: dict[str, int] = {}
     for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
         for parameter in model.denoiser.parameters():
             if not parameter.requires_grad:
@@ -31,17 +34,14 @@ def main() -> None:
         for checkpointing in (False, True):
             switch = "enable_gradient_checkpointing" if checkpointing else "disable_gradient_checkpointing"
             getattr(model.denoiser, switch)()
-            size = step_bytes(model, parameters, batch, autocast)
-            gib[name + "_checkpointing" * checkpointing] = round(size / 2**30, 3)
+            sizes[name + "_checkpointing" * checkpointing] = step_bytes(model, parameters, batch, autocast)
     record = {
-        "command": "python benchmarks/step_memory.py",
-        "model": "SD 1.5's true configuration, rank 4, all targets, 512 pixels, one image",
-        "step_gib": gib,
-        "bf16_share": round(gib["bf16"] / gib["fp32"], 2),
+        "command": command(options, args),
+        "model": f"{MODELS[args.model]}, rank 4, all targets, {model.resolution} pixels, one image",
+        "step_gib": {name: round(size / 2**30, 3) for name, size in sizes.items()},
+        "bf16_share": round(sizes["bf16"] / sizes["fp32"], 2),
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "step_memory.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record, indent=2))
+    write_result(args.results, "step_memory" if args.model == "sd15" else f"step_memory_{args.model}", record)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time and memory of a training step of each objective, as ratios to plain LoRA in the same run.
+"""Time and memory of a training step of MP-LoRA and SMP-LoRA, as ratios to plain LoRA in the same run.
 
     python benchmarks/step_time.py                   -> benchmarks/results/step_time.json (the bundled model)
     python benchmarks/step_time.py --model sd15      -> benchmarks/results/step_time_sd15_DEVICE.json
@@ -13,30 +13,24 @@ paper reports 1.25 (20 against 16 hours) for SMP-LoRA on an A100.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
 import time
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
 
-from smplora.config.catalogue.objectives import OBJECTIVES
+from common import MODELS, base_model, command, configured, parser, write_result
+from smplora.config.catalogue.objectives import OBJECTIVES, WITH_PROXY
 from smplora.config.train import TrainConfig
 from smplora.core.device import choose_device
 from smplora.core.registry import build
-from smplora.data.digits import write_private_digits
 from smplora.data.split import MANIFEST
-from smplora.models.diffusion import LatentDiffusion
-from smplora.models.load import load_model
-from smplora.models.single_file import CONFIGS, PADDING, clip_tokenizer
-from smplora.models.text import ClipText
 from smplora.runs.folder import RunFolder
 from smplora.training.distributed import make_accelerator
 from smplora.training.loop import optimise
@@ -44,7 +38,7 @@ from smplora.training.memory import PeakMemory
 from smplora.training.resolve import load_split, resolved
 from smplora.training.setup import Setup, prepare
 
-RESULTS = Path(__file__).parent / "results"
+COMPARED = ("lora", *WITH_PROXY)  # others train on other models' answers or with other gradients
 PAPER = 1.25
 
 
@@ -75,26 +69,13 @@ class Stopwatch:
         return (self.marks[-1] - self.marks[0]) / (len(self.marks) - 1)
 
 
-def sd15(device: torch.device) -> LatentDiffusion:
-    """Stable Diffusion 1.5's true configuration, random weights."""
-    torch.manual_seed(0)
-    folder = str(CONFIGS / "sd1")
-    unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet"))
-    vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder, subfolder="vae"))
-    encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(folder, subfolder="text_encoder"))
-    for part in (unet, vae, encoder):
-        part.to(device).eval().requires_grad_(False)
-    text = ClipText(encoder, clip_tokenizer(PADDING["sd1"][0]))
-    scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
-    return LatentDiffusion(vae, text, unet, scheduler, "SD 1.5's configuration, random weights", "random")
-
-
 def one_turn(config: TrainConfig, setup: Setup, folder: Path, steps: int) -> float:
     """Train ``steps`` steps with the objective and batch size of ``config``; seconds per step."""
     run = RunFolder(folder / f"{config.objective}-{time.time_ns()}")
-    objective = build(OBJECTIVES, config.objective, "objective", config)
+    game = copy(setup.game)  # with the same proxy
+    game.objective = build(OBJECTIVES, config.objective, "objective", config)
     feed = replace(setup.feed, batch_size=config.train_batch_size)
-    setup = replace(setup, objective=objective, feed=feed, steps=steps)
+    setup = replace(setup, game=game, feed=feed, steps=steps)
     run.open(config, setup.model.digest)
     stopwatch = Stopwatch(setup.model.device)
     optimise(config, setup, run, stopwatch, 0, False)  # type: ignore[arg-type]
@@ -119,8 +100,8 @@ def lasting_bytes(setup: Setup, objective: str) -> int:
     parts = [model.denoiser, model.vae, *model.text.encoders.values()]
     optimizers = [setup.optimizer]
     if objective != "lora":
-        parts.append(setup.proxy)
-        optimizers.append(setup.proxy_optimizer)
+        parts.append(setup.game.proxy)
+        optimizers.append(setup.game.optimizer)
     tensors = [t for part in parts for t in part.state_dict().values()]
     tensors += [t for o in optimizers for state in o.state.values() for t in state.values()]
     return sum(t.numel() * t.element_size() for t in tensors)
@@ -143,33 +124,34 @@ def measured(times: dict[str, list[float]], peaks: dict[str, int]) -> dict[str, 
     return record
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure in turns and write."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", choices=("tiny", "sd15"), default="tiny")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--steps", type=int, help="timed steps per turn; default 30, for sd15 on a CPU 1")
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
+    options = parser(__file__, __doc__)
+    options.add_argument("--model", choices=MODELS, default="tiny")
+    options.add_argument("--device", default="auto")
+    options.add_argument("--steps", type=int, help="timed steps per turn; default 30, for sd15 on a CPU 1")
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--batches", type=int, nargs="+", help="default 1 10, for sd15 1 4")
+    args = options.parse_args(arguments)
     torch.set_num_threads(1)
     device = choose_device("cpu" if args.model == "tiny" else args.device)
     on_gpu = device.type == "cuda"
     true_size = args.model == "sd15"
-    steps = args.steps or (30 if on_gpu or not true_size else 1)
+    args.steps = args.steps or (30 if on_gpu or not true_size else 1)
     resolution = (512 if on_gpu else 128) if true_size else 32
     precision = "bf16" if on_gpu else "no"
     record: dict[str, Any] = {
-        "command": f"python benchmarks/step_time.py --model {args.model} --steps {steps} --rounds {args.rounds}",
-        "model": "SD 1.5's true configuration, random weights" if true_size else "the bundled model",
+        "command": command(options, args, always=["model", "steps", "rounds"]),
+        "model": MODELS[args.model] + ", random weights" * true_size,
         "setting": f"rank 32, all targets, {resolution} pixels, mixed precision {precision}",
         "device": torch.cuda.get_device_name() if on_gpu else "CPU, one thread",
         "paper": PAPER,
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config = TrainConfig(
-            train_data_dir=str(write_private_digits(folder / "images")),
-            output_dir=str(folder / "run"),
+        config = configured(
+            folder / "images",
+            folder / "run",
             device=str(device),
             resolution=resolution,
             cache_latents_to_disk=False,
@@ -178,30 +160,27 @@ def main() -> None:
             lora_targets="all",
             aux_size=8,
             test_size=8,
-            max_train_steps=steps,
+            max_train_steps=args.steps,
             checkpointing_steps=10**9,
             logging_steps=10**9,
         )
-        model = sd15(device) if true_size else load_model("tiny", device)
+        model = base_model(args.model, device)
         split = load_split(config, folder / MANIFEST)
         config = resolved(config, model, split)
         setup = prepare(config, model, split, make_accelerator(device))
         load_before = os.getloadavg()[0]
-        for batch in (1, 4) if true_size else (1, 10):
-            options = {o: replace(config, objective=o, train_batch_size=batch) for o in OBJECTIVES}
-            one_turn(options["smp_lora"], setup, folder, 1)  # makes the state of both optimizers
-            peaks = {objective: peak_bytes(chosen, setup, folder) for objective, chosen in options.items()}
-            times: dict[str, list[float]] = {objective: [] for objective in OBJECTIVES}
+        for batch in args.batches or ((1, 4) if true_size else (1, 10)):
+            chosen = {o: replace(config, objective=o, train_batch_size=batch) for o in COMPARED}
+            one_turn(chosen["smp_lora"], setup, folder, 1)  # makes the state of both optimizers
+            peaks = {objective: peak_bytes(own, setup, folder) for objective, own in chosen.items()}
+            times: dict[str, list[float]] = {objective: [] for objective in COMPARED}
             for _ in range(args.rounds):
-                for objective, chosen in options.items():
-                    times[objective].append(one_turn(chosen, setup, folder, steps))
+                for objective, own in chosen.items():
+                    times[objective].append(one_turn(own, setup, folder, args.steps))
             record[f"batch_{batch}"] = measured(times, peaks)
             print(json.dumps(record), flush=True)
         record["load_average"] = [round(load_before, 1), round(os.getloadavg()[0], 1)]
-    RESULTS.mkdir(exist_ok=True)
-    file = f"step_time_sd15_{device.type}.json" if true_size else "step_time.json"
-    (RESULTS / file).write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record, indent=2))
+    write_result(args.results, f"step_time_sd15_{device.type}" if true_size else "step_time", record)
 
 
 if __name__ == "__main__":

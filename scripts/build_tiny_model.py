@@ -2,8 +2,8 @@
 
     python scripts/build_tiny_model.py            writes src/smplora/assets/{tiny/,extractor.safetensors}
 
-Trains, seeded, in this order: the VAE, the U-Net together with the CLIP text encoder, the feature extractor for FID
-and KID. The result is an ordinary diffusers folder. Writes the measured times and losses to
+Trains, seeded, in this order: the feature extractor for FID and KID, the VAE, the U-Net together with the CLIP text
+encoder. The result is an ordinary diffusers folder. Writes the measured times and losses to
 benchmarks/results/build_tiny_model.json, and pictures to look at to --pictures (none by default).
 """
 
@@ -30,6 +30,7 @@ from smplora.models.encoders.digits import DigitFeatures
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "src" / "smplora" / "assets"
+RESULTS = ROOT / "benchmarks" / "results"
 TOKENS = 16  # captions are short; cross-attention over 77 tokens would cost more than the 16 pixels it serves
 CAPTION_DROPOUT = 0.1  # for classifier-free guidance
 WORDS = (
@@ -212,7 +213,7 @@ def train_extractor(images: Tensor, labels: list[int], steps: int, rng: torch.Ge
     return extractor, accuracy
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Train everything and write the assets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vae_steps", type=int, default=1400)
@@ -222,7 +223,8 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, default=ASSETS, help="where to write")
     parser.add_argument("--only_extractor", action="store_true", help="leave the diffusion model as it is")
     parser.add_argument("--pictures", type=Path, help="folder for reconstructions and samples to look at")
-    args = parser.parse_args()
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    args = parser.parse_args(arguments)
     seconds: dict[str, float] = {}
     clock = time.perf_counter()
 
@@ -290,16 +292,15 @@ def main() -> None:
         "extractor_accuracy": accuracy,
         "bytes": sum(f.stat().st_size for f in args.assets.rglob("*") if f.is_file()),
     }
-    write_record(record)
+    write_record(record, args.results)
     if args.pictures:
         show(pipeline, images, unseen, args.pictures)
 
 
-def write_record(record: dict[str, object]) -> None:
-    """Print it and keep it under benchmarks/results/."""
+def write_record(record: dict[str, object], results: Path) -> None:
+    """Print it and keep it among the results."""
     text = json.dumps(record, indent=2)
     print(text)
-    results = ROOT / "benchmarks" / "results"
     results.mkdir(parents=True, exist_ok=True)
     (results / "build_tiny_model.json").write_text(text + "\n")
 

@@ -66,11 +66,11 @@ def row(subject: Path, mi_lambda: float, seed: int) -> dict[str, object]:
     }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the grid on two processes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101])
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     os.environ["OMP_NUM_THREADS"] = "1"
     rows: list[dict[str, object]] = []
     with (

@@ -1,0 +1,170 @@
+"""What the scripts of this folder share: their options, their runs and the files that they write.
+
+PyTorch is imported where it is needed: budget.py measures a process that would share its memory.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+
+from smplora.config.monitor import UNWATCHED
+from smplora.core.errors import ConfigError, listing
+from smplora.core.files import write_json
+from smplora.results.attack import GROUPS, Group, Numbers
+from smplora.results.audit import Audit
+from smplora.results.estimate import Estimate
+from smplora.results.quality import Quality
+
+if TYPE_CHECKING:
+    import torch
+
+    from smplora.config.train import TrainConfig
+    from smplora.models.diffusion import LatentDiffusion
+
+RESULTS = Path(__file__).parent / "results"
+UNSAID = (  # by a command line in a result: what changes no number, and positional words
+    "results", "pictures", "folder", "root", "runs", "workers", "collect", "what",
+)  # fmt: skip
+RECIPE: dict[str, Any] = {  # the quickstart's, on 50 images a cell
+    "aux_size": 50, "rank": 32, "lora_targets": "all", "learning_rate": 3e-3, "train_batch_size": 10,
+}  # fmt: skip
+MODELS = {"tiny": "the bundled model", "sd15": "SD 1.5's true configuration"}
+Told = TypeVar("Told")
+
+
+def parser(script: str, text: str | None, *verbs: str) -> ArgumentParser:
+    """Of a script of this folder.
+
+    Args:
+        script: its file.
+        text: its docstring, which --help shows.
+        verbs: commands of smplora whose options can be changed, each by an option of its name.
+    """
+    name = f"python benchmarks/{Path(script).name}"
+    made = ArgumentParser(prog=name, description=text, formatter_class=RawDescriptionHelpFormatter)
+    made.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    for verb in verbs:
+        about = f"options of 'smplora {verb}' that take the place of those here, such as '{{seed: 1}}'"
+        made.add_argument(f"--{verb}", type=yaml.safe_load, default={}, metavar="YAML", help=about)
+    return made
+
+
+def command(of: ArgumentParser, args: Namespace, *first: str, always: Sequence[str] = ()) -> str:
+    """The command line that a result is made by, without places.
+
+    Args:
+        first: the words before the options.
+        always: options that are said also where they have their default.
+    """
+    words, changed = list(first), [n for n, value in vars(args).items() if value != of.get_default(n)]
+    for name in dict.fromkeys([*always, *changed]):
+        if name in UNSAID:
+            continue
+        value = getattr(args, name)
+        values = [*map(str, value)] if isinstance(value, (list, tuple)) else [_word(value)]
+        dashes = values[0].startswith("-")  # argparse would take it for an option
+        words += [f"--{name}={values[0]}"] if dashes else [f"--{name}", *values]
+    return f"{of.prog} {shlex.join(words)}".strip()
+
+
+def _word(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
+def write_result(folder: Path, name: str, record: dict[str, Any], *, show: bool = True) -> None:
+    """Write ``NAME.json``, and print it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"{name}.json", record)
+    if show:
+        print(json.dumps(record, indent=2), flush=True)
+
+
+def configured(images: Path, run: Path, **options: Any) -> TrainConfig:
+    """The options of a run on the private digits, which are written to ``images`` unless they are there.
+
+    Raises:
+        ConfigError: options that do not go together.
+    """
+    from smplora.config.train import TrainConfig
+    from smplora.data.digits import write_private_digits
+
+    places = {"train_data_dir": str(write_private_digits(images)), "output_dir": str(run)}
+    return sound(TrainConfig(**{**places, **UNWATCHED, **options}))
+
+
+def sound(config: TrainConfig) -> TrainConfig:
+    """The same.
+
+    Raises:
+        ConfigError: options that do not go together.
+    """
+    if problems := config.problems():
+        raise ConfigError(listing("a run cannot start", problems))
+    return config
+
+
+def audited(**options: Any) -> Audit:
+    """An audit, which is made unless it is there."""
+    from smplora.audit.reuse import kept_audit
+    from smplora.config.audit import AuditConfig
+    from smplora.experiments.tasks import audit
+
+    config = AuditConfig(**options)
+    return kept_audit(config) or audit(config)
+
+
+def evaluated(**options: Any) -> Quality:
+    """An evaluation, which is made unless it is there."""
+    from smplora.config.evaluate import EvaluateConfig
+    from smplora.experiments.tasks import evaluate
+    from smplora.quality.reuse import kept_quality
+
+    config = EvaluateConfig(**options)
+    return kept_quality(config) or evaluate(config)
+
+
+def by_attack(audit: Audit, told: Callable[[Numbers], Told]) -> dict[str, dict[Group, Told]]:
+    """What is told of every attack on every group that it has numbers on."""
+    return {a.name: {g: told(numbers) for g in GROUPS if (numbers := a.on(g))} for a in audit.attacks}
+
+
+def ends(estimate: Estimate, digits: int) -> list[float | None]:
+    """Value, low and high, rounded."""
+    return [None if x is None else round(x, digits) for x in (estimate.value, estimate.low, estimate.high)]
+
+
+def base_model(name: str, device: torch.device) -> LatentDiffusion:
+    """One of ``MODELS``; ``sd15`` has random weights, which cost what trained ones cost."""
+    from smplora.models.load import load_model
+
+    return sd15(device) if name == "sd15" else load_model(name, device)
+
+
+def sd15(device: torch.device) -> LatentDiffusion:
+    """Stable Diffusion 1.5's true configuration, random weights."""
+    import torch
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from smplora.models.diffusion import LatentDiffusion
+    from smplora.models.single_file import CONFIGS, PADDING, clip_tokenizer
+    from smplora.models.text import ClipText
+
+    torch.manual_seed(0)
+    folder = str(CONFIGS / "sd1")
+    with device:
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet"))
+        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder, subfolder="vae"))
+        encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(folder, subfolder="text_encoder"))
+    for part in (unet, vae, encoder):
+        part.eval().requires_grad_(False)
+    text = ClipText(encoder, clip_tokenizer(PADDING["sd1"][0]))
+    scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+    return LatentDiffusion(vae, text, unet, scheduler, "SD 1.5's configuration, random weights", "random")

@@ -1,0 +1,243 @@
+"""Every script in benchmarks/ runs at its smallest size, and writes what its results file holds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from smplora.config.catalogue.attacks import ATTACKS
+from smplora.core.files import read_json
+from smplora.core.parallel import Task
+from smplora.data.digits import PRIVATE_DIGITS, caption, digit_images
+from smplora.models.encoders.digits import DigitFeatures
+from smplora.results.attack import GROUPS
+
+REPOSITORY = Path(__file__).parents[2]
+BENCHMARKS = REPOSITORY / "benchmarks"
+SCRIPTS = REPOSITORY / "scripts"
+NAMES = sorted(path.stem for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text())
+IMAGES = 90  # with cells of 5, enough are held out for FID
+TRAIN = {
+    "aux_size": 8, "test_size": 8, "reference_size": 16, "rank": 1, "lora_targets": "attention", "train_batch_size": 2,
+    "max_train_steps": 2, "checkpointing_steps": 2,
+}  # fmt: skip
+AUDIT = {"num_timesteps": 1, "noise_pairs": 1, "attacks": ["loss", "calibrated_loss"]}
+EVALUATE = {"num_images": 20, "num_inference_steps": 1, "batch_size": 100}
+
+
+def in_this_process(tasks: Sequence[Task], title: str, **_: Any) -> dict[str, str | None]:
+    """``run_tasks`` without processes, each of which would import PyTorch."""
+    for task in tasks:
+        if not task.done:
+            task.work.run(task.options)
+    return dict.fromkeys(task.name for task in tasks)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The scripts find each other, and few images in place of all digits. What is in the repository stays as it is."""
+    folder = tmp_path_factory.mktemp("images")
+    rows = []
+    for number, (picture, label) in enumerate(list(zip(*digit_images(PRIVATE_DIGITS), strict=True))[:IMAGES]):
+        picture.save(folder / f"{number}.png")
+        rows.append(json.dumps({"file_name": f"{number}.png", "text": caption(label)}))
+    (folder / "metadata.jsonl").write_text("\n".join(rows))
+    kept = [path for place in (BENCHMARKS / "results", REPOSITORY / "docs") for path in place.rglob("*.*")]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        patch.setattr("smplora.data.digits.write_private_digits", lambda _: folder)
+        patch.setattr("smplora.core.parallel.run_tasks", in_this_process)
+        patch.setattr("smplora.audit.shadow_adapters.run_tasks", in_this_process)
+        yield
+        sys.modules.pop("common", None)
+    assert before == {path: path.stat().st_mtime_ns for path in kept}
+
+
+def load(script: str, folder: Path = BENCHMARKS) -> Any:
+    """A script as a module, under a name that nothing else has."""
+    spec = spec_from_file_location(f"{folder.name}_{script}", folder / f"{script}.py")
+    assert spec
+    assert spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def start(script: str, results: Path, *words: object, wrote: str | None = None) -> Any:
+    """What a script writes, called with ``words``; dictionaries among them as YAML."""
+    given = [json.dumps(word) if isinstance(word, dict) else str(word) for word in words]
+    load(script).main([*given, "--results", str(results)])
+    return read_json(results / f"{wrote or script}.json")
+
+
+def lacking(found: Any, before: Any, where: str = "") -> list[str]:
+    """The keys of ``before`` that ``found`` has not, but attacks; of lists the first elements are compared."""
+    if isinstance(before, list) and before and found:
+        return lacking(found[0], before[0], f"{where}[0]")
+    if not isinstance(before, dict) or found is None:
+        return []
+    missing = [f"{where}.{key}" for key in before if key not in found and key not in ATTACKS]
+    return missing + [k for key in before if key in found for k in lacking(found[key], before[key], f"{where}.{key}")]
+
+
+def written(name: str) -> Any:
+    """The results file of that name."""
+    return read_json(BENCHMARKS / "results" / f"{name}.json")
+
+
+def test_every_script_is_started() -> None:
+    """By a test of its name."""
+    assert [name for name in NAMES if f"test_{name}" not in globals()] == []
+    assert len(NAMES) > 8
+
+
+def test_adaptations(tmp_path: Path) -> None:
+    method = "dp_lora-epsilon_8"
+    changed = {**TRAIN, "target_epsilon": None, "noise_multiplier": 1.0}  # that the noise need not be searched for
+    words = ["--root", tmp_path / "runs", "--methods", method, "--train", changed, "--audit", AUDIT]
+    found = start("adaptations", tmp_path, *words, "--evaluate", EVALUATE)
+    before = written("adaptations")
+    assert not lacking(found, {**before, "rows": {method: before["rows"]["full-lora"]}})
+    assert not lacking(found["rows"][method]["privacy"], written("dp_lora")["rows"]["dp_lora-epsilon_8"]["privacy"])
+    assert found["command"].startswith("python benchmarks/adaptations.py --root DIR --train '{")
+
+
+def test_attacks(tmp_path: Path) -> None:
+    words = ["--folder", tmp_path, "--tier", "quick", "--train", TRAIN, "--audit", AUDIT]
+    found = start("attacks", tmp_path, *words)
+    assert not lacking(found["quick"]["auc"]["loss"], written("attacks")["standard"]["auc"]["loss"])
+    for group in GROUPS:
+        value, low, high = found["quick"]["auc"]["calibrated_loss"][group]
+        assert 0 <= low <= value <= high <= 1
+    first = (tmp_path / "quick" / "audit.json").stat().st_mtime_ns
+    assert start("attacks", tmp_path, *words) == found
+    assert (tmp_path / "quick" / "audit.json").stat().st_mtime_ns == first, "what is done is not done again"
+
+
+def test_gsa(tmp_path: Path) -> None:
+    found = start("gsa", tmp_path, "--rounds", 1, "--images", 1)
+    assert not lacking(found, written("gsa"))
+    assert found["command"] == "python benchmarks/gsa.py --rounds 1 --images 1"
+    assert all(row["batch_ms"] > 0 for name, row in found.items() if name.endswith("weights"))
+
+
+def test_shadows(tmp_path: Path) -> None:
+    words = ["--folder", tmp_path / "runs", "--steps", 1, "--shadows", 4, "--objectives", "lora"]
+    changed = {name: value for name, value in TRAIN.items() if not name.endswith("_steps")}
+    asked = {**AUDIT, "attacks": ["calibrated_loss", "lira", "rmia"]}
+    found = start("shadows", tmp_path, *words, "--train", changed, "--audit", asked, "--evaluate", EVALUATE)
+    assert not lacking(found["lora"], written("shadows")["lora"])
+    assert found["lora"]["shadows"]["number"] == 4
+    assert found["command"].startswith("python benchmarks/shadows.py --steps 1 --shadows 4 --train ")
+
+
+def test_step_memory(tmp_path: Path) -> None:
+    found = start("step_memory", tmp_path, "--model", "tiny", wrote="step_memory_tiny")
+    assert not lacking(found, written("step_memory"))
+    assert 0.4 < found["bf16_share"] < 1
+
+
+def test_step_time(tmp_path: Path) -> None:
+    found = start("step_time", tmp_path, "--steps", 1, "--rounds", 1, "--batches", 1)
+    before = written("step_time")
+    assert not lacking(found, {name: value for name, value in before.items() if name != "batch_10"})
+    assert found["batch_1"]["smp_lora_ratio"] > 0
+    assert found["batch_1"]["smp_lora_peak_ratio"] > 1, "the proxy takes memory"
+
+
+def test_the_true_size_of_sd15() -> None:
+    """Without memory: on tensors that have shapes and no values."""
+    load("step_memory")
+    model = sys.modules["common"].sd15(torch.device("meta"))
+    assert sum(p.numel() for p in model.denoiser.parameters()) == 859_520_964
+    assert (model.resolution, model.downsampling) == (512, 8)
+
+
+def test_theory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from smplora.training.theory import record
+
+    few = {name: partial(estimate, iterations=2) for name, estimate in record.ESTIMATES.items()}
+    monkeypatch.setattr(record, "ESTIMATES", few)  # nobody looks at the norm's value
+    game = "smp_lora-1-s0"
+    words = [tmp_path / "runs", "--games", game, "--train", {**TRAIN, "hessian_steps": 1}]
+    found = start("theory", tmp_path, *words)
+    before = written("theory")
+    assert not lacking(found, {**before, "runs": {game: before["runs"][game]}})
+    assert found["runs"][game]["steps"] == 2
+    assert start("theory", tmp_path / "again", *words, "--collect") == found
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The front's folder, with its results."""
+    folder = tmp_path_factory.mktemp("front")
+    changed = {name: value for name, value in TRAIN.items() if name not in ("aux_size", "test_size", "reference_size")}
+    words = [
+        *("--root", folder, "--pictures", folder, "--aux_size", 5, "--pairs", "0:10", "--stops", 2),
+        *("--train", {**changed, "max_train_steps": 3, "logging_steps": 1}, "--audit", AUDIT),
+        *("--evaluate", {**EVALUATE, "num_images": 69}),
+    ]
+    start("front", folder, *words)
+    return folder
+
+
+def test_front(front: Path) -> None:
+    found, before = read_json(front / "front.json"), written("front")
+    assert not lacking({**found, "against_early_stopping": {}}, {**before, "against_early_stopping": {}})
+    assert [(row["setting"], row["step"]) for row in found["rows"]] == [("lora", 2), ("lora", 3)]
+    assert all(row["fid"] > 0 for row in found["rows"])
+    for measure in ("fid", "held_out_loss"):
+        assert (front / f"front_{measure}.svg").read_text().count("<svg ") == 1
+
+
+def test_the_front_compares_with_lora_where_it_is_as_good(front: Path) -> None:
+    script = load("front")
+    curve = [(8.0, 0.5), (4.0, 0.7), (5.0, 0.9)]  # quality, the lower the better, and AUC
+    assert script.reached(curve, 5.0) == (pytest.approx(0.65), "reached")
+    assert script.reached(curve, 9.0) == (0.5, "earlier")
+    assert script.reached(curve, 3.0) == (0.7, "never")
+    rows = read_json(front / "front.json")["rows"]
+    found = script.compare([*rows, {**rows[0], "setting": "another"}], "another")
+    assert not lacking(found, next(iter(written("front")["against_early_stopping"].values())))
+    assert found["test at equal fid"]["differences"] == [0.0], "it is LoRA's first stop"
+    assert found["test at equal fid"]["stopped"] == ["earlier"]
+
+
+def test_budget(front: Path, tmp_path: Path) -> None:
+    """The commands themselves only say who they are; the audits are the front's."""
+    for command, word in (("quickstart", "--help"), ("tests", "--version")):
+        words = [command, f"--words={word}", "--folder", front / "split-10" / "seed-0"]
+        with pytest.raises(SystemExit) as ended:
+            start("budget", tmp_path, *words)
+        found = read_json(tmp_path / f"{command}.json")
+        assert found["status"] == 0
+        assert found["wall_s"] > 0
+        assert found["command"] == f"python benchmarks/budget.py {command} --words={word}"
+        before = written(command)
+        if command == "tests":
+            assert not lacking(found, before)
+            assert ended.value.code == 0
+        else:
+            assert not lacking({**found, "verdicts": {}}, {**before, "verdicts": {}})
+            assert list(found["verdicts"]) == ["LoRA"]
+            assert "must leak" in str(ended.value.code)
+
+
+def test_the_scripts_that_made_the_bundled_model_and_chose_its_settings(tmp_path: Path) -> None:
+    """As far as seconds allow: the feature extractor, and a look at the options."""
+    few = ["--only_extractor", "--extractor_steps", "2", "--assets", str(tmp_path)]
+    load("build_tiny_model", SCRIPTS).main(few)
+    DigitFeatures().load_state_dict(load_file(tmp_path / "extractor.safetensors"))
+    with pytest.raises(SystemExit) as ended:
+        load("tune_quickstart", SCRIPTS).main(["--help"])
+    assert ended.value.code == 0
