@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common import audited, command, configured, evaluated, parser, write_result
+from common import audited, command, evaluated, parser, train_config, write_result
 from smplora.core.environment import environment
 from smplora.core.files import read_json
 from smplora.experiments.tasks import train
@@ -47,21 +47,21 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 def measured(folder: Path, audit: dict[str, Any], evaluate: dict[str, Any]) -> dict[str, Any]:
-    """Audit and evaluate a run, unless that was done; the numbers that the log tells."""
+    """Audit and evaluate a run, unless that was done; the numbers of docs/log."""
     common: dict[str, Any] = {"adapter": str(folder), "device": "cpu"}
-    found, quality = audited(**common, **audit), evaluated(**common, **evaluate)
+    result, quality = audited(**common, **audit), evaluated(**common, **evaluate)
     auc = {
         group: {
             a.name: {k: getattr(n.auc, k) for k in ("value", "low", "high")}
-            for a in found.attacks
+            for a in result.attacks
             if (n := a.on(group))
         }
         for group in GROUPS
     }
     row = {
-        "label": found.subject.label,
+        "label": result.subject.label,
         "auc": auc,
-        "verdict": found.verdict.level,
+        "verdict": result.verdict.level,
         "held_out_loss": as_json(quality.held_out_loss),
         "kid": as_json(quality.against.held_out.kid),
     }
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     root = args.root.resolve()
     rows = {}
     for name in args.methods:
-        train(configured(root / "digits", root / name, **{**COMMON, **RUNS[name], **args.train}))
+        train(train_config(root / "digits", root / name, **{**COMMON, **RUNS[name], **args.train}))
         rows[name] = measured(root / name, args.audit, args.evaluate)
     record = {
         "command": command(options, args, "--root", "DIR"),

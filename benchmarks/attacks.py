@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from common import RECIPE, audited, by_attack, command, configured, ends, parser, write_result
+from common import RECIPE, audited, by_attack, command, ends, parser, train_config, write_result
 from smplora.experiments.tasks import train
 
 SETTINGS: dict[str, Any] = {**RECIPE, "max_train_steps": 600, "checkpointing_steps": 200, "device": "cpu"}
@@ -30,11 +30,14 @@ def main(arguments: list[str] | None = None) -> None:
     record: dict[str, Any] = {"command": command(options, args, always=["tier"])}
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
-        run = train(configured(folder / "images", folder / "lora", **{**SETTINGS, **args.train}))
+        run = train(train_config(folder / "images", folder / "lora", **{**SETTINGS, **args.train}))
         for tier in args.tier:
-            asked = {"adapter": str(run), "tier": tier, "device": "cpu", "output_dir": str(folder / tier)}
-            found = audited(**asked, **args.audit)
-            record[tier] = {"elapsed_s": found.elapsed_s, "auc": by_attack(found, lambda numbers: ends(numbers.auc, 2))}
+            settings = {"adapter": str(run), "tier": tier, "device": "cpu", "output_dir": str(folder / tier)}
+            result = audited(**settings, **args.audit)
+            record[tier] = {
+                "elapsed_s": result.elapsed_s,
+                "auc": by_attack(result, lambda numbers: ends(numbers.auc, 2)),
+            }
     write_result(args.results, "attacks", record)
 
 

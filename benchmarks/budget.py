@@ -38,8 +38,8 @@ def tree_bytes(root: psutil.Process) -> int:
     return total
 
 
-def shown(root: Path) -> dict[str, Any]:
-    """What the quickstart found: plain LoRA's AUC under the calibrated loss, and every verdict."""
+def results(root: Path) -> dict[str, Any]:
+    """What the quickstart measured: plain LoRA's AUC under the calibrated loss, and every verdict."""
     files = [*sorted(root.glob("lora/checkpoints/*/audit/audit.json")), *sorted(root.glob("*/audit/audit.json"))]
     audits = {audit["subject"]["label"]: audit for audit in map(read_json, files)}
     leak = next(a["test"]["auc"] for a in audits["LoRA"]["attacks"] if a["name"] == "calibrated_loss")
@@ -78,11 +78,11 @@ def main(arguments: list[str] | None = None) -> None:
         folder = args.folder or Path(temporary) / "quickstart"
         commands = {"quickstart": ["smplora", "quickstart", "--output_dir", str(folder)], "tests": ["pytest"]}
         measured = measure([sys.executable, "-m", *commands[args.what], *shlex.split(args.words)])
-        found = shown(folder) if args.what == "quickstart" and not measured["status"] else {}
-    budget, told = BUDGETS[args.what], command(options, args, args.what)
-    record: dict[str, Any] = {"command": told, "cores": os.cpu_count(), **measured, **found, "budget": budget}
+        measurements = results(folder) if args.what == "quickstart" and not measured["status"] else {}
+    budget, line = BUDGETS[args.what], command(options, args, args.what)
+    record: dict[str, Any] = {"command": line, "cores": os.cpu_count(), **measured, **measurements, "budget": budget}
     write_result(args.results, args.what, record)
-    if found and found["lora_calibrated_loss_auc"]["low"] <= MUST_LEAK:
+    if measurements and measurements["lora_calibrated_loss_auc"]["low"] <= MUST_LEAK:
         sys.exit(f"plain LoRA must leak: the interval of its AUC must lie above {MUST_LEAK}")
     over = [name for name, limit in budget.items() if record[name] > limit]
     sys.exit(f"over budget: {over}" if over or record["status"] else 0)

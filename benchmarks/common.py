@@ -29,49 +29,49 @@ if TYPE_CHECKING:
     from smplora.models.diffusion import LatentDiffusion
 
 RESULTS = Path(__file__).parent / "results"
-UNSAID = (  # by a command line in a result: what changes no number, and positional words
+LEFT_OUT = (  # of the command line in a result: what changes no number, and positional words
     "results", "pictures", "folder", "root", "runs", "workers", "collect", "what",
 )  # fmt: skip
 RECIPE: dict[str, Any] = {  # the quickstart's, on 50 images a cell
     "aux_size": 50, "rank": 32, "lora_targets": "all", "learning_rate": 3e-3, "train_batch_size": 10,
 }  # fmt: skip
 MODELS = {"tiny": "the bundled model", "sd15": "SD 1.5's true configuration"}
-Told = TypeVar("Told")
+Summary = TypeVar("Summary")
 
 
-def parser(script: str, text: str | None, *verbs: str) -> ArgumentParser:
+def parser(script: str, description: str | None, *verbs: str) -> ArgumentParser:
     """Of a script of this folder.
 
     Args:
         script: its file.
-        text: its docstring, which --help shows.
+        description: its docstring, which --help shows.
         verbs: commands of smplora whose options can be changed, each by an option of its name.
     """
     name = f"python benchmarks/{Path(script).name}"
-    made = ArgumentParser(prog=name, description=text, formatter_class=RawDescriptionHelpFormatter)
-    made.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    options = ArgumentParser(prog=name, description=description, formatter_class=RawDescriptionHelpFormatter)
+    options.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
     for verb in verbs:
         about = f"options of 'smplora {verb}' that take the place of those here, such as '{{seed: 1}}'"
-        made.add_argument(f"--{verb}", type=yaml.safe_load, default={}, metavar="YAML", help=about)
-    return made
+        options.add_argument(f"--{verb}", type=yaml.safe_load, default={}, metavar="YAML", help=about)
+    return options
 
 
-def command(of: ArgumentParser, args: Namespace, *first: str, always: Sequence[str] = ()) -> str:
-    """The command line that a result is made by, without places.
+def command(options: ArgumentParser, args: Namespace, *first: str, always: Sequence[str] = ()) -> str:
+    """The command line that a result is made by, without folders.
 
     Args:
         first: the words before the options.
-        always: options that are said also where they have their default.
+        always: options that are written also where they have their default.
     """
-    words, changed = list(first), [n for n, value in vars(args).items() if value != of.get_default(n)]
+    words, changed = list(first), [n for n, value in vars(args).items() if value != options.get_default(n)]
     for name in dict.fromkeys([*always, *changed]):
-        if name in UNSAID:
+        if name in LEFT_OUT:
             continue
         value = getattr(args, name)
         values = [*map(str, value)] if isinstance(value, (list, tuple)) else [_word(value)]
         dashes = values[0].startswith("-")  # argparse would take it for an option
         words += [f"--{name}={values[0]}"] if dashes else [f"--{name}", *values]
-    return f"{of.prog} {shlex.join(words)}".strip()
+    return f"{options.prog} {shlex.join(words)}".strip()
 
 
 def _word(value: Any) -> str:
@@ -86,7 +86,7 @@ def write_result(folder: Path, name: str, record: dict[str, Any], *, show: bool 
         print(json.dumps(record, indent=2), flush=True)
 
 
-def configured(images: Path, run: Path, **options: Any) -> TrainConfig:
+def train_config(images: Path, run: Path, **options: Any) -> TrainConfig:
     """The options of a run on the private digits, which are written to ``images`` unless they are there.
 
     Raises:
@@ -95,11 +95,11 @@ def configured(images: Path, run: Path, **options: Any) -> TrainConfig:
     from smplora.config.train import TrainConfig
     from smplora.data.digits import write_private_digits
 
-    places = {"train_data_dir": str(write_private_digits(images)), "output_dir": str(run)}
-    return sound(TrainConfig(**{**places, **UNWATCHED, **options}))
+    folders = {"train_data_dir": str(write_private_digits(images)), "output_dir": str(run)}
+    return checked(TrainConfig(**{**folders, **UNWATCHED, **options}))
 
 
-def sound(config: TrainConfig) -> TrainConfig:
+def checked(config: TrainConfig) -> TrainConfig:
     """The same.
 
     Raises:
@@ -112,27 +112,27 @@ def sound(config: TrainConfig) -> TrainConfig:
 
 def audited(**options: Any) -> Audit:
     """An audit, which is made unless it is there."""
-    from smplora.audit.reuse import kept_audit
+    from smplora.audit.reuse import previous_audit
     from smplora.config.audit import AuditConfig
     from smplora.experiments.tasks import audit
 
     config = AuditConfig(**options)
-    return kept_audit(config) or audit(config)
+    return previous_audit(config) or audit(config)
 
 
 def evaluated(**options: Any) -> Quality:
     """An evaluation, which is made unless it is there."""
     from smplora.config.evaluate import EvaluateConfig
     from smplora.experiments.tasks import evaluate
-    from smplora.quality.reuse import kept_quality
+    from smplora.quality.reuse import previous_quality
 
     config = EvaluateConfig(**options)
-    return kept_quality(config) or evaluate(config)
+    return previous_quality(config) or evaluate(config)
 
 
-def by_attack(audit: Audit, told: Callable[[Numbers], Told]) -> dict[str, dict[Group, Told]]:
-    """What is told of every attack on every group that it has numbers on."""
-    return {a.name: {g: told(numbers) for g in GROUPS if (numbers := a.on(g))} for a in audit.attacks}
+def by_attack(audit: Audit, summarise: Callable[[Numbers], Summary]) -> dict[str, dict[Group, Summary]]:
+    """``summarise`` of every attack on every group that it has numbers on."""
+    return {a.name: {g: summarise(numbers) for g in GROUPS if (numbers := a.on(g))} for a in audit.attacks}
 
 
 def ends(estimate: Estimate, digits: int) -> list[float | None]:

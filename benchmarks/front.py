@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from common import by_attack, command, parser, sound, write_result
+from common import by_attack, checked, command, parser, write_result
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.quickstart import QuickstartConfig
@@ -34,14 +34,13 @@ from smplora.data.digits import write_private_digits
 from smplora.data.split import MANIFEST, write_split
 from smplora.experiments.quickstart import DIGITS_PER_CELL, private_split, training
 from smplora.experiments.tasks import task
-from smplora.report.figures.front import Place, front_figure
+from smplora.report.figures.plane import Bar, Place, plane
 from smplora.report.figures.svg import Style, style
 from smplora.results.attack import GROUPS
 from smplora.results.audit import Audit
 from smplora.results.quality import Quality
 from smplora.results.record import read
 from smplora.runs.folder import RunFolder
-from smplora.statistics.intervals import Interval
 from smplora.statistics.over_runs import mean_interval
 
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -50,7 +49,7 @@ QUALITY = {"fid": "held-out FID", "held_out_loss": "held-out loss"}  # the lower
 Row = dict[str, Any]
 
 
-def configured(args: Namespace, setting: str, seed: int, split: int) -> TrainConfig:
+def run_options(args: Namespace, setting: str, seed: int, split: int) -> TrainConfig:
     """The run of a setting, its images and its split, which are written where they are not yet."""
     root = args.root.resolve()
     objective, *options = setting.split(",")
@@ -60,9 +59,9 @@ def configured(args: Namespace, setting: str, seed: int, split: int) -> TrainCon
     quick = QuickstartConfig(seed=seed, output_dir=str(folder), **images, **cells)
     if not (folder / MANIFEST).exists():
         write_split(private_split(quick, folder), folder)
-    given = {name: yaml.safe_load(value) for name, value in (option.split("=", 1) for option in options)}
+    changed = {name: yaml.safe_load(value) for name, value in (option.split("=", 1) for option in options)}
     recipe = training(quick, objective, images, folder)
-    return sound(replace(recipe, output_dir=str(folder / setting), **{**args.train, **given}))
+    return checked(replace(recipe, output_dir=str(folder / setting), **{**args.train, **changed}))
 
 
 def shortest(args: Namespace) -> str:
@@ -89,7 +88,7 @@ def tasks_of(args: Namespace, config: TrainConfig) -> Iterator[Task]:
 
 
 def numbers(subject: Path) -> Row:
-    """What an audit and an evaluation found."""
+    """Audit and evaluation of a run or checkpoint."""
     audit = read(subject / "audit" / "audit.json", Audit, "audit")
     quality = read(subject / "quality" / "quality.json", Quality, "evaluate")
     held_out, loss = quality.against.held_out, quality.held_out_loss
@@ -139,14 +138,14 @@ def estimate(values: Sequence[float]) -> Row:
 
 def compare(rows: Sequence[Row], setting: str) -> Row:
     """How much more a setting leaks than LoRA of the same seed and split, stopped where it is first as good."""
-    found: Row = {}
+    comparison: Row = {}
     curves: dict[tuple[int, int], list[Row]] = defaultdict(list)
     for row in sorted((r for r in rows if r["setting"] == "lora"), key=lambda r: r["step"]):
         curves[row["seed"], row["split"]].append(row)
     of_pair = [(row, curves[row["seed"], row["split"]]) for row in rows if row["setting"] == setting]
     ours = [(row, curve) for row, curve in of_pair if curve]
     if not ours:
-        return found
+        return comparison
     for measure in QUALITY:
         for group in GROUPS:
             pairs = [
@@ -154,12 +153,12 @@ def compare(rows: Sequence[Row], setting: str) -> Row:
                 for row, curve in ours
             ]
             differences = [auc - stopped for auc, stopped, _ in pairs]
-            found[f"{group} at equal {measure}"] = {
+            comparison[f"{group} at equal {measure}"] = {
                 **estimate(differences),
                 "differences": differences,
                 "stopped": [where for _, _, where in pairs],
             }
-    return found
+    return comparison
 
 
 def means(rows: Sequence[Row]) -> list[Row]:
@@ -184,24 +183,25 @@ def means(rows: Sequence[Row]) -> list[Row]:
 def place(row: Row, measure: str, look: Style, number: int) -> Place:
     """A line of ``means`` in the figure."""
     quality, privacy = (
-        Interval(e["value"], *(e["value"] if e[end] is None else e[end] for end in ("low", "high")), "Student's t")
+        Bar(e["value"], *(e["value"] if e[end] is None else e[end] for end in ("low", "high")))
         for e in (row[measure], row["strongest_test"])
     )
     stopped = row["setting"] == "lora"
-    sign = str(row["step"]) if stopped else "ABCDEFGHIJ"[number - 1]
-    return Place(f"{row['setting']}, {row['step']} steps", sign, quality, privacy, look, "lora" if stopped else None)
+    mark = str(row["step"]) if stopped else "ABCDEFGHIJ"[number - 1]
+    return Place(f"{row['setting']}, {row['step']} steps", mark, quality, privacy, look, "lora" if stopped else None)
 
 
-def write_figures(found: Sequence[Row], folder: Path, name: str) -> None:
+def write_figures(over: Sequence[Row], folder: Path, name: str) -> None:
     """AUC on test members against each measure of quality: LoRA's stops joined, by their steps; settings by letters."""
-    settings = list(dict.fromkeys(row["setting"] for row in found))
+    settings = list(dict.fromkeys(row["setting"] for row in over))
     for measure, title in QUALITY.items():
         places = [
             place(row, measure, style(number), number)
             for number, setting in enumerate(settings)
-            for row in sorted((r for r in found if r["setting"] == setting), key=lambda r: r["step"])
+            for row in sorted((r for r in over if r["setting"] == setting), key=lambda r: r["step"])
         ]
-        drawn = front_figure(places, f"{name}-{measure}", title, "AUC of the strongest attack")
+        axes_names = (title, "AUC of the strongest attack")
+        drawn = plane(places, f"{name}-{measure}", axes_names, size=(560, 420), front=True)
         alone = str(drawn).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
         write_atomically(folder / f"{name}_{measure}.svg", alone.encode())
 
@@ -221,7 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--pictures", type=Path, default=PICTURES, help="folder of the figures")
     args = options.parse_args(arguments)
     runs = [
-        ({"setting": setting, "seed": seed, "split": split}, configured(args, setting, seed, split))
+        ({"setting": setting, "seed": seed, "split": split}, run_options(args, setting, seed, split))
         for seed, split in (map(int, pair.split(":")) for pair in args.pairs)
         for setting in dict.fromkeys([shortest(args), "lora", *args.settings])
     ]

@@ -31,19 +31,19 @@ def loop(
 ) -> list[Tensor]:
     """For each image the norms of the mean loss's gradient, and those of each draw's if there are several."""
     weights = [layer.weight.requires_grad_() for layer in layers]
-    found = []
+    norms = []
     for i in range(len(batch)):
         copies = batch[[i] * len(steps)]
         draw = Draw(torch.tensor(steps), torch.stack([n[i] for n in noise]))
         together = torch.autograd.grad(adaptation_loss(model.error_maps(copies, draw)).mean(), weights)
-        found.append(torch.stack([g.norm() for g in together]))
+        norms.append(torch.stack([g.norm() for g in together]))
         for k in range(len(steps) if len(steps) > 1 else 0):
             row = slice(k, k + 1)
             alone = torch.autograd.grad(adaptation_loss(model.error_maps(copies[row], draw[row])).sum(), weights)
-            found.append(torch.stack([g.norm() for g in alone]))
+            norms.append(torch.stack([g.norm() for g in alone]))
     for weight in weights:
         weight.requires_grad_(False)
-    return found
+    return norms
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -75,8 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
     adapted = adapted_model()
     model = adapted.model
     mean = torch.randn((args.images, model.vae.config.latent_channels, 8, 8))
-    told = model.encode_captions(["a handwritten five"] * args.images, 32)
-    batch = Batch(mean, torch.zeros_like(mean), told, tuple(map(str, range(args.images))))
+    captions = model.encode_captions(["a handwritten five"] * args.images, 32)
+    batch = Batch(mean, torch.zeros_like(mean), captions, tuple(map(str, range(args.images))))
     record: dict[str, Any] = {
         "command": command(options, args, always=["rounds"]),
         "model": f"the bundled model, rank 32, all targets, {args.images} images, one thread",

@@ -2,7 +2,7 @@
 
     python benchmarks/shadows.py [--folder DIR] [--steps 600] [--shadows 8] [--objectives lora smp_lora distill_lora]
 
-Results: benchmarks/results/shadows.json; objectives that are not given keep what was measured before.
+Results: benchmarks/results/shadows.json; objectives that are not named keep what was measured before.
 
 The quickstart's recipe: 10 private digits a step, rank 32 on all linear layers, 50 images a cell; SMP-LoRA with lambda
 1 and a proxy rate of 1e-3; Distill-LoRA of twice the steps, its teachers of four thirds. Shadows have the objective of
@@ -17,7 +17,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from common import RECIPE, audited, by_attack, command, configured, ends, evaluated, parser, write_result
+from common import RECIPE, audited, by_attack, command, ends, evaluated, parser, train_config, write_result
 from smplora.core.files import read_json
 from smplora.experiments.tasks import train
 from smplora.results.attack import Numbers
@@ -33,28 +33,28 @@ def settings(objective: str, steps: int) -> dict[str, Any]:
         "smp_lora": {"mi_lambda": 1.0, "proxy_learning_rate": 1e-3},
         "distill_lora": {"max_train_steps": 2 * steps, "teacher_steps": 4 * steps // 3},
     }
-    found = {**RECIPE, "objective": objective, "max_train_steps": steps, "device": "cpu", **own.get(objective, {})}
-    return {**found, "checkpointing_steps": found["max_train_steps"]}
+    options = {**RECIPE, "objective": objective, "max_train_steps": steps, "device": "cpu", **own.get(objective, {})}
+    return {**options, "checkpointing_steps": options["max_train_steps"]}
 
 
-def told(numbers: Numbers) -> dict[str, Any]:
-    """What is kept of an attack on a group."""
+def summary(numbers: Numbers) -> dict[str, Any]:
+    """The numbers of an attack on a group."""
     return {"auc": ends(numbers.auc, 2), "tpr_at_10_percent": numbers.rates[0.1].value}
 
 
 def measured(folder: Path, objective: str, args: Namespace) -> dict[str, Any]:
-    """What an audit and an evaluation say of a run, which is trained unless it is there."""
+    """Audit and evaluation of a run, which is trained unless it is there."""
     changed = {**settings(objective, args.steps), **args.train}
     common: dict[str, Any] = {
-        "adapter": str(train(configured(folder / "images", folder / objective, **changed))),
+        "adapter": str(train(train_config(folder / "images", folder / objective, **changed))),
         "device": "cpu",
     }
     quality = evaluated(**{**common, "num_images": 300, **args.evaluate})
-    found = audited(**{**common, "shadows": args.shadows, "attacks": ATTACKS, **args.audit})
+    result = audited(**{**common, "shadows": args.shadows, "attacks": ATTACKS, **args.audit})
     return {
-        "shadows": as_json(found.shadows),
+        "shadows": as_json(result.shadows),
         "fid": ends(quality.against.held_out.fid, 1),
-        "attacks": by_attack(found, told),
+        "attacks": by_attack(result, summary),
     }
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from common import MODELS, base_model, command, configured, parser, write_result
+from common import MODELS, base_model, command, parser, train_config, write_result
 from smplora.config.catalogue.objectives import OBJECTIVES, WITH_PROXY
 from smplora.config.train import TrainConfig
 from smplora.core.device import choose_device
@@ -38,7 +38,7 @@ from smplora.training.memory import PeakMemory
 from smplora.training.resolve import load_split, resolved
 from smplora.training.setup import Setup, prepare
 
-COMPARED = ("lora", *WITH_PROXY)  # others train on other models' answers or with other gradients
+COMPARED = ("lora", *WITH_PROXY)  # others train on other models' predictions or with other gradients
 PAPER = 1.25
 
 
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config = configured(
+        config = train_config(
             folder / "images",
             folder / "run",
             device=str(device),

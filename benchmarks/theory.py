@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common import RECIPE, command, configured, parser, write_result
+from common import RECIPE, command, parser, train_config, write_result
 from smplora.experiments.tasks import train
 from smplora.runs.folder import GRADIENTS, HESSIAN, RunFolder
 from smplora.training.theory.record import summary
@@ -32,21 +32,21 @@ def main(arguments: list[str] | None = None) -> None:
     )
     args = options.parse_args(arguments)
     settings = {**SETTINGS, **args.train}
-    found: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
     for name in args.games:
         game = {"objective": name.split("-")[0], "mi_lambda": GAMES[name]}
-        config = configured(args.runs / "digits", args.runs / name, **settings, **game)
+        config = train_config(args.runs / "digits", args.runs / name, **settings, **game)
         if not args.collect:
             train(config)
         run = RunFolder(args.runs / name)
         gradients, hessian = run.metrics(GRADIENTS), run.metrics(HESSIAN)
         if gradients:
-            found[name] = {
+            rows[name] = {
                 "steps": gradients[-1]["step"],
                 **summary(config, gradients, hessian),
                 "hessian": hessian,
             }
-    record = {"command": command(options, args, "RUNS"), "settings": settings, "runs": found}
+    record = {"command": command(options, args, "RUNS"), "settings": settings, "runs": rows}
     write_result(args.results, "theory", record, show=False)
 
 
