@@ -1,4 +1,4 @@
-"""Run by torchrun in test_several_processes.py: train, then resume a copy from its middle."""
+"""Run in several processes by training/test_distributed.py: train, then resume a copy from its middle."""
 
 from __future__ import annotations
 

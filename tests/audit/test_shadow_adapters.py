@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ import pytest
 import yaml
 
 import smplora.audit.shadow_adapters
+import warm
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.audit.shadow_adapters import ATTACKED, divide, plan_shadows
@@ -61,15 +60,17 @@ def test_a_killed_audit_goes_on_where_it_was(
     """With workers of its own; SMP-LoRA's shadows play against a proxy, on cells of the target's sizes."""
     output = tmp_path / "audit"
     command = ["--adapter", str(trained_run), "--output_dir", str(output), "--shadows", "4", "--workers", "1", *FAST]
-    program = [sys.executable, "-m", "smplora", "audit", *command]
-    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        assert any("4 x 6 steps on 20 images" in line for line in process.stderr), "the cost comes first"
+    read_end, write_end = os.pipe()
+    with open(write_end, "w") as stderr:
+        process = warm.start("audit", *command, stderr=stderr)
+    with open(read_end) as lines:
+        assert any("4 x 6 steps on 20 images" in line for line in lines), "the cost comes first"
         shadows = [RunFolder(output / "shadows" / f"shadow-{k}") for k in range(4)]
         while not shadows[1].steps():
             time.sleep(0.02)
             assert process.poll() is None
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
     while True:  # its worker ends a little later
         try:
             with shadows[1].locked():

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import warm
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli.main import main
@@ -23,12 +20,6 @@ from smplora.data.pool import open_source, read_samples
 from smplora.data.split import Split, make_split, read_split, write_split
 from smplora.experiments.tasks import train
 from smplora.runs.folder import LOCK, RunFolder
-
-
-def smplora(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "smplora", *arguments], capture_output=True, text=True, check=False, **options
-    )
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -325,7 +316,8 @@ def test_full_disk(image_folder: Path, tmp_path: Path) -> None:
         "--max_train_steps",
         "2",
     ]
-    result = smplora(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
+    result = warm.run(*arguments, program=f"{limit}\n{warm.COMMAND}")
     assert result.returncode == 2, result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith("smplora: File too large")
@@ -347,10 +339,10 @@ def test_result_on_standard_output_and_everything_else_on_standard_error(image_f
         "--max_train_steps",
         "2",
     ]
-    result = smplora(*arguments, "--json")
+    result = warm.run(*arguments, "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["step"] == 2
     assert "step" in result.stderr
-    again = smplora(*arguments)
+    again = warm.run(*arguments)
     assert again.stdout == ""
     assert "is complete" in again.stderr

@@ -123,6 +123,9 @@ def test_files_that_documents_name_are_there() -> None:
             placeholder = re.search("[A-Z]{4}", word)
             if not (REPOSITORY / word).exists() and not placeholder and not name.startswith("tests/"):
                 wrong.append(f"{name}: {word}")
+        for word in re.findall(r"`([\w/]+\.py)`", path.read_text()) if path.suffix == ".md" else ():
+            if not any(f"/{own}".endswith(f"/{word}") for own in listed.splitlines()):
+                wrong.append(f"{name}: {word}")
     assert not wrong
 
 

@@ -1,4 +1,4 @@
-"""A sweep from the command line on the bundled model, its tasks in this process (test_tasks.py has the others)."""
+"""A sweep from the command line on the bundled model, its tasks in this process (test_sweep.py has the others)."""
 
 from __future__ import annotations
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import socket
+import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import warm
 from conftest import short_config
 from smplora.experiments.tasks import train
 from smplora.training.batches import members_first
@@ -28,6 +30,24 @@ def write_shapes(folder: Path) -> Path:
         Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / f"{k:02d}.png")
         (folder / f"{k:02d}.txt").write_text(f"noise, number {k}, grey")
     return folder
+
+
+def launch(script: Path, *arguments: str, processes: int = 2) -> None:
+    """Run a script as torchrun does, from one warm process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    with tempfile.TemporaryFile("w+") as stderr:
+        started = []
+        for rank in map(str, range(processes)):
+            ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+            environment = os.environ | place | ranks
+            started.append(warm.start(*arguments, program=script.read_text(), env=environment, stderr=stderr))
+        while any(process.poll() is None for process in started):
+            if any(process.poll() for process in started):  # the others would wait for it
+                [process.kill() for process in started if process.poll() is None]
+            time.sleep(0.05)
+        stderr.seek(0)
+        assert not any(process.returncode for process in started), stderr.read()
 
 
 def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path) -> None:
@@ -50,12 +70,7 @@ def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path) -> None:
     train(config, progress=False)
     settings = {**asdict(config), "train_batch_size": 2}
     del settings["output_dir"]
-    script = Path(__file__).parents[1] / "several_processes.py"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*launch, str(script), json.dumps(settings), str(tmp_path)]
-    finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert finished.returncode == 0, finished.stderr
+    launch(Path(__file__).parents[1] / "several_processes.py", json.dumps(settings), str(tmp_path))
 
     last = "checkpoints/checkpoint-6"
     for name in ("adapter_state", "proxy", "ema"):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+import warm
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.cli.main import main
@@ -83,9 +82,9 @@ def test_only_fp16_logs_a_scale(precise_runs: dict[str, Path]) -> None:
 def test_accelerates_precision_is_not_taken_and_that_is_said(image_folder: Path, tmp_path: Path) -> None:
     """What ``accelerate launch --mixed_precision fp16`` or ``accelerate config`` leaves in the environment."""
     quick = ["--max_train_steps", "1", "--aux_size", "10", "--device", "cpu", "--output_dir", str(tmp_path / "run")]
-    command = [sys.executable, "-m", "smplora", "train", "--train_data_dir", str(image_folder), *quick]
+    command = ["train", "--train_data_dir", str(image_folder), *quick]
     environment = os.environ | {"ACCELERATE_MIXED_PRECISION": "fp16"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = warm.run(*command, env=environment)
     assert done.returncode == 0, done.stderr
     assert "accelerate is set to fp16, which is not used: --mixed_precision is 'no'" in done.stderr
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import warm
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.config.train import TrainConfig
@@ -73,21 +72,19 @@ def test_killed_and_resumed_is_bit_identical(image_folder: Path, tmp_path: Path)
     config = short_config(image_folder, tmp_path / "killed", **settings)
     run = Path(config.output_dir)
 
-    process = subprocess.Popen([sys.executable, "-m", "smplora", *flags(config)], stderr=subprocess.DEVNULL)
+    process = warm.start(*flags(config))
     while process.poll() is None and not (run / "metrics.jsonl").exists():
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
     reached = []
     for fsyncs in (13, 11):  # 3 or 4 files at the start, 6 per checkpoint
-        killed = subprocess.run(
-            [sys.executable, "-c", KILL_AT_FSYNC, str(fsyncs), *flags(config)], stderr=subprocess.DEVNULL, check=False
-        )
+        killed = warm.run(str(fsyncs), *flags(config), program=KILL_AT_FSYNC)
         assert killed.returncode == -signal.SIGKILL
         assert list(run.glob("checkpoints/.smplora-*")), "it was to be killed while it wrote a checkpoint"
         reached.append(steps_of(run)[-1])
     assert reached[0] < reached[1] < steps
-    subprocess.run([sys.executable, "-m", "smplora", *flags(config)], check=True, stderr=subprocess.DEVNULL)
+    assert warm.run(*flags(config)).returncode == 0
 
     assert contents(run, steps) == contents(whole, steps)
     assert not list(run.glob("checkpoints/.smplora-*"))

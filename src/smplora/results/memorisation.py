@@ -119,7 +119,7 @@ class CaptionScore(Record):
 
 @dataclass(frozen=True)
 class Prompts(Record):
-    """Whether the captions of training images are known (prompts.py has the formula)."""
+    """Whether the captions of training images are known (audit/memorisation/captions.py has the formula)."""
 
     reference: Line
     bibtex: str

@@ -33,7 +33,7 @@ OF_DREAMBOOTH: dict[str, Any] = {
     "instance_prompt": "sks {caption}", "with_prior_preservation": True, "class_prompt": "a drawing of a creature",
     "num_class_images": 200,
 }  # fmt: skip
-IMAGES, INFERENCE_STEPS, GUIDANCE = 1200, 25, 7.5  # FID on 1024 features wants 1079 images: quality.fewest_for_fid
+IMAGES, INFERENCE_STEPS, GUIDANCE = 1200, 25, 7.5  # FID on 1024 features wants 1079 images: quality/distances.py
 # the paper's A100: 400 epochs of 433 images in 16 hours with LoRA, in 20 with SMP-LoRA
 STEP_S = {True: 16 * 3600 / (400 * 433), False: 20 * 3600 / (400 * 433)}
 FORWARD = 0.80 / 1.71  # a forward pass in LoRA steps, by operations: docs/log/2026-11-22-step-time.md
