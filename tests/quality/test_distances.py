@@ -11,7 +11,17 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 
 from smplora.models.encoders.digits import load_digit_features
-from smplora.quality.distances import cmmd, compare, fewest_for_fid, fid, kid, nearest, neighbourhoods, with_interval
+from smplora.quality.distances import (
+    cmmd,
+    compare,
+    fewest_for_fid,
+    fid,
+    kid,
+    nearest,
+    neighbourhoods,
+    pair_distances,
+    with_interval,
+)
 
 
 def features(n: int, d: int = 4, seed: int = 0, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:
@@ -144,7 +154,7 @@ def test_neighbourhoods_as_the_papers_word_them() -> None:
         sum(holds(real, j, 5, g) for g in generated for j in range(m)) / (5 * n),
         sum(any(holds(real, j, 5, g) for g in generated) for j in range(m)) / m,
     ]
-    assert neighbourhoods(generated, real) == pytest.approx(expected)
+    assert neighbourhoods(*pair_distances(generated, real)) == pytest.approx(expected)
     assert len(set(expected)) > 2
 
 
@@ -152,10 +162,10 @@ def test_neighbourhoods_tell_bad_images_from_missing_ones() -> None:
     """Half the modes missing: precise, not diverse. Half the images elsewhere: the other way round."""
     real = torch.cat([features(60, seed=1, shift=-5), features(60, seed=2, shift=5)])
     one_mode, half_noise = features(120, seed=3, shift=5), torch.cat([real[::2] + 0.01, features(60, shift=40)])
-    precision, recall, density, coverage = neighbourhoods(one_mode, real)
+    precision, recall, density, coverage = neighbourhoods(*pair_distances(one_mode, real))
     assert precision > 0.8 > 0.55 > max(recall, coverage)
     assert density > 0.8
-    precision, recall, density, coverage = neighbourhoods(half_noise, real)
+    precision, recall, density, coverage = neighbourhoods(*pair_distances(half_noise, real))
     assert precision == 0.5
     assert density < 0.8 < min(recall, coverage)
 

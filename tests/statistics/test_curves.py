@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -17,13 +17,33 @@ from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from metrics_samples import SAMPLES, Sample, draw, labels, wins
-from smplora.statistics.curves import auc, best_threshold, roc_curve
+from smplora.statistics.curves import auc, best_threshold, roc_counts
+from smplora.statistics.inputs import cells
 from smplora.statistics.intervals import bootstrap_interval, clopper_pearson, delong_interval
-from smplora.statistics.many_attacks import permutation_p_value
+from smplora.statistics.many_attacks import family_test
 from smplora.statistics.rates import attack_success_rate, tpr_at_fpr
 from smplora.statistics.summary import summary
 
 RNG = np.random.default_rng
+
+
+class Roc(NamedTuple):
+    """The points of a curve, from the counts."""
+
+    fpr: NDArray[np.float64]
+    tpr: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
+
+
+def roc_curve(scores: Any, member: Any) -> Roc:
+    false, true, thresholds = roc_counts(*cells(scores, member)[:2])
+    return Roc(false / false[-1], true / true[-1], thresholds)
+
+
+def permutation_p_value(scores: Any, member: Any, rng: np.random.Generator, permutations: int) -> float:
+    """Of a family of one."""
+    return family_test([scores], member, rng, permutations).p[0]
+
 
 # ROC and AUC
 

@@ -68,12 +68,7 @@ def _mmd(k_xx: Tensor, k_yy: Tensor, k_xy: Tensor) -> float:
     return float(within_x + within_y - 2 * k_xy.mean())
 
 
-def neighbourhoods(generated: Tensor, reference: Tensor) -> list[float]:
-    """Precision, recall, density and coverage of the sets [n, d] and [m, d]; see ``_neighbourhoods``."""
-    return _neighbourhoods(*_distances(generated, reference))
-
-
-def _neighbourhoods(d_gg: Tensor, d_rr: Tensor, d_gr: Tensor) -> list[float]:
+def neighbourhoods(d_gg: Tensor, d_rr: Tensor, d_gr: Tensor) -> list[float]:
     """From squared distances [n, n], [m, m], [n, m], with B_k(x) the ball around x that reaches its k-th nearest other
     image of the same set.
 
@@ -102,7 +97,8 @@ def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return squares.clamp(min=0)
 
 
-def _distances(generated: Tensor, reference: Tensor) -> tuple[Tensor, ...]:
+def pair_distances(generated: Tensor, reference: Tensor) -> tuple[Tensor, ...]:
+    """Squared distances [n, n], [m, m] and [n, m] within and between the sets [n, d] and [m, d]."""
     d_gg, d_rr, d_gr = _kernels(_squared_distances, generated, reference)
     d_gg.fill_diagonal_(0)
     d_rr.fill_diagonal_(0)
@@ -166,7 +162,7 @@ def compare(generated: Tensor, reference: Tensor, *, unit_clip: bool = False) ->
         kids = missing(f"KID {too_few}")
         cmmds = missing(f"CMMD {too_few}")
     else:
-        shares = _of_pairs(_neighbourhoods, _distances(generated, reference))
+        shares = _of_pairs(neighbourhoods, pair_distances(generated, reference))
         values = dict(zip(names, (_clamped(v, n) for v, n in zip(shares, names, strict=True)), strict=True))
         kids = _of_pairs(lambda *k: [_mmd(*k)], _kernels(_cubic, generated, reference))[0]
         cmmds = _of_pairs(lambda *k: [_mmd(*k)], _kernels(_gaussian, generated, reference))[0] if unit_clip else {}
@@ -212,7 +208,7 @@ def nearest(generated: Tensor, train: Tensor, held_out: Tensor) -> dict[str, Any
     return {**result, **dict(zip(("train", "held_out", "ratio"), ratio, strict=True))}
 
 
-def mean_interval(values: Tensor) -> dict[str, float]:
+def normal_interval(values: Tensor) -> dict[str, float]:
     """The mean of independent values [n] with its normal 95 % interval."""
     values = values.double()
     half = 1.96 * float(values.std(correction=min(1, len(values) - 1))) / len(values) ** 0.5

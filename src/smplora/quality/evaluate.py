@@ -21,7 +21,7 @@ from smplora.data.pictures import load_pixels, strip
 from smplora.data.pool import Sample
 from smplora.models.encoders.features import Extractor, load_clip, load_extractor, weights_of
 from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED, ClipEncoder
-from smplora.quality.distances import compare, mean_interval, nearest
+from smplora.quality.distances import compare, nearest, normal_interval
 from smplora.results.estimate import Estimate
 from smplora.results.quality import FORMAT, Against, AgainstBoth, ClipScore, NearestImages, NetworkQuality, Quality
 from smplora.results.record import made, write
@@ -141,7 +141,7 @@ def extract_features(
             if clip and words:
                 texts = clip.read(words[start : start + AT_ONCE])
                 cosines[name].append((clip.embedding(part) * texts).sum(1))
-    scores = {name: mean_interval(100 * torch.cat(c).clamp(min=0)) for name, c in cosines.items() if c}
+    scores = {name: normal_interval(100 * torch.cat(c).clamp(min=0)) for name, c in cosines.items() if c}
     return {n: {k: torch.cat(parts) for k, parts in by_set.items()} for n, by_set in features.items()}, scores or None
 
 
@@ -203,4 +203,4 @@ def held_out_loss(loaded: Loaded, seed: int, batch_size: int) -> Estimate:
     95 % interval over images: quality without sampling noise."""
     batches = loaded.encode(loaded.split.held_out, LOSS_IMAGES).split(batch_size)
     losses = [loss_vector(GreyBox(loaded.adapted, b, seed), LOSS_TIMESTEPS, LOSS_PAIRS).mean(1) for b in batches]
-    return made(Estimate, mean_interval(torch.cat(losses)))
+    return made(Estimate, normal_interval(torch.cat(losses)))

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smplora.statistics.inputs import Floats, Ints, cells, double_midranks
-
-
-@dataclass(frozen=True)
-class RocCurve:
-    """ROC curve: ``fpr`` and ``tpr`` [k] rise from 0 to 1, ``thresholds`` [k] fall from +inf to the lowest score."""
-
-    fpr: Floats
-    tpr: Floats
-    thresholds: Floats
-
-
-def roc_curve(scores: ArrayLike, is_member: ArrayLike) -> RocCurve:
-    """Exact ROC of the rule ``score >= threshold``: (0, 0) and one point per distinct score, the last being (1, 1).
-
-    Source: Fawcett 2006, "An introduction to ROC analysis", Alg. 1. Raises ValueError for bad input.
-    """
-    false, true, thresholds = roc_counts(*cells(scores, is_member)[:2])
-    return RocCurve(false / false[-1], true / true[-1], thresholds)
 
 
 def auc(scores: ArrayLike, is_member: ArrayLike) -> float:
@@ -59,7 +40,10 @@ def best_threshold(scores: ArrayLike, is_member: ArrayLike) -> float:
 
 
 def roc_counts(x: Floats, member: NDArray[np.bool_]) -> tuple[Ints, Ints, Floats]:
-    """False and true positives [k] of ``score >= threshold`` and thresholds [k]: inf, then distinct scores, falling."""
+    """False and true positives [k] of ``score >= threshold`` and thresholds [k]: inf, then distinct scores, falling.
+
+    Source: Fawcett 2006, "An introduction to ROC analysis", Alg. 1.
+    """
     levels, group = np.unique(-x, return_inverse=True)
     true = np.bincount(group[member], minlength=levels.size)
     false = np.bincount(group[~member], minlength=levels.size)
