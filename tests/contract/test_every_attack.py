@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from smplora.attacks import classifiers
 from smplora.attacks.base import Access, Attack
-from smplora.attacks.fitting import FittedScores, fit_and_score, out_of_fold
+from smplora.attacks.fitting import FittedScores, learn, out_of_fold
 from smplora.attacks.load import load_attacks
 from smplora.attacks.methods import clid, ensemble, error_map, gsa
 from smplora.attacks.views import VIEWS
@@ -70,7 +70,7 @@ def view_of(attack: Attack, model: Adapted, batch: Batch, seed: int) -> Any:
 
 def attacked(attack: Attack, model: Adapted, seed: int) -> FittedScores:
     aux, test = (attack.signals(view_of(attack, model, b, seed)) for b in cells(seed))
-    return fit_and_score(attack, aux, MEMBER, test, seed)
+    return learn(attack, aux, MEMBER, seed).score(test)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in APART])
@@ -135,7 +135,7 @@ def test_permuted_labels_give_nothing(name: str) -> None:
     repetitions = 5 if name in (*SLOW, "quantile") else 20
     for seed in range(repetitions):
         told, asked = np.random.default_rng(seed).permuted(np.stack([MEMBER, MEMBER]), axis=1)
-        scored = fit_and_score(attack, aux_signals, told, test_signals, seed)
+        scored = learn(attack, aux_signals, told, seed).score(test_signals)
         for scores, member in ((scored.aux.scores, told), (scored.test, asked)):
             interval = delong_interval(scores, member).bounds()
             inside += interval["low"] <= 0.5 <= interval["high"]
@@ -160,8 +160,8 @@ def test_one_test_image_does_not_change_anothers_score(name: str) -> None:
     attack, (aux, test) = attack_named(name), cells(seed=5)
     model = toy_model(aux.mean[:SIZE])
     aux_signals, test_signals = (attack.signals(view_of(attack, model, b, 0)) for b in (aux, test))
-    whole = fit_and_score(attack, aux_signals, MEMBER, test_signals, 0)
-    part = fit_and_score(attack, aux_signals, MEMBER, test_signals[::3], 0)
+    whole = learn(attack, aux_signals, MEMBER, 0).score(test_signals)
+    part = learn(attack, aux_signals, MEMBER, 0).score(test_signals[::3])
     np.testing.assert_allclose(part.test, whole.test[::3], rtol=1e-4, atol=1e-5)
     assert part.threshold == whole.threshold
 

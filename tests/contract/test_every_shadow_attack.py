@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from smplora.attacks.base import Access
-from smplora.attacks.fitting import fit_and_score, out_of_fold
+from smplora.attacks.fitting import learn, out_of_fold
 from smplora.attacks.load import load_attacks
 from smplora.attacks.shadow_comparison import ShadowAttack, Shadows, near_normal
 from smplora.attacks.views import VIEWS
@@ -102,12 +102,10 @@ def test_permuted_labels_give_nothing_and_test_is_read_once(name: str) -> None:
     inside = 0
     for seed in range(20):
         told = np.random.default_rng(seed).permuted(MEMBER)
-        interval = delong_interval(
-            fit_and_score(attack, aux_signals, told, test_signals, seed).aux.scores, told
-        ).bounds()
+        interval = delong_interval(learn(attack, aux_signals, told, seed).score(test_signals).aux.scores, told).bounds()
         inside += interval["low"] <= 0.5 <= interval["high"]
     assert inside >= 16
-    whole, part = (fit_and_score(attack, aux_signals, MEMBER, rows, 0) for rows in (test_signals, test_signals[::3]))
+    whole, part = (learn(attack, aux_signals, MEMBER, 0).score(rows) for rows in (test_signals, test_signals[::3]))
     np.testing.assert_allclose(part.test, whole.test[::3], rtol=1e-6)
     assert part.threshold == whole.threshold
 

@@ -76,13 +76,9 @@ class Learned:
 
 
 def learn(attack: Attack, aux: Floats, aux_member: Bools, seed: int) -> Learned:
-    """Fit the attack on aux: all that it will ever learn."""
+    """Fit the attack on aux: all that it will ever learn. The test cells are no argument: nothing fitted can depend on
+    their membership."""
     scorer = attack.scorer(seed).fit(aux, aux_member)
     inside = scorer.score(aux)
     held = out_of_fold(attack, aux, aux_member, seed)
     return Learned(scorer, inside, best_threshold(held.scores, aux_member), held)
-
-
-def fit_and_score(attack: Attack, aux: Floats, aux_member: Bools, test: Floats, seed: int) -> FittedScores:
-    """Fit on aux, score test once. Test membership is no argument: nothing fitted can depend on it."""
-    return learn(attack, aux, aux_member, seed).score(test)
