@@ -1,5 +1,5 @@
 """Options: frozen dataclasses that are the one source of flags, YAML keys, help texts and documentation.
 
 Flags carry the names that diffusers' training scripts gave them. ``problems`` of a config lists everything wrong with
-its values, so that the user hears of all of it at once. Nothing here imports anything heavy: ``--help`` is quick.
+its values, so that the user hears of all of it at once. Imports core, and nothing heavy: ``--help`` is quick.
 """

@@ -1,1 +1,1 @@
-"""The paper, reproduced: its tables and figures with the paper's numbers beside ours."""
+"""The paper, reproduced: its tables and figures beside ours. Imports what experiments imports."""

@@ -1,1 +1,1 @@
-"""Many settings, each trained, audited and evaluated, in one table and one figure."""
+"""Many settings, each trained and audited, in one table and one figure. Imports what experiments imports."""

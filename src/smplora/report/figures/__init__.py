@@ -1,1 +1,1 @@
-"""Figures as SVG, drawn from plain numbers. Imports core."""
+"""Figures as SVG, drawn from plain numbers. Imports results, statistics, core."""
