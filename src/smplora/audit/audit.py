@@ -193,11 +193,11 @@ def measure(
     aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))
 
     # 1. what sees no adapter must not tell members from non-members
-    looked = blind_features(ready.loaded)
-    checks = blind_checks(looked, config.seed)
+    features = blind_features(ready.loaded)
+    checks = blind_checks(features, config.seed)
     with progress_of(cost, progress) as (display, tell):
         signals = ready.collector.signals(ready.base_attacks, ATTACKED, base=True, tell=tell)
-        checks.append(base_check(ready.base_attacks, signals, looked.is_member, config.seed))
+        checks.append(base_check(ready.base_attacks, signals, features.is_member, config.seed))
 
         # 2. shadow adapters are trained as this one was, and asked
         if ready.shadows:
@@ -218,7 +218,7 @@ def measure(
 
         # 5. only now the adapter is attacked on the test cells
         signals |= ready.collector.signals(ready.attacks, TEST, tell=tell)
-    remarks = [*(ready.shadows.notes() if ready.shadows else []), *notes(looked, sizes, config.seed)]
+    remarks = [*(ready.shadows.notes() if ready.shadows else []), *notes(features, sizes, config.seed)]
     scored = score_attacks(ready.attacks, learned, signals, aux_member, test_member, config.seed)
     return Evidence(checks, remarks, scored)
 

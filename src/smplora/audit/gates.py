@@ -150,9 +150,9 @@ def base_check(
         checks[name] = blind_check(BASE, "the base model", scores, is_member, LOOKS * len(attacks))
     strongest = max(checks, key=lambda name: _lowest(checks[name]))
     strongest_of = f"; '{attacks[strongest].info.title}' is the strongest of {len(attacks)} attacks on it"
-    tried = tuple(TriedAttack(name, check.auc) for name, check in checks.items() if check.auc)
+    attempts = tuple(TriedAttack(name, check.auc) for name, check in checks.items() if check.auc)
     result = checks[strongest]
-    return replace(result, sentence=result.sentence + strongest_of * (len(attacks) > 1), attacks=tried)
+    return replace(result, sentence=result.sentence + strongest_of * (len(attacks) > 1), attacks=attempts)
 
 
 def _columns(signals: Floats) -> Floats:

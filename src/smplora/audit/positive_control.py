@@ -90,8 +90,8 @@ def control_check(
         * bool(passed and blind)
     )
     aucs = {name: Proportion(one.value, one.low, one.high, one.method) for name, one in areas.items()}
-    tried = tuple(TriedAttack(name, auc) for name, auc in aucs.items())
-    return Gate(NAME, passed, sentence, replace(aucs[best], level=level), tried)
+    attempts = tuple(TriedAttack(name, auc) for name, auc in aucs.items())
+    return Gate(NAME, passed, sentence, replace(aucs[best], level=level), attempts)
 
 
 def control_sentence(steps: int) -> str:

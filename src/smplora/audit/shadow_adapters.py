@@ -46,7 +46,7 @@ ATTACKED = CELLS[:4]
 PROTOCOL = "shadow"
 STEADY = ("constant", "constant_with_warmup")  # schedules that do not depend on when training ends
 NO_MORE: dict[str, tuple[Sample, ...]] = {"reference": ()}
-OTHERS = "--shadow_dir '{}' holds shadows of other images, cells or another --seed; give another folder"
+OTHER_SHADOWS = "--shadow_dir '{}' holds shadows of other images, cells or another --seed; give another folder"
 Ask = Callable[[Loaded, Mapping[str, Attack], str], Mapping[tuple[str, str], Floats]]
 
 
@@ -158,7 +158,7 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
     samples = {s.digest: s for s in read_samples(open_source(options))}
     pool = [s.digest for cell in ATTACKED for s in loaded.split.cells[cell]]
     if any(digest not in samples for digest in pool):
-        raise SplitError(OTHERS.format(where))
+        raise SplitError(OTHER_SHADOWS.format(where))
     shadows = []
     for number in range(config.shadows or 0):
         cells = divide(pool, sizes, config.seed, number // 2)[number % 2]
@@ -320,7 +320,7 @@ def _lengths(options: TrainConfig, subject: Subject | Foreign, half: int, traine
 def _check_same(folder: Path, split: Split, samples: Sequence[Sample] | Any, where: Path) -> None:
     """Raises SplitError where a shadow was already divided otherwise."""
     if (folder / MANIFEST).exists() and read_split(folder / MANIFEST, list(samples)).seal != split.seal:
-        raise SplitError(OTHERS.format(where))
+        raise SplitError(OTHER_SHADOWS.format(where))
 
 
 def _bytes_each(loaded: Loaded) -> int:

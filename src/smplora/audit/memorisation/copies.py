@@ -29,7 +29,7 @@ PERMUTATIONS = 1000
 CHANCE = (0.025, 0.975)  # quantiles of what shuffled labels give
 LEVEL = 0.05
 FALSE_ALARMS = 0.05  # held-out images that a measure which proves copies may take for copied
-SAID = {
+HEADLINES = {
     "copies": "Copies training images",
     "nearer": "Generated images lie nearer to training images than to held-out ones",
     None: "No copying of training images found beyond what held-out images show",
@@ -158,5 +158,5 @@ def conclusion(measures: Mapping[str, Mapping[str, Any]], generated: int) -> dic
     return {
         "found": level,
         "p_corrected": p,
-        "sentence": f"{SAID[level]}: {sentence} ({title}; corrected p {p_text(p)}).",
+        "sentence": f"{HEADLINES[level]}: {sentence} ({title}; corrected p {p_text(p)}).",
     }

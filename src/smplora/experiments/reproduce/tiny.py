@@ -28,14 +28,14 @@ class Digits:
 
     Args:
         aux, test, test_nonmembers: images per cell; both aux cells are of one size.
-        said: what stands for what.
+        description: what stands for what.
         shares: digits and how many images of each, where not all are taken.
     """
 
     aux: int
     test: int
     test_nonmembers: int
-    said: str
+    description: str
     shares: Mapping[int, int] | None = None
     epochs: int = EPOCHS
 
@@ -168,8 +168,8 @@ class Tiny:
         """What stands for a data set of the paper."""
         data = DATASETS[dataset]
         return (
-            f"digits, {data.said}: {data.aux} aux members and as many aux non-members, {data.test} test members, "
-            f"{data.test_nonmembers} test non-members; {data.epochs} epochs"
+            f"digits, {data.description}: {data.aux} aux members and as many aux non-members, "
+            f"{data.test} test members, {data.test_nonmembers} test non-members; {data.epochs} epochs"
         )
 
 
