@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from smplora.cli.main import main
 from smplora.config.data import DataOptions
-from smplora.core.cache import Cache, cache_folder
+from smplora.core.cache import TAG, Cache, cache_folder
+from smplora.core.errors import ConfigError
 from smplora.data.encode import Encoder
 from smplora.data.pictures import Framing
 from smplora.data.pool import open_source, read_samples
@@ -25,7 +26,7 @@ TENSORS = {"mean": torch.randn(4, 3), "ids": torch.arange(6).reshape(2, 3), "hal
 
 
 def entries(folder: Path) -> list[Path]:
-    return sorted((folder / "encoded").iterdir())
+    return sorted(p for p in (folder / "encoded").iterdir() if p.name != TAG)
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
@@ -101,6 +102,42 @@ def test_what_nobody_used_for_a_month_is_forgotten(tmp_path: Path) -> None:
     again = Cache(tmp_path)
     assert again.load("old") is None
     assert again.load("used") is not None
+
+
+@pytest.mark.parametrize("name", ["holiday.mp4", f"{'a' * 64}.safetensors", "link.safetensors", "folder"])
+def test_what_is_the_users_stays(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder ``encoded`` that was there, with files as old as can be: named like ours, links, folders among them."""
+    theirs = tmp_path / "encoded" / name
+    theirs.parent.mkdir()
+    theirs.parent.chmod(0o755)
+    film = tmp_path / "film"
+    save_file({"x": torch.zeros(1)}, film)
+    if name.startswith("link"):
+        theirs.symlink_to(film)
+    elif name == "folder":
+        theirs.mkdir()
+    else:
+        film.rename(theirs)
+    os.utime(theirs, (0, 0))
+    if len(name) > 64:
+        Cache(tmp_path).save(TENSORS, "a")
+    else:
+        with pytest.raises(ConfigError, match=f"files that are not smplora's, such as '{name}'"):
+            Cache(tmp_path)
+        assert stat.S_IMODE(theirs.parent.stat().st_mode) == 0o755
+    assert main(["cache", "--cache_dir", str(tmp_path), "--clear"]) == 0
+    assert "other files in it: 1, which smplora does not touch" in capsys.readouterr().err
+    assert theirs.exists()
+
+
+def test_a_folder_that_is_a_link_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "a.mp4").write_text("")
+    (tmp_path / "encoded").symlink_to(tmp_path / "films")
+    with pytest.raises(ConfigError, match="not smplora's, such as 'encoded'"):
+        Cache(tmp_path)
+    assert main(["cache", "--cache_dir", str(tmp_path), "--clear"]) == 0
+    assert (tmp_path / "films" / "a.mp4").exists()
 
 
 def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

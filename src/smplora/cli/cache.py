@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sys
 
 from smplora.config.data import CacheConfig
-from smplora.core.cache import FOLDER, cache_folder
+from smplora.core.cache import FOLDER, TAG, cache_folder, contents, remove
 
 
 def cache(config: CacheConfig) -> None:
-    """``smplora cache``: say where the cache is and how large; ``--clear`` removes it."""
+    """``smplora cache``: say where the cache is and how large; ``--clear`` removes what smplora wrote, nothing else."""
     folder = cache_folder(config.cache_dir) / FOLDER
-    sizes = [e.stat().st_size for e in os.scandir(folder)] if folder.is_dir() else []
-    if config.clear:
-        shutil.rmtree(folder, ignore_errors=not folder.exists())
+    entries, foreign = contents(folder) if folder.is_dir() else ([], [])
+    size = sum(path.stat().st_size for path in entries)
+    removed = remove(entries) if config.clear else 0
+    left = len(foreign) + (len(entries) - removed) * config.clear
+    if config.clear and not left and (folder / TAG).is_file():
+        (folder / TAG).unlink()
+        folder.rmdir()
     if config.json:
-        print(json.dumps({"folder": str(folder), "entries": len(sizes), "bytes": sum(sizes), "cleared": config.clear}))
+        numbers = {"entries": len(entries), "bytes": size, "cleared": config.clear, "others": left}
+        print(json.dumps({"folder": str(folder), **numbers}))
         return
     done = "removed" if config.clear else "use --clear to remove them"
-    print(
-        f"{folder}: {len(sizes)} latents, text embeddings, images and signals, {sum(sizes) / 2**20:.1f} MiB; {done}",
-        file=sys.stderr,
-    )
+    others = f"; other files in it: {left}, which smplora does not touch" * bool(left)
+    sizes = f"{len(entries)} latents, text embeddings, images and signals, {size / 2**20:.1f} MiB"
+    print(f"{folder}: {sizes}; {done}{others}", file=sys.stderr)

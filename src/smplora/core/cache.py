@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,10 +24,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from smplora.core.errors import ConfigError
-from smplora.core.files import write_atomically
+from smplora.core.files import UNFINISHED, write_atomically
 
 FORMAT = "smplora.cache/1"
-FOLDER = "encoded"  # inside the cache folder: all that is written, and all that 'smplora cache --clear' removes
+FOLDER = "encoded"  # inside the cache folder: all that is written
+TAG = "CACHEDIR.TAG"  # marks the folder as ours, and tells backups to leave it out (bford.info/cachedir)
+TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# smplora's: 'smplora cache --clear' empties it\n"
+ENTRY = re.compile(rf"[0-9a-f]{{64}}\.safetensors|{re.escape(UNFINISHED)}\w+")  # the names of what we write
 KEPT_S = 30 * 24 * 3600.0
 
 
@@ -51,8 +56,13 @@ class Cache:
             self.folder.mkdir(exist_ok=True, mode=0o700)
             if hasattr(os, "getuid") and self.folder.stat().st_uid != os.getuid():
                 raise PermissionError("it belongs to another user")
+            entries, foreign = contents(self.folder)
+            if foreign:
+                raise FileExistsError(f"'{FOLDER}' in it has files that are not smplora's, such as '{foreign[0].name}'")
             self.folder.chmod(0o700)
-            self._forget(time.time() - KEPT_S)
+            if not (self.folder / TAG).exists():
+                write_atomically(self.folder / TAG, TAG_TEXT, flush=False)
+            remove(entries, time.time() - KEPT_S)
         except OSError as error:
             raise ConfigError(
                 f"--cache_dir got '{folder}', which cannot be used ({error.strerror or error}); give another folder, "
@@ -87,11 +97,40 @@ class Cache:
     def _path(self, key: tuple[str, ...]) -> Path:
         return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.safetensors"
 
-    def _forget(self, before: float) -> None:
-        for entry in os.scandir(self.folder):
-            with suppress(FileNotFoundError):  # another process removed it
-                if entry.stat(follow_symlinks=False).st_mtime < before:
-                    os.unlink(entry)
+
+def contents(folder: Path) -> tuple[list[Path], list[Path]]:
+    """What lies in a cache's folder: entries, known by their names, and what is somebody else's, links among it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if folder.is_symlink():
+        return [], [folder]
+    ours: list[Path] = []
+    foreign: list[Path] = []
+    for entry in os.scandir(folder):
+        plain = entry.is_file(follow_symlinks=False)
+        if not (plain and entry.name == TAG and Path(entry).read_bytes() == TAG_TEXT.encode()):
+            (ours if plain and ENTRY.fullmatch(entry.name) else foreign).append(Path(entry))
+    return ours, sorted(foreign)
+
+
+def remove(entries: Iterable[Path], before: float = math.inf) -> int:
+    """Delete the entries that were last used before a time in seconds and are provably ours: by the header of the file,
+    or by the name of a half-written one. Returns how many."""
+    removed = 0
+    for path in entries:
+        with suppress(OSError, SafetensorError):  # another process removed it, or it is no entry
+            if path.lstat().st_mtime < before and (path.name.startswith(UNFINISHED) or _is_entry(path)):
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _is_entry(path: Path) -> bool:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    return (metadata.get("format"), metadata.get("name")) == (FORMAT, path.stem)
 
 
 def _header(name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
