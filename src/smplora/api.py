@@ -152,7 +152,10 @@ def train(**options: Any) -> Run:
 @command("audit", ["run"])
 def audit(run: str | os.PathLike[str], **options: Any) -> Result:
     """Attack an adapter; returns the content of audit.json, also where a gate makes the audit invalid: then the
-    verdict's level says so. See ``smplora audit --help``."""
+    verdict's level says so. With ``plan=True`` what it would do and cost. See ``smplora audit --help``."""
+    if options.get("plan"):
+        plan = _call("audit", {"adapter": run, **options}, "smplora.audit.audit:plan")
+        return Result(plan.as_dict(), "\n".join(plan.lines()))
     audited = _call("audit", {"adapter": run, **options}, "smplora.experiments.tasks:audit")
     return Result(_as_json(audited), f"{audited.subject.label}: {audited.verdict.sentence}")
 

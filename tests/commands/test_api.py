@@ -67,6 +67,13 @@ def test_help_knows_the_options() -> None:
     assert next(iter(inspect.signature(api.audit).parameters)) == "run"
 
 
+def test_a_plan_is_no_audit(trained_run: Path, tmp_path: Path) -> None:
+    plan = api.audit(trained_run, plan=True, output_dir=tmp_path / "audit", attacks=["loss"], num_timesteps=2)
+    assert plan["passes"] == sum(step["passes"] * (step["images"] - step["cached"]) for step in plan["steps"])
+    assert repr(plan).startswith("plan of the audit of SMP-LoRA")
+    assert not (tmp_path / "audit").exists()
+
+
 def test_a_run_without_a_page_says_so(trained_run: Path) -> None:
     run = api.Run(trained_run)
     assert run.monitor == []

@@ -343,6 +343,9 @@ def test_result_on_standard_output_and_everything_else_on_standard_error(image_f
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["step"] == 2
     assert "step" in result.stderr
+    card = tmp_path / "run" / "README.md"
+    card.write_text(f"{card.read_text()}changed")
     again = warm.run(*arguments)
     assert again.stdout == ""
     assert "is complete" in again.stderr
+    assert card.read_text().endswith("changed"), "a complete run is left alone"

@@ -197,6 +197,7 @@ def test_missing_audit_says_in_one_line_what_to_run(tmp_path: Path) -> None:
             "test.auc.value: Input should be a finite",
         ),
         ("audit/audit.json", lambda d: d["verdict"].update(attack="unknown"), "there is no attack 'unknown' on test"),
+        ("audit/audit.json", lambda d: d["strongest"].pop("aux_members"), "'strongest' has nothing on aux_members"),
         (
             "audit/audit.json",
             lambda d: d["verdict"].update(level="blue"),

@@ -122,6 +122,7 @@ def test_the_pace_is_that_since_the_last_start() -> None:
     assert pace(resumed, 100) == "5.0 steps a second, about 10 s left"
     assert pace([(10, 5.0), (20, 85.0)], 30) == "8.0 seconds a step, about 80 s left"
     assert pace([(10, 5.0), (20, 1.0)], 30) == ""
+    assert pace([(10, 5.0), (20, 15.0), (30, 1.0)], 40) == "", "the rate before is another start's"
 
 
 def test_curves_of_json_lines(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import TypeAlias
 
-from accelerate import PartialState
-
 from smplora.audit import audit as measuring
 from smplora.audit.external_scores import audit_signals
 from smplora.audit.reuse import audit_done, previous_audit
@@ -34,15 +32,12 @@ BARE_TRAINING = Work(train_once, train_done, train_length, latest_step)  # of sh
 
 
 def train(config: TrainConfig, *, progress: bool = True) -> Path:
-    """``smplora train``: adapt the base model; the run's page is kept up to date meanwhile, its card comes last.
+    """``smplora train``: adapt the base model; the run's page is kept up to date, its card is written at the end.
 
     Raises:
         UserError: as ``training.train.train``.
     """
-    run = training.train(config, progress=progress, refresh=refresh_page)
-    if PartialState().is_main_process:
-        write_card(find_subject(str(run)))
-    return run
+    return training.train(config, progress=progress, refresh=refresh_page, describe=write_card)
 
 
 def refresh_page(run: Path) -> None:

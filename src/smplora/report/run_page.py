@@ -22,7 +22,7 @@ from smplora.report.figures.svg import Drawing, drawing, style
 from smplora.report.html import template, uris
 from smplora.report.theory import theory_section
 from smplora.results.audit import Level
-from smplora.results.curves import read_curves, seconds_per_step
+from smplora.results.curves import between_starts, read_curves, seconds_per_step
 from smplora.results.estimate import Estimate
 from smplora.results.record import plain
 from smplora.results.subjects import flat
@@ -115,7 +115,7 @@ def remarks(monitor: Mapping[str, Points]) -> list[str]:
 
 def pace(elapsed: Points, steps: int) -> str:
     """Rate and time left, from the lines of metrics.jsonl since the run was last started; "" while unknown."""
-    seconds = seconds_per_step(elapsed[-20:])
+    seconds = seconds_per_step(between_starts(elapsed[-20:])[-1])
     if seconds is None:
         return ""
     left = (steps - elapsed[-1][0]) * seconds

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from smplora.results.attack import AttackResult, Group, Numbers, Sign
+from smplora.results.attack import GROUPS, AttackResult, Group, Numbers, Sign
 from smplora.results.estimate import Proportion
 from smplora.results.memorisation import Memorisation
 from smplora.results.record import Count, Line, Record, Share, absent
@@ -259,9 +260,16 @@ class Audit(Record):
     elapsed_s: float | None = absent()
 
     def __post_init__(self) -> None:
-        """Raises ValueError: names of attacks that are not there, or have nothing on the group in question."""
-        for group, one in self.strongest.items():
-            self.attack(one.attack, group)
+        """Raises ValueError: a group of members is missing, or the name of an attack is not there, or it has nothing on
+        the group in question."""
+        by_group: dict[str, Collection[Group]] = {
+            "strongest": self.strongest, "power": self.power, "exposure": self.exposure,
+        }  # fmt: skip
+        for name, groups in by_group.items():
+            if missing := set(GROUPS) - set(groups):
+                raise ValueError(f"{name!r} has nothing on {', '.join(sorted(missing))}")
+        for group, strongest in self.strongest.items():
+            self.attack(strongest.attack, group)
         self.attack(self.verdict.attack, self.verdict.group)
 
     def attack(self, name: str, group: Group = "test") -> AttackResult:

@@ -36,12 +36,16 @@ def read_curves(path: Path, names: Sequence[str]) -> dict[str, Curve]:
     return {name: tuple(sorted(curve.items())) for name, curve in curves.items()}
 
 
+def between_starts(elapsed: Sequence[tuple[int, float]]) -> list[Sequence[tuple[int, float]]]:
+    """(step, seconds since the run was started or resumed), cut where it was."""
+    starts = [i for i in range(1, len(elapsed)) if elapsed[i][1] <= elapsed[i - 1][1]]
+    return [elapsed[start:end] for start, end in pairwise([0, *starts, len(elapsed)])]
+
+
 def seconds_per_step(elapsed: Sequence[tuple[int, float]]) -> float | None:
     """How long a step took, from (step, seconds since the run was started or resumed): of the lines since it was last
     started or, where that is one only, of those before; None where no two lines belong together."""
-    starts = [i for i in range(1, len(elapsed)) if elapsed[i][1] <= elapsed[i - 1][1]]
-    parts = [elapsed[start:end] for start, end in pairwise([0, *starts, len(elapsed)])]
-    part = next((part for part in reversed(parts) if len(part) > 1), None)
+    part = next((part for part in reversed(between_starts(elapsed)) if len(part) > 1), None)
     return (part[-1][1] - part[0][1]) / (part[-1][0] - part[0][0]) if part else None
 
 

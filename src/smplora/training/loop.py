@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,11 +14,11 @@ from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.train import TrainConfig
 from smplora.core.console import bar, say
 from smplora.core.errors import TrainingError
-from smplora.core.files import files_sha256
 from smplora.core.random_streams import stream_seed
 from smplora.models.diffusion import adaptation_loss
 from smplora.models.proxy import at_size
 from smplora.runs.folder import RunFolder
+from smplora.runs.subject import Subject
 from smplora.training.batches import members_first
 from smplora.training.distributed import average_gradients, gather
 from smplora.training.metrics import MeanLog
@@ -28,10 +29,20 @@ from smplora.training.theory.record import Theory
 
 
 def optimise(
-    config: TrainConfig, setup: Setup, folder: RunFolder, monitor: Monitor, start: int, progress: bool
+    config: TrainConfig,
+    setup: Setup,
+    folder: RunFolder,
+    monitor: Monitor,
+    start: int,
+    progress: bool,
+    describe: Callable[[Subject], None] | None = None,
 ) -> None:
     """The loop. Per step: the proxy climbs the gain on a fresh draw of aux members and non-members, then the adapter
-    descends its objective on a fresh batch of the training set."""
+    descends its objective on a fresh batch of the training set.
+
+    Args:
+        describe: called with what was trained before the run is marked as complete.
+    """
     model, game, accelerator = setup.model, setup.game, setup.accelerator
     scaler, optimizer = setup.scaler, setup.optimizer
     log, began, process = MeanLog(scaler.is_enabled()), time.perf_counter(), accelerator.process_index
@@ -110,8 +121,11 @@ def optimise(
     if accelerator.is_main_process:
         for missing in folder.publish(partial(publish, config, setup, step=setup.steps, complete=True)):
             say(missing)
+        subject = Subject(folder.path, folder.path, config, setup.steps, setup.steps)
+        if describe:
+            describe(subject)
         theory.finish()
-        folder.finish(setup.steps, files_sha256(setup.adaptation.weights(folder.path)))
+        folder.finish(setup.steps, subject.adapter_sha256)
         monitor.finish()
     accelerator.wait_for_everyone()
     for tracker in accelerator.trackers:  # end_training would also leave the process group: nobody could train twice

@@ -28,6 +28,7 @@ from smplora.models.text import configured
 from smplora.results.record import as_json
 from smplora.runs.base_model import fetch_model, load_base
 from smplora.runs.folder import RunFolder, check_place, check_settings
+from smplora.runs.subject import Subject
 from smplora.training.differential_privacy import check_private
 from smplora.training.distillation import check_teachers, teacher_runs
 from smplora.training.distributed import make_accelerator
@@ -52,11 +53,18 @@ class Ready:
     progress: bool  # whether this process shows any
 
 
-def train(config: TrainConfig, *, progress: bool = True, refresh: Callable[[Path], None] | None = None) -> Path:
+def train(
+    config: TrainConfig,
+    *,
+    progress: bool = True,
+    refresh: Callable[[Path], None] | None = None,
+    describe: Callable[[Subject], None] | None = None,
+) -> Path:
     """Adapt the base model to the members of the split; returns the run folder.
 
     Args:
         refresh: writes the run's page anew, with ``--run_page``; called now and then, and at the end.
+        describe: writes the card of what was trained; called before the run is marked as complete.
 
     Raises:
         UserError: anything that the user can mend, before the first step where possible.
@@ -72,7 +80,7 @@ def train(config: TrainConfig, *, progress: bool = True, refresh: Callable[[Path
                 del model  # a teacher has its own
                 train_teachers(ready)
                 model = load_base(ready.config, device)
-            train_adapter(ready, model, refresh)
+            train_adapter(ready, model, refresh, describe)
         elif ready.progress:
             say(f"{folder.path} is complete")
     if config.json and accelerator.is_main_process:
@@ -134,8 +142,13 @@ def train_teachers(ready: Ready) -> None:
         train(options, progress=ready.progress)
 
 
-def train_adapter(ready: Ready, model: LatentDiffusion, refresh: Callable[[Path], None] | None) -> None:
-    """From the latest checkpoint, or from the start, to the end."""
+def train_adapter(
+    ready: Ready,
+    model: LatentDiffusion,
+    refresh: Callable[[Path], None] | None,
+    describe: Callable[[Subject], None] | None,
+) -> None:
+    """From the latest checkpoint, or from the start, to the end; see ``train``."""
     config, folder, accelerator = ready.config, ready.folder, ready.accelerator
     split = ready.split.worded(config.wording)
     checkpoint = folder.latest()
@@ -152,7 +165,7 @@ def train_adapter(ready: Ready, model: LatentDiffusion, refresh: Callable[[Path]
             say(f"resuming {folder.path} at step {start}")
     with explaining(config, setup):
         monitor = Monitor(config, setup, split, folder, start, refresh)
-        optimise(config, setup, folder, monitor, start, ready.progress)
+        optimise(config, setup, folder, monitor, start, ready.progress, describe)
 
 
 def say_other_precision(own: str) -> None:
