@@ -12,6 +12,7 @@ from typing import Any
 
 from common import RECIPE, command, parser, train_config, write_result
 from smplora.experiments.tasks import train
+from smplora.results.record import as_json
 from smplora.runs.folder import GRADIENTS, HESSIAN, RunFolder
 from smplora.training.theory.record import summary
 
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         if gradients:
             rows[name] = {
                 "steps": gradients[-1]["step"],
-                **summary(config, gradients, hessian),
+                **as_json(summary(config, gradients, hessian)),
                 "hessian": hessian,
             }
     record = {"command": command(options, args, "RUNS"), "settings": settings, "runs": rows}

@@ -18,7 +18,8 @@ from smplora.results.audit import Audit
 from smplora.results.gallery import ExposedImages, Memorised
 from smplora.results.quality import Quality
 from smplora.results.record import ABSENT, Count, Line, Positive, Share, adapter
-from smplora.results.run import BaseModel, CheckpointState, Done
+from smplora.results.run import BaseModel, CheckpointState, Done, Privacy, Prompts
+from smplora.results.theory import TheorySummary
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "formats.md"
 FILES: dict[str, type] = {
@@ -29,6 +30,9 @@ FILES: dict[str, type] = {
     "DONE.json": Done,
     "state.json": CheckpointState,
     "model.json": BaseModel,
+    "privacy.json": Privacy,
+    "prompts.json": Prompts,
+    "theory.json": TheorySummary,
 }
 WORDS = {Share: "number in [0, 1]", Count: "whole number", Positive: "whole number, 1 or more", Line: "text"}
 PLAIN = {str: "text", float: "number", int: "whole number", bool: "true or false", NoneType: "null", Any: "anything"}

@@ -29,7 +29,7 @@ from smplora.core.cache import FOLDER, Cache
 from smplora.models.adapted import Adapted
 from smplora.models.diffusion import LatentDiffusion
 from smplora.results.audit import Audit
-from smplora.results.record import made
+from smplora.results.record import from_plain
 from smplora.runs.base_model import load_base
 from smplora.runs.other_trainers import load_any
 
@@ -294,7 +294,7 @@ def test_audits_fit_their_schema(trained_run: Path, tmp_path: Path) -> None:
                 del place[path[-1]]  # type: ignore[index]
             assert not validator.is_valid(changed), (path, wrong)
             with pytest.raises(ValidationError):
-                made(Audit, changed)
+                from_plain(Audit, changed)
 
 
 def test_what_attacks_measure_must_be_numbers(

@@ -51,7 +51,7 @@ def shadows_of(attack: ShadowAttack, *batches: Batch) -> Shadows:
     for images in trained_on:
         model = toy_model(torch.stack([everything[d][0].mean[everything[d][1]] for d in sorted(images)]))
         for batch in batches:
-            rows = near_normal(attack.signal, attack.compared.signals(view_of(attack, model, batch)))
+            rows = near_normal(attack.shadow_signal, attack.compared.signals(view_of(attack, model, batch)))
             for digest, row in zip(batch.digests, rows, strict=True):
                 answers[digest].append(row)
     is_in = {d: np.array([d in images for images in trained_on]) for d in everything}

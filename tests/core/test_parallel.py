@@ -69,12 +69,12 @@ def test_a_free_worker_takes_the_first_task_that_can_be_done(image_folder: Path,
     tasks = [task(name, training(image_folder, tmp_path / name)) for name in ("one", "two", "three")]
     tasks.insert(1, task("after one", AuditConfig(adapter="one"), after="one"))
     tasks.append(task("after that", AuditConfig(adapter="one"), after="after one"))
-    desk = TaskQueue(tasks, strict=False)
-    assert [t.name for t in desk.ready(2)] == ["one", "two"]
-    assert desk.ready(0) == []
-    desk.outcome["one"] = None
-    assert [t.name for t in desk.ready(1)] == ["after one"], "before what was named later"
-    desk.outcome["after one"] = "no"
-    assert [t.name for t in desk.ready(5)] == ["three"]
-    assert desk.outcome["after that"] == "after one failed"
-    assert not desk.waiting
+    queue = TaskQueue(tasks, strict=False)
+    assert [t.name for t in queue.ready(2)] == ["one", "two"]
+    assert queue.ready(0) == []
+    queue.outcome["one"] = None
+    assert [t.name for t in queue.ready(1)] == ["after one"], "before what was named later"
+    queue.outcome["after one"] = "no"
+    assert [t.name for t in queue.ready(5)] == ["three"]
+    assert queue.outcome["after that"] == "after one failed"
+    assert not queue.waiting

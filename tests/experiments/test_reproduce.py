@@ -24,7 +24,7 @@ from smplora.core.errors import ConfigError
 from smplora.core.registry import load
 from smplora.data.digits import PRIVATE_DIGITS, digit_images
 from smplora.data.pool import open_source, read_samples
-from smplora.experiments.reproduce.claims import duel, of, steps
+from smplora.experiments.reproduce.claims import compare_methods, rows_of, steps
 from smplora.experiments.reproduce.command import scale_of
 from smplora.experiments.reproduce.commands import command_line
 from smplora.experiments.reproduce.paper import published
@@ -233,7 +233,7 @@ def test_mean_and_standard_error() -> None:
 def test_a_run_with_measurements_does_for_one_without(tmp_path: Path) -> None:
     def lora(*names: str) -> Any:
         plan = plan_of(*names, "--output_dir", str(tmp_path))
-        return plan.of(PaperRun(objective="lora"), 0)
+        return plan.planned_run(PaperRun(objective="lora"), 0)
 
     alone = lora("table_1")
     measured = lora("table_1", "figure_2")
@@ -311,7 +311,7 @@ def test_data_sets_of_the_datasets_library(tmp_path: Path) -> None:
     problem = scale.missing(["CelebA_Gender", "CelebA_Small"], [])[0]
     assert "gender' holds 160 images, the paper's cells take 200" in problem
     assert problem.startswith("CelebA_Small: --dataset_name")
-    run = plan_of("table_1", "--scale", "sd15", "--datasets", given).of(PaperRun(dataset="CelebA_Gender"), 0)
+    run = plan_of("table_1", "--scale", "sd15", "--datasets", given).planned_run(PaperRun(dataset="CelebA_Gender"), 0)
     assert (run.train.dataset_name, run.train.train_data_dir) == (str(tmp_path / "gender"), None)
     with pytest.raises(ConfigError, match=re.escape("--datasets got 'CelebA_Gendre' (did you mean 'CelebA_Gender'?)")):
         parse("reproduce", ["table_1", "--scale", "sd15", "--datasets", "{CelebA_Gendre: somewhere}"])
@@ -321,7 +321,7 @@ def test_a_cost_is_that_of_what_is_left_to_do() -> None:
     """At sd15 a training takes nearly all of a run's time; DreamBooth's class batches double it."""
     plan = plan_of("table_9", "--scale", "sd15", "--seeds", "[0]")
     lora, full, dreambooth = (
-        plan.durations(plan.of(PaperRun(**of_method(method)), 0))
+        plan.durations(plan.planned_run(PaperRun(**of_method(method)), 0))
         for method in ("LoRA", "Full fine-tuning", "DreamBooth")
     )
     (_, training), *others = lora.items()
@@ -339,7 +339,7 @@ def test_each_row_has_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     plan = plan_of("table_8", "table_9", "table_10", "table_11", "--output_dir", str(root))
     runs = [PaperRun(rank=8), PaperRun(**of_method("DreamBooth")), PaperRun(**of_method("LoRA"))]
     for run in runs:
-        for task in plan.of(run, 0).tasks:
+        for task in plan.planned_run(run, 0).tasks:
             _, verb, *words = shlex.split(command_line(task.options, root))
             given = {name: getattr(task.options, name) for name in vars(task.options)}
             there = {n: v.replace(f"{root}/", "") if isinstance(v, str) else v for n, v in given.items()}
@@ -368,7 +368,9 @@ def test_claims_are_counted() -> None:
 
     rows = [row("A", "lora", 80, 0.1), row("B", "lora", 60, 0.1), row("C", "lora", 60, 0.1)]
     rows += [row("A", "smp_lora", 40, 0.2), row("B", "smp_lora", 35, 0.05)]
-    said = duel(rows, ("SMP-LoRA", of("smp_lora")), ("LoRA", of("lora")), ("asr", "kid"), "dataset")
+    said = compare_methods(
+        rows, ("SMP-LoRA", rows_of("smp_lora")), ("LoRA", rows_of("lora")), ("asr", "kid"), "dataset"
+    )
     assert said == [
         "SMP-LoRA against LoRA by the honest protocol: ASR is nearer to 50 % in 1 of 2, KID is lower in 1 of 2."
     ]

@@ -153,7 +153,14 @@ def test_gradients_and_curvature(tmp_path: Path) -> None:
     assert "largest</th>" not in page  # the table comes with the end of the run
     spread = {"n": 8, "mean": 0.5, "std": 0.125, "min": 0.25, "max": 0.75}
     told = {
-        "figure_1b": {"hessian_norm": spread, "pearson": {"n": 8, "p_value": 0.0001, "r": auc(0.761, 0.5, 0.9)}},
+        "format": "smplora.theory/1",
+        "objective": "lora",
+        "mi_lambda": None,
+        "figure_1b": {
+            "gradient_norm": None,
+            "hessian_norm": spread,
+            "pearson": {"n": 8, "p_value": 0.0001, "r": auc(0.761, 0.5, 0.9)},
+        },
         "figure_2": dict.fromkeys(("gradient_norm", "gradient_scale", "adaptation_scale", "gain_scale"), spread),
         "table_3": {"1/D": spread, "L_ada/D^2": None, "lambda*L_ada/D^2": None},
         "propositions": {"points": 8, "holds": 7, "l0": spread, "l1": spread},

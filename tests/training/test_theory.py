@@ -16,6 +16,7 @@ from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli.main import main
 from smplora.core.files import read_json
 from smplora.experiments.tasks import train
+from smplora.results.record import as_json
 from smplora.runs.folder import GRADIENTS, HESSIAN, THEORY, RunFolder
 from smplora.training.theory import record
 from smplora.training.theory.record import singles, spread, summary
@@ -123,7 +124,7 @@ def test_terms_of_the_gradient_add_up(image_folder: Path, tmp_path: Path, monkey
     run = train(short_config(image_folder, tmp_path / "run", gradient_steps=1, **changes), progress=False)
     for row, expected in zip(lines(run, GRADIENTS), slow, strict=True):
         found = [row[name] for name in ("gradient_scale", "adaptation_scale", "gain_scale")]
-        assert found == pytest.approx(expected, rel=1e-4)
+        assert as_json(found) == pytest.approx(expected, rel=1e-4)
 
 
 def test_summary(measured: Path) -> None:
@@ -133,13 +134,13 @@ def test_summary(measured: Path) -> None:
     assert told["table_3"]["lambda*L_ada/D^2"]["max"] == max(factors)
     assert told["table_3"]["L_ada/D^2"]["mean"] == pytest.approx(sum(factors) / 6 / 0.05)
     assert told["table_3_single_images"]["1/D"]["max"] == max(row["adaptation_factor_max"] for row in rows)
-    assert told["figure_2"]["gain_scale"] == spread([row["gain_scale"] for row in rows])
+    assert told["figure_2"]["gain_scale"] == as_json(spread([row["gain_scale"] for row in rows]))
     assert told["propositions"]["holds"] == told["propositions"]["points"] == len(points)
     assert told["figure_1b"]["pearson"] is None  # of two points
     many = [{**points[0], "gradient_norm": float(k), "hessian_norm": float(k % 3)} for k in range(9)]
     config = short_config(measured, measured)
     expected = correlation(range(9), [k % 3 for k in range(9)])
-    assert summary(config, rows, many)["figure_1b"]["pearson"] == expected
+    assert summary(config, rows, many).figure_1b.pearson == expected
     assert spread([]) is None
 
 
@@ -190,7 +191,7 @@ def test_single_images_of_batches_of_any_number() -> None:
         for x in factors
     ]  # fmt: skip
     found = singles(lines, "gain_factor", 2.0)
-    assert found == pytest.approx(
+    assert as_json(found) == pytest.approx(
         {
             "n": 3,
             "mean": 2 * factors.mean(),

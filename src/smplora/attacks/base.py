@@ -130,11 +130,11 @@ class GreyBoxView(BlackBoxView, Protocol):
 class WhiteBoxView(GreyBoxView, Protocol):
     """Adds gradients."""
 
-    def gradients(self, draws: Sequence[str], timesteps: Sequence[int], of: str) -> Gradients:
+    def gradients(self, draws: Sequence[str], timesteps: Sequence[int], layers: str) -> Gradients:
         """Of the adaptation loss at ``noise(draws[k])``, ``timesteps[k]``.
 
         Args:
-            of: "adapter" (the low-rank tensors; the weights themselves where all are trained) or "base" (the weights of
+            layers: "adapter" (the low-rank tensors; the weights themselves where all are trained) or "base" (the weights of
                 the adapted layers, adapter on).
         """
         ...
@@ -175,7 +175,7 @@ class Scorer(Protocol):
 
 class Attack(Protocol):
     """Looks at samples through a view; its scorer learns on aux what members look like. One file in
-    ``attacks/methods/``, each a subclass of this; a dataclass, whose fields bear the names of options (``registry.made``)."""
+    ``attacks/methods/``, each a subclass of this; a dataclass, whose fields bear the names of options (``registry.from_options``)."""
 
     info: AttackInfo
 

@@ -1,4 +1,4 @@
-"""Attacks by name, made of the options that bear the names of their fields."""
+"""Attacks by name, from_options of the options that bear the names of their fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from smplora.attacks.base import Attack
 from smplora.attacks.low_pass import LowPassed
 from smplora.attacks.shadow_comparison import ShadowAttack
 from smplora.config.catalogue.attacks import ATTACKS, LOW_PASS
-from smplora.core.registry import load, made
+from smplora.core.registry import from_options, load
 
 
 def load_attacks(names: Sequence[str], options: Any) -> dict[str, Attack]:
@@ -32,6 +32,6 @@ def load_attack(name: str, options: Any) -> Attack:
     if issubclass(method, ShadowAttack):
         attack = method(options.shadow_signal, load_attack(options.shadow_signal, options))
     else:
-        attack = made(method, options)
+        attack = from_options(method, options)
     attack.scorer(options.seed)  # what is not installed is said now
     return attack if plain == name else LowPassed(attack)

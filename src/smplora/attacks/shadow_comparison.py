@@ -80,8 +80,8 @@ class ShadowAttack(Attack):
     """Compares a signal of the adapter with those of its shadows. A subclass says how, by its scorer."""
 
     about: ClassVar[AttackInfo]
-    signal: str  # the name of
-    compared: Attack  # the attack whose signals are compared
+    shadow_signal: str  # the name of the attack whose signals are compared
+    compared: Attack  # that attack
     shadows: Shadows | None = None
     fingerprint: str = ""  # of the shadows, for caches of signals
 
@@ -110,7 +110,7 @@ class ShadowAttack(Attack):
         if self.shadows is None:
             raise ConfigError("--attacks got one that needs shadow adapters; give --shadows 8")
         return Comparison(
-            near_normal(self.signal, self.compared.signals(view)),
+            near_normal(self.shadow_signal, self.compared.signals(view)),
             np.stack([self.shadows.signals[digest] for digest in view.digests]),
             np.stack([self.shadows.is_in[digest] for digest in view.digests]),
         ).packed()

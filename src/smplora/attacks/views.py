@@ -235,20 +235,20 @@ class GreyBox(BlackBox):
 class WhiteBox(GreyBox):
     """Adds exact per-sample gradients (attacks.base.WhiteBoxView)."""
 
-    def gradients(self, draws: Sequence[str], timesteps: Sequence[int], of: str) -> Gradients:
+    def gradients(self, draws: Sequence[str], timesteps: Sequence[int], layers: str) -> Gradients:
         """See attacks.base.WhiteBoxView.
 
         Raises:
             ConfigError: no layer was trained.
         """
-        key = ("gradients", tuple(draws), tuple(timesteps), of, self._base)
+        key = ("gradients", tuple(draws), tuple(timesteps), layers, self._base)
         if key not in self._memory:
             watched = self._adapted.layers
             if not watched.updates:
                 raise ConfigError(f"--attacks got one that looks at gradients; {NO_LAYER}: leave it out")
-            layers = watched.base if of == "base" else watched.adapter
-            updates = {layers[0]: None} if self._base else watched.updates  # an adapter that is off adds nothing
-            weights = sum(layer.weight.numel() for layer in layers)  # type: ignore[operator, misc]
+            modules = watched.base if layers == "base" else watched.adapter
+            updates = {modules[0]: None} if self._base else watched.updates  # an adapter that is off adds nothing
+            weights = sum(module.weight.numel() for module in modules)  # type: ignore[operator, misc]
             rows = max(1, min(len(self.batch), GRADIENT_NUMBERS // weights))
             parts = []
             for start in range(0, len(self.batch), rows):
@@ -256,7 +256,7 @@ class WhiteBox(GreyBox):
                 losses = partial(self._losses, part, draws, timesteps)
                 # of the weights no gradients are kept: those of the samples are gathered on the way
                 with self._adapted.without_gradients(), self._adapted.without(self._base):
-                    parts.append(sample_gradients(losses, part.stop - start, len(draws), layers, updates))
+                    parts.append(sample_gradients(losses, part.stop - start, len(draws), modules, updates))
             self._memory[key] = Gradients(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Gradients)))
         gradients: Gradients = self._memory[key]
         return gradients

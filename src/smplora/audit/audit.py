@@ -46,7 +46,7 @@ from smplora.audit.memorisation.search import cost_sentence, encoder_for, encode
 from smplora.audit.most_exposed import write_exposed
 from smplora.audit.positive_control import control_check, control_sentence
 from smplora.audit.shadow_adapters import ShadowPlan, plan_shadows, with_shadows
-from smplora.audit.signals import ATTACKED, AUX, TEST, Collector, Tell
+from smplora.audit.signals import ATTACKED, AUX, TEST, Collector, OnBatch
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, WITH_ENCODER
 from smplora.core.arrays import Floats
@@ -195,8 +195,8 @@ def measure(
     # 1. what sees no adapter must not tell members from non-members
     features = blind_features(ready.loaded)
     checks = blind_checks(features, config.seed)
-    with progress_of(cost, progress) as (display, tell):
-        signals = ready.collector.signals(ready.base_attacks, ATTACKED, base=True, tell=tell)
+    with progress_of(cost, progress) as (display, on_batch):
+        signals = ready.collector.signals(ready.base_attacks, ATTACKED, base=True, on_batch=on_batch)
         checks.append(base_check(ready.base_attacks, signals, features.is_member, config.seed))
 
         # 2. shadow adapters are trained as this one was, and asked
@@ -205,7 +205,7 @@ def measure(
             display.unpause()
 
         # 3. attacks learn on aux; where labels are shuffled they must learn nothing
-        signals = ready.collector.signals(ready.attacks, AUX, tell=tell)
+        signals = ready.collector.signals(ready.attacks, AUX, on_batch=on_batch)
         learned = learn_attacks(ready.attacks, signals, aux_member, config.seed)
         order = strongest_first(ready.attacks, learned, aux_member)
         checks.append(shuffled_check(ready.attacks, order, signals, aux_member, config.seed))
@@ -217,7 +217,7 @@ def measure(
             display.unpause()
 
         # 5. only now the adapter is attacked on the test cells
-        signals |= ready.collector.signals(ready.attacks, TEST, tell=tell)
+        signals |= ready.collector.signals(ready.attacks, TEST, on_batch=on_batch)
     remarks = [*(ready.shadows.notes() if ready.shadows else []), *notes(features, sizes, config.seed)]
     scored = score_attacks(ready.attacks, learned, signals, aux_member, test_member, config.seed)
     return Evidence(checks, remarks, scored)
@@ -328,17 +328,17 @@ def shadow_signals(
     """The signal of a shadow adapter for every image."""
     images = len(attacks) * sum(shadow.split.sizes[c] for c in ATTACKED)
     with bar(images, title, unit="signal", show=progress) as display:
-        tell = lambda base, name, images, cached: display.update(images)  # noqa: E731
-        return Collector(shadow, seed, batch_size).signals(attacks, ATTACKED, tell=tell)
+        on_batch = lambda base, name, images, cached: display.update(images)  # noqa: E731
+        return Collector(shadow, seed, batch_size).signals(attacks, ATTACKED, on_batch=on_batch)
 
 
 @contextmanager
-def progress_of(plan: CostPlan | None, show: bool) -> Iterator[tuple[Any, Tell]]:
+def progress_of(plan: CostPlan | None, show: bool) -> Iterator[tuple[Any, OnBatch]]:
     """A bar of the passes that the plan foresees, and what brings it up to date."""
     passes = {(step.base, step.name): step.passes for step in plan.steps} if plan else {}
     with bar(plan.left if plan else 0, f"audit {plan.title if plan else ''}", unit="pass", show=show) as display:
 
-        def tell(base: bool, name: str, images: int, cached: bool) -> None:
+        def on_batch(base: bool, name: str, images: int, cached: bool) -> None:
             display.update(0 if cached else images * passes.get((base, name), 0))
 
-        yield display, tell
+        yield display, on_batch

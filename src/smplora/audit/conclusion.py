@@ -20,7 +20,7 @@ from smplora.results import attack as records
 from smplora.results.attack import GROUPS, Group
 from smplora.results.audit import DatasetInference, Epsilon, Exposure, Method, Power, Strongest, Verdict
 from smplora.results.memorisation import Memorisation
-from smplora.results.record import as_json, made
+from smplora.results.record import as_json, from_plain
 from smplora.statistics import claims
 from smplora.statistics.citations import methods_used
 from smplora.statistics.curves import auc
@@ -33,7 +33,7 @@ from smplora.statistics.verdict import verdict
 class ScoredAttack:
     """One attack: what a reader must know of it, and its scores on both groups."""
 
-    about: dict[str, Any]  # fields of ``results.audit.Attack``
+    about: dict[str, Any]  # fields of ``results.attack.AttackResult``
     fitted: FittedScores
     paper_protocol: dict[str, Any] | None = None
     saw_aux: bool = False  # see AttackInfo: it is judged on test alone
@@ -63,9 +63,9 @@ def labels(sizes: Mapping[str, int], kind: str) -> Bools:
     return np.arange(sizes[f"{kind}_member"] + sizes[f"{kind}_nonmember"]) < sizes[f"{kind}_member"]
 
 
-def both(signals: Mapping[tuple[str, str], Floats], name: str, kind: str) -> Floats:
-    """An attack's signals on the cells of ``kind`` "aux" or "test", members first: [n, ...]."""
-    return np.concatenate([signals[name, f"{kind}_member"], signals[name, f"{kind}_nonmember"]])
+def signals_of_half(signals: Mapping[tuple[str, str], Floats], attack: str, half: str) -> Floats:
+    """An attack's signals on the cells of ``half`` "aux" or "test", members first: [n, ...]."""
+    return np.concatenate([signals[attack, f"{half}_member"], signals[attack, f"{half}_nonmember"]])
 
 
 def learn_attacks(
@@ -77,7 +77,9 @@ def learn_attacks(
         signals: {(attack, cell): [n, ...]} of the aux cells; no others are looked at.
         seed: of folds and classifiers.
     """
-    return {name: learn(attack, both(signals, name, "aux"), aux_member, seed) for name, attack in attacks.items()}
+    return {
+        name: learn(attack, signals_of_half(signals, name, "aux"), aux_member, seed) for name, attack in attacks.items()
+    }
 
 
 def score_attacks(
@@ -96,7 +98,7 @@ def score_attacks(
     """
     scored = []
     for name, attack in attacks.items():
-        aux, test = (both(signals, name, kind) for kind in ("aux", "test"))
+        aux, test = (signals_of_half(signals, name, kind) for kind in ("aux", "test"))
         about = {
             "name": name,
             "title": attack.info.title,
@@ -169,15 +171,15 @@ def conclude(
     sign = strongest["test"]["sign"]
     copies = as_json(memorisation) if memorisation else None
     return Conclusion(
-        attacks=tuple(made(records.AttackResult, one) for one in attacks),
-        strongest={group: made(Strongest, strongest[group]) for group in GROUPS},
-        epsilon=made(Epsilon, claims.epsilon(aux, test, delta, coin)),
+        attacks=tuple(from_plain(records.AttackResult, one) for one in attacks),
+        strongest={group: from_plain(Strongest, strongest[group]) for group in GROUPS},
+        epsilon=from_plain(Epsilon, claims.epsilon(aux, test, delta, coin)),
         dataset_inference=DatasetInference(chosen, dataset_inference_p_value(sign * test.scores[chosen], test_member)),
-        power={g: made(Power, claims.power(groups[g], strongest[g]["auc"]["level"])) for g in GROUPS},
-        exposure={g: made(Exposure, claims.exposure(chosen, sign, groups[g])) for g in GROUPS},
-        verdict=made(Verdict, verdict(attacks, strongest, failed_gates or (), copies)),
+        power={g: from_plain(Power, claims.power(groups[g], strongest[g]["auc"]["level"])) for g in GROUPS},
+        exposure={g: from_plain(Exposure, claims.exposure(chosen, sign, groups[g])) for g in GROUPS},
+        verdict=from_plain(Verdict, verdict(attacks, strongest, failed_gates or (), copies)),
         methods=tuple(
-            made(Method, method)
+            from_plain(Method, method)
             for method in methods_used(attacks=len(scored_attacks), one_run=coin, gates=failed_gates is not None)
         ),
     )

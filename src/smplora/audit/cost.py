@@ -189,9 +189,9 @@ class CountingModel:
 class CountingWhiteBox(WhiteBox):
     """Counts what gradients would take."""
 
-    def gradients(self, draws: Sequence[str], timesteps: Sequence[int], of: str) -> Gradients:
+    def gradients(self, draws: Sequence[str], timesteps: Sequence[int], layers: str) -> Gradients:
         """See attacks.base.WhiteBoxView."""
-        key = ("gradients", tuple(draws), tuple(timesteps), of, self._base)
+        key = ("gradients", tuple(draws), tuple(timesteps), layers, self._base)
         if key not in self._memory:
             self._model.passes += len(draws) * (1 + BACKWARD)  # type: ignore[attr-defined]
             self._memory[key] = True

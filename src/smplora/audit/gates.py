@@ -22,14 +22,14 @@ from smplora.audit.blind_baselines import (
     permutation_check,
     picture_statistics,
 )
-from smplora.audit.conclusion import both
+from smplora.audit.conclusion import signals_of_half
 from smplora.audit.signals import ATTACKED
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import LOW_PASS, ON_BASE
 from smplora.core.arrays import Bools, Floats
 from smplora.core.console import progress
 from smplora.core.random_streams import stream_seed
-from smplora.core.registry import made
+from smplora.core.registry import from_options
 from smplora.data.pictures import load_pixels
 from smplora.models.encoders.digits import load_digit_features
 from smplora.models.proxy import at_size
@@ -135,7 +135,7 @@ def base_attacks(names: Sequence[str], config: AuditConfig, *, gradients: bool) 
     without_adapter = {
         n: attack for n, attack in loaded.items() if gradients or attack.info.access is not Access.WHITE_BOX
     }
-    return {BASE: made(BaseLoss, config), **without_adapter}
+    return {BASE: from_options(BaseLoss, config), **without_adapter}
 
 
 def base_check(
@@ -184,7 +184,7 @@ def shuffled_check(
         signals: {(attack, cell): [n, ...]} of the aux cells.
     """
     for name in order:
-        aux = both(signals, name, "aux")
+        aux = signals_of_half(signals, name, "aux")
         if np.prod(aux.shape[1:]) <= MOST_COLUMNS:
             return permutation_check("shuffled_labels", attacks[name], aux, aux_member, stream_seed(seed, "shuffle"))
     sentence = "shuffled labels: not tried, as no attack here is cheap to refit ten times"

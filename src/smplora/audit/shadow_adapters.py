@@ -47,7 +47,7 @@ PROTOCOL = "shadow"
 STEADY = ("constant", "constant_with_warmup")  # schedules that do not depend on when training ends
 NO_MORE: dict[str, tuple[Sample, ...]] = {"reference": ()}
 OTHER_SHADOWS = "--shadow_dir '{}' holds shadows of other images, cells or another --seed; give another folder"
-Ask = Callable[[Loaded, Mapping[str, Attack], str], Mapping[tuple[str, str], Floats]]
+MeasureSignals = Callable[[Loaded, Mapping[str, Attack], str], Mapping[tuple[str, str], Floats]]
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
         UserError: options of ``--shadow_config``, or a folder that holds other shadows.
     """
     where = Path(config.shadow_dir) if config.shadow_dir else folder / "shadows"
-    for made in (folder, where):
-        made.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    for path in (folder, where):
+        path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     subject, sizes = loaded.subject, loaded.split.sizes
     options = _of_elsewhere(config, loaded, where) if isinstance(subject, Foreign) else _of_run(config, subject)
     half = sum(sizes[cell] for cell in ATTACKED) // 2
@@ -188,21 +188,26 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
 
 
 def with_shadows(
-    attacks: Mapping[str, Attack], plan: ShadowPlan, target: Split, training: Work, ask: Ask, workers: int | None = None
+    attacks: Mapping[str, Attack],
+    plan: ShadowPlan,
+    target: Split,
+    training: Work,
+    measure: MeasureSignals,
+    workers: int | None = None,
 ) -> dict[str, Attack]:
     """The attacks, those that need shadows with trained and asked ones.
 
     Args:
         target: the split of the adapter under audit.
         training: trains one shadow.
-        ask: see ``measure_shadows``.
+        measure: see ``measure_shadows``.
 
     Raises:
         TrainingError: one or more could not be trained.
     """
     train_shadows(plan, training, workers)
     (first, *_) = (attack for attack in attacks.values() if isinstance(attack, ShadowAttack))
-    shadows = measure_shadows(plan, target, first, ask)
+    shadows = measure_shadows(plan, target, first, measure)
     return {name: a.among(shadows) if isinstance(a, ShadowAttack) else a for name, a in attacks.items()}
 
 
@@ -224,12 +229,12 @@ def train_shadows(plan: ShadowPlan, training: Work, workers: int | None = None) 
         raise TrainingError(f"{len(failed)} of {len(tasks)} shadow adapters were not trained; {name}: {problem}")
 
 
-def measure_shadows(plan: ShadowPlan, target: Split, attack: ShadowAttack, ask: Ask) -> Shadows:
+def measure_shadows(plan: ShadowPlan, target: Split, attack: ShadowAttack, measure: MeasureSignals) -> Shadows:
     """The signal of every shadow for every audited image.
 
     Args:
         target: the split of the adapter under audit; its captions are not used.
-        ask: computes signals of every cell of a subject, as an audit does; its last argument is a title for people.
+        measure: computes signals of every cell of a subject, as an audit does; its last argument is a title for people.
     """
     measured = []
     for number, shadow in enumerate(plan.shadows):
@@ -239,8 +244,10 @@ def measure_shadows(plan: ShadowPlan, target: Split, attack: ShadowAttack, ask: 
         known = {s.digest: s for cell in ATTACKED for s in loaded.split.cells[cell]}
         split = replace(target, cells={c: tuple(known[s.digest] for s in target.cells[c]) for c in ATTACKED} | NO_MORE)
         title = f"ask shadow {number + 1} of {len(plan.shadows)}"
-        signals = ask(replace(loaded, split=split), {attack.signal: attack.compared}, title)
-        measured.append(np.concatenate([near_normal(attack.signal, signals[attack.signal, c]) for c in ATTACKED]))
+        signals = measure(replace(loaded, split=split), {attack.shadow_signal: attack.compared}, title)
+        measured.append(
+            np.concatenate([near_normal(attack.shadow_signal, signals[attack.shadow_signal, c]) for c in ATTACKED])
+        )
     stacked = np.stack(measured, 1)  # [n, N, k]
     digests = [s.digest for cell in ATTACKED for s in target.cells[cell]]
     trained_on = [{s.digest for s in shadow.split.train} for shadow in plan.shadows]

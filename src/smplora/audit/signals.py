@@ -34,7 +34,7 @@ ATTACKED = CELLS[:4]
 AUX, TEST = ATTACKED[::2], ATTACKED[1::2]
 LARGEST = 2**19  # numbers per image; larger signals, such as SDXL's error maps, are not kept
 Signals = dict[tuple[str, str], Floats]  # {(attack, cell): [n, ...]}
-Tell = Callable[[bool, str, int, bool], Any]  # on the base model?, the attack, how many images, from the cache?
+OnBatch = Callable[[bool, str, int, bool], Any]  # on the base model?, the attack, how many images, from the cache?
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Collector:
         cells: Iterable[str],
         *,
         base: bool = False,
-        tell: Tell | None = None,
+        on_batch: OnBatch | None = None,
     ) -> Signals:
         """Every attack's signals on every cell.
 
@@ -71,7 +71,7 @@ class Collector:
 
         Args:
             base: attack the base model, the adapter switched off.
-            tell: told of each batch when it is through.
+            on_batch: called for each batch when it is through.
         """
         collected: Signals = {}
         for cell in cells:
@@ -80,8 +80,8 @@ class Collector:
             for piece in pieces:
                 for name, signals, cached in self._measure(attacks, piece, base):
                     parts[name].append(signals)
-                    if tell:
-                        tell(base, name, len(signals), cached)
+                    if on_batch:
+                        on_batch(base, name, len(signals), cached)
             collected |= {(name, cell): np.concatenate(part)[np.argsort(order)] for name, part in parts.items()}
         return collected
 

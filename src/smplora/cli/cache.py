@@ -6,7 +6,7 @@ import json
 import sys
 
 from smplora.config.data import CacheConfig
-from smplora.core.cache import FOLDER, TAG, cache_folder, contents, remove
+from smplora.core.cache import FOLDER, TAG, TAG_TEXT, cache_folder, contents, remove
 
 
 def cache(config: CacheConfig) -> None:
@@ -16,8 +16,9 @@ def cache(config: CacheConfig) -> None:
     size = sum(path.stat().st_size for path in entries)
     removed = remove(entries) if config.clear else 0
     left = len(foreign) + (len(entries) - removed) * config.clear
-    if config.clear and not left and (folder / TAG).is_file():
-        (folder / TAG).unlink()
+    tag = folder / TAG
+    if config.clear and not left and tag.is_file() and tag.read_bytes() == TAG_TEXT.encode():
+        tag.unlink()
         folder.rmdir()
     if config.json:
         numbers = {"entries": len(entries), "bytes": size, "cleared": config.clear, "others": left}

@@ -110,7 +110,7 @@ def contents(folder: Path) -> tuple[list[Path], list[Path]]:
     foreign: list[Path] = []
     for entry in os.scandir(folder):
         plain = entry.is_file(follow_symlinks=False)
-        if not (plain and entry.name == TAG and Path(entry).read_bytes() == TAG_TEXT.encode()):
+        if not (plain and entry.name == TAG):  # a tag of somebody else's says the same
             (ours if plain and ENTRY.fullmatch(entry.name) else foreign).append(Path(entry))
     return ours, sorted(foreign)
 

@@ -99,24 +99,24 @@ def run_tasks(
                 f"task {task.name!r}: named twice, or waits for {task.after!r}, which does not stand before"
             )
         known.add(task.name)
-    desk = TaskQueue([t for t in tasks if not t.done], strict)
-    desk.outcome |= {t.name: None for t in tasks if t not in desk.waiting}
-    if not desk.waiting:
-        return desk.outcome
-    with bar(sum(desk.units.values()), title, unit="step") as display:
-        while desk.waiting:
-            with pool(workers, device, {task.work.run.__module__ for task in desk.waiting}) as submit:
+    queue = TaskQueue([t for t in tasks if not t.done], strict)
+    queue.outcome |= {t.name: None for t in tasks if t not in queue.waiting}
+    if not queue.waiting:
+        return queue.outcome
+    with bar(sum(queue.units.values()), title, unit="step") as display:
+        while queue.waiting:
+            with pool(workers, device, {task.work.run.__module__ for task in queue.waiting}) as submit:
                 pending: dict[Future[str | None], Task] = {}
                 broken = False
-                while not broken and (desk.waiting or pending):
+                while not broken and (queue.waiting or pending):
                     free = number_of_workers(workers, device) - len(pending)
-                    pending |= {submit(task.work.run, task.options): task for task in desk.ready(free)}
+                    pending |= {submit(task.work.run, task.options): task for task in queue.ready(free)}
                     finished, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                     for future in finished:
-                        broken |= desk.receive(pending.pop(future), future, display)
-                    desk.show(pending.values(), display)
-                desk.waiting[:0] = pending.values()  # a pool that breaks takes all its tasks with it
-    return desk.outcome
+                        broken |= queue.receive(pending.pop(future), future, display)
+                    queue.show(pending.values(), display)
+                queue.waiting[:0] = pending.values()  # a pool that breaks takes all its tasks with it
+    return queue.outcome
 
 
 class TaskQueue:

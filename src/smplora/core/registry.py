@@ -26,15 +26,15 @@ def load(registry: dict[str, str], name: str, kind: str) -> Any:
 
 
 def build(registry: dict[str, str], name: str, kind: str, options: object) -> Any:
-    """What is registered as ``name``, made of the options that bear the names of its fields.
+    """What is registered as ``name``, from_options of the options that bear the names of its fields.
 
     Raises:
         ConfigError: as ``load``.
     """
-    return made(load(registry, name, kind), options)
+    return from_options(load(registry, name, kind), options)
 
 
-def made(method: type[Method], options: object) -> Method:
+def from_options(method: type[Method], options: object) -> Method:
     """``method``, a dataclass, with the attributes of ``options`` that bear the names of its fields. What they leave
     open (None) is the method's default."""
     named = ((f.name, getattr(options, f.name, None)) for f in fields(method) if f.init) if is_dataclass(method) else ()

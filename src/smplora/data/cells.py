@@ -94,10 +94,10 @@ class Cell:
         images = [group.variants[row][0] for row in rows]
         texts = [group.wordings[row][0] for row in rows]
         if choose:
-            images = [choose.one(group.variants[row], group.digests[row], "variant") for row in rows]
-            texts = [choose.one(group.wordings[row], group.digests[row], "wording") for row in rows]
+            images = [choose.pick(group.variants[row], group.digests[row], "variant") for row in rows]
+            texts = [choose.pick(group.wordings[row], group.digests[row], "wording") for row in rows]
         if choose and self.dropout:
-            dropped = [choose.share(group.digests[row], "dropout") < self.dropout for row in rows]
+            dropped = [choose.uniform(group.digests[row], "dropout") < self.dropout for row in rows]
             texts = [self.empty if gone else text for gone, text in zip(dropped, texts, strict=True)]
         image_rows, text_rows = (torch.tensor(x).to(device, non_blocking=True) for x in (images, texts))
         return Batch(
@@ -117,13 +117,13 @@ class VariantChoice:
 
     names: tuple[int | str, ...]
 
-    def one(self, options: Sequence[int], digest: str, what: str) -> int:
+    def pick(self, options: Sequence[int], digest: str, purpose: str) -> int:
         """One of ``options``, each equally likely."""
-        return options[stream_seed(*self.names, digest, what) % len(options)] if len(options) > 1 else options[0]
+        return options[stream_seed(*self.names, digest, purpose) % len(options)] if len(options) > 1 else options[0]
 
-    def share(self, digest: str, what: str) -> float:
+    def uniform(self, digest: str, purpose: str) -> float:
         """Uniform in [0, 1)."""
-        return stream_seed(*self.names, digest, what) / 2.0**63
+        return stream_seed(*self.names, digest, purpose) / 2.0**63
 
 
 def take(cell: Cell, size: int, turn: int, seed: int, name: str) -> Batch:

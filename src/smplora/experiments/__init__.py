@@ -1,2 +1,2 @@
 """Many trainings, audits and evaluations together: the quickstart, sweeps, the paper. Imports training, audit, quality,
-report and everything below."""
+publish, report and everything below."""

@@ -124,7 +124,7 @@ def sample_gradients(
 
     Args:
         losses: k -> the samples' losses [b] at draw k, differentiable through ``layers`` and ``updates``.
-        updates: see ``Watched``; of low-rank adapters their second matrices B.
+        updates: see ``GradientLayers``; of low-rank adapters their second matrices B.
     """
     each: list[Tensor] = []
     along: list[Tensor] = []

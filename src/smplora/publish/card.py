@@ -14,13 +14,14 @@ from smplora.adapters.files.read import read_metadata
 from smplora.adapters.files.write import KOHYA_FILE, OURS
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.train import LORA_OPTIONS, TrainConfig
-from smplora.core.files import read_json, write_atomically
+from smplora.core.files import write_atomically
 from smplora.core.version import __version__
 from smplora.report.limitations import not_measured
 from smplora.report.tables import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
 from smplora.report.wording import cells
 from smplora.results.audit import AuditSubject
 from smplora.results.record import read
+from smplora.results.run import Privacy
 from smplora.results.subjects import ReportedAdapter, audit_of, collect
 from smplora.runs.folder import PRIVACY
 from smplora.runs.subject import Subject
@@ -165,12 +166,11 @@ def _promise(subject: Subject) -> str:
     path = subject.folder / PRIVACY
     if not path.exists():
         return ""
-    guarantee = read_json(path)
-    epsilon, delta, noise = (guarantee[name] for name in ("epsilon", "delta", "noise_multiplier"))
+    promise = read(path, Privacy, "train the adapter anew")
     return (
-        f" It is ({epsilon:.3g}, {delta:g})-differentially private for adding or removing one image with its caption "
-        f"(noise multiplier {noise:.3g}, {guarantee['accountant']} accountant), as long as the run folder, which holds "
-        "the seed of the noise, stays private."
+        f" It is ({promise.epsilon:.3g}, {promise.delta:g})-differentially private for adding or removing one image "
+        f"with its caption (noise multiplier {promise.noise_multiplier:.3g}, {promise.accountant} accountant), as long "
+        "as the run folder, which holds the seed of the noise, stays private."
     )
 
 

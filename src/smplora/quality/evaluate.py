@@ -24,7 +24,7 @@ from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED, ClipEncode
 from smplora.quality.distances import compare, nearest, normal_interval
 from smplora.results.estimate import Estimate
 from smplora.results.quality import FORMAT, Against, AgainstBoth, ClipScore, NearestImages, NetworkQuality, Quality
-from smplora.results.record import made, write
+from smplora.results.record import from_plain, write
 from smplora.runs.generate import AT_ONCE, Images, generate
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import Loaded, result_folder
@@ -77,7 +77,7 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
         **evaluation_settings(config),
         **vars(first),
         others={x.name: measured for x, measured in zip(extractors[1:], others, strict=True)},
-        clip_score=made(ClipScore, {"weights": weights_of(config.clip_score_model or ""), **scores})
+        clip_score=from_plain(ClipScore, {"weights": weights_of(config.clip_score_model or ""), **scores})
         if scores
         else None,
         held_out_loss=held_out_loss(loaded, config.seed, config.batch_size),
@@ -149,7 +149,7 @@ def measures(extractor: Extractor, features: Features) -> NetworkQuality:
     """Everything that is measured with one network."""
     generated = features["generated"]
     against = {
-        name: made(Against, compare(generated, features[name], unit_clip=extractor.name == "clip"))
+        name: from_plain(Against, compare(generated, features[name], unit_clip=extractor.name == "clip"))
         for name in with_bar(("held_out", "train"), f"distances by {extractor.name}", "set")
     }
     return NetworkQuality(
@@ -157,7 +157,7 @@ def measures(extractor: Extractor, features: Features) -> NetworkQuality:
         weights=extractor.weights,
         dimensions=generated.shape[1],
         against=AgainstBoth(**against),
-        nearest=made(NearestImages, nearest(generated, features["train"], features["held_out"])),
+        nearest=from_plain(NearestImages, nearest(generated, features["train"], features["held_out"])),
     )
 
 
@@ -203,4 +203,4 @@ def held_out_loss(loaded: Loaded, seed: int, batch_size: int) -> Estimate:
     95 % interval over images: quality without sampling noise."""
     batches = loaded.encode(loaded.split.held_out, LOSS_IMAGES).split(batch_size)
     losses = [loss_vector(GreyBox(loaded.adapted, b, seed), LOSS_TIMESTEPS, LOSS_PAIRS).mean(1) for b in batches]
-    return made(Estimate, normal_interval(torch.cat(losses)))
+    return from_plain(Estimate, normal_interval(torch.cat(losses)))

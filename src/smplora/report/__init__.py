@@ -1,1 +1,2 @@
-"""Pages, tables and figures about results. Imports results, statistics, core: it measures nothing."""
+"""Pages, tables and figures about results. Imports results, statistics, config, core:
+it measures nothing."""

@@ -11,7 +11,7 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 from PIL import Image
 
 from smplora.config.catalogue.objectives import TITLES
-from smplora.core.files import read_json, write_atomically
+from smplora.core.files import write_atomically
 from smplora.core.strips import thumbnail
 from smplora.core.version import __version__
 from smplora.core.wording import decimal, duration
@@ -24,7 +24,8 @@ from smplora.report.theory import theory_section
 from smplora.results.audit import Level
 from smplora.results.curves import between_starts, read_curves, seconds_per_step
 from smplora.results.estimate import Estimate
-from smplora.results.record import plain
+from smplora.results.record import read
+from smplora.results.run import Prompts
 from smplora.results.subjects import flat
 from smplora.statistics.intervals import Interval, auc_deviation
 from smplora.statistics.verdict import LEAK, NO_LEAK
@@ -158,8 +159,8 @@ def _rounds(folder: Path) -> tuple[list[str], list[tuple[str, tuple[str, ...]]]]
     """Captions of the columns, and of some rounds of validation images, the last among them, title and pictures."""
     if not (folder / "prompts.json").exists():
         return [], []
-    prompts = read_json(folder / "prompts.json")
-    columns = [(c, k) for c in range(len(prompts["captions"])) for k in range(prompts["images"])]
+    prompts = read(folder / "prompts.json", Prompts, "resume the run")
+    columns = [(c, k) for c in range(len(prompts.captions)) for k in range(prompts.images)]
     steps = sorted({int(p.stem.split("-")[1]) for p in folder.glob("step-*.png")})
     complete = [s for s in steps if all((folder / f"step-{s}-{c}-{k}.png").exists() for c, k in columns)]
     places = {round(i * (len(complete) - 1) / (ROUNDS_SHOWN - 1)) for i in range(ROUNDS_SHOWN)} if complete else set()
@@ -168,4 +169,4 @@ def _rounds(folder: Path) -> tuple[list[str], list[tuple[str, tuple[str, ...]]]]
         (f"step {s:,}", uris([thumbnail(Image.open(folder / f"step-{s}-{c}-{k}.png")) for c, k in columns]))
         for s in shown
     ]
-    return [plain(prompts["captions"][c]) for c, _ in columns], rounds
+    return [prompts.captions[c] for c, _ in columns], rounds

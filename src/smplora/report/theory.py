@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from smplora.core.files import read_json
 from smplora.core.wording import decimal
 from smplora.report.figures.curves import Line, cloud, over_steps
 from smplora.report.figures.svg import Drawing, drawing, style
 from smplora.results.curves import read_curves
+from smplora.results.record import read
+from smplora.results.theory import TheorySummary
 
 SCALES = {"gradient_scale": "whole gradient", "adaptation_scale": "adaptation term", "gain_scale": "MI gain term"}
 FACTORS = {"1/D": "1/D", "L_ada/D^2": "L_ada/D²", "lambda*L_ada/D^2": "λ L_ada/D²"}
@@ -49,41 +49,42 @@ def theory_section(folder: Path) -> TheorySection | None:
         ([], cloud(pairs, "gradient-against-hessian", looks[0], "gradient norm", "Hessian norm")),
     ]
     figures = [drawing(svg, lines) for lines, svg in drawn if svg]
-    content = read_json(folder / "theory.json") if (folder / "theory.json").exists() else None
-    if not figures and not content:
+    path = folder / "theory.json"
+    theory = read(path, TheorySummary, "resume the run from its last checkpoint") if path.exists() else None
+    if not figures and not theory:
         return None
-    return TheorySection(figures, sentences(content) if content else [], table(content) if content else [])
+    return TheorySection(figures, sentences(theory) if theory else [], table(theory) if theory else [])
 
 
-def sentences(content: dict[str, Any]) -> list[str]:
+def sentences(theory: TheorySummary) -> list[str]:
     """The correlation and the propositions in words."""
     lines = []
-    pearson, checked = content["figure_1b"]["pearson"], content["propositions"]
+    pearson, checked = theory.figure_1b.pearson, theory.propositions
     if pearson:
-        r = pearson["r"]
-        p = "below 0.001" if pearson["p_value"] < 0.001 else decimal(pearson["p_value"], 3)
+        r = pearson.r
+        p = "below 0.001" if pearson.p_value < 0.001 else decimal(pearson.p_value, 3)
         lines.append(
-            f"Pearson's r of gradient norm and Hessian norm at {pearson['n']} points: {decimal(r['value'], 3)} "
-            f"[{decimal(r['low'], 2)}, {decimal(r['high'], 2)}], p {p} (neighbouring points are not quite independent)."
+            f"Pearson's r of gradient norm and Hessian norm at {pearson.n} points: {decimal(r.value, 3)} "
+            f"[{decimal(r.low, 2)}, {decimal(r.high, 2)}], p {p} (neighbouring points are not quite independent)."
         )
-    if checked["points"]:
+    if checked.l0 and checked.l1:
         lines.append(
-            f"Hessian norm ≤ L0 + L1 · gradient norm held at {checked['holds']} of {checked['points']} points; "
-            f"L0 {decimal(checked['l0']['mean'], 3)}, L1 {decimal(checked['l1']['mean'], 3)} on average."
+            f"Hessian norm ≤ L0 + L1 · gradient norm held at {checked.holds} of {checked.points} points; "
+            f"L0 {decimal(checked.l0.mean, 3)}, L1 {decimal(checked.l1.mean, 3)} on average."
         )
     return lines
 
 
-def table(content: dict[str, Any]) -> list[tuple[str, list[str]]]:
+def table(theory: TheorySummary) -> list[tuple[str, list[str]]]:
     """Means and spreads: Fig. 1b's norms, Fig. 2's scales, Table 3's factors."""
     spreads = {
-        "gradient norm": content["figure_2"]["gradient_norm"],
-        "Hessian norm": content["figure_1b"]["hessian_norm"],
-        **{f"gradient scale, {title}": content["figure_2"][name] for name, title in SCALES.items()},
-        **{title: content["table_3"][name] for name, title in FACTORS.items()},
+        "gradient norm": theory.figure_2["gradient_norm"],
+        "Hessian norm": theory.figure_1b.hessian_norm,
+        **{f"gradient scale, {title}": theory.figure_2[name] for name, title in SCALES.items()},
+        **{title: theory.table_3[name] for name, title in FACTORS.items()},
     }
     return [
-        (title, ["" if spread[k] is None else f"{spread[k]:.3g}" for k in ("mean", "std", "min", "max")])
+        (title, ["" if x is None else f"{x:.3g}" for x in (spread.mean, spread.std, spread.min, spread.max)])
         for title, spread in spreads.items()
         if spread
     ]

@@ -63,7 +63,7 @@ def as_json(result: Any) -> Any:
     return [as_json(value) for value in result] if isinstance(result, (list, tuple)) else result
 
 
-def made(kind: type[Result], content: Any) -> Result:
+def from_plain(kind: type[Result], content: Any) -> Result:
     """A result from JSON's types.
 
     Raises:
@@ -83,30 +83,30 @@ def write(path: Path, result: Record) -> None:
     write_json(path, as_json(result))
 
 
-def read(path: Path, kind: type[Result], again: str, expected_format: str | None = None) -> Result:
+def read(path: Path, kind: type[Result], remedy: str, expected_format: str | None = None) -> Result:
     """Read a result.
 
     Args:
-        again: the command that writes it anew.
+        remedy: the command that writes it anew.
 
     Raises:
-        CheckpointError: whatever is wrong with the file, in one line that ends with the command ``again``.
+        CheckpointError: whatever is wrong with the file, in one line that ends with the command ``remedy``.
     """
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
         if expected_format and content.get("format") != expected_format:
             raise CheckpointError(
-                f"{path} has format {content.get('format')!r} instead of {expected_format!r}; {again} again"
+                f"{path} has format {content.get('format')!r} instead of {expected_format!r}; {remedy} again"
             )
         result: Result = adapter(kind).validate_json(text)
         return result
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{path} is damaged ({plain(where)}: {plain(first['msg'])}); {again} again") from error
+        raise CheckpointError(f"{path} is damaged ({plain(where)}: {plain(first['msg'])}); {remedy} again") from error
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {plain(error)}); {again} again") from error
+        raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {plain(error)}); {remedy} again") from error
 
 
 def schema(kind: type[Record]) -> dict[str, Any]:

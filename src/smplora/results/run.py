@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from smplora.results.record import Count, Record
+from smplora.results.record import Count, Line, Positive, Record
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,30 @@ class BaseModel(Record):
 
     name: str
     digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Privacy(Record):
+    """privacy.json, of --objective dp_lora: what is guaranteed."""
+
+    format: Literal["smplora.privacy/1"] = "smplora.privacy/1"
+    epsilon: float
+    delta: float
+    neighbours: Line
+    """Which data sets count as neighbours."""
+    accountant: Line
+    noise_multiplier: float
+    sample_rate: float
+    """The share of the images in a step."""
+    steps: Count
+    max_grad_norm: float
+    noise_multiplicity: Count
+
+
+@dataclass(frozen=True)
+class Prompts(Record):
+    """validation/prompts.json: which pictures are drawn while training."""
+
+    captions: tuple[Line, ...]
+    images: Positive
+    """Of each caption."""

@@ -101,9 +101,9 @@ def _where(subject: ReportedAdapter) -> str:
 
 
 def _subject(folder: Path, runs: dict[Path, ReportedRun]) -> ReportedAdapter:
-    path, again = audit_of(folder)
-    audit = read(path, Audit, again, FORMAT)
-    _check_finished(folder, path, audit, again)
+    path, remedy = audit_of(folder)
+    audit = read(path, Audit, remedy, FORMAT)
+    _check_finished(folder, path, audit, remedy)
     quality, samples, real = _quality(folder, audit.subject.adapter_sha256)
     home = folder.parent.parent if folder.parent.name == "checkpoints" else folder
     if home not in runs:
@@ -128,33 +128,33 @@ def audit_of(folder: Path) -> tuple[Path, str]:
         CheckpointError: there is none.
     """
     path = folder / "audit" / "audit.json"
-    again = f"run `smplora audit --adapter {shlex.quote(str(folder))}`"
+    remedy = f"run `smplora audit --adapter {shlex.quote(str(folder))}`"
     if not path.is_file() and (folder / "audit.json").is_file():  # of `smplora audit --signals`, or --output_dir
         return folder / "audit.json", "run the same `smplora audit`"
     if not path.is_file():
-        raise CheckpointError(f"{folder} has no audit/audit.json; {again} first")
-    return path, again
+        raise CheckpointError(f"{folder} has no audit/audit.json; {remedy} first")
+    return path, remedy
 
 
-def _check_finished(folder: Path, path: Path, audit: Audit, again: str) -> None:
+def _check_finished(folder: Path, path: Path, audit: Audit, remedy: str) -> None:
     if (folder / "DONE.json").is_file():
-        finished = read(folder / "DONE.json", Done, again).adapter_sha256
+        finished = read(folder / "DONE.json", Done, remedy).adapter_sha256
         if audit.subject.adapter_sha256 not in (None, finished):
-            raise CheckpointError(f"{path} is about another adapter than the one in {folder}; {again} again")
+            raise CheckpointError(f"{path} is about another adapter than the one in {folder}; {remedy} again")
 
 
 def _quality(folder: Path, audited: str | None) -> tuple[Quality | None, tuple[bytes, ...], tuple[bytes, ...]]:
     path = folder / "quality" / "quality.json"
-    again = f"run `smplora evaluate --adapter {shlex.quote(str(folder))}`"
+    remedy = f"run `smplora evaluate --adapter {shlex.quote(str(folder))}`"
     if not path.is_file():
         return None, (), ()
-    quality = read(path, Quality, again, QUALITY_FORMAT)
+    quality = read(path, Quality, remedy, QUALITY_FORMAT)
     if audited and quality.subject.adapter_sha256 not in (None, audited):
-        raise CheckpointError(f"{path} measured another adapter than the audit; {again} again")
+        raise CheckpointError(f"{path} measured another adapter than the audit; {remedy} again")
     try:
         rows = [tiles(path.parent / f"{name}.png", len(quality.captions)) for name in ("samples", "real")]
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {plain(error)}); {again} again") from error
+        raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {plain(error)}); {remedy} again") from error
     return quality, rows[0], rows[1]
 
 

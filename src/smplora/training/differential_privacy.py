@@ -34,6 +34,7 @@ from smplora.data.cells import Cell, VariantChoice
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.sample_gradients import recorded, sample_weights
+from smplora.results.run import Privacy
 from smplora.runs.folder import NOISE_SEED
 from smplora.training.batches import training_draw
 
@@ -55,20 +56,19 @@ class Guarantee:
         with warnings.catch_warnings(action="ignore"):  # its first guess is another accountant's, and may be coarse
             return float(accountant.get_epsilon(self.delta))
 
-    def describe(self, config: TrainConfig, steps: int) -> dict[str, Any]:
-        """The content of privacy.json (docs/formats.md)."""
-        return {
-            "format": "smplora.privacy/1",
-            "epsilon": self.epsilon(steps),
-            "delta": self.delta,
-            "neighbours": "data sets that differ by one image and its caption",
-            "accountant": "PRV (Opacus)",
-            "noise_multiplier": self.noise_multiplier,
-            "sample_rate": self.sample_rate,
-            "steps": steps,
-            "max_grad_norm": config.max_grad_norm,
-            "noise_multiplicity": config.noise_multiplicity,
-        }
+    def describe(self, max_grad_norm: float, noise_multiplicity: int, steps: int) -> Privacy:
+        """What is promised after so many steps."""
+        return Privacy(
+            epsilon=self.epsilon(steps),
+            delta=self.delta,
+            neighbours="data sets that differ by one image and its caption",
+            accountant="PRV (Opacus)",
+            noise_multiplier=self.noise_multiplier,
+            sample_rate=self.sample_rate,
+            steps=steps,
+            max_grad_norm=max_grad_norm,
+            noise_multiplicity=noise_multiplicity,
+        )
 
 
 def check_private(config: TrainConfig, images: int, processes: int, progress: bool) -> None:

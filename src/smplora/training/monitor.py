@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,8 @@ from smplora.data.pictures import strip
 from smplora.data.pool import open_source
 from smplora.data.prepare import preparation
 from smplora.data.split import Split
+from smplora.results.record import write
+from smplora.results.run import Prompts
 from smplora.runs.folder import MONITOR, RunFolder
 from smplora.training.running_attack import TIMESTEPS, RunningAttack
 from smplora.training.setup import Setup
@@ -164,8 +165,7 @@ class Monitor:
         for picture in gallery.glob("step-*.png"):
             if int(picture.stem.split("-")[1]) > start:
                 picture.unlink()
-        shown = {"captions": self.validation.captions, "images": self.validation.repeats}
-        write_atomically(gallery / PROMPTS, json.dumps(shown, indent=2) + "\n")
+        write(gallery / PROMPTS, Prompts(tuple(self.validation.captions), self.validation.repeats))
 
     def _draw(self, done: int) -> None:
         """One picture per caption and repetition, always from the same noise."""

@@ -21,7 +21,6 @@ from smplora.config.distill import DISTILLED
 from smplora.config.train import TrainConfig
 from smplora.core.cache import open_cache
 from smplora.core.errors import CheckpointError
-from smplora.core.files import write_json
 from smplora.core.random_streams import stream_seed
 from smplora.core.registry import build
 from smplora.data.encode import encode
@@ -32,6 +31,7 @@ from smplora.models.adapted import Adapted
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.text import configured
 from smplora.objectives.game import SMPLoRAGame
+from smplora.results.record import write
 from smplora.runs.folder import PRIVACY, Checkpoint, RunFolder
 from smplora.training.batches import Feed
 from smplora.training.differential_privacy import PrivateGradients, guarantee, noise_seed
@@ -216,9 +216,10 @@ def make_game(config: TrainConfig, latent_shape: Sequence[int], model: LatentDif
 
 
 def publish(config: TrainConfig, setup: Setup, folder: Path, *, step: int, complete: bool) -> list[str]:
-    """Write what is handed out after ``step`` steps into ``folder``; see ``Adaptation.publish``."""
+    """Write what is handed out after ``step`` steps into ``folder``; see ``PublishedAdaptation.publish``."""
     if setup.private:
-        write_json(folder / PRIVACY, setup.private.promise.describe(config, step))
+        promise = setup.private.promise.describe(config.max_grad_norm, config.noise_multiplicity, step)
+        write(folder / PRIVACY, promise)
     model = setup.model
     unet_config: Any = model.denoiser.config
     facts = AdapterFacts(

@@ -24,7 +24,7 @@ from smplora.attacks.methods.sima import SimAAttack, SimAMonteCarloAttack
 from smplora.attacks.methods.two_sided import TwoSidedCalibratedLossAttack
 from smplora.attacks.scorers import Logistic
 from smplora.core.arrays import Bools, Floats
-from smplora.core.registry import made
+from smplora.core.registry import from_options
 
 PARTS: tuple[type[Attack], ...] = (
     LossAttack,
@@ -85,7 +85,7 @@ class EnsembleAttack(Attack):
     @property
     def parts(self) -> tuple[Attack, ...]:
         """Attacks of ``PARTS`` that look as often as this one."""
-        return tuple(made(part, self) for part in PARTS)
+        return tuple(from_options(part, self) for part in PARTS)
 
     def signals(self, view: GreyBoxView) -> Floats:
         """See ``Stacked``."""

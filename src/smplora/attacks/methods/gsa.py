@@ -21,7 +21,7 @@ TREES = 200
 class GSA1Attack(Attack):
     """||gradient of the mean loss over timesteps||, one number per adapter tensor."""
 
-    of: ClassVar[str] = "adapter"
+    layers: ClassVar[str] = "adapter"
     info = AttackInfo(
         title="GSA1, gradient of the mean loss",
         access=Access.WHITE_BOX,
@@ -36,7 +36,7 @@ class GSA1Attack(Attack):
         """Norms: [b, tensors]."""
         draws = [f"gsa{k}" for k in range(len(TIMESTEPS))]
         steps = [at_scale(t, view.num_train_timesteps) for t in TIMESTEPS]
-        gradients = view.gradients(draws, steps, self.of)
+        gradients = view.gradients(draws, steps, self.layers)
         return self.features(gradients.norms.mean(1).double().numpy(), gradients.norms_of_mean.double().numpy())
 
     def features(self, mean_of_norms: Floats, norms_of_mean: Floats) -> Floats:
@@ -63,7 +63,7 @@ class GSA2Attack(GSA1Attack):
 class GSA1BaseAttack(GSA1Attack):
     """GSA1 on the base weights of the adapted layers, the adapter switched on."""
 
-    of: ClassVar[str] = "base"
+    layers: ClassVar[str] = "base"
     info = replace(GSA1Attack.info, title="GSA1 on the base weights")
 
 
@@ -71,5 +71,5 @@ class GSA1BaseAttack(GSA1Attack):
 class GSA2BaseAttack(GSA2Attack):
     """GSA2 on the base weights of the adapted layers, the adapter switched on."""
 
-    of: ClassVar[str] = "base"
+    layers: ClassVar[str] = "base"
     info = replace(GSA2Attack.info, title="GSA2 on the base weights")

@@ -41,7 +41,7 @@ from smplora.models.encoders.features import weights_of
 from smplora.models.encoders.transformers import BUNDLED, LARGEST_FOR_BUNDLED, ImageEncoder, load_encoder
 from smplora.results.gallery import MEMORISED, CaptionMagnitudes, CopiedPair, Memorised, Neighbour
 from smplora.results.memorisation import ComparedImages, CopyMeasure, LeftOut, Memorisation, Prompts, SearchSettings
-from smplora.results.record import made, write
+from smplora.results.record import from_plain, write
 from smplora.runs.generate import generate
 from smplora.runs.subject import Loaded
 
@@ -103,9 +103,9 @@ def memorise(
     encoder = encoder_for(attack_encoder, loaded.resolution, device)
     prompts_drawn = [(sample, k) for sample in prompted for k in range(options.memorisation_images)]
     images = draw(loaded, prompts_drawn, seed, steps=steps, guidance=guidance, batch_size=batch_size, show=show)
-    looks = torch.cat([encoder.embedding(part / 255) for part in images.split(READ_AT_ONCE)]) if encoder else None
+    embeddings = torch.cat([encoder.embedding(part / 255) for part in images.split(READ_AT_ONCE)]) if encoder else None
     by_encoder = {
-        side: distances(loaded, images, looks, samples, encoder)
+        side: distances(loaded, images, embeddings, samples, encoder)
         for side, samples in (("train", sides.train), ("held_out", sides.held_out))
     }
     measures = measure(by_encoder["train"], by_encoder["held_out"], seed)
@@ -118,8 +118,8 @@ def memorise(
         images=ComparedImages(len(images), len(sides.train), len(sides.held_out)),
         left_out=LeftOut(len(loaded.split.train) - len(prompted), **sides.left_out),
         settings=settings,
-        measures=tuple(made(CopyMeasure, m) for m in measures),
-        prompts=made(Prompts, prompts),
+        measures=tuple(from_plain(CopyMeasure, m) for m in measures),
+        prompts=from_plain(Prompts, prompts),
     )
 
 
@@ -218,23 +218,29 @@ def real_images(loaded: Loaded, samples: Sequence[Sample]) -> Tensor:
 
 
 def distances(
-    loaded: Loaded, images: Tensor, looks: Tensor | None, samples: Sequence[Sample], encoder: ImageEncoder | None
+    loaded: Loaded, images: Tensor, embeddings: Tensor | None, samples: Sequence[Sample], encoder: ImageEncoder | None
 ) -> Distances:
     """Of every generation to every sample. Samples are read a few at a time: photographs would fill the memory."""
     device = loaded.model.device if loaded.model.device.type == "cuda" else torch.device("cpu")
     generated, parts = images.to(device), []
     for start in progress(range(0, len(samples), READ_AT_ONCE), "compare with real images", "batch"):
         real = real_images(loaded, samples[start : start + READ_AT_ONCE])
-        near = None if encoder is None or looks is None else cosine_distances(looks, encoder.embedding(real / 255))
+        near = (
+            None
+            if encoder is None or embeddings is None
+            else cosine_distances(embeddings, encoder.embedding(real / 255))
+        )
         parts.append((*(d.cpu() for d in pixel_distances(generated, real.to(device))), near))
-    tiles, whole, embeddings = zip(*parts, strict=True)
-    return Distances(torch.cat(tiles, 1), torch.cat(whole, 1), None if looks is None else torch.cat(embeddings, 1))
+    tiles, whole, nearness = zip(*parts, strict=True)
+    return Distances(torch.cat(tiles, 1), torch.cat(whole, 1), None if embeddings is None else torch.cat(nearness, 1))
 
 
 def measure(train: Distances, held_out: Distances, seed: int) -> list[dict[str, Any]]:
     """The "measures": near-copies and nearest distances by pixels, and by embeddings where there are such."""
 
-    def one(name: str, title: str, source: tuple[str, str], near: Sequence[Tensor], threshold: float) -> dict[str, Any]:
+    def copy_measure(
+        name: str, title: str, source: tuple[str, str], near: Sequence[Tensor], threshold: float
+    ) -> dict[str, Any]:
         rng = np.random.default_rng(stream_seed(seed, "memorisation", name))
         return {
             "name": name,
@@ -248,12 +254,12 @@ def measure(train: Distances, held_out: Distances, seed: int) -> list[dict[str, 
     ratios = [adaptive_ratios(side.whole) for side in (train, held_out)]
     carlini = ("Carlini et al. 2023", CARLINI)
     results = [
-        one("tiles", "largest distance of 16 tiles", carlini, (train.tiles, held_out.tiles), NEAR_TILES),
-        one("adaptive", "distance relative to the nearest images", carlini, ratios, NEAR_ADAPTIVE),
+        copy_measure("tiles", "largest distance of 16 tiles", carlini, (train.tiles, held_out.tiles), NEAR_TILES),
+        copy_measure("adaptive", "distance relative to the nearest images", carlini, ratios, NEAR_ADAPTIVE),
     ]
     if train.embedding is not None and held_out.embedding is not None:
         somepalli, pair = ("Somepalli et al. 2023", SOMEPALLI), (train.embedding, held_out.embedding)
-        results.append(one("embedding", "cosine distance of embeddings", somepalli, pair, NEAR_COSINE))
+        results.append(copy_measure("embedding", "cosine distance of embeddings", somepalli, pair, NEAR_COSINE))
     return results
 
 

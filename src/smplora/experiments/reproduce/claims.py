@@ -18,22 +18,26 @@ BETTER = {
 CALLED = {"fid": "FID", "kid": "KID", "asr": "ASR", "auc_dev": "|AUC - 0.5| / 0.5"}
 
 
-def defended(
-    rows: Sequence[Row], metrics: Sequence[str], place: str, other: tuple[str, str] = ("LoRA", LORA)
+def defence_against_baseline(
+    rows: Sequence[Row], metrics: Sequence[str], place: str, baseline: tuple[str, str] = ("LoRA", LORA)
 ) -> list[str]:
-    """SMP-LoRA, at the paper's lambda and the best one, against ``other``, a name and an objective."""
+    """SMP-LoRA, at the paper's lambda and the best one, against ``baseline``, a name and an objective."""
     more = {row["run"]["mi_lambda"] for row in rows if row["paper"] is None}
     return [
         sentence
         for weight in (LAMBDA, *sorted(more))
-        for sentence in duel(
-            rows, (f"SMP, λ {weight:g},", of(SMP, mi_lambda=weight)), (other[0], of(other[1])), metrics, place
+        for sentence in compare_methods(
+            rows,
+            (f"SMP, λ {weight:g},", rows_of(SMP, mi_lambda=weight)),
+            (baseline[0], rows_of(baseline[1])),
+            metrics,
+            place,
         )
     ]
 
 
-def of(objective: str, **more: Any) -> Chosen:
-    """Rows of runs with this objective at the paper's lambda, and other fields of ``Run``."""
+def rows_of(objective: str, **more: Any) -> Chosen:
+    """Rows of runs with this objective at the paper's lambda, and other fields of ``PaperRun``."""
     fields = {"objective": objective, "mi_lambda": LAMBDA, **more}
     return lambda row: all(row["run"][name] == value for name, value in fields.items())
 
@@ -44,22 +48,22 @@ def mean(row: Row, protocol: str, metric: str) -> float | None:
     return None if numbers is None else float(numbers["mean"])
 
 
-def duel(
-    rows: Sequence[Row], one: tuple[str, Chosen], other: tuple[str, Chosen], metrics: Sequence[str], place: str
+def compare_methods(
+    rows: Sequence[Row], first: tuple[str, Chosen], second: tuple[str, Chosen], metrics: Sequence[str], place: str
 ) -> list[str]:
-    """In how many places ``one``, a name and which rows it has, is better than ``other``, a sentence for each protocol.
+    """In how many places ``first``, a name and which rows it has, is better than ``second``; a sentence a protocol.
 
     Args:
         place: what the paper compares them in: a label of the rows, or a field of their runs.
     """
-    sides = [{_place(row, place): row for row in rows if chosen(row)} for _, chosen in (one, other)]
+    sides = [{_place(row, place): row for row in rows if chosen(row)} for _, chosen in (first, second)]
 
     def wins(protocol: str, metric: str) -> str | None:
         pairs = [tuple(_badness(side[at], protocol, metric) for side in sides) for at in sides[0] if at in sides[1]]
         known = [(x, y) for x, y in pairs if x is not None and y is not None]
         return f"{BETTER[metric]} in {sum(x < y for x, y in known)} of {len(known)}" if known else None
 
-    return _by_protocol(metrics, f"{one[0]} against {other[0]} by {{}}: ", wins)
+    return _by_protocol(metrics, f"{first[0]} against {second[0]} by {{}}: ", wins)
 
 
 def steps(rows: Sequence[Row], by: str, metrics: Sequence[str], among: str = "dataset") -> list[str]:

@@ -62,7 +62,7 @@ class RunsTarget:
                 "run": described(need.run),
                 "seeds": [
                     {**run.identity(results.plan.root), **(self.read(run) if run.problem is None else {})}
-                    for run in results.of(need)
+                    for run in results.runs_for(need)
                 ],
             }
             for need in self.needs(best_lambda)

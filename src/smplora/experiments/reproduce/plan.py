@@ -85,7 +85,7 @@ class Plan:
             for need in distinct:
                 self._add(need, seed, theory)
 
-    def of(self, run: PaperRun, seed: int) -> Planned:
+    def planned_run(self, run: PaperRun, seed: int) -> Planned:
         """Where ``run`` is to be found.
 
         Raises:

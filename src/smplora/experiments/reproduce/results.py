@@ -25,7 +25,6 @@ from smplora.results.record import read
 from smplora.runs.folder import RunFolder
 
 AGAIN = "run the same 'smplora reproduce'"
-PERCENT = ("asr", "tpr")  # printed in %
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,16 @@ class Results:
     def __init__(self, plan: Plan, outcome: Mapping[str, str | None]) -> None:
         self.plan, self.outcome = plan, outcome
 
-    def of(self, need: Need) -> list[RunResult]:
+    def runs_for(self, need: Need) -> list[RunResult]:
         """The run that ``need`` asks for, one for each seed."""
         return [
             RunResult(planned, self._problem(planned, need), self._tasks(planned, need))
-            for planned in (self.plan.of(need.run, seed) for seed in self.plan.seeds)
+            for planned in (self.plan.planned_run(need.run, seed) for seed in self.plan.seeds)
         ]
 
     def whole(self, need: Need) -> list[RunResult]:
         """Those of them that nothing is missing of."""
-        return [run for run in self.of(need) if run.problem is None]
+        return [run for run in self.runs_for(need) if run.problem is None]
 
     @staticmethod
     def _tasks(planned: Planned, need: Need) -> tuple[Task, ...]:

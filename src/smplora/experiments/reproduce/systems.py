@@ -88,7 +88,7 @@ class SystemsTable:
         """Every row with the paper's numbers, those of each seed and their means."""
         rows = []
         for row in self.rows(best_lambda):
-            runs = results.of(row.need)
+            runs = results.runs_for(row.need)
             whole = [measured(run, row.attack) for run in runs if run.problem is None]
             each = iter(whole)
             rows.append(

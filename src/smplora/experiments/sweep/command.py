@@ -64,11 +64,11 @@ def sweep(config: SweepConfig) -> Path:
     open_folder(root, config)
     write_atomically(root / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False))  # it may have grown
     outcome = run_tasks(tasks, "sweep", workers=config.workers, device=config.device)
-    made = results.settings(results.rows(subjects, outcome), config)
-    write_atomically(root / TABLE, results.table(made))
-    write_json(root / NUMBERS, results.content(made, config, environment()))
-    write_atomically(root / PAGE, render(made, config))
-    print_table(made)
+    settings = results.settings(results.rows(subjects, outcome), config)
+    write_atomically(root / TABLE, results.table(settings))
+    write_json(root / NUMBERS, results.content(settings, config, environment()))
+    write_atomically(root / PAGE, render(settings, config))
+    print_table(settings)
     say(f"page: {(root / PAGE).resolve()}")
     if config.json:
         print(json.dumps({"page": str(root / PAGE), "table": str(root / TABLE), "numbers": str(root / NUMBERS)}))
@@ -143,7 +143,7 @@ def say_cost(
         f"{duration(seconds)}")  # fmt: skip
 
 
-def print_table(made: Sequence[results.Setting]) -> None:
+def print_table(settings: Sequence[results.Setting]) -> None:
     """The page's table on standard error."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -151,7 +151,7 @@ def print_table(made: Sequence[results.Setting]) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for header in ("", "setting", "runs", *results.MEASURES.values(), "front"):
         table.add_column(header.replace(", ", ",\n").replace(" on ", "\non "))
-    for one in made:
+    for one in settings:
         cells = [cell(one.measured.get(name)) for name in results.MEASURES]
         fine = sum(row.problem is None for row in one.rows)
         table.add_row(

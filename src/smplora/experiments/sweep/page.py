@@ -29,16 +29,18 @@ def cell(estimate: Interval | None) -> TableCell:
     return TableCell(decimal(estimate.value, digits), interval(shown, digits))
 
 
-def render(made: Sequence[Setting], config: SweepConfig) -> str:
+def render(settings: Sequence[Setting], config: SweepConfig) -> str:
     """The page as HTML. It needs no network and no script; its links lead to the runs beside it."""
     root = Path(config.output_dir)
     quality, privacy = config.quality, PRIVACY[config.privacy]
-    places = placed(made, config)
+    places = placed(settings, config)
     names_of_axes = f"{MEASURES[quality]}  (left: better)", f"{MEASURES[privacy]}  (low: private)"
-    names = [name for name in MEASURES if any(name in one.measured for one in made)]
+    names = [name for name in MEASURES if any(name in one.measured for one in settings)]
     looks = {place.number: mark(place.look) for place in places}
     legend = {
-        kind: looks[one.number] for one, kind in zip(made, kinds(made), strict=True) if kind and one.number in looks
+        kind: looks[one.number]
+        for one, kind in zip(settings, kinds(settings), strict=True)
+        if kind and one.number in looks
     }
     return template("sweep.html.j2").render(
         title=f"Sweep: {root.resolve().name}",
@@ -46,11 +48,13 @@ def render(made: Sequence[Setting], config: SweepConfig) -> str:
         legend_items=[(look, kind) for kind, look in legend.items()],
         marks=looks,
         headers=[MEASURES[name] for name in names],
-        rows=[(one, [cell(one.measured.get(name)) for name in names], verdicts(one), links(one, root)) for one in made],
-        best=[one.label for one in made if one.front],
-        failed=[(row.subject.name, row.problem) for one in made for row in one.rows if row.problem],
-        unplaced=len(made) - len(places),
-        several=any(len(one.rows) > 1 for one in made),
+        rows=[
+            (one, [cell(one.measured.get(name)) for name in names], verdicts(one), links(one, root)) for one in settings
+        ],
+        best=[one.label for one in settings if one.front],
+        failed=[(row.subject.name, row.problem) for one in settings for row in one.rows if row.problem],
+        unplaced=len(settings) - len(places),
+        several=any(len(one.rows) > 1 for one in settings),
         version=__version__,
     )
 

@@ -98,7 +98,7 @@ def settings(measured_rows: Sequence[AdapterRow], config: SweepConfig) -> list[S
     for row in measured_rows:
         key = json.dumps([row.subject.point.setting, row.subject.step], sort_keys=True, default=str)
         groups.setdefault(key, []).append(row)
-    made = []
+    settings = []
     for number, group in enumerate(groups.values(), 1):
         point, step = group[0].subject.point, group[0].subject.step
         parts = [f"{name} {shown(value)}" for name, value in point.setting.items()]
@@ -108,29 +108,29 @@ def settings(measured_rows: Sequence[AdapterRow], config: SweepConfig) -> list[S
             if any(name in row.measured for row in group)
         }
         label = ", ".join([*parts, *([f"stopped at step {step}"] if step else [])]) or "as given"
-        made.append(Setting(str(number), label, point.setting, step, group, measured))
-    places = placed(made, config)
+        settings.append(Setting(str(number), label, point.setting, step, group, measured))
+    places = placed(settings, config)
     best = dict(zip([p.number for p in places], on_front(places), strict=True)) if places else {}
-    return [Setting(**{**vars(one), "front": best.get(one.number, False)}) for one in made]
+    return [Setting(**{**vars(one), "front": best.get(one.number, False)}) for one in settings]
 
 
-def kinds(made: Sequence[Setting]) -> list[str]:
+def kinds(settings: Sequence[Setting]) -> list[str]:
     """What the colour of each setting stands for: its objective, or where there is one only, the value of the first
     option that varies."""
-    objectives = [str(one.rows[0].subject.point.objective) for one in made]
+    objectives = [str(one.rows[0].subject.point.objective) for one in settings]
     if len(set(objectives)) > 1:
         return [TITLES.get(objective, objective) for objective in objectives]
-    return [", ".join(f"{name} {shown(value)}" for name, value in list(one.values.items())[:1]) for one in made]
+    return [", ".join(f"{name} {shown(value)}" for name, value in list(one.values.items())[:1]) for one in settings]
 
 
-def placed(made: Sequence[Setting], config: SweepConfig) -> list[Place]:
+def placed(settings: Sequence[Setting], config: SweepConfig) -> list[Place]:
     """The settings that have both measures, in the figure's terms."""
     x, y = config.quality, PRIVACY[config.privacy]
-    names = kinds(made)
+    names = kinds(settings)
     looks = {text: style(i) for i, text in enumerate(dict.fromkeys(names))}
     return [
         Place(one.label, one.number, _bar(one.measured[x]), _bar(one.measured[y]), looks[text], _curve(one))
-        for one, text in zip(made, names, strict=True)
+        for one, text in zip(settings, names, strict=True)
         if x in one.measured and y in one.measured
     ]
 
@@ -145,7 +145,7 @@ def _curve(one: Setting) -> str | None:
     return json.dumps(point.setting, sort_keys=True, default=str) if point.train["objective"] == "lora" else None
 
 
-def content(made: Sequence[Setting], config: SweepConfig, environment: Mapping[str, Any]) -> dict[str, Any]:
+def content(settings: Sequence[Setting], config: SweepConfig, environment: Mapping[str, Any]) -> dict[str, Any]:
     """What sweep.json holds (docs/formats.md)."""
     root = Path(config.output_dir)
     return {
@@ -173,7 +173,7 @@ def content(made: Sequence[Setting], config: SweepConfig, environment: Mapping[s
                     for row in one.rows
                 ],
             }
-            for one in made
+            for one in settings
         ],
         "environment": dict(environment),
     }
@@ -184,14 +184,14 @@ def _measured_in(row: AdapterRow, root: Path) -> str:
     return (Path(own).parent if own else row.subject.folder).relative_to(root).as_posix()
 
 
-def table(made: Sequence[Setting]) -> str:
+def table(settings: Sequence[Setting]) -> str:
     """sweep.csv: one line for each adapter."""
-    varied = list(dict.fromkeys(name for one in made for name in one.values))
+    varied = list(dict.fromkeys(name for one in settings for name in one.values))
     bounds = [f"{name}{'' if end == 'value' else f'_{end}'}" for name in MEASURES for end in ENDS]
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(["setting", *varied, *SEEDS, "step", *bounds, "verdict", "attack", "on_front", "run", "problem"])
-    for one in made:
+    for one in settings:
         for row in one.rows:
             train = row.subject.point.train
             numbers = [getattr(row.measured[n], end) if n in row.measured else "" for n in MEASURES for end in ENDS]

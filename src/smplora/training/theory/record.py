@@ -16,8 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.train import TrainConfig
 from smplora.core.console import bar
-from smplora.core.files import write_json
 from smplora.core.random_streams import generator
+from smplora.results.record import write
+from smplora.results.theory import Figure1b, Propositions, Spread, TheorySummary
 from smplora.runs.folder import GRADIENTS, HESSIAN, THEORY, RunFolder
 from smplora.training.distributed import average, gather, mean
 from smplora.training.setup import Setup
@@ -118,7 +119,7 @@ class Theory:
         """theory.json: the numbers of the paper's Fig. 1b, Fig. 2 and Table 3."""
         if self.writes and (self.config.gradient_steps or self.config.hessian_steps):
             lines = (self.folder.metrics(file) for file in (GRADIENTS, HESSIAN))
-            write_json(self.folder.path / THEORY, summary(self.config, *lines))
+            write(self.folder.path / THEORY, summary(self.config, *lines))
 
     @staticmethod
     def _due(steps: int, done: int) -> bool:
@@ -162,8 +163,8 @@ def _counted(estimate: Estimate, display: Any) -> Estimate:
     return counting
 
 
-def summary(config: TrainConfig, gradients: list[dict[str, Any]], hessian: list[dict[str, Any]]) -> dict[str, Any]:
-    """The content of theory.json, from the lines of gradients.jsonl and hessian.jsonl."""
+def summary(config: TrainConfig, gradients: list[dict[str, Any]], hessian: list[dict[str, Any]]) -> TheorySummary:
+    """From the lines of gradients.jsonl and hessian.jsonl."""
 
     def column(lines: list[dict[str, Any]], name: str, factor: float = 1.0) -> list[float]:
         return [line[name] * factor for line in lines if line[name] is not None]
@@ -171,33 +172,32 @@ def summary(config: TrainConfig, gradients: list[dict[str, Any]], hessian: list[
     both = [line for line in hessian if None not in (line["gradient_norm"], line["hessian_norm"])]
     checked = [line for line in hessian if line["holds"] is not None]
     per_gain = 1 / config.mi_lambda if config.mi_lambda and config.objective in WITH_PROXY else 0.0
-    return {
-        "format": "smplora.theory/1",
-        "objective": config.objective,
-        "mi_lambda": config.mi_lambda if config.objective in WITH_PROXY else None,
-        "figure_1b": {
-            "gradient_norm": spread(column(both, "gradient_norm")),
-            "hessian_norm": spread(column(both, "hessian_norm")),
-            "pearson": correlation(column(both, "gradient_norm"), column(both, "hessian_norm")),
-        },
-        "figure_2": {name: spread(column(gradients, name)) for name in GRADIENT_ROW[:4]},
-        "table_3": {
+    return TheorySummary(
+        objective=config.objective,
+        mi_lambda=config.mi_lambda if config.objective in WITH_PROXY else None,
+        figure_1b=Figure1b(
+            spread(column(both, "gradient_norm")),
+            spread(column(both, "hessian_norm")),
+            correlation(column(both, "gradient_norm"), column(both, "hessian_norm")),
+        ),
+        figure_2={name: spread(column(gradients, name)) for name in GRADIENT_ROW[:4]},
+        table_3={
             "1/D": spread(column(gradients, "adaptation_factor")),
             "L_ada/D^2": spread(column(gradients, "gain_factor", per_gain)) if per_gain else None,
             "lambda*L_ada/D^2": spread(column(gradients, "gain_factor")) if per_gain else None,
         },
-        "table_3_single_images": {
+        table_3_single_images={
             "1/D": singles(gradients, "adaptation_factor"),
             "L_ada/D^2": singles(gradients, "gain_factor", per_gain) if per_gain else None,
             "lambda*L_ada/D^2": singles(gradients, "gain_factor") if per_gain else None,
         },
-        "propositions": {
-            "points": len(checked),
-            "holds": sum(line["holds"] for line in checked),
-            "l0": spread(column(checked, "l0")),
-            "l1": spread(column(checked, "l1")),
-        },
-    }
+        propositions=Propositions(
+            len(checked),
+            sum(line["holds"] for line in checked),
+            spread(column(checked, "l0")),
+            spread(column(checked, "l1")),
+        ),
+    )
 
 
 def together(rows: Tensor, first: int = 0) -> Tensor:
@@ -211,25 +211,21 @@ def together(rows: Tensor, first: int = 0) -> Tensor:
     return torch.stack([by_name.get(name.rpartition("_")[2], torch.mean)(x, 0) for name, x in columns], -1)
 
 
-def singles(lines: list[dict[str, Any]], name: str, factor: float = 1.0) -> dict[str, Any] | None:
+def singles(lines: list[dict[str, Any]], name: str, factor: float = 1.0) -> Spread | None:
     """As ``spread``, of the single images of all batches; None for lines of earlier versions, which lack these."""
     measured = [line for line in lines if line.get(name) is not None]
     if not measured or any(line.get(f"{name}_{of}") is None for line in measured for of in ("min", "max", "square")):
         return None
     mean_ = float(np.mean([line[name] for line in measured]))
     square = float(np.mean([line[f"{name}_square"] for line in measured]))
-    return {
-        "n": len(measured), "mean": factor * mean_, "std": factor * max(0.0, square - mean_**2) ** 0.5,
-        "min": factor * min(line[f"{name}_min"] for line in measured),
-        "max": factor * max(line[f"{name}_max"] for line in measured),
-    }  # fmt: skip
+    lowest, highest = (pick(line[f"{name}_{end}"] for line in measured) for pick, end in ((min, "min"), (max, "max")))
+    deviation = max(0.0, square - mean_**2) ** 0.5
+    return Spread(len(measured), factor * mean_, factor * deviation, factor * lowest, factor * highest)
 
 
-def spread(values: list[float]) -> dict[str, Any] | None:
+def spread(values: list[float]) -> Spread | None:
     """Count, mean, standard deviation (of the sample), least and largest value; None without values."""
     if not values:
         return None
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {
-        "n": len(values), "mean": float(np.mean(values)), "std": deviation, "min": min(values), "max": max(values),
-    }  # fmt: skip
+    return Spread(len(values), float(np.mean(values)), deviation, min(values), max(values))

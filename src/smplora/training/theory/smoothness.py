@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from smplora.objectives.base import Objective
+from smplora.results.theory import Coefficient, Correlation
 from smplora.training.theory.curvature import Curvature, Hessian, Product, flatten
 
 Estimate = Callable[[Product, Tensor], Curvature]
@@ -161,7 +162,7 @@ def _gradient(value: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]
     return torch.autograd.grad(value, list(parameters), retain_graph=True, materialize_grads=True)
 
 
-def correlation(first: ArrayLike, second: ArrayLike) -> dict[str, Any] | None:
+def correlation(first: ArrayLike, second: ArrayLike) -> Correlation | None:
     """Pearson's r with its 95 % interval (Fisher's z) and two-sided p-value, which treat the points as independent;
     None for fewer than 4 points or where one of the two does not vary."""
     from scipy.stats import pearsonr
@@ -171,8 +172,4 @@ def correlation(first: ArrayLike, second: ArrayLike) -> dict[str, Any] | None:
         return None
     result = pearsonr(x, y)
     low, high = result.confidence_interval(0.95)
-    return {
-        "n": len(x),
-        "r": {"value": float(result.statistic), "low": float(low), "high": float(high)},
-        "p_value": float(result.pvalue),
-    }
+    return Correlation(len(x), Coefficient(float(result.statistic), float(low), float(high)), float(result.pvalue))

@@ -1,1 +1,2 @@
-"""One file a table or figure of the paper: which runs it needs, which numbers it shows."""
+"""One file a table or figure of the paper: which runs it needs, which numbers it shows. Imports what
+experiments imports."""

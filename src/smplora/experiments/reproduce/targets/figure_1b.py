@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from smplora.core.files import read_json
 from smplora.core.wording import decimal
 from smplora.experiments.reproduce.curves import RunsTarget, first_seed, label, look
-from smplora.experiments.reproduce.results import RunResult
+from smplora.experiments.reproduce.results import AGAIN, RunResult
 from smplora.experiments.reproduce.runs import MP, SMP
 from smplora.experiments.reproduce.section import PaperTable, RowGroup, Section, section_of
 from smplora.report.figures.curves import cloud
 from smplora.report.figures.svg import Drawing, style
 from smplora.report.tables import TableCell
+from smplora.results.record import as_json, read
+from smplora.results.theory import TheorySummary
 from smplora.runs.folder import HESSIAN, THEORY, RunFolder
 
 HEADERS = ("Pearson's r", "p-value", "points", "Hessian norm, mean", "its standard deviation")
@@ -25,12 +26,12 @@ class Figure1b(RunsTarget):
 
     def read(self, run: RunResult) -> dict[str, Any]:
         """The points, and what theory.json says of them."""
-        theory = read_json(run.folder / THEORY)
+        theory = read(run.folder / THEORY, TheorySummary, AGAIN)
         lines = RunFolder(run.folder).metrics(HESSIAN)
         pairs = [[line["gradient_norm"], line["hessian_norm"]] for line in lines]
         return {
-            **theory["figure_1b"],
-            "propositions": theory["propositions"],
+            **as_json(theory.figure_1b),
+            "propositions": as_json(theory.propositions),
             "points": [pair for pair in pairs if None not in pair],
         }
 

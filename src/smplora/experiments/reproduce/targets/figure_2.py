@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from smplora.core.files import read_json
 from smplora.experiments.reproduce.curves import RunsTarget, first_seed, label, look, points
-from smplora.experiments.reproduce.results import RunResult
+from smplora.experiments.reproduce.results import AGAIN, RunResult
 from smplora.experiments.reproduce.section import PaperTable, RowGroup, Section, section_of
 from smplora.report.figures.curves import Line, over_steps
 from smplora.report.figures.svg import Drawing, drawing, style
 from smplora.report.tables import TableCell
+from smplora.results.record import as_json, read
+from smplora.results.theory import TheorySummary
 from smplora.runs.folder import GRADIENTS, THEORY, RunFolder
 
 OF_BATCHES = "A gradient is that of a batch: ten images at scale tiny, one in the paper, which fluctuates more."
@@ -32,7 +33,8 @@ class Figure2(RunsTarget):
         """Curves, and what theory.json says of their spread."""
         lines = RunFolder(run.folder).metrics(GRADIENTS)
         curves = {name: points(lines, name) for name in SCALES}
-        return {"curves": curves, "spread": read_json(run.folder / THEORY)["figure_2"]}
+        theory = read(run.folder / THEORY, TheorySummary, AGAIN)
+        return {"curves": curves, "spread": as_json(theory.figure_2)}
 
     def show(self, content: Mapping[str, Any], root: Path) -> Section:
         """Whole gradients of all methods, the terms of each game, and standard deviations."""

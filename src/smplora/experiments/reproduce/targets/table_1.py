@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smplora.experiments.reproduce.claims import defended
+from smplora.experiments.reproduce.claims import defence_against_baseline
 from smplora.experiments.reproduce.runs import MP, PaperRun, of_method
 from smplora.experiments.reproduce.systems import SystemsTable
 
@@ -14,7 +14,7 @@ TARGET = SystemsTable(
     best_of=("Pokemon", "CelebA_Small", "CelebA_Large", "CelebA_Gender", "CelebA_Varying"),
     claim="SMP-LoRA leaks far less than LoRA, and draws far better than MP-LoRA.",
     observed=lambda rows: [
-        *defended(rows, ("asr", "auc_dev"), "dataset"),
-        *defended(rows, ("fid", "kid"), "dataset", ("MP-LoRA", MP)),
+        *defence_against_baseline(rows, ("asr", "auc_dev"), "dataset"),
+        *defence_against_baseline(rows, ("fid", "kid"), "dataset", ("MP-LoRA", MP)),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smplora.experiments.reproduce.claims import duel, of
+from smplora.experiments.reproduce.claims import compare_methods, rows_of
 from smplora.experiments.reproduce.runs import MP, SMP, PaperRun, of_method
 from smplora.experiments.reproduce.systems import SystemsTable
 
@@ -17,7 +17,9 @@ TARGET = SystemsTable(
     observed=lambda rows: [
         sentence
         for name, stabiliser in (("MP-LoRA clipped", "clipping"), ("MP-LoRA normalised", "normalisation"))
-        for sentence in duel(rows, ("SMP-LoRA", of(SMP)), (name, of(MP, stabiliser=stabiliser)), MEASURES, "dataset")
+        for sentence in compare_methods(
+            rows, ("SMP-LoRA", rows_of(SMP)), (name, rows_of(MP, stabiliser=stabiliser)), MEASURES, "dataset"
+        )
     ],
     notes=(
         "The paper contradicts itself here: its Appendix F says that gradient clipping has been employed in all its "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smplora.experiments.reproduce.claims import defended
+from smplora.experiments.reproduce.claims import defence_against_baseline
 from smplora.experiments.reproduce.runs import PaperRun, of_method
 from smplora.experiments.reproduce.systems import SystemsTable
 
@@ -14,6 +14,6 @@ TARGET = SystemsTable(
     run=lambda row: PaperRun(**of_method(row["method"])),
     best_of=("Pokemon",),
     claim="SMP-LoRA leaks less than LoRA by these attacks too.",
-    observed=lambda rows: defended(rows, ("asr", "auc_dev"), "attack"),
+    observed=lambda rows: defence_against_baseline(rows, ("asr", "auc_dev"), "attack"),
     attack=lambda row: ATTACKS[row["attack"]],
 )

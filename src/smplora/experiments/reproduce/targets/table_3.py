@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from smplora.core.files import read_json
 from smplora.experiments.reproduce.curves import RunsTarget, label
-from smplora.experiments.reproduce.results import RunResult
+from smplora.experiments.reproduce.results import AGAIN, RunResult
 from smplora.experiments.reproduce.runs import SMP
 from smplora.experiments.reproduce.section import PaperTable, RowGroup, Section, section_of
 from smplora.report.tables import TableCell
+from smplora.results.record import as_json, read
+from smplora.results.theory import TheorySummary
 from smplora.runs.folder import THEORY
 
 COLUMNS = ("max", "min", "mean", "std")
@@ -23,10 +24,10 @@ class Table3(RunsTarget):
 
     def read(self, run: RunResult) -> dict[str, Any]:
         """What theory.json says of the factors."""
-        theory = read_json(run.folder / THEORY)
-        single = theory.get("table_3_single_images") or {}
+        theory = read(run.folder / THEORY, TheorySummary, AGAIN)
+        single = theory.table_3_single_images
         return {
-            "factors": {name: single.get(name) or value for name, value in theory["table_3"].items()},
+            "factors": {name: as_json(single.get(name) or value) for name, value in theory.table_3.items()},
             "single_images": any(single.values()),
         }
 

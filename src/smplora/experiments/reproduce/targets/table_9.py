@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smplora.experiments.reproduce.claims import defended
+from smplora.experiments.reproduce.claims import defence_against_baseline
 from smplora.experiments.reproduce.runs import LORA, PaperRun, of_method
 from smplora.experiments.reproduce.systems import SystemsTable
 
@@ -13,5 +13,7 @@ TARGET = SystemsTable(
     run=lambda row: PaperRun(**of_method(row["method"])),
     best_of=("Pokemon",),
     claim="Whatever is trained, the defence leaks less than training without it, and the images are worse.",
-    observed=lambda rows: defended(rows, ("asr", "auc_dev", "fid", "kid"), "adaptation", ("the same without", LORA)),
+    observed=lambda rows: defence_against_baseline(
+        rows, ("asr", "auc_dev", "fid", "kid"), "adaptation", ("the same without", LORA)
+    ),
 )
