@@ -68,7 +68,7 @@ def test_gradients_are_those_of_each_image_clipped(text_encoder: bool, image_fol
     assert private
     assert {id(w) for w in private.weights} == {id(p) for p in setup.parameters}
     totals = [torch.zeros_like(w) for w in private.weights]
-    norms = []
+    norms, losses = [], []
     step = next(s for s in range(99) if sum(map(len, private._batches(s))) > config.train_batch_size)
     for part, batch in enumerate(private._batches(step)):
         names = [f"adapter {part} {k}" for k in (0, 1)]
@@ -78,9 +78,13 @@ def test_gradients_are_those_of_each_image_clipped(text_encoder: bool, image_fol
             loss = torch.stack([adaptation_loss(setup.model.error_maps(batch[[i]], d)).sum() for d in one]).mean()
             gradient = torch.autograd.grad(loss, private.weights)
             norms.append(torch.cat([g.flatten() for g in gradient]).norm())
+            losses.append(float(loss))
             for total, g in zip(totals, gradient, strict=True):
                 total += g * min(1.0, config.max_grad_norm / float(norms[-1]))
     assert min(norms) < config.max_grad_norm < max(norms)
+    logged = {name: float(value) for name, value in private.make(step, nullcontext).items()}
+    assert logged["loss"] == logged["adaptation_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+    assert logged["clipped"] == pytest.approx(sum(n > config.max_grad_norm for n in norms) / len(norms))
     expected = private.promise.sample_rate * len(private.train)
     largest = max(float(t.abs().max()) for t in totals) / expected
     for total, found in zip(totals, made(setup, 0.0, step), strict=True):
