@@ -56,7 +56,8 @@ def made(setup: Setup, sigma: float, step: int = 0) -> list[Tensor]:
     assert setup.private
     now, promise = setup.private, setup.private.promise
     promise = Guarantee(sigma, promise.sample_rate, promise.delta)
-    again = PrivateGradients(now.config, now.model, now.train, now.layers, promise, now.secret)
+    plain = (now.options, now.noise_multiplicity, now.seed)
+    again = PrivateGradients(*plain, now.model, now.train, now.layers, promise, now.secret)
     again.make(step, nullcontext)
     return [weight.grad.clone() for weight in again.weights if weight.grad is not None]
 

@@ -52,7 +52,7 @@ def test_class_images_are_the_base_models_and_weigh_what_was_asked(noise_folder:
     model = load_model(str(BUNDLED_FOLDER), CPU)
     loaded = load_subject(str(runs[0.5]), None, "cpu")
     images[2].unlink()
-    cell = prior_cell(config, Adapted(model), loaded.prepared, None, False)
+    cell = prior_cell(config, runs[0.5], config.seed, 1.0, Adapted(model), loaded.prepared, None, False)
     assert images[2].read_bytes() == contents[2]  # drawn again, the same
     batch = take(cell, 2, 0, config.seed, "class images")
     draw = training_draw(batch, model.num_train_timesteps, config.seed, "class images", 0)

@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smplora.config.train import TrainConfig
+from smplora.config.optimization import OptimizationOptions
+from smplora.config.private import PrivateOptions
 from smplora.core.console import say
 from smplora.core.errors import ConfigError
 from smplora.core.files import write_atomically
@@ -71,15 +72,17 @@ class Guarantee:
         )
 
 
-def check_private(config: TrainConfig, images: int, processes: int, progress: bool) -> None:
-    """Say what will be promised.
+def check_private(
+    options: PrivateOptions, batch_size: int, images: int, steps: int, processes: int, progress: bool
+) -> None:
+    """Say what will be promised; arguments as of ``guarantee``.
 
     Raises:
         ConfigError: it cannot be.
     """
     if processes > 1:
         raise ConfigError(f"--objective dp_lora runs in one process; accelerate started {processes}")
-    promise, steps = guarantee(config, images), config.max_train_steps or 0
+    promise = guarantee(options, batch_size, images, steps)
     if progress:
         say(
             f"differential privacy: epsilon {promise.epsilon(steps):.3g}, delta {promise.delta:g} after {steps} steps; "
@@ -87,28 +90,33 @@ def check_private(config: TrainConfig, images: int, processes: int, progress: bo
         )
 
 
-def guarantee(config: TrainConfig, images: int) -> Guarantee:
-    """That of a run on ``images`` images, with the least noise that keeps ``--target_epsilon``.
+def guarantee(options: PrivateOptions, batch_size: int, images: int, steps: int) -> Guarantee:
+    """That of a run, with the least noise that keeps ``--target_epsilon``.
+
+    Args:
+        batch_size: images in a step on average.
+        images: that are trained on.
 
     Raises:
         ConfigError: no noise keeps it, Opacus is not installed, or a batch holds more than all images.
     """
-    batch = config.train_batch_size * config.gradient_accumulation_steps
-    if batch > images:
-        raise ConfigError(f"--train_batch_size got {batch} of {images} training images; allowed: at most all of them")
-    rate, steps = batch / images, config.max_train_steps or 0
+    if batch_size > images:
+        raise ConfigError(
+            f"--train_batch_size got {batch_size} of {images} training images; allowed: at most all of them"
+        )
+    rate = batch_size / images
     if find_spec("opacus") is None:
         raise ConfigError("--objective dp_lora needs opacus: pip install smplora[dp]")
-    if config.noise_multiplier:
-        return Guarantee(config.noise_multiplier, rate, config.target_delta)
+    if options.noise_multiplier:
+        return Guarantee(options.noise_multiplier, rate, options.target_delta)
     try:
-        sigma = _least_noise(config.target_epsilon or 0.0, config.target_delta, rate, steps)
+        sigma = _least_noise(options.target_epsilon or 0.0, options.target_delta, rate, steps)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"--target_epsilon got {config.target_epsilon}, which no noise keeps over {steps} steps with a share of "
+            f"--target_epsilon got {options.target_epsilon}, which no noise keeps over {steps} steps with a share of "
             f"{rate:.3g} of the images in each: give more, or fewer steps, or a smaller --train_batch_size"
         ) from error
-    return Guarantee(sigma, rate, config.target_delta)
+    return Guarantee(sigma, rate, options.target_delta)
 
 
 @lru_cache
@@ -163,14 +171,17 @@ class PrivateGradients:
 
     def __init__(
         self,
-        config: TrainConfig,
+        options: OptimizationOptions,
+        noise_multiplicity: int,
+        seed: int,
         model: LatentDiffusion,
         train: Cell,
         layers: Sequence[nn.Module],
         promise: Guarantee,
         secret: str,
     ) -> None:
-        self.config, self.model, self.train, self.layers = config, model, train, list(layers)
+        self.options, self.noise_multiplicity, self.seed = options, noise_multiplicity, seed
+        self.model, self.train, self.layers = model, train, list(layers)
         self.promise, self.secret = promise, secret
         self.weights: list[nn.Parameter] = [layer.get_parameter("weight") for layer in self.layers]
 
@@ -181,7 +192,7 @@ class PrivateGradients:
             for the log: "loss" and "adaptation_loss", the mean over the step's images, and "clipped", the share of them
             whose gradient was longer than the bound. A step without any image has noise alone, and says 0 of each.
         """
-        bound, device = self.config.max_grad_norm, self.model.device
+        bound, device = self.options.max_grad_norm, self.model.device
         totals = [torch.zeros_like(weight) for weight in self.weights]
         losses = clipped = torch.zeros((), device=device)
         images = 0
@@ -200,7 +211,7 @@ class PrivateGradients:
         return {"loss": loss, "adaptation_loss": loss, "clipped": clipped / max(images, 1)}
 
     def _batches(self, step: int) -> Iterator[Batch]:
-        size, choose = self.config.train_batch_size, VariantChoice((self.config.seed, "train", step))
+        size, choose = self.options.train_batch_size, VariantChoice((self.seed, "train", step))
         for g, rows in poisson_sample(self.train, self.promise.sample_rate, self.secret, step):
             for start in range(0, len(rows), size):
                 yield self.train.batch(self.train.groups[g], rows[start : start + size], choose)
@@ -220,18 +231,18 @@ class PrivateGradients:
         self, batch: Batch, step: int, part: int, autocast: Callable[[], AbstractContextManager[Any]]
     ) -> tuple[list[Tensor], Tensor]:
         """Each image's gradient of its mean loss over the draws: of every weight [b, ...]; and those losses [b]."""
-        draws, samples = self.config.noise_multiplicity, len(batch)
+        draws, samples = self.noise_multiplicity, len(batch)
         sums: list[Tensor] = []
         losses = torch.zeros(samples, device=self.model.device)
         for k in range(draws):
             name = f"adapter {part} {k}"
             draw = training_draw(
-                batch, self.model.num_train_timesteps, self.config.seed, name, step, self.config.noise_offset
+                batch, self.model.num_train_timesteps, self.seed, name, step, self.options.noise_offset
             )
             with recorded(self.layers, samples) as records, self._graph_of_outputs():
                 with autocast():
                     of_draw = adaptation_loss(self.model.error_maps(batch, draw))
-                of_draw = of_draw * self.model.loss_weights(draw.timesteps, self.config.snr_gamma)
+                of_draw = of_draw * self.model.loss_weights(draw.timesteps, self.options.snr_gamma)
                 of_draw.sum().backward()
             losses += of_draw.detach() / draws
             for i, layer in enumerate(self.layers):

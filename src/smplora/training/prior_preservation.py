@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smplora.config.data import DataOptions, usual_guidance
-from smplora.config.train import TrainConfig
+from smplora.config.data import DataOptions
+from smplora.config.dreambooth import DreamBoothOptions
 from smplora.core.cache import Cache
 from smplora.core.console import bar
 from smplora.core.files import UNFINISHED, write_atomically
@@ -23,37 +23,55 @@ STEPS = 25  # of DDIM
 
 
 def prior_cell(
-    config: TrainConfig, adapted: Adapted, prepared: Preparation, cache: Cache | None, progress: bool
+    options: DreamBoothOptions,
+    run: Path,
+    seed: int,
+    guidance: float,
+    adapted: Adapted,
+    prepared: Preparation,
+    cache: Cache | None,
+    progress: bool,
 ) -> Cell:
     """``--num_class_images`` images of ``--class_prompt``, encoded; the first by name where there are more.
+
+    Args:
+        run: the run folder, where images lie unless ``--class_data_dir`` says where.
+        prepared: of the private images; these have their resolution.
 
     Raises:
         DataError: images that cannot be read.
     """
-    folder = Path(config.class_data_dir or Path(config.output_dir) / FOLDER)
-    draw_missing(config, adapted, folder, progress)
-    source = open_source(DataOptions(train_data_dir=str(folder), default_caption=config.class_prompt))
-    samples = sorted(read_samples(source), key=lambda s: s.file)[: config.num_class_images]
+    folder = Path(options.class_data_dir or run / FOLDER)
+    draw_missing(options, seed, guidance, prepared.resolution, adapted, folder, progress)
+    source = open_source(DataOptions(train_data_dir=str(folder), default_caption=options.class_prompt))
+    samples = sorted(read_samples(source), key=lambda s: s.file)[: options.num_class_images]
     return encode(adapted.model, source, samples, prepared.plain(), cache)
 
 
-def draw_missing(config: TrainConfig, adapted: Adapted, folder: Path, progress: bool) -> None:
+def draw_missing(
+    options: DreamBoothOptions,
+    seed: int,
+    guidance: float,
+    resolution: int,
+    adapted: Adapted,
+    folder: Path,
+    progress: bool,
+) -> None:
     """Image k of the class, k counting the images in ``folder``, starts from noise that is a function of (seed, k); a
     run that was killed goes on where it stopped."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     have = sum(p.suffix.lower() in SUFFIXES and not p.name.startswith(UNFINISHED) for p in folder.iterdir())
-    guidance = usual_guidance(config.pretrained_model_name_or_path)
-    numbers = range(have, config.num_class_images)
+    numbers = range(have, options.num_class_images)
     if not numbers:
         return
-    total, model = config.num_class_images, adapted.model
+    total, model = options.num_class_images, adapted.model
     with adapted.without(), bar(total, "draw class images", unit="image", initial=have, show=progress) as display:
-        for start in numbers[:: config.sample_batch_size]:
-            part = range(start, min(start + config.sample_batch_size, total))
+        for start in numbers[:: options.sample_batch_size]:
+            part = range(start, min(start + options.sample_batch_size, total))
             pictures = model.generate(
-                [config.class_prompt or ""] * len(part),
-                [stream_seed(config.seed, "class image", k) for k in part],
-                resolution=config.resolution or model.resolution,
+                [options.class_prompt or ""] * len(part),
+                [stream_seed(seed, "class image", k) for k in part],
+                resolution=resolution,
                 num_inference_steps=STEPS,
                 guidance_scale=guidance,
             )

@@ -17,6 +17,7 @@ from smplora.adapters.base import PublishedAdaptation
 from smplora.adapters.files.write import AdapterFacts, public_name
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.catalogue.objectives import WITH_PROXY
+from smplora.config.data import usual_guidance
 from smplora.config.distill import DISTILLED
 from smplora.config.train import TrainConfig
 from smplora.core.cache import open_cache
@@ -154,11 +155,11 @@ def prepare(
     source, cache = open_source(config), open_cache(config.cache_dir, config.cache_latents_to_disk)
     with accelerator.main_process_first():
         encoded = encode(model, source, split.train + split.cells["aux_nonmember"], prepared, cache)
-        prior = (
-            prior_cell(config, Adapted(model, adaptation), prepared, cache, progress)
-            if config.preserves_prior
-            else None
-        )
+        prior = None
+        if config.preserves_prior:
+            run, guidance = Path(config.output_dir), usual_guidance(config.pretrained_model_name_or_path)
+            adapted = Adapted(model, adaptation)
+            prior = prior_cell(config, run, config.seed, guidance, adapted, prepared, cache, progress)
     members, aux_members = len(split.train), len(split.cells["aux_member"])
     channels, *shape = encoded.groups[0].mean.shape[1:]
     size = tuple(shape) if len(encoded.groups) == 1 else (prepared.resolution // model.downsampling,) * 2
@@ -167,7 +168,11 @@ def prepare(
     if config.objective == "dp_lora":
         secret = noise_seed(Path(config.output_dir))
         layers = adaptation.layers(model).adapter
-        private = PrivateGradients(config, model, encoded[:members], layers, guarantee(config, members), secret)
+        batch_size = config.train_batch_size * config.gradient_accumulation_steps
+        promise = guarantee(config, batch_size, members, steps)
+        private = PrivateGradients(
+            config, config.noise_multiplicity, config.seed, model, encoded[:members], layers, promise, secret
+        )
     return Setup(
         accelerator=accelerator,
         model=model,
