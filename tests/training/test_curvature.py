@@ -207,13 +207,13 @@ def test_correlation() -> None:
     y = x + rng.normal(size=50)
     found = correlation(x, y)
     assert found is not None
-    r = found["r"]["value"]
+    r = found.r.value
     assert r == pytest.approx(np.corrcoef(x, y)[0, 1])
     half = 1.959964 / np.sqrt(47)  # Fisher's z
     ends = np.tanh([np.arctanh(r) - half, np.arctanh(r) + half])
-    assert [found["r"]["low"], found["r"]["high"]] == pytest.approx(ends)
+    assert [found.r.low, found.r.high] == pytest.approx(ends)
     shuffled = [abs(np.corrcoef(rng.permutation(x), y)[0, 1]) >= abs(r) for _ in range(500)]
     assert np.mean(shuffled) <= 0.01
-    assert found["p_value"] < 0.01
+    assert found.p_value < 0.01
     assert correlation(x[:3], y[:3]) is None
     assert correlation(np.ones(9), x[:9]) is None

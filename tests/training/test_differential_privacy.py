@@ -79,7 +79,7 @@ def test_gradients_are_those_of_each_image_clipped(text_encoder: bool, image_fol
             loss = torch.stack([adaptation_loss(setup.model.error_maps(batch[[i]], d)).sum() for d in one]).mean()
             gradient = torch.autograd.grad(loss, private.weights)
             norms.append(torch.cat([g.flatten() for g in gradient]).norm())
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
             for total, g in zip(totals, gradient, strict=True):
                 total += g * min(1.0, config.max_grad_norm / float(norms[-1]))
     assert min(norms) < config.max_grad_norm < max(norms)
