@@ -59,6 +59,9 @@ def measure(command: list[str]) -> dict[str, float | int | str]:
             if not first_output_s and os.fstat(log.fileno()).st_size:
                 first_output_s = time.perf_counter() - start
             time.sleep(0.5 if first_output_s else 0.05)
+        if process.returncode:
+            log.seek(0)
+            print(log.read()[-4000:].decode(errors="replace"), file=sys.stderr)
     return {
         "status": process.returncode,
         "wall_s": round(time.perf_counter() - start, 1),

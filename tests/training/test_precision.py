@@ -104,6 +104,15 @@ def test_the_vae_encodes_in_fp32(image_folder: Path, tmp_path: Path) -> None:
     assert all(torch.equal(v, half.conditioning[n]) for n, v in plain.conditioning.items())
 
 
+def test_images_are_encoded_at_the_runs_resolution(image_folder: Path, tmp_path: Path) -> None:
+    model = load_base(ModelOptions(), CPU)
+    config = short_config(image_folder, tmp_path, resolution=24)
+    split = load_split(config, tmp_path / "none")
+    setup = trainstate.prepare(resolved(config, model, split), model, split, Accelerator(cpu=True))
+    assert model.resolution == 32
+    assert setup.feed.train.whole().mean.shape[2:] == (24 // model.downsampling,) * 2
+
+
 def test_overflowing_steps_are_skipped_and_resumed(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
