@@ -76,7 +76,7 @@ def one_turn(config: TrainConfig, setup: Setup, folder: Path, steps: int) -> flo
     game.objective = build(OBJECTIVES, config.objective, "objective", config)
     feed = replace(setup.feed, batch_size=config.train_batch_size)
     setup = replace(setup, game=game, feed=feed, steps=steps)
-    run.open(config, setup.model.digest)
+    run.open(config, setup.model)
     stopwatch = Stopwatch(setup.model.device)
     optimise(config, setup, run, stopwatch, 0, False)  # type: ignore[arg-type]
     return stopwatch.seconds_per_step

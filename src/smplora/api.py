@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from smplora.cli.commands import VERBS
+from smplora.cli.main import needs_network
 from smplora.cli.parse import checked
 from smplora.core import offline
 from smplora.core.errors import CheckpointError, ConfigError
@@ -241,5 +242,5 @@ def _call(verb: str, options: dict[str, Any], run: str | None = None) -> Any:
         offline.block()
     config = checked(verb, plain)
     module, _, function = (run or VERBS[verb].run).partition(":")
-    with offline.named():
+    with offline.hub(needs_network(verb, config) is not None), offline.named():
         return getattr(import_module(module), function)(config)

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from smplora.cli.commands import VERBS
+from smplora.cli.main import needs_network
+from smplora.core.files import BUNDLED_FOLDER
+from smplora.core.offline import HUB_SWITCHES, TELEMETRY, hub
+
 WATCHED = """
-import json, os, socket, sys
-def refuse(*arguments, **options):
-    raise SystemExit(f"NETWORK {arguments}")
-real = socket.socket.connect
-socket.socket.connect = lambda own, address: real(own, address) if own.family == socket.AF_UNIX else refuse(address)
-socket.socket.connect_ex = socket.socket.sendto = refuse
-socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
+import json, sys
+def watch(event, arguments):
+    if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.sendto"):
+        raise SystemExit(f"NETWORK {event} {arguments}")
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        raise SystemExit(f"NETWORK {event} {arguments}")
+sys.addaudithook(watch)
 from smplora.cli.main import main
-for arguments in json.loads(sys.argv[1]):
-    if main(arguments):
-        sys.exit(f"failed: {arguments}")
+for arguments, expected in json.loads(sys.argv[1]):
+    status = main(arguments)
+    if status != expected:
+        sys.exit(f"{status} instead of {expected}: {arguments}")
 """
 
 
@@ -32,22 +40,92 @@ def python(program: str, *arguments: str, **variables: str) -> subprocess.Comple
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_no_command_touches_a_network(image_folder: Path, tmp_path: Path) -> None:
-    """Not even without --offline: a process in which every connection and look-up of a name ends the program."""
-    run = str(tmp_path / "run")
-    small = ["--aux_size", "10", "--max_train_steps", "2", "--train_batch_size", "2", "--device", "cpu"]
+HUB_ID = "someone/a-model"
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path) -> Path:
+    """A HF_HOME whose cache has the bundled model under a hub id, and nothing else."""
+    model = tmp_path / "hf" / "hub" / "models--someone--a-model"
+    commit = "0" * 40
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text(commit)
+    shutil.copytree(BUNDLED_FOLDER, model / "snapshots" / commit)
+    return tmp_path / "hf"
+
+
+def test_no_command_touches_a_network(image_folder: Path, hub_cache: Path, tmp_path: Path) -> None:
+    """Not even without --offline: every look-up of a name and every connection ends the program, whoever asks. With the
+    bundled model, one in the hub's cache, and a name that is nowhere."""
+    data = ["--train_data_dir", str(image_folder)]
+    small = [*data, "--aux_size", "10", "--max_train_steps", "2", "--train_batch_size", "2", "--device", "cpu"]
     attacks = ["--attacks", "[loss]", "--num_timesteps", "1", "--noise_pairs", "1"]
-    commands = [
-        ["train", "--train_data_dir", str(image_folder), "--output_dir", run, "--objective", "smp_lora", *small],
-        ["audit", "--adapter", run, *attacks],
-        ["evaluate", "--adapter", run, "--num_images", "20", "--num_inference_steps", "1"],
-        ["report", "--runs", f"[{run}]", "--output", str(tmp_path / "report.html")],
-        ["export", "--adapter", run, "--output_dir", str(tmp_path / "out")],
-        ["push", "--adapter", run, "--repo_id", "anna/adapter", "--dry_run"],
+    images = ["--num_images", "20", "--num_inference_steps", "1"]
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    shutil.copy(next(image_folder.glob("*.png")), bare)
+    commands: list[tuple[list[str], int]] = []
+    for name, model in {"tiny": "tiny", "hub": HUB_ID, "typo": "someone/a-modle"}.items():
+        run, base = str(tmp_path / name), ["--pretrained_model_name_or_path", model]
+        status = 2 if name == "typo" else 0
+        commands += [
+            (["train", *small, *base, "--output_dir", run, "--objective", "smp_lora"], status),
+            (["audit", "--adapter", run, *attacks], status),
+            (["evaluate", "--adapter", run, *images], status),
+            (["export", "--adapter", run, "--output_dir", f"{run}-published"], status),
+            (["push", "--adapter", run, "--repo_id", "anna/adapter", "--dry_run"], status),
+            (["report", "--runs", f"[{run}]", "--output", f"{run}.html"], status),
+            (["sweep", *small, *base, "--output_dir", f"{run}-sweep", "--seeds", "[0]", "--dry_run"], status),
+        ]
+    typo = ["--features", "[someone/an-encoder]", "--num_images", "20"]
+    commands += [
+        (["evaluate", "--adapter", str(tmp_path / "tiny"), *typo], 2),
+        (["caption", str(bare), "--caption_model", "someone/a-captioner"], 2),
+        (["train", "--dataset_name", "someone/a-data-set", "--output_dir", str(tmp_path / "set")], 2),
+        (["quickstart", *data, "--output_dir", str(tmp_path / "quick"), "--aux_size", "99"], 2),
+        (["reproduce", "table_1", "--quick", "--dry_run", "--output_dir", str(tmp_path / "paper")], 0),
+        (["dataset", "celeba_small", "--source", str(tmp_path), "--output_dir", str(tmp_path / "celeba")], 2),
+        (["split", *data, "--output_dir", str(tmp_path / "split")], 0),
+        (["cache"], 0),
     ]
-    done = python(WATCHED, json.dumps(commands))
+    assert {arguments[0] for arguments, _ in commands} == VERBS.keys()
+    done = python(WATCHED, json.dumps(commands), HF_HOME=str(hub_cache))
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "hub.html").exists()
+
+
+def test_what_was_asked_for_may_go_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--allow_download, push and trackers lift the switches, in the same process too; nobody is told who asks."""
+    for name in (*HUB_SWITCHES, TELEMETRY):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    import huggingface_hub.constants as constants
+
+    with hub(False):
+        assert constants.HF_HUB_OFFLINE
+        assert os.environ["TRANSFORMERS_OFFLINE"] == "1"
+        with hub(True):
+            assert constants.HF_HUB_OFFLINE, "it is asked for inside of what is not"
+    with hub(True):
+        assert not constants.HF_HUB_OFFLINE
+        assert constants.HF_HUB_DISABLE_TELEMETRY
+    assert not constants.HF_HUB_OFFLINE
+    assert "TRANSFORMERS_OFFLINE" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "needs"),
+    [
+        ("train", {"report_to": "tensorboard"}, False),
+        ("train", {"report_to": "wandb"}, True),
+        ("train", {"allow_download": True}, True),
+        ("push", {"dry_run": False}, True),
+        ("push", {"dry_run": True}, False),
+        ("audit", {}, False),
+    ],
+)
+def test_what_asks_for_the_network(verb: str, options: dict[str, object], needs: bool) -> None:
+    assert (needs_network(verb, SimpleNamespace(**{"dry_run": False, **options})) is not None) == needs
 
 
 BLOCKED = """

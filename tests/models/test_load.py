@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from smplora.data.encode import encode
 from smplora.data.pool import open_source, read_samples
 from smplora.data.prepare import Preparation
 from smplora.models.load import load_model
+from smplora.runs.folder import RunFolder
 from smplora.runs.subject import load_subject
 
 CPU = torch.device("cpu")
@@ -139,3 +142,58 @@ def test_adapter_file_tells_nothing_about_the_images(trained_run: Path) -> None:
 def test_wrong_model_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="neither 'tiny', nor a folder in diffusers format"):
         load_model(str(tmp_path), CPU)
+
+
+def edited(folder: Path, file: str, **changes: object) -> Path:
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**content, **changes}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("vae/config.json", {"scaling_factor": 0.3}),
+        ("unet/config.json", {"norm_eps": 1e-3}),
+        ("text_encoder/config.json", {"hidden_act": "gelu"}),
+        ("scheduler/scheduler_config.json", {"beta_end": 0.013}),
+        ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}),
+        ("scheduler/scheduler_config.json", {"timestep_spacing": "trailing"}),
+    ],
+)
+def test_a_model_is_all_that_decides_its_output(file: str, changes: dict[str, object], tmp_path: Path) -> None:
+    """Equal weights with other settings are another model: another digest, so other latents in the cache."""
+    shutil.copytree(BUNDLED_FOLDER, tmp_path / "a")
+    plain = load_model("tiny", CPU)
+    assert load_model(str(tmp_path / "a"), CPU).digest == plain.digest
+    other = load_model(str(edited(tmp_path / "a", file, **changes)), CPU)
+    assert other.digest != plain.digest
+    assert other.weights_digest == plain.weights_digest
+
+
+def test_another_tokenizer_is_another_model(tmp_path: Path) -> None:
+    shutil.copytree(BUNDLED_FOLDER, tmp_path / "a")
+    files = {p.name: p for p in (tmp_path / "a" / "tokenizer").iterdir()}
+    path = files.get("tokenizer.json") or files["vocab.json"]
+    content = json.loads(path.read_text())
+    vocabulary = content["model"]["vocab"] if path.name == "tokenizer.json" else content
+    first, second = sorted(vocabulary)[300:302]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    path.write_text(json.dumps(content))
+    assert load_model(str(tmp_path / "a"), CPU).digest != load_model("tiny", CPU).digest
+
+
+@pytest.mark.parametrize("factor", [float("nan"), 0.0, -1.0, "big", True, None])
+def test_a_factor_that_spoils_everything_is_refused(factor: object, tmp_path: Path) -> None:
+    shutil.copytree(BUNDLED_FOLDER, tmp_path / "a")
+    with pytest.raises(CheckpointError, match="scaling_factor"):
+        load_model(str(edited(tmp_path / "a", "vae/config.json", scaling_factor=factor)), CPU)
+
+
+def test_a_run_of_another_model_is_not_resumed(trained_run: Path, tmp_path: Path) -> None:
+    model = load_model("tiny", CPU)
+    run = RunFolder(trained_run)
+    run.check_model(model)
+    run.check_model(replace(model, digest="another", weights_digest=model.digest))  # as version 0.1 noted it
+    with pytest.raises(CheckpointError, match="other weights, settings or tokenizer"):
+        run.check_model(replace(model, digest="another"))

@@ -234,7 +234,7 @@ def test_other_weights_under_the_same_name_are_refused(image_folder: Path, tmp_p
     tensors["conv_in.bias"] += 1e-3
     save_file(tensors, weights, {"format": "pt"})
     for act in (lambda: train(config, progress=False), lambda: load_subject(str(run), None, "cpu")):
-        with pytest.raises(CheckpointError, match="has other weights than when"):
+        with pytest.raises(CheckpointError, match="has other weights, settings or tokenizer than when"):
             act()
 
 
@@ -267,10 +267,50 @@ def test_killed_while_deleting_a_checkpoint(
     assert (run / ADAPTER_FILE).read_bytes() == whole
 
 
-def test_a_damaged_checkpoint_is_named(image_folder: Path, tmp_path: Path) -> None:
+def flipped(path: Path) -> None:
+    """Sixteen other bits in the middle."""
+    content = bytearray(path.read_bytes())
+    for k in range(16):
+        content[len(content) // 2 + k] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("file", ["adapter_state", "proxy", "optimizer", "state", "gone"])
+def test_a_damaged_checkpoint_is_stepped_over(
+    file: str, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run goes on from the one before, says so, and ends as it would have."""
     config = short_config(image_folder, tmp_path / "run")
     run = train(config, progress=False)
+    expected, newest = (run / ADAPTER_FILE).read_bytes(), run / "checkpoints" / "checkpoint-6"
     (run / "DONE.json").unlink()
-    (run / "checkpoints" / "checkpoint-6" / "optimizer.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"checkpoint-6 is damaged \(it lacks optimizer\); delete it"):
-        train(config, progress=False)
+    if file == "state":
+        (newest / "state.json").write_text("[1]")
+    elif file == "gone":
+        (newest / "optimizer.safetensors").unlink()
+    else:
+        flipped(newest / f"{file}.safetensors")
+    train(config, progress=False)
+    said = capsys.readouterr().err
+    assert "checkpoint-6 is damaged (" in said
+    assert "it is now damaged-6, and the one before is resumed from" in said
+    assert (run / ADAPTER_FILE).read_bytes() == expected
+    assert (run / "checkpoints" / "damaged-6").is_dir()
+    (run / "DONE.json").unlink()
+    flipped(newest / "adapter_state.safetensors")
+    with pytest.raises(CheckpointError, match=r"checkpoint-6 is damaged \(adapter_state.safetensors is not what was"):
+        train(replace(config, resume_from_checkpoint="checkpoint-6"), progress=False)
+
+
+def test_a_finished_run_is_what_it_was(image_folder: Path, tmp_path: Path) -> None:
+    config = short_config(image_folder, tmp_path / "run")
+    run = train(config, progress=False)
+    flipped(run / ADAPTER_FILE)
+    for use in (lambda: train(config, progress=False), lambda: load_subject(str(run), None, "cpu")):
+        with pytest.raises(CheckpointError, match=r"its adapter is not the one whose SHA-256 DONE\.json holds"):
+            use()
+    flipped(run / "checkpoints" / "checkpoint-3" / ADAPTER_FILE)
+    with pytest.raises(CheckpointError, match=f"{ADAPTER_FILE} is not what was written"):
+        load_subject(str(run / "checkpoints" / "checkpoint-3"), None, "cpu")
+    train(replace(config, resume_from_checkpoint="checkpoint-6"), progress=False)
+    load_subject(str(run), None, "cpu")

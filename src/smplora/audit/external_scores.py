@@ -24,6 +24,7 @@ from smplora.core.arrays import Bools, Floats
 from smplora.core.environment import environment
 from smplora.core.errors import DataError, listing
 from smplora.core.files import check_writable, write_atomically
+from smplora.core.ownership import refuse_to_replace
 from smplora.core.random_streams import stream_seed
 from smplora.data.split import SMALLEST_CELL
 from smplora.results.audit import FORMAT, Adapter, Audit, SplitSummary
@@ -84,6 +85,7 @@ def audit_signals(config: AuditConfig) -> Audit:
         UserError: anything that the user can mend.
     """
     path, folder = Path(config.signals or ""), Path(config.output_dir or "")
+    refuse_to_replace((folder / file for file in ("audit.json", "scores.npz", "report.html")), "output_dir")
     check_writable(folder)
     table = read_signals(path)
     is_aux = _aux_rows(table, config.seed)

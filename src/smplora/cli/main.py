@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stderr.isatty() or verb.slow:
             print(f"smplora {arguments[0]}: loading ...", file=sys.stderr, flush=True)
         module, _, function = verb.run.partition(":")
-        with offline.named():
+        with offline.hub(needs_network(arguments[0], options) is not None), offline.named():
             getattr(import_module(module), function)(options)
         return 0
     except UserError as error:
@@ -90,11 +90,20 @@ def _without_offline(arguments: Sequence[str]) -> list[str]:
     return rest
 
 
+def needs_network(name: str, options: Any) -> str | None:
+    """What of a command's options goes to the network; None: nothing, and nothing is to go there."""
+    if getattr(options, "allow_download", False):
+        return "--allow_download fetches from the hub"
+    if name == "push" and not options.dry_run:
+        return "'smplora push' uploads"
+    tracker = getattr(options, "report_to", None)
+    return f"--report_to {tracker} may use it" if tracker in ("wandb", "trackio", "all") else None
+
+
 def _check_network(name: str, options: Any) -> None:
-    """Refuse what cannot work without a network where there is to be none."""
-    asks = "'smplora push' uploads" if name == "push" and not options.dry_run else None
-    asks = "--allow_download fetches from the hub" if getattr(options, "allow_download", False) else asks
-    if asks and offline.is_offline():
+    """Refuse what cannot work without a network where there is to be none; trackers look for themselves."""
+    asks = needs_network(name, options)
+    if asks and offline.is_offline() and not asks.startswith("--report_to"):
         raise ConfigError(f"--offline: {asks} and needs the network; leave one of them out")
 
 

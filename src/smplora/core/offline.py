@@ -1,4 +1,7 @@
-"""``--offline``: every use of the network is an error that names who wanted it. On by SMPLORA_OFFLINE=1 too, so that
+"""The network stays quiet. The hub's clients are told not to go out unless a command asked for it: they look hosts up
+even for files that are in the local cache, and say who they are.
+
+``--offline``: every use of the network is an error that names who wanted it. On by SMPLORA_OFFLINE=1 too, so that
 processes that a command starts inherit it.
 
 Python's sockets are blocked except on this machine (loopback, Unix sockets); what libraries do below Python is told by
@@ -22,13 +25,14 @@ from smplora.core.errors import UserError
 from smplora.core.files import PACKAGE
 
 VARIABLE = "SMPLORA_OFFLINE"
-SWITCHES = {
-    VARIABLE: "1",
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-}
+TELEMETRY = "HF_HUB_DISABLE_TELEMETRY"
+HUB_SWITCHES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+READ_ON_IMPORT = (  # module, name there, variable: what a library has read when it was imported
+    ("huggingface_hub.constants", "HF_HUB_OFFLINE", "HF_HUB_OFFLINE"),
+    ("huggingface_hub.constants", "HF_HUB_DISABLE_TELEMETRY", TELEMETRY),
+    ("datasets.config", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"),
+)
+ON = ("1", "true", "yes", "on")
 _CONNECTING = ("connect", "connect_ex", "sendto")
 _RESOLVING = ("getaddrinfo", "gethostbyname", "gethostbyname_ex")
 
@@ -39,18 +43,42 @@ class OfflineError(UserError, ConnectionError):
 
 def is_offline() -> bool:
     """Whether the surroundings ask for it."""
-    return os.environ.get(VARIABLE, "").lower() in ("1", "true", "yes", "on")
+    return os.environ.get(VARIABLE, "").lower() in ON
 
 
 def block() -> None:
     """Block the network for the rest of this process and the processes that it starts. Twice is once."""
-    os.environ.update(SWITCHES)
-    if "huggingface_hub.constants" in sys.modules:  # it read the switch when it was imported
-        sys.modules["huggingface_hub.constants"].HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+    os.environ.update(dict.fromkeys((VARIABLE, TELEMETRY, *HUB_SWITCHES), "1"))
+    tell_imported()
     for name in _CONNECTING:
         _guard(socket.socket, name, _peer)
     for name in _RESOLVING:
         _guard(socket, name, _host)
+
+
+@contextmanager
+def hub(asked: bool) -> Iterator[None]:
+    """Inside, the hub's clients do not go out, in this process and those that it starts, unless ``asked``; they never
+    send who asks."""
+    names = (TELEMETRY, *(() if asked else HUB_SWITCHES))
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    tell_imported()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+        tell_imported()
+
+
+def tell_imported() -> None:
+    """Libraries that were imported before a switch was set, or unset, obey it too."""
+    for module, name, variable in READ_ON_IMPORT:
+        if module in sys.modules:
+            setattr(sys.modules[module], name, os.environ.get(variable, "").lower() in ON)
 
 
 @contextmanager

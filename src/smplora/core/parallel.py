@@ -228,6 +228,7 @@ def start_worker(threads: int, environment: Mapping[str, str]) -> None:
     """
     os.environ.clear()
     os.environ.update(environment)
+    offline.tell_imported()
     if offline.is_offline():
         offline.block()
     torch.set_num_threads(threads)

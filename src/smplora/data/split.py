@@ -20,6 +20,7 @@ from smplora.config.data import SplitConfig, SplitOptions
 from smplora.config.dreambooth import CAPTION
 from smplora.core.errors import SplitError
 from smplora.core.files import read_json, write_json
+from smplora.core.ownership import refuse_to_replace
 from smplora.core.random_streams import stream_seed
 from smplora.data.pool import Sample, open_source, read_samples
 
@@ -222,6 +223,7 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
 
 def split(config: SplitConfig) -> Split:
     """``smplora split``: write the manifest and say what is in it."""
+    refuse_to_replace([Path(config.output_dir) / MANIFEST], "output_dir")
     result = make_split(read_samples(open_source(config)), config)
     path = write_split(result, Path(config.output_dir))
     print(f"{path}: " + ", ".join(f"{cell} {size}" for cell, size in result.sizes.items()), file=sys.stderr)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from smplora.config.data import DataOptions
+from smplora.core import offline
 from smplora.core.errors import ConfigError, DataError
 from smplora.data.pictures import UnreadableImage, read_image
 from smplora.data.source import default_caption, one_and_more
@@ -96,7 +95,7 @@ def _load(options: DataOptions) -> Any:
         if path.is_dir():
             return datasets.load_from_disk(str(path))
         fetching = getattr(options, "allow_download", False)
-        with nullcontext() if fetching else _offline(), warnings.catch_warnings():
+        with offline.hub(fetching), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return datasets.load_dataset(name, options.dataset_config_name)
     except FileNotFoundError as error:
@@ -141,17 +140,3 @@ def _one_split(loaded: Any, options: DataOptions) -> Any:
             f"--dataset_split got '{split}'; --dataset_name '{options.dataset_name}' has {', '.join(map(str, loaded))}"
         )
     return loaded[split]
-
-
-@contextmanager
-def _offline() -> Iterator[None]:
-    """Inside, the datasets library looks into its cache only."""
-    import datasets.config
-    import huggingface_hub.constants as hub
-
-    before = datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = hub.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE = before

@@ -57,7 +57,8 @@ class LatentDiffusion:
     denoiser: nn.Module
     scheduler: Any  # a diffusers scheduler with alphas_cumprod; its class also samples
     name: str  # shown to the user and written to results
-    digest: str  # of all weights
+    digest: str  # of all that decides its output (identity.py)
+    weights_digest: str = ""  # of the weights alone: what runs of version 0.1 know
     text_is_trained: bool = False  # text encoders change: captions cannot be embedded once for all
 
     def __post_init__(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from smplora.core.errors import CheckpointError
 from smplora.core.files import BUNDLED_FOLDER, BUNDLED_MODEL
 from smplora.models.diffusers_format import quiet, read_folder_model
 from smplora.models.diffusion import LatentDiffusion
+from smplora.models.identity import check_numbers, model_digest, weights_digest
 from smplora.models.single_file import BASE_SAMPLE_SIZE, is_single_file, read_single_file
 from smplora.models.text import ClipText, SdxlText, TextConditioning
 
@@ -63,12 +63,9 @@ def load_model(
             f"'{name}' predicts '{kind}'; smplora knows {' and '.join(PREDICTION_TYPES)} (--prediction_type overrules)"
         )
     parts.scheduler.register_to_config(prediction_type=kind)
-    digest = blake2b(digest_size=16)
     for _, part in parts.models:
         with quiet():
             part.to(device).float().eval().requires_grad_(False)
-        for _, tensor in sorted(part.state_dict().items()):
-            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
     text: TextConditioning
     if len(parts.text_encoders) == 2:
         first, second = parts.text_encoders
@@ -76,11 +73,13 @@ def load_model(
     else:
         text = ClipText(parts.text_encoders[0], parts.tokenizers[0])
     shown = "the bundled model" if bundled else Path(name).name
-    model = LatentDiffusion(parts.vae, text, parts.unet, parts.scheduler, shown, digest.hexdigest())
+    model = LatentDiffusion(parts.vae, text, parts.unet, parts.scheduler, shown, "", weights_digest(parts.models))
+    check_numbers(model, name)
     if prediction_type is None and not parts.states_prediction:
         parts.scheduler.register_to_config(prediction_type=observed_prediction_type(model))
     if config is None and model.family == "sd_v2" and is_single_file(name):
         parts.unet.register_to_config(sample_size=BASE_SAMPLE_SIZE)
+    model.digest = model_digest(model, parts.tokenizers, parts.zeros_for_empty)
     return model
 
 

@@ -15,6 +15,7 @@ from smplora.adapters.files.write import KOHYA_FILE, OURS
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.train import LORA_OPTIONS, TrainConfig
 from smplora.core.files import write_atomically
+from smplora.core.ownership import CARD_MARK
 from smplora.core.version import __version__
 from smplora.report.limitations import not_measured
 from smplora.report.tables import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
@@ -27,7 +28,7 @@ from smplora.runs.folder import PRIVACY
 from smplora.runs.subject import Subject
 
 CARD = "README.md"
-MARKER = "<!-- smplora writes this file anew after each audit; delete this line to keep your changes -->"
+MARKER = CARD_MARK
 FAMILIES = {
     "sd_v1": "Stable Diffusion 1.x",
     "sd_v2": "Stable Diffusion 2.x",
@@ -83,6 +84,8 @@ def write_card(subject: Subject) -> None:
         OSError: it cannot be written.
     """
     path = subject.folder / CARD
+    if path.is_symlink():
+        return
     if not path.exists() or MARKER in path.read_text(encoding="utf-8"):
         write_atomically(path, render(subject))
 

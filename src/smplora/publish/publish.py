@@ -16,6 +16,7 @@ from smplora.config.publish import ExportConfig, PublishOptions, PushConfig
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError, ConfigError, PushError
 from smplora.core.files import check_writable, write_atomically
+from smplora.core.ownership import is_ours, refuse_to_replace
 from smplora.publish.card import CARD, MARKER, CardOptions, audited, render
 from smplora.runs.subject import Subject, find_subject
 
@@ -36,6 +37,7 @@ def export(config: ExportConfig) -> Path:
         raise ConfigError(
             f"--output_dir got '{folder}', which holds other files ({sorted(foreign)[0]}); give a new or empty folder"
         )
+    refuse_to_replace((folder / name for name in files), "output_dir")
     check_writable(folder)
     warn(subject)
     show(files)
@@ -75,7 +77,8 @@ def publishable(config: PublishOptions, repo_id: str | None) -> tuple[Subject, d
     """
     subject = find_subject(config.adapter or "")
     subject.adaptation.read(subject.folder)  # damaged files are not handed on
-    files = {name: (subject.folder / name).read_bytes() for name in subject.adaptation.published(subject.folder)}
+    subject.check_files()
+    files = {name: _own(subject.folder / name) for name in subject.adaptation.published(subject.folder)}
     if ADAPTER_FILE in files and KOHYA_FILE not in files:
         try:
             files[KOHYA_FILE] = as_kohya(read_adapter(subject.folder / ADAPTER_FILE))
@@ -84,9 +87,22 @@ def publishable(config: PublishOptions, repo_id: str | None) -> tuple[Subject, d
     pictures = {f"sample-{i}.png": _bare(Path(p)) for i, p in enumerate(config.sample_images, 1)}
     options = CardOptions(config.base_model, config.license, config.instance_prompt, repo_id, tuple(pictures))
     own = subject.folder / CARD
-    text = own.read_text(encoding="utf-8") if own.exists() else MARKER
+    text = _own(own).decode() if own.exists() else MARKER
     card = render(subject, options, kohya=KOHYA_FILE in files) if MARKER in text else text
     return subject, {**files, **pictures, CARD: card.encode()}
+
+
+def _own(path: Path) -> bytes:
+    """A file of a run, to be published.
+
+    Raises:
+        CheckpointError: it is a link, or an adapter that smplora did not write: neither is handed on.
+    """
+    if path.is_symlink() or not path.is_file():
+        raise CheckpointError(f"'{path}' is no plain file; links are not published: put the file itself there")
+    if path.suffix == ".safetensors" and not is_ours(path):
+        raise CheckpointError(f"'{path}' is not an adapter that smplora wrote; restore it, or remove it")
+    return path.read_bytes()
 
 
 def as_kohya(adapter: AdapterFile) -> bytes:

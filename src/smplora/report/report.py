@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from smplora.core.files import write_atomically
+from smplora.core.ownership import refuse_to_replace
 from smplora.report import tables
 from smplora.report.audit_page import render
 from smplora.results.record import as_json
@@ -51,6 +52,7 @@ def report(config: ReportConfig) -> None:
         OSError: ``config.output`` cannot be written.
     """
     subjects, output = [Path(run) for run in config.runs], Path(config.output)
+    refuse_to_replace([output] if not output.is_dir() else [], "output")
     output.parent.mkdir(parents=True, exist_ok=True)
     write_report(subjects, output, config.shareable)
     print_table(subjects)

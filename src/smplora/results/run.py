@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from smplora.results.record import Count, Line, Positive, Record
+from smplora.results.record import Count, Line, Positive, Record, absent
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,17 @@ class CheckpointState(Record):
     step: Count
     max_train_steps: Count
     num_processes: Count
+    files: dict[str, str] | None = absent()
+    """SHA-256 of the checkpoint's other files."""
 
 
 @dataclass(frozen=True)
 class BaseModel(Record):
-    """model.json: the base model; other weights under that name are refused."""
+    """model.json: the base model; another one under that name is refused."""
 
     name: str
     digest: str
+    """Of weights, settings, tokenizers and noise schedule; in runs of version 0.1 of the weights."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,27 +20,26 @@ try:
 except ImportError:  # not on Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
-import safetensors.torch
 import yaml
-from safetensors import SafetensorError
-from torch import Tensor
 
 from smplora.config.data import CacheOptions
 from smplora.config.monitor import MonitorOptions
 from smplora.config.theory import TheoryOptions
 from smplora.config.train import TrainConfig
+from smplora.core.console import say
 from smplora.core.environment import environment
 from smplora.core.errors import CheckpointError, ConfigError, listing
 from smplora.core.files import PRIVATE, UNFINISHED, check_writable, write_atomically, write_json
+from smplora.models.diffusion import LatentDiffusion
 from smplora.results.record import read, write
-from smplora.results.run import BaseModel, CheckpointState, Done
+from smplora.results.run import BaseModel, Done
+from smplora.runs.checkpoints import STATE, Checkpoint, damage, read_checkpoint, read_state, write_checkpoint
 
 NOISE_SEED, PRIVACY = "noise_seed", "privacy.json"  # files of the run folder
 
 CONFIG, MODEL, ENVIRONMENT = "config.yaml", "model.json", "environment.json"
-METRICS, MONITOR, DONE, STATE = "metrics.jsonl", "monitor.jsonl", "DONE.json", "state.json"
+METRICS, MONITOR, DONE = "metrics.jsonl", "monitor.jsonl", "DONE.json"
 GRADIENTS, HESSIAN, THEORY = "gradients.jsonl", "hessian.jsonl", "theory.json"
-STATES = ("adapter_state", "optimizer", "ema", "scaler", "proxy", "proxy_optimizer")  # files of a checkpoint
 LOCK = f"{UNFINISHED}lock"
 # options that do not change what is computed, so that they may differ when a run is resumed
 FREE_OPTIONS = {
@@ -58,16 +57,6 @@ Options = TypeVar("Options")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """Everything that a resumed run needs: tensors by file, and the step."""
-
-    step: int
-    max_train_steps: int
-    num_processes: int
-    tensors: dict[str, dict[str, Tensor]]
-
-
 class RunFolder:
     """One training run on disk."""
 
@@ -75,7 +64,7 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
 
-    def open(self, config: TrainConfig, model_digest: str) -> None:
+    def open(self, config: TrainConfig, model: LatentDiffusion) -> None:
         """Make the folder and note configuration, base model and environment.
 
         Raises:
@@ -84,9 +73,9 @@ class RunFolder:
         """
         open_folder(self.path, config)
         if (self.path / MODEL).exists():
-            self.check_model(model_digest)
+            self.check_model(model)
         else:
-            write(self.path / MODEL, BaseModel(config.pretrained_model_name_or_path, model_digest))
+            write(self.path / MODEL, BaseModel(config.pretrained_model_name_or_path, model.digest))
         self.checkpoints.mkdir(exist_ok=True)
         for unfinished in self.checkpoints.glob(f"{UNFINISHED}*"):
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -125,27 +114,33 @@ class RunFolder:
     def save(self, checkpoint: Checkpoint, publish: Callable[[Path], object], keep: int | None) -> None:
         """Write a checkpoint, with what ``publish`` writes into it, whole or not at all; then delete all but the
         ``keep`` newest."""
-        final = self.checkpoints / f"checkpoint-{checkpoint.step}"
-        temporary = self.checkpoints / f"{UNFINISHED}{final.name}"
-        temporary.mkdir()
-        try:
-            publish(temporary)
-            for name, tensors in checkpoint.tensors.items():
-                write_atomically(temporary / f"{name}.safetensors", safetensors.torch.save(tensors))
-            state = CheckpointState(checkpoint.step, checkpoint.max_train_steps, checkpoint.num_processes)
-            write(temporary / STATE, state)
-            temporary.rename(final)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        write_checkpoint(checkpoint, publish, self.folder_of(checkpoint.step))
         for old in self.steps()[:-keep] if keep else []:
             self._delete(old)
 
     def _delete(self, step: int) -> None:
         """Delete a checkpoint; a kill meanwhile leaves none that looks complete."""
         doomed = self.checkpoints / f"{UNFINISHED}deleted-{step}"
-        (self.checkpoints / f"checkpoint-{step}").rename(doomed)
+        self.folder_of(step).rename(doomed)
         shutil.rmtree(doomed)
+
+    def folder_of(self, step: int) -> Path:
+        """Where the checkpoint of a step is."""
+        return self.checkpoints / f"checkpoint-{step}"
+
+    def set_aside_damaged(self) -> list[str]:
+        """Rename the newest checkpoints until one is what was written; returns what happened, a line each. They are
+        kept for their owner to look at, and not used."""
+        lines = []
+        for step in reversed(self.steps()):
+            folder, problem = self.folder_of(step), damage(self.folder_of(step))
+            if problem is None:
+                break
+            aside = self.checkpoints / f"damaged-{step}"
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+            lines.append(f"{folder} is damaged ({problem}): it is now {aside.name}, and the one before is resumed from")
+        return lines
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
@@ -172,7 +167,9 @@ class RunFolder:
             CheckpointError: it was not.
         """
         steps = self.steps()
-        before = self._state(steps[-1]).num_processes if steps else now
+        sound = (step for step in reversed(steps) if damage(self.folder_of(step)) is None)
+        newest = next(sound, None)
+        before = now if newest is None else read_state(self.folder_of(newest)).num_processes
         if before != now:
             raise CheckpointError(
                 f"'{self.path}' was trained by {before} processes, and now there would be {now}; "
@@ -183,7 +180,12 @@ class RunFolder:
         """Discard what came after the checkpoint to go on from: later checkpoints and metrics, and the end."""
         if which == "latest" and self.done is not None:
             return
-        if which != "latest":
+        if which == "latest":
+            for line in self.set_aside_damaged():
+                say(line)
+        else:
+            if problem := damage(self.checkpoints / which):
+                raise CheckpointError(f"{self.checkpoints / which} is damaged ({problem}); resume from another one")
             (self.path / DONE).unlink(missing_ok=True)
             for later in (s for s in self.steps() if s > int(which.removeprefix("checkpoint-"))):
                 self._delete(later)
@@ -196,20 +198,8 @@ class RunFolder:
         Raises:
             CheckpointError: it is damaged.
         """
-        if not self.steps():
-            return None
-        folder = self.checkpoints / f"checkpoint-{self.steps()[-1]}"
-        try:
-            names = [name for name in STATES if (folder / f"{name}.safetensors").exists()]
-            tensors = {name: safetensors.torch.load_file(folder / f"{name}.safetensors") for name in names}
-            state = self._state(self.steps()[-1])
-            return Checkpoint(state.step, state.max_train_steps, state.num_processes, tensors)
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{folder} is damaged ({error}); delete it to resume from the one before") from error
-
-    def _state(self, step: int) -> CheckpointState:
-        path = self.checkpoints / f"checkpoint-{step}" / STATE
-        return read(path, CheckpointState, "delete the checkpoint and run this")
+        steps = self.steps()
+        return read_checkpoint(self.folder_of(steps[-1])) if steps else None
 
     def _forget_after(self, step: int, path: Path) -> None:
         if path.exists():
@@ -236,17 +226,18 @@ class RunFolder:
         """(step, seconds since the run was started or resumed) of those lines."""
         return [(row["step"], row["elapsed_s"]) for row in self.metrics()]
 
-    def check_model(self, digest: str) -> None:
-        """Refuse weights that are not those that the run was started with.
+    def check_model(self, model: LatentDiffusion) -> None:
+        """Refuse a base model that is not the one that the run was started with: other weights, settings, tokenizer or
+        noise schedule. Runs of version 0.1 know the weights only.
 
         Raises:
-            CheckpointError: they differ.
+            CheckpointError: it differs.
         """
         before = read(self.path / MODEL, BaseModel, "restore it, or train anew and run this")
-        if before.digest != digest:
+        if before.digest not in (model.digest, model.weights_digest):
             raise CheckpointError(
-                f"the base model '{before.name}' has other weights than when '{self.path}' was started; "
-                "restore them or train anew"
+                f"the base model '{before.name}' has other weights, settings or tokenizer than when '{self.path}' was "
+                "started; restore them or train anew"
             )
 
     def publish(self, publish: Callable[[Path], Result]) -> Result:

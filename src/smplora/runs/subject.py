@@ -19,6 +19,7 @@ from smplora.core.cache import Cache
 from smplora.core.device import choose_device
 from smplora.core.errors import CheckpointError, SplitError
 from smplora.core.files import check_writable, files_sha256
+from smplora.core.ownership import refuse_to_replace
 from smplora.core.registry import build
 from smplora.data.cells import Cell
 from smplora.data.encode import encode
@@ -35,7 +36,8 @@ from smplora.results.audit import Adapter, TrainedWith
 from smplora.results.record import read
 from smplora.results.run import CheckpointState
 from smplora.runs.base_model import load_base
-from smplora.runs.folder import CONFIG, STATE, RunFolder, read_config
+from smplora.runs.checkpoints import STATE, damage
+from smplora.runs.folder import CONFIG, DONE, RunFolder, read_config
 
 # what an audit takes for granted of the training of an adapter made elsewhere
 FROM_METADATA = ("resolution", "clip_skip", "max_token_length", "enable_bucket", "bucket_no_upscale")
@@ -82,6 +84,23 @@ class Subject:
         """
         return files_sha256(self.adaptation.weights(self.folder))
 
+    def check_files(self) -> None:
+        """See whether the adapter is the one that training left.
+
+        Raises:
+            CheckpointError: it is not.
+        """
+        done = RunFolder(self.run).done if self.folder == self.run else None
+        problem = damage(self.folder) if self.folder != self.run else None
+        if done and done.adapter_sha256 != self.adapter_sha256:
+            problem = f"its adapter is not the one whose SHA-256 {DONE} holds"
+        if problem:
+            have = ", ".join(f"checkpoint-{step}" for step in RunFolder(self.run).steps()) or "none"
+            raise CheckpointError(
+                f"'{self.folder}' is damaged ({problem}); restore it, audit another checkpoint ({have}), or train "
+                "again with --resume_from_checkpoint"
+            )
+
     def summary(self, adapter_sha256: str, model: LatentDiffusion) -> Adapter:
         """What results say of it."""
         return Adapter(
@@ -123,6 +142,15 @@ def find_subject(adapter: str) -> Subject:
         raise CheckpointError(f"--adapter got '{folder}', which does not exist; checkpoints of this run: {have}")
     state = read(folder / STATE, CheckpointState, "choose another checkpoint and run it")
     return Subject(folder, run, config, state.step, state.max_train_steps)
+
+
+RESULT_FILES = {  # what the commands write into a folder that is named
+    "audit": (
+        "audit.json", "scores.npz", "report.html", "exposed.json", "exposed.png", "memorised.json", "memorised.png",
+        MANIFEST,
+    ),
+    "quality": ("quality.json", "samples.png", "real.png"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -225,8 +253,9 @@ def load_adapted(subject: Subject, device: torch.device) -> Adapted:
     """
     config, adaptation = subject.config, subject.adaptation
     state = adaptation.read(subject.folder)
+    subject.check_files()
     model = load_base(config, device)
-    RunFolder(subject.run).check_model(model.digest)
+    RunFolder(subject.run).check_model(model)
     adaptation.attach(model)
     model.text = configured(model.text, config.clip_skip, config.max_token_length)
     try:
@@ -277,8 +306,10 @@ def result_folder(adapter: str | None, output_dir: str | None, name: str) -> Pat
     """Where an audit or evaluation is written: ``--output_dir``, or a folder beside the adapter.
 
     Raises:
-        UserError: no such adapter, or the folder could not be written.
+        UserError: no such adapter, the folder could not be written, or files of its names in it are somebody else's.
     """
     folder = Path(output_dir) if output_dir else find_subject(adapter or "").folder / name
+    if output_dir:
+        refuse_to_replace((folder / file for file in RESULT_FILES[name]), "output_dir")
     check_writable(folder)
     return folder

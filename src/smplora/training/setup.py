@@ -33,7 +33,8 @@ from smplora.models.diffusion import LatentDiffusion
 from smplora.models.text import configured
 from smplora.objectives.game import SMPLoRAGame
 from smplora.results.record import write
-from smplora.runs.folder import PRIVACY, Checkpoint, RunFolder
+from smplora.runs.checkpoints import Checkpoint
+from smplora.runs.folder import PRIVACY, RunFolder
 from smplora.training.batches import Feed
 from smplora.training.differential_privacy import PrivateGradients, guarantee, noise_seed
 from smplora.training.distillation import Teachers

@@ -28,7 +28,7 @@ from smplora.models.text import configured
 from smplora.results.record import as_json
 from smplora.runs.base_model import fetch_model, load_base
 from smplora.runs.folder import RunFolder, check_place, check_settings
-from smplora.runs.subject import Subject
+from smplora.runs.subject import Subject, find_subject
 from smplora.training.differential_privacy import check_private
 from smplora.training.distillation import check_teachers, teacher_runs
 from smplora.training.distributed import make_accelerator
@@ -73,7 +73,7 @@ def train(
     ready, model = check(config, progress)
     folder, accelerator = ready.folder, ready.accelerator
     with folder.locked() if accelerator.is_main_process else nullcontext():
-        write_settings(ready, model.digest)
+        write_settings(ready, model)
         if folder.done is None:
             if ready.config.objective == DISTILLED:
                 device = model.device
@@ -81,8 +81,10 @@ def train(
                 train_teachers(ready)
                 model = load_base(ready.config, device)
             train_adapter(ready, model, refresh, describe)
-        elif ready.progress:
-            say(f"{folder.path} is complete")
+        else:
+            find_subject(str(folder.path)).check_files()
+            if ready.progress:
+                say(f"{folder.path} is complete")
     if config.json and accelerator.is_main_process:
         print(json.dumps({"run": str(folder.path), **(as_json(folder.done) if folder.done else {})}))
     return folder.path
@@ -124,10 +126,10 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
     return Ready(config, folder, split, accelerator, trackers, progress), model
 
 
-def write_settings(ready: Ready, model_digest: str) -> None:
+def write_settings(ready: Ready, model: LatentDiffusion) -> None:
     """The folder with its options, base model and split; checkpoints after the one to resume from are deleted."""
     if ready.accelerator.is_main_process:
-        ready.folder.open(ready.config, model_digest)
+        ready.folder.open(ready.config, model)
         write_split(ready.split, ready.folder.path)
         ready.folder.rewind(ready.config.resume_from_checkpoint)
     ready.accelerator.wait_for_everyone()

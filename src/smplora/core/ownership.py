@@ -1,0 +1,68 @@
+"""Which files are smplora's own: nothing else is ever replaced or deleted, nothing through a link."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from smplora.core.errors import ConfigError
+
+CARD_MARK = "<!-- smplora writes this file anew after each audit; delete this line to keep your changes -->"
+PAGE_MARKS = (b'<meta name="generator" content="smplora', b"<footer>smplora ", b"<footer><p>smplora ")
+LARGEST = 2**26  # of a file of ours that is read to see whose it is
+
+
+def refuse_to_replace(paths: Iterable[Path], option: str) -> None:
+    """Refuse to write over files that smplora did not write.
+
+    Args:
+        option: that says where to write.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    for path in paths:
+        if os.path.lexists(path) and not is_ours(path):
+            kind = "a link" if path.is_symlink() else "not a file that smplora wrote"
+            raise ConfigError(
+                f"--{option}: '{path}' is there and is {kind}; it is not replaced: move it, or give another place"
+            )
+
+
+def is_ours(path: Path) -> bool:
+    """Whether smplora provably wrote a file: by what stands in it or, of kinds that cannot say, by a file that can in
+    the same folder. Links are nobody's."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    marked = _says_so(path)
+    if marked is not None:
+        return marked
+    return any(_says_so(other) for other in sorted(path.parent.iterdir()) if other.is_file() and not other.is_symlink())
+
+
+def _says_so(path: Path) -> bool | None:
+    """What a file says of itself; None where its kind cannot say."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="np") as file:
+                return any(name.startswith("smplora_") for name in file.metadata() or {})
+        if path.stat().st_size > LARGEST:
+            return None
+        if path.suffix == ".npz":
+            return {"seal.npy"} <= set(zipfile.ZipFile(path).namelist())
+        if path.suffix == ".html":
+            return any(mark in path.read_bytes() for mark in PAGE_MARKS)
+        if path.suffix == ".md":
+            return CARD_MARK in path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            content = json.loads(path.read_text(encoding="utf-8"))
+            named = content.get("format") if isinstance(content, dict) else None
+            return named.startswith("smplora.") if isinstance(named, str) else None
+    except (OSError, ValueError, RecursionError, SafetensorError, zipfile.BadZipFile):
+        return False
+    return None

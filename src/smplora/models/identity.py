@@ -1,0 +1,101 @@
+"""What makes a base model the same as another: everything that decides its output, not its weights alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from inspect import signature
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from torch import nn
+
+from smplora.core.errors import CheckpointError
+from smplora.models.diffusion import LatentDiffusion
+
+NOT_OUTPUT = (
+    "sample_size",
+    "torch_dtype",
+    "dtype",
+)  # of networks: the size to draw unless told, how weights are stored
+TEXT_SETTINGS = (
+    "hidden_act", "layer_norm_eps", "num_attention_heads", "num_hidden_layers", "hidden_size", "intermediate_size",
+    "max_position_embeddings", "projection_dim", "bos_token_id", "eos_token_id", "pad_token_id",
+)  # fmt: skip
+PROBE = "a photo of an Éclair-shaped house, 3/4 view; 1girl & (smile:1.2) naïve façade 東京 don't"
+
+
+def weights_digest(networks: list[tuple[str, nn.Module]]) -> str:
+    """Of all tensors, in the order of ``networks`` and of their names."""
+    digest = blake2b(digest_size=16)
+    for _, network in networks:
+        for _, tensor in sorted(network.state_dict().items()):
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def model_digest(model: LatentDiffusion, tokenizers: Sequence[Any], zeros_for_empty: bool = False) -> str:
+    """Of the weights (``model.weights_digest``), the networks' settings, the tokenizers and the noise schedule. A model
+    in a folder and in a single file has one digest.
+
+    Args:
+        zeros_for_empty: SDXL's empty caption is zeros.
+    """
+    digest = blake2b(model.weights_digest.encode(), digest_size=16)
+    denoiser: Any = model.denoiser
+    known = signature(DDIMScheduler).parameters
+    sampler = {name: value for name, value in model.sampler().config.items() if name in known}
+    settings = {
+        "vae": _plain(model.vae.config),
+        "denoiser": _plain(denoiser.config),
+        "text": [[getattr(e.config, name, None) for name in TEXT_SETTINGS] for e in model.text.encoders.values()],
+        "tokenizers": [_tokens(tokenizer) for tokenizer in tokenizers],
+        "zeros_for_empty": zeros_for_empty,
+        "prediction_type": model.scheduler.config.prediction_type,
+        "sampler": _plain(sampler),
+    }
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest.update(model.alphas_cumprod.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_numbers(model: LatentDiffusion, name: str) -> None:
+    """Refuse numbers of a configuration that would spoil every result without a word.
+
+    Raises:
+        CheckpointError: a scaling factor or a noise schedule that is no number above 0.
+    """
+    factor = model.vae.config.scaling_factor
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not math.isfinite(factor) or factor <= 0:
+        raise CheckpointError(f"'{name}' has a VAE with scaling_factor {factor!r}; allowed: a number above 0")
+    levels = model.alphas_cumprod
+    if not bool(torch.isfinite(levels).all() and (levels >= 0).all() and (levels <= 1).all()):
+        raise CheckpointError(f"'{name}' has a noise schedule whose levels are not all in [0, 1]; see its scheduler/")
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What is set, without what a library notes for itself; unset and false are the same."""
+    return {
+        name: value
+        for name, value in config.items()
+        if not name.startswith("_") and name not in NOT_OUTPUT and value is not None and value is not False
+    }
+
+
+def _tokens(tokenizer: Any) -> list[Any]:
+    """What decides which tokens a caption becomes: vocabulary, merges by what they do, special tokens."""
+    vocabulary = blake2b(json.dumps(sorted(tokenizer.get_vocab().items())).encode(), digest_size=16).hexdigest()
+    merges = _merges(tokenizer)
+    special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
+    return [vocabulary, merges, special, tokenizer(PROBE)["input_ids"]]
+
+
+def _merges(tokenizer: Any) -> str | None:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    merges = json.loads(backend.to_str())["model"].get("merges")
+    return blake2b(json.dumps(merges).encode(), digest_size=16).hexdigest()
