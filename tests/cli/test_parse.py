@@ -106,7 +106,7 @@ def test_all_problems_at_once(folder: str, tmp_path: Path) -> None:
         (["rank", "3"], "'rank' where an option was expected"),
         (["--rank", "x", "--default_caption", "a: b: c"], "--rank got 'x'"),
         (["--mi_lambda", "-1"], "--mi_lambda got -1.0; allowed: 0 or more"),
-        (["--mi_lambda", ".nan"], "--mi_lambda got nan; allowed: 0 or more"),
+        (["--mi_lambda", ".nan"], "--mi_lambda got nan; allowed: finite numbers"),
         (["--learning_rate", "0"], "--learning_rate got 0.0; allowed: above 0"),
         (["--split_protocol", "coin", "--aux_size", "5"], "--aux_size got 5; --split_protocol coin has no fixed sizes"),
     ],

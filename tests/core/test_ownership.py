@@ -81,4 +81,4 @@ def test_links_are_not_followed_into_what_is_published(
     shutil.copytree(audited, run)
     (run / "kohya_lora_weights.safetensors").write_bytes(b"anything")
     assert main(["push", "--repo_id", "a/b", "--dry_run", "--adapter", str(run)]) == 2
-    assert "is not an adapter that smplora wrote" in capsys.readouterr().err
+    assert "is not a safetensors file" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from smplora.cli.commands import VERBS
 from smplora.cli.parse import parse
 from smplora.config.parsing import SWITCH
 from smplora.core import offline
-from smplora.core.errors import ConfigError, UserError, is_out_of_memory, nearest
+from smplora.core.errors import ConfigError, UserError, is_out_of_memory, nearest, readable
 from smplora.core.version import __version__
 
 SMALLER = ("train_batch_size", "batch_size", "resolution", "workers")  # what takes less memory when it is lower
@@ -51,10 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno is None:  # not the operating system's
             raise
-        print(
-            f"smplora: {error.strerror}: {error.filename or 'while writing'}; nothing half-written was kept",
-            file=sys.stderr,
-        )
+        where = readable(str(error.filename or "while writing")).replace("\n", "\\n")
+        print(f"smplora: {error.strerror}: {where}; nothing half-written was kept", file=sys.stderr)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Optional
 
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, SHADOW_SIGNALS, TIERS
-from smplora.config.checks import at_least, existing_folder, if_any, needed
+from smplora.config.checks import at_least, existing_folder, if_any, needed, with_sizes
 from smplora.config.data import TWO_SOURCES, cache_problems
 from smplora.config.memorisation import MemorisationOptions, memorisation_problems
 from smplora.config.shadows import FEWEST, ShadowOptions
@@ -54,6 +54,7 @@ class AuditConfig(SubjectOptions, ShadowOptions, MemorisationOptions):
     batch_size: int = 64
     """Images per pass. The result does not depend on it."""
 
+    @with_sizes
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return [
@@ -97,6 +98,7 @@ class ReportConfig:
     json: bool = False
     """Print the path and the verdicts as JSON on standard output."""
 
+    @with_sizes
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return (

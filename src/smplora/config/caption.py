@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from smplora.config.checks import at_least, existing_folder, needed
+from smplora.config.checks import at_least, existing_folder, needed, with_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class CaptionConfig:
     json: bool = False
     """Print the result as JSON on standard output."""
 
+    @with_sizes
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return [

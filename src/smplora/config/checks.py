@@ -3,9 +3,21 @@ given and what is allowed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+MOST = 10**9  # of any number; more is a slip of the finger, and some libraries end in tracebacks
+MOST_OF = {
+    "rank": 4096, "resolution": 8192, "validation_inference_steps": 1000, "positive_control_steps": 10**6,
+    "seed": 2**63 - 1, "split_seed": 2**63 - 1, "max_new_tokens": 1000, "num_beams": 1000, "workers": 1000,
+    "num_teachers": 1000, "shadows": 10**4, "clip_skip": 100, "num_vectors": 1000,
+}  # fmt: skip
+
+Config = TypeVar("Config")
 
 
 def if_any(problem: str | None) -> list[str]:
@@ -60,3 +72,35 @@ def below(config: Any, names: Iterable[str], low: float, high: float) -> list[st
 def game_problems(options: Any) -> list[str]:
     """What is wrong with the options of the game between adapter and proxy: of a training, or of ``SMPLoRAGame``."""
     return [*at_least(options, ("mi_lambda",), 0), *positive(options, ("smp_delta", "proxy_learning_rate"))]
+
+
+def with_sizes(problems: Callable[[Config], list[str]]) -> Callable[[Config], list[str]]:
+    """Of a method ``problems``: numbers that are not finite or absurdly large come first; what else is wrong with the
+    same option need not be said."""
+
+    @wraps(problems)
+    def all_problems(self: Config) -> list[str]:
+        wrong = sizes(self)
+        said = {problem.partition(" got ")[0] for problem in wrong}
+        return (
+            [*wrong, *(p for p in problems(self) if p.partition(" got ")[0] not in said)] if wrong else problems(self)
+        )
+
+    return all_problems
+
+
+def sizes(options: Any) -> list[str]:
+    """Every number must be finite and of a size that can be meant."""
+    problems = []
+    for field in fields(options):
+        value = getattr(options, field.name)
+        most = MOST_OF.get(field.name, MOST)
+        for number in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            if not (isinstance(number, int) or math.isfinite(number)):
+                problems.append(f"--{field.name} got {number}; allowed: finite numbers")
+            elif abs(number) > most:
+                shown = str(number) if abs(number) < 10**20 else f"a number of {len(str(int(abs(number))))} digits"
+                problems.append(f"--{field.name} got {shown}; allowed: {most} at most")
+    return problems

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Optional
 
-from smplora.config.checks import at_least, at_most, existing_folder, needed
+from smplora.config.checks import at_least, at_most, existing_folder, needed, with_sizes
 from smplora.core.files import BUNDLED_MODEL, PICKLED_MODEL, no_pickle
 
 GUIDANCE = 7.5  # classifier-free guidance that pipelines for Stable Diffusion use
@@ -114,6 +114,7 @@ class CacheConfig:
     json: bool = False
     """Print the result as JSON on standard output."""
 
+    @with_sizes
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return []
@@ -146,6 +147,7 @@ class SplitConfig(DataOptions, SplitOptions):
     json: bool = False
     """Print the result as JSON on standard output."""
 
+    @with_sizes
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return data_problems(self) + split_problems(self)

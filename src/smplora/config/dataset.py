@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Optional
 
 from smplora.config.catalogue.paper_data_sets import SUBSETS
-from smplora.config.checks import at_least, if_any
+from smplora.config.checks import at_least, if_any, with_sizes
 from smplora.core.registry import unknown
 
 
@@ -31,6 +31,7 @@ class DatasetConfig:
     json: bool = False
     """Print the result as JSON on standard output."""
 
+    @with_sizes
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         missing = f"--name is missing: give one of {', '.join(SUBSETS)}, as in 'smplora dataset celeba_small'"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Optional
 
 from smplora.config.audit import subject_problems
-from smplora.config.checks import at_least, at_most, if_any
+from smplora.config.checks import at_least, at_most, if_any, with_sizes
 from smplora.config.subject import SubjectOptions
 from smplora.core.registry import unknown
 
@@ -44,6 +44,7 @@ class EvaluateConfig(SubjectOptions):
     allow_download: Optional[bool] = None
     """Fetch from the hub what is not in its local cache: the networks of --features and --clip_score_model, the base model of an adapter made elsewhere."""
 
+    @with_sizes
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return [

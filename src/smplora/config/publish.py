@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from smplora.config.checks import needed
+from smplora.config.checks import needed, with_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,7 @@ class ExportConfig(PublishOptions):
     output_dir: str = "runs/published"
     """A new or empty folder, or one that an export wrote before."""
 
+    @with_sizes
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         return _publish_problems(self)
@@ -49,6 +50,7 @@ class PushConfig(PublishOptions):
     dry_run: bool = False
     """Show the files and the model card and upload nothing."""
 
+    @with_sizes
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         named = needed(self.repo_id, "repo_id", "a repository on the hub, as user/name")

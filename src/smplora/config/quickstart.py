@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, Optional
 
-from smplora.config.checks import at_least, positive
+from smplora.config.checks import at_least, positive, with_sizes
 from smplora.config.data import (
     CacheOptions,
     DataOptions,
@@ -57,6 +57,7 @@ class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
     json: bool = False
     """Print the summary as JSON on standard output."""
 
+    @with_sizes
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         stops = [
@@ -74,6 +75,7 @@ class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
                 self, ("max_train_steps", "train_batch_size", "rank", "workers", "distill_steps", "teacher_steps"), 1
             ),
             *at_least(self, ("num_images",), 20),
+            *at_least(self, ("resolution",), 8),
             *at_least(self, ("mp_lambda", "smp_lambda", "seed"), 0),
             *positive(self, ("learning_rate", "proxy_learning_rate")),
         ]

@@ -7,7 +7,7 @@ from typing import Literal, Optional
 
 from smplora.config.catalogue.paper_data_sets import SUBSETS
 from smplora.config.catalogue.paper_targets import FAMILIES, TARGETS, expand
-from smplora.config.checks import at_least, existing_folder
+from smplora.config.checks import at_least, existing_folder, with_sizes
 from smplora.config.data import CacheOptions, cache_problems
 from smplora.config.evaluate import features_problems
 from smplora.core.errors import nearest
@@ -49,6 +49,7 @@ class ReproduceConfig(CacheOptions):
     json: bool = False
     """Print the path of the page and of each JSON file as JSON on standard output."""
 
+    @with_sizes
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         known = (*FAMILIES, *TARGETS)

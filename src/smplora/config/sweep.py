@@ -11,7 +11,7 @@ from typing import Any, Literal, Optional, TypeAlias
 from jsonargparse import ArgumentParser
 
 from smplora.config.audit import AuditConfig
-from smplora.config.checks import at_least
+from smplora.config.checks import at_least, with_sizes
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.parsing import parser_for, typed
 from smplora.config.sweep_points import PLAIN_LORA, SEEDS, USED_BY, Point, defaults_of_others, uses
@@ -54,6 +54,7 @@ class SweepConfig(TrainConfig):
     dry_run: bool = False
     """Say what would be trained and how long it would take, and stop."""
 
+    @with_sizes
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         wrong = [*self._seed_problems(), *at_least(self, ("workers",), 1), *self._named_problems()]

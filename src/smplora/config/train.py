@@ -7,7 +7,7 @@ from typing import Literal, Optional
 
 from smplora.config.catalogue.adaptations import ADAPTATIONS, LEARNING_RATES, TRAINS_WEIGHTS
 from smplora.config.catalogue.objectives import OBJECTIVES
-from smplora.config.checks import at_least, at_most, game_problems, if_any, needed, positive
+from smplora.config.checks import at_least, at_most, game_problems, if_any, needed, positive, with_sizes
 from smplora.config.data import (
     CacheOptions,
     DataOptions,
@@ -118,6 +118,7 @@ class TrainConfig(
     json: bool = False
     """Print the result as JSON on standard output."""
 
+    @with_sizes
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         at_least_one = (

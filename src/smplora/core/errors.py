@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 ALLOCATION_FAILURES = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+DIGITS = re.compile(r"\d{40,}")
+LONGEST_LINE = 2000
 MOST_LISTED = 100  # a wrong column would be said of every image
 
 
@@ -13,6 +16,9 @@ class UserError(Exception):
     """Says what was given, what is allowed and the way out."""
 
     exit_status = 2
+
+    def __str__(self) -> str:
+        return readable(super().__str__())
 
 
 class ConfigError(UserError):
@@ -45,6 +51,15 @@ class TrainingError(UserError):
     """Training that cannot go on, for instance because the loss is not a number."""
 
 
+def readable(text: str) -> str:
+    """A message for people, whatever names and values from outside are quoted in it: control characters are shown
+    escaped, so that they cannot move the cursor or colour the terminal; long numbers and lines are cut short."""
+    text = DIGITS.sub(lambda run: f"(a number of {len(run[0])} digits)", text)
+    lines = text.split("\n")
+    shown = ["".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line) for line in lines]
+    return "\n".join(s if len(s) <= LONGEST_LINE else f"{s[:LONGEST_LINE]} ... ({len(s)} characters)" for s in shown)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed: Python's, the GPU's (torch.OutOfMemoryError), MPS's or the CPU allocator's, which
     are plain RuntimeErrors. By name and text, since this module imports no torch."""
@@ -64,6 +79,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def listing(title: str, problems: list[str]) -> str:
     """One message out of many problems: a single line for one, else one per line, the first ``MOST_LISTED``."""
+    problems = [problem.replace("\n", "\\n") for problem in problems]  # a line feed in a name is no new line
     if len(problems) == 1:
         return f"{title}: {problems[0]}"
     more = [f"  - and {len(problems) - MOST_LISTED} more"] if len(problems) > MOST_LISTED else []

@@ -36,13 +36,17 @@ def refuse_to_replace(paths: Iterable[Path], option: str) -> None:
 
 def is_ours(path: Path) -> bool:
     """Whether smplora provably wrote a file: by what stands in it or, of kinds that cannot say, by a file that can in
-    the same folder. Links are nobody's."""
+    the same folder or, of the parts of a pipeline, the one above. Links are nobody's."""
     if path.is_symlink() or not path.is_file():
         return False
     marked = _says_so(path)
     if marked is not None:
         return marked
-    return any(_says_so(other) for other in sorted(path.parent.iterdir()) if other.is_file() and not other.is_symlink())
+    folders = [path.parent.parent] if path.suffix == ".safetensors" else [path.parent, path.parent.parent]
+    return any(
+        _says_so(other) for folder in folders for other in sorted(folder.iterdir())
+        if other.is_file() and not other.is_symlink() and other.suffix in (".json", ".md", ".html", ".npz")
+    )  # fmt: skip
 
 
 def _says_so(path: Path) -> bool | None:
@@ -50,7 +54,7 @@ def _says_so(path: Path) -> bool | None:
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="np") as file:
-                return any(name.startswith("smplora_") for name in file.metadata() or {})
+                return True if any(name.startswith("smplora_") for name in file.metadata() or {}) else None
         if path.stat().st_size > LARGEST:
             return None
         if path.suffix == ".npz":

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError, safe_open
 
 from smplora.adapters.files.read import AdapterFile, read_adapter
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, OURS, AdapterFacts, LoraSettings, kohya_bytes
@@ -16,7 +17,7 @@ from smplora.config.publish import ExportConfig, PublishOptions, PushConfig
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError, ConfigError, PushError
 from smplora.core.files import check_writable, write_atomically
-from smplora.core.ownership import is_ours, refuse_to_replace
+from smplora.core.ownership import refuse_to_replace
 from smplora.publish.card import CARD, MARKER, CardOptions, audited, render
 from smplora.runs.subject import Subject, find_subject
 
@@ -96,12 +97,16 @@ def _own(path: Path) -> bytes:
     """A file of a run, to be published.
 
     Raises:
-        CheckpointError: it is a link, or an adapter that smplora did not write: neither is handed on.
+        CheckpointError: it is a link, or no safetensors file though it is called one: neither is handed on.
     """
     if path.is_symlink() or not path.is_file():
         raise CheckpointError(f"'{path}' is no plain file; links are not published: put the file itself there")
-    if path.suffix == ".safetensors" and not is_ours(path):
-        raise CheckpointError(f"'{path}' is not an adapter that smplora wrote; restore it, or remove it")
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="np"):
+                pass
+        except SafetensorError as error:
+            raise CheckpointError(f"'{path}' is not a safetensors file ({error}); restore it, or remove it") from error
     return path.read_bytes()
 
 
