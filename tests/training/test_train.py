@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +91,45 @@ def test_killed_and_resumed_is_bit_identical(image_folder: Path, tmp_path: Path)
     assert contents(run, steps) == contents(whole, steps)
     assert not list(run.glob("checkpoints/.smplora-*"))
     assert [without_time(r) for r in RunFolder(run).metrics()] == [without_time(r) for r in RunFolder(whole).metrics()]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_and_resumed_is_bit_identical(
+    number: signal.Signals, status: int, image_folder: Path, tmp_path: Path
+) -> None:
+    """A scheduler's stop, or Ctrl-C: a checkpoint of the step that was reached, a line that says so, and the same
+    command goes on from there to the adapter of an undisturbed run."""
+    settings: dict[str, Any] = {"max_train_steps": 60, "checkpointing_steps": 1000, "logging_steps": 2}
+    whole = train(short_config(image_folder, tmp_path / "whole", **settings), progress=False)
+    config = short_config(image_folder, tmp_path / "stopped", **settings)
+    run = Path(config.output_dir)
+    with (tmp_path / "said").open("w") as said:
+        process = warm.start(*flags(config), stderr=said)
+        while process.poll() is None and not (run / "metrics.jsonl").exists():
+            time.sleep(0.01)
+        os.kill(process.pid, number)
+        assert process.wait() == status
+    (step,) = steps_of(run)
+    assert 0 < step < 60
+    text = (tmp_path / "said").read_text()
+    assert f"stopped after step {step}, which is checkpoint-{step}" in text
+    assert text.rstrip().endswith("run the same command again to resume")
+    assert not (run / "DONE.json").exists()
+    again = warm.run(*flags(config))
+    assert again.returncode == 0, again.stderr
+    assert f"resuming {run} at step {step}" in again.stderr
+    assert contents(run, 60).keys() == contents(whole, 60).keys()
+    assert (run / ADAPTER_FILE).read_bytes() == (whole / ADAPTER_FILE).read_bytes()
+
+
+def test_who_has_read_enough_ends_us_in_silence() -> None:
+    """As in ``smplora --help | head -1``."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open(write_end, "w") as stdout, tempfile.TemporaryFile("w+") as stderr:
+        assert warm.start("--help", stdout=stdout, stderr=stderr).wait() == 141
+        stderr.seek(0)
+        assert stderr.read() == ""
 
 
 def steps_of(run: Path) -> list[int]:

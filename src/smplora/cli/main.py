@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -14,9 +15,11 @@ from smplora.cli.parse import parse
 from smplora.config.parsing import SWITCH
 from smplora.core import offline
 from smplora.core.errors import ConfigError, UserError, is_out_of_memory, nearest, readable
+from smplora.core.stopping import raise_stopped
 from smplora.core.version import __version__
 
 SMALLER = ("train_batch_size", "batch_size", "resolution", "workers")  # what takes less memory when it is lower
+BROKEN_PIPE = 13  # the number of SIGPIPE, which Windows has not
 FAILED = 2  # exit status for everything that the user can mend
 
 
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         arguments = _without_offline(arguments)
         if not arguments or arguments[0] in ("-h", "--help", "help"):
-            print(overview())
+            print(overview(), flush=True)
             return 0
         if arguments[0] in ("-V", "--version"):
             print(f"smplora {__version__}")
@@ -48,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"smplora: {error}", file=sys.stderr)
         return error.exit_status
+    except BrokenPipeError:  # whoever read our output has enough, as 'head' does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + BROKEN_PIPE
     except OSError as error:
         if error.errno is None:  # not the operating system's
             raise
@@ -57,9 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         print(out_of_memory(arguments[0]), file=sys.stderr)
-    except KeyboardInterrupt:
-        print("smplora: interrupted; run the same command again to resume", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", signal.SIGINT)
+        word = "interrupted" if number == signal.SIGINT else "stopped"
+        print(f"smplora: {word}; run the same command again to resume", file=sys.stderr)
+        return 128 + int(number)
     return FAILED
 
 
@@ -125,5 +133,6 @@ def overview() -> str:
 
 def entry_point() -> None:
     """Console script."""
+    signal.signal(signal.SIGTERM, raise_stopped)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its notes on torchvision are nothing a user can act on
     sys.exit(main())

@@ -15,6 +15,7 @@ from smplora.config.train import TrainConfig
 from smplora.core.console import bar, say
 from smplora.core.errors import TrainingError
 from smplora.core.random_streams import stream_seed
+from smplora.core.stopping import wish_to_stop
 from smplora.models.diffusion import adaptation_loss
 from smplora.models.proxy import at_size
 from smplora.runs.folder import RunFolder
@@ -49,12 +50,9 @@ def optimise(
     theory = Theory(config, setup, folder, progress)
     limits = replace(config, max_grad_norm=0.0) if setup.private else config  # private gradients are clipped already
     setup.adaptation.train(model, True)
-    with bar(
-        setup.steps,
-        objective_title(config.objective, config.adaptation, config.mi_lambda),
-        initial=start,
-        show=progress,
-    ) as display:
+    title = objective_title(config.objective, config.adaptation, config.mi_lambda)
+    alone = accelerator.num_processes == 1  # several processes would hear of an end at different steps
+    with wish_to_stop(alone) as wish, bar(setup.steps, title, initial=start, show=progress) as display:
         for step in range(start, setup.steps):
             # 1. the proxy: one step (or more) up the gain; no gradient reaches the adapter
             for k in range(config.proxy_steps if game.uses_proxy else 0):
@@ -103,7 +101,7 @@ def optimise(
             done = step + 1
             theory.after_step(done)
             seen_aside = monitor.after_step(done)
-            saving = done % config.checkpointing_steps == 0 or done == setup.steps
+            saving = done % config.checkpointing_steps == 0 or done == setup.steps or wish.number is not None
             if saving or done % config.logging_steps == 0:
                 row = log.row(done, learning_rate, time.perf_counter() - began, accelerator)
                 theory.write()
@@ -118,6 +116,10 @@ def optimise(
             if saving and accelerator.is_main_process:
                 write = partial(publish, config, setup, step=done, complete=False)
                 folder.save(setup.checkpoint(done), write, config.checkpoints_total_limit)
+            if wish.number is not None and done < setup.steps:
+                if progress:
+                    say(f"\nstopped after step {done:,}, which is checkpoint-{done}")
+                wish.grant()
     if accelerator.is_main_process:
         for missing in folder.publish(partial(publish, config, setup, step=setup.steps, complete=True)):
             say(missing)
