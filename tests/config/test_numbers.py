@@ -12,7 +12,7 @@ from smplora.cli.commands import VERBS
 from smplora.cli.parse import checked, parse
 from smplora.core.errors import ConfigError
 
-NESTED = ("grid", "points", "audit", "evaluate")  # of a sweep: their values are checked as those of the runs that they make
+NESTED = ("grid", "points", "audit", "evaluate")  # of a sweep: checked as options of its runs
 NEVER = (float("nan"), math.inf, -math.inf, 1e30, 10**50)
 
 
