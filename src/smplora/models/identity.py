@@ -90,7 +90,9 @@ def _tokens(tokenizer: Any) -> list[Any]:
     vocabulary = blake2b(json.dumps(sorted(tokenizer.get_vocab().items())).encode(), digest_size=16).hexdigest()
     merges = _merges(tokenizer)
     special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
-    return [vocabulary, merges, special, tokenizer.convert_tokens_to_ids(tokenizer.tokenize(PROBE))]
+    # word by word: the library warns of long texts
+    words = [tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)) for word in PROBE.split()]
+    return [vocabulary, merges, special, words]
 
 
 def _merges(tokenizer: Any) -> str | None:
