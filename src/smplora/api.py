@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from smplora.cli.commands import VERBS
-from smplora.cli.main import needs_network
+from smplora.cli.main import may_use_network
 from smplora.cli.parse import checked
 from smplora.core import offline
 from smplora.core.errors import CheckpointError, ConfigError
@@ -242,5 +242,5 @@ def _call(verb: str, options: dict[str, Any], run: str | None = None) -> Any:
         offline.block()
     config = checked(verb, plain)
     module, _, function = (run or VERBS[verb].run).partition(":")
-    with offline.hub(needs_network(verb, config) is not None), offline.named():
+    with offline.hub(may_use_network(verb, config)), offline.named():
         return getattr(import_module(module), function)(config)

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from smplora.cli.commands import VERBS
-from smplora.cli.main import needs_network
+from smplora.cli.main import may_use_network
 from smplora.core.files import BUNDLED_FOLDER
 from smplora.core.offline import HUB_SWITCHES, TELEMETRY, hub
 
@@ -125,7 +125,7 @@ def test_what_was_asked_for_may_go_out(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_asks_for_the_network(verb: str, options: dict[str, object], needs: bool) -> None:
-    assert (needs_network(verb, SimpleNamespace(**{"dry_run": False, **options})) is not None) == needs
+    assert may_use_network(verb, SimpleNamespace(**{"dry_run": False, **options})) == needs
 
 
 BLOCKED = """

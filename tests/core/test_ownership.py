@@ -60,7 +60,16 @@ def test_our_own_are_written_anew(verb: str, audited: Path, image_folder: Path, 
     words, files = commands(audited, image_folder, tmp_path / "out")[verb]
     for _ in range(2):
         assert main(words) == 0
-        assert all(is_ours(tmp_path / "out" / name) for name in files)
+        assert all((tmp_path / "out" / name).exists() for name in files)
+    assert is_ours(tmp_path / "out" / files[0])
+
+
+def test_a_file_of_another_command_proves_nothing(audited: Path, image_folder: Path, tmp_path: Path) -> None:
+    """A folder that has a split.json of ours may have pictures of the user's."""
+    assert main(["split", "--train_data_dir", str(image_folder), "--aux_size", "5", "--output_dir", str(tmp_path)]) == 0
+    (tmp_path / "samples.png").write_bytes(b"a picture")
+    assert main(["evaluate", "--adapter", str(audited), *DRAW, "--output_dir", str(tmp_path)]) == 2
+    assert (tmp_path / "samples.png").read_bytes() == b"a picture"
 
 
 def test_links_are_not_followed_into_what_is_published(

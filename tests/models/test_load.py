@@ -183,6 +183,12 @@ def test_another_tokenizer_is_another_model(tmp_path: Path) -> None:
     assert load_model(str(tmp_path / "a"), CPU).digest != load_model("tiny", CPU).digest
 
 
+def test_how_many_tokens_are_read_is_part_of_a_model(tmp_path: Path) -> None:
+    shutil.copytree(BUNDLED_FOLDER, tmp_path / "a")
+    folder = edited(tmp_path / "a", "tokenizer/tokenizer_config.json", model_max_length=12)
+    assert load_model(str(folder), CPU).digest != load_model("tiny", CPU).digest
+
+
 @pytest.mark.parametrize("factor", [float("nan"), 0.0, -1.0, "big", True, None])
 def test_a_factor_that_spoils_everything_is_refused(factor: object, tmp_path: Path) -> None:
     shutil.copytree(BUNDLED_FOLDER, tmp_path / "a")

@@ -316,7 +316,7 @@ def flipped(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("file", ["adapter_state", "proxy", "optimizer", "state", "gone"])
+@pytest.mark.parametrize("file", ["proxy", "state", "gone", "stateless"])
 def test_a_damaged_checkpoint_is_stepped_over(
     file: str, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,6 +327,8 @@ def test_a_damaged_checkpoint_is_stepped_over(
     (run / "DONE.json").unlink()
     if file == "state":
         (newest / "state.json").write_text("[1]")
+    elif file == "stateless":
+        (newest / "state.json").unlink()
     elif file == "gone":
         (newest / "optimizer.safetensors").unlink()
     else:
@@ -334,13 +336,28 @@ def test_a_damaged_checkpoint_is_stepped_over(
     train(config, progress=False)
     said = capsys.readouterr().err
     assert "checkpoint-6 is damaged (" in said
-    assert "it is now damaged-6, and the one before is resumed from" in said
+    assert "it is now damaged-6" in said
+    assert "the run goes on from checkpoint-3" in said
     assert (run / ADAPTER_FILE).read_bytes() == expected
     assert (run / "checkpoints" / "damaged-6").is_dir()
     (run / "DONE.json").unlink()
     flipped(newest / "adapter_state.safetensors")
     with pytest.raises(CheckpointError, match=r"checkpoint-6 is damaged \(adapter_state.safetensors is not what was"):
         train(replace(config, resume_from_checkpoint="checkpoint-6"), progress=False)
+
+
+def test_without_a_sound_checkpoint_a_run_starts_anew_and_says_so(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = short_config(image_folder, tmp_path / "run", max_train_steps=2, checkpointing_steps=1)
+    run = train(config, progress=False)
+    expected = (run / ADAPTER_FILE).read_bytes()
+    (run / "DONE.json").unlink()
+    for step in (1, 2):
+        flipped(run / "checkpoints" / f"checkpoint-{step}" / "adapter_state.safetensors")
+    train(config, progress=False)
+    assert "no checkpoint is left: the run starts anew" in capsys.readouterr().err
+    assert (run / ADAPTER_FILE).read_bytes() == expected
 
 
 def test_a_finished_run_is_what_it_was(image_folder: Path, tmp_path: Path) -> None:

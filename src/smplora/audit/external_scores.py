@@ -85,7 +85,7 @@ def audit_signals(config: AuditConfig) -> Audit:
         UserError: anything that the user can mend.
     """
     path, folder = Path(config.signals or ""), Path(config.output_dir or "")
-    refuse_to_replace((folder / file for file in ("audit.json", "scores.npz", "report.html")), "output_dir")
+    refuse_to_replace(folder, ("audit.json", "scores.npz", "report.html"), "output_dir")
     check_writable(folder)
     table = read_signals(path)
     is_aux = _aux_rows(table, config.seed)

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stderr.isatty() or verb.slow:
             print(f"smplora {arguments[0]}: loading ...", file=sys.stderr, flush=True)
         module, _, function = verb.run.partition(":")
-        with offline.hub(needs_network(arguments[0], options) is not None), offline.named():
+        with offline.hub(may_use_network(arguments[0], options)), offline.named():
             getattr(import_module(module), function)(options)
         return 0
     except UserError as error:
@@ -96,20 +96,22 @@ def _without_offline(arguments: Sequence[str]) -> list[str]:
     return rest
 
 
-def needs_network(name: str, options: Any) -> str | None:
-    """What of a command's options goes to the network; None: nothing, and nothing is to go there."""
+def may_use_network(name: str, options: Any) -> bool:
+    """Whether a command was asked for something that goes to the network; else nothing of it is to go there."""
+    return _asks(name, options) is not None or getattr(options, "report_to", None) in ("wandb", "trackio", "all")
+
+
+def _asks(name: str, options: Any) -> str | None:
+    """What of a command cannot work without a network."""
     if getattr(options, "allow_download", False):
         return "--allow_download fetches from the hub"
-    if name == "push" and not options.dry_run:
-        return "'smplora push' uploads"
-    tracker = getattr(options, "report_to", None)
-    return f"--report_to {tracker} may use it" if tracker in ("wandb", "trackio", "all") else None
+    return "'smplora push' uploads" if name == "push" and not options.dry_run else None
 
 
 def _check_network(name: str, options: Any) -> None:
     """Refuse what cannot work without a network where there is to be none; trackers look for themselves."""
-    asks = needs_network(name, options)
-    if asks and offline.is_offline() and not asks.startswith("--report_to"):
+    asks = _asks(name, options)
+    if asks and offline.is_offline():
         raise ConfigError(f"--offline: {asks} and needs the network; leave one of them out")
 
 

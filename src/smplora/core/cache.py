@@ -30,7 +30,7 @@ FORMAT = "smplora.cache/1"
 FOLDER = "encoded"  # inside the cache folder: all that is written
 TAG = "CACHEDIR.TAG"  # marks the folder as ours, and tells backups to leave it out (bford.info/cachedir)
 TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# smplora's: 'smplora cache --clear' empties it\n"
-ENTRY = re.compile(rf"[0-9a-f]{{64}}\.safetensors|{re.escape(UNFINISHED)}\w+")  # the names of what we write
+ENTRY = re.compile(rf"[0-9a-f]{{64}}\.safetensors|{re.escape(UNFINISHED)}\w{{8}}")  # the names of what we write
 KEPT_S = 30 * 24 * 3600.0
 
 

@@ -27,10 +27,10 @@ from smplora.core.files import PACKAGE
 VARIABLE = "SMPLORA_OFFLINE"
 TELEMETRY = "HF_HUB_DISABLE_TELEMETRY"
 HUB_SWITCHES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
-READ_ON_IMPORT = (  # module, name there, variable: what a library has read when it was imported
-    ("huggingface_hub.constants", "HF_HUB_OFFLINE", "HF_HUB_OFFLINE"),
-    ("huggingface_hub.constants", "HF_HUB_DISABLE_TELEMETRY", TELEMETRY),
-    ("datasets.config", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"),
+READ_ON_IMPORT = (  # module, name there, variables of which one is enough: what a library read when it was imported
+    ("huggingface_hub.constants", "HF_HUB_OFFLINE", ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")),
+    ("huggingface_hub.constants", "HF_HUB_DISABLE_TELEMETRY", (TELEMETRY, "DISABLE_TELEMETRY", "DO_NOT_TRACK")),
+    ("datasets.config", "HF_HUB_OFFLINE", ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")),
 )
 ON = ("1", "true", "yes", "on")
 _CONNECTING = ("connect", "connect_ex", "sendto")
@@ -76,9 +76,9 @@ def hub(asked: bool) -> Iterator[None]:
 
 def tell_imported() -> None:
     """Libraries that were imported before a switch was set, or unset, obey it too."""
-    for module, name, variable in READ_ON_IMPORT:
+    for module, name, variables in READ_ON_IMPORT:
         if module in sys.modules:
-            setattr(sys.modules[module], name, os.environ.get(variable, "").lower() in ON)
+            setattr(sys.modules[module], name, any(os.environ.get(v, "").lower() in ON for v in variables))
 
 
 @contextmanager

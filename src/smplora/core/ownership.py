@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -17,36 +17,36 @@ PAGE_MARKS = (b'<meta name="generator" content="smplora', b"<footer>smplora ", b
 LARGEST = 2**26  # of a file of ours that is read to see whose it is
 
 
-def refuse_to_replace(paths: Iterable[Path], option: str) -> None:
+def refuse_to_replace(folder: Path, names: Iterable[str], option: str, proofs: Sequence[str] = ()) -> None:
     """Refuse to write over files that smplora did not write.
 
     Args:
+        folder: where to write.
+        names: of the files that are to be written, as paths in ``folder``.
         option: that says where to write.
+        proofs: names of files in ``folder`` that the same command writes and that say so. Pictures cannot: they are
+            taken for ours where one of these is.
 
     Raises:
         ConfigError: naming the first of them.
     """
-    for path in paths:
-        if os.path.lexists(path) and not is_ours(path):
+    for path in (folder / name for name in names):
+        if os.path.lexists(path) and not is_ours(path, [folder / name for name in proofs]):
             kind = "a link" if path.is_symlink() else "not a file that smplora wrote"
             raise ConfigError(
                 f"--{option}: '{path}' is there and is {kind}; it is not replaced: move it, or give another place"
             )
 
 
-def is_ours(path: Path) -> bool:
-    """Whether smplora provably wrote a file: by what stands in it or, of kinds that cannot say, by a file that can in
-    the same folder or, of the parts of a pipeline, the one above. Links are nobody's."""
+def is_ours(path: Path, proofs: Sequence[Path] = ()) -> bool:
+    """Whether smplora provably wrote a file: by what stands in it or, of kinds that cannot say, by one of ``proofs``.
+    Adapters always say so; for a pipeline's weights, a folder below, the card does. Links are nobody's."""
     if path.is_symlink() or not path.is_file():
         return False
     marked = _says_so(path)
-    if marked is not None:
-        return marked
-    folders = [path.parent.parent] if path.suffix == ".safetensors" else [path.parent, path.parent.parent]
-    return any(
-        _says_so(other) for folder in folders for other in sorted(folder.iterdir())
-        if other.is_file() and not other.is_symlink() and other.suffix in (".json", ".md", ".html", ".npz")
-    )  # fmt: skip
+    if marked is None and path.suffix == ".safetensors" and path.parent in [proof.parent for proof in proofs]:
+        return False
+    return any(is_ours(proof) for proof in proofs) if marked is None else marked
 
 
 def _says_so(path: Path) -> bool | None:

@@ -223,7 +223,7 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
 
 def split(config: SplitConfig) -> Split:
     """``smplora split``: write the manifest and say what is in it."""
-    refuse_to_replace([Path(config.output_dir) / MANIFEST], "output_dir")
+    refuse_to_replace(Path(config.output_dir), [MANIFEST], "output_dir")
     result = make_split(read_samples(open_source(config)), config)
     path = write_split(result, Path(config.output_dir))
     print(f"{path}: " + ", ".join(f"{cell} {size}" for cell, size in result.sizes.items()), file=sys.stderr)

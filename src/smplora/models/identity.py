@@ -86,13 +86,13 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tokens(tokenizer: Any) -> list[Any]:
-    """What decides which tokens a caption becomes: vocabulary, merges by what they do, special tokens."""
+    """What decides which tokens a caption becomes: vocabulary, merges, special tokens, how many are read."""
     vocabulary = blake2b(json.dumps(sorted(tokenizer.get_vocab().items())).encode(), digest_size=16).hexdigest()
     merges = _merges(tokenizer)
     special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
     # word by word: the library warns of long texts
     words = [tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)) for word in PROBE.split()]
-    return [vocabulary, merges, special, words]
+    return [vocabulary, merges, special, words, tokenizer.model_max_length]
 
 
 def _merges(tokenizer: Any) -> str | None:

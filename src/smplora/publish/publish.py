@@ -38,7 +38,7 @@ def export(config: ExportConfig) -> Path:
         raise ConfigError(
             f"--output_dir got '{folder}', which holds other files ({sorted(foreign)[0]}); give a new or empty folder"
         )
-    refuse_to_replace((folder / name for name in files), "output_dir")
+    refuse_to_replace(folder, files, "output_dir", [CARD])
     check_writable(folder)
     warn(subject)
     show(files)

@@ -52,7 +52,7 @@ def report(config: ReportConfig) -> None:
         OSError: ``config.output`` cannot be written.
     """
     subjects, output = [Path(run) for run in config.runs], Path(config.output)
-    refuse_to_replace([output] if not output.is_dir() else [], "output")
+    refuse_to_replace(output.parent, [] if output.is_dir() else [output.name], "output")
     output.parent.mkdir(parents=True, exist_ok=True)
     write_report(subjects, output, config.shareable)
     print_table(subjects)

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -129,18 +129,21 @@ class RunFolder:
         return self.checkpoints / f"checkpoint-{step}"
 
     def set_aside_damaged(self) -> list[str]:
-        """Rename the newest checkpoints until one is what was written; returns what happened, a line each. They are
-        kept for their owner to look at, and not used."""
+        """Rename the newest checkpoints until one is what was written, those without state.json among them; returns
+        what happened, a line each. They are kept for their owner to look at, and not used."""
         lines = []
-        for step in reversed(self.steps()):
+        steps = (re.fullmatch(r"checkpoint-(\d+)", path.name) for path in self.checkpoints.glob("checkpoint-*"))
+        for step in sorted((int(name[1]) for name in steps if name), reverse=True):
             folder, problem = self.folder_of(step), damage(self.folder_of(step))
             if problem is None:
                 break
             aside = self.checkpoints / f"damaged-{step}"
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
-            lines.append(f"{folder} is damaged ({problem}): it is now {aside.name}, and the one before is resumed from")
-        return lines
+            lines.append(f"{folder} is damaged ({problem}): it is now {aside.name}")
+        left = self.steps()
+        then = f"the run goes on from checkpoint-{left[-1]}" if left else "no checkpoint is left: the run starts anew"
+        return [*lines, then] if lines else []
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
@@ -167,9 +170,11 @@ class RunFolder:
             CheckpointError: it was not.
         """
         steps = self.steps()
-        sound = (step for step in reversed(steps) if damage(self.folder_of(step)) is None)
-        newest = next(sound, None)
-        before = now if newest is None else read_state(self.folder_of(newest)).num_processes
+        before = now
+        for step in reversed(steps):
+            with suppress(CheckpointError):  # damaged; it is stepped over
+                before = read_state(self.folder_of(step)).num_processes
+                break
         if before != now:
             raise CheckpointError(
                 f"'{self.path}' was trained by {before} processes, and now there would be {now}; "

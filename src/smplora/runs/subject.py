@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -75,7 +76,7 @@ class Subject:
         adaptation: PublishedAdaptation = build(ADAPTATIONS, self.config.adaptation, "adaptation", self.config)
         return adaptation
 
-    @property
+    @cached_property
     def adapter_sha256(self) -> str:
         """Of the files that hold what was trained.
 
@@ -151,6 +152,7 @@ RESULT_FILES = {  # what the commands write into a folder that is named
     ),
     "quality": ("quality.json", "samples.png", "real.png"),
 }  # fmt: skip
+PROOFS = {"audit": ("audit.json", "scores.npz"), "quality": ("quality.json",)}
 
 
 @dataclass(frozen=True)
@@ -310,6 +312,6 @@ def result_folder(adapter: str | None, output_dir: str | None, name: str) -> Pat
     """
     folder = Path(output_dir) if output_dir else find_subject(adapter or "").folder / name
     if output_dir:
-        refuse_to_replace((folder / file for file in RESULT_FILES[name]), "output_dir")
+        refuse_to_replace(folder, RESULT_FILES[name], "output_dir", PROOFS[name])
     check_writable(folder)
     return folder
