@@ -11,6 +11,8 @@ from typing import Any, TypeVar, cast
 
 from tqdm import tqdm
 
+from smplora.core.errors import readable
+
 QUIET_S = 3.0
 MOST_THREADS, AHEAD = 8, 4
 Item = TypeVar("Item")
@@ -72,5 +74,6 @@ def bar(
 
 
 def say(text: str) -> None:
-    """A line for the user, on standard error: standard output is for results."""
-    print(text, file=sys.stderr, flush=True)
+    """A line for the user, on standard error: standard output is for results. What it quotes cannot take over the
+    terminal (errors.readable)."""
+    print(readable(text), file=sys.stderr, flush=True)

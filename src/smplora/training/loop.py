@@ -101,7 +101,8 @@ def optimise(
             done = step + 1
             theory.after_step(done)
             seen_aside = monitor.after_step(done)
-            saving = done % config.checkpointing_steps == 0 or done == setup.steps or wish.number is not None
+            stopping = wish.number is not None  # read once: a signal may come at any time
+            saving = done % config.checkpointing_steps == 0 or done == setup.steps or stopping
             if saving or done % config.logging_steps == 0:
                 row = log.row(done, learning_rate, time.perf_counter() - began, accelerator)
                 theory.write()
@@ -116,10 +117,23 @@ def optimise(
             if saving and accelerator.is_main_process:
                 write = partial(publish, config, setup, step=done, complete=False)
                 folder.save(setup.checkpoint(done), write, config.checkpoints_total_limit)
-            if wish.number is not None and done < setup.steps:
+            if stopping and done < setup.steps:
                 if progress:
                     say(f"\nstopped after step {done:,}, which is checkpoint-{done}")
                 wish.grant()
+    _finish(config, setup, folder, monitor, theory, describe)
+
+
+def _finish(
+    config: TrainConfig,
+    setup: Setup,
+    folder: RunFolder,
+    monitor: Monitor,
+    theory: Theory,
+    describe: Callable[[Subject], None] | None,
+) -> None:
+    """Hand out what was trained, and mark the run as complete."""
+    accelerator = setup.accelerator
     if accelerator.is_main_process:
         for missing in folder.publish(partial(publish, config, setup, step=setup.steps, complete=True)):
             say(missing)

@@ -20,7 +20,8 @@ class AFHQ(Originals):
         "Licence: CC BY-NC 4.0, non-commercial."
     )
 
-    def look(self) -> None:
+    def scan(self) -> None:
+        """See Originals.scan."""
         places = ("", "afhq", "afhq_v2")
         folders = [self.find(f"train/{name}", places, archive="afhq.zip") for name in CLASSES]
         if problems := [part for part in folders if isinstance(part, str)]:
@@ -32,6 +33,7 @@ class AFHQ(Originals):
         self.facts = {name: len(images) for name, images in self.images.items()}
 
     def draws(self) -> list[Selection]:
+        """See Originals.draws."""
         each = self.subset.most
         if short := [f"{name} {n}" for name, n in self.facts.items() if n < each]:
             raise self.refusal(

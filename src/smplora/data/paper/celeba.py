@@ -24,7 +24,8 @@ class CelebA(Originals):
         "For non-commercial research only; copies must not be passed on."
     )
 
-    def look(self) -> None:
+    def scan(self) -> None:
+        """See Originals.scan."""
         parts = [IMAGES, IDENTITIES, *([ATTRIBUTES] if self.subset.majority_groups is not None else [])]
         places = [self.find(part, PLACES, archive=f"{IMAGES}.zip" if part == IMAGES else None) for part in parts]
         if problems := [part for part in places if isinstance(part, str)]:
@@ -67,6 +68,7 @@ class CelebA(Originals):
         return {person: total > 0 for person, total in sums.items() if total}
 
     def draws(self) -> list[Selection]:
+        """See Originals.draws."""
         subset, seed = self.subset, self.config.seed
         able = [person for person, images in self.people.items() if len(images) >= subset.most]
         self.facts[f"people_with_{subset.most}_images"] = len(able)

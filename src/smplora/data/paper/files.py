@@ -37,14 +37,22 @@ class Originals:
             raise self.refusal(f"--source got '{self.source}', which is not a folder")
         self.facts: dict[str, int] = {}  # what there is to draw from, for the record
         self.captions: Mapping[str, str | Sequence[str]] = {}  # of originals, by name
-        self.look()
+        self.scan()
 
-    def look(self) -> None:
-        """Find the parts and read the tables."""
+    def scan(self) -> None:
+        """Find the parts and read the tables.
+
+        Raises:
+            DataError: a part is not there, or a table is not as published.
+        """
         raise NotImplementedError
 
     def draws(self) -> list[Selection]:
-        """What is taken, seeded by ``config.seed``."""
+        """What is taken, seeded by ``config.seed``.
+
+        Raises:
+            DataError: there are too few images.
+        """
         raise NotImplementedError
 
     def read(self, name: str) -> Image.Image:

@@ -23,7 +23,8 @@ class MSCOCO(Originals):
         "each image has the licence of its owner at Flickr, which the annotations name."
     )
 
-    def look(self) -> None:
+    def scan(self) -> None:
+        """See Originals.scan."""
         tables = {split: self.find(f"annotations/captions_{split}.json") for split in SPLITS}
         split = next((split for split, table in tables.items() if isinstance(table, Path)), SPLITS[0])
         places = [tables[split], self.find(split, ("", "images"), archive=f"{split}.zip")]
@@ -48,6 +49,7 @@ class MSCOCO(Originals):
             self.captions = {n: texts if self.config.captions == "all" else texts[0] for n, texts in remarks.items()}
 
     def draws(self) -> list[Selection]:
+        """See Originals.draws."""
         number = self.subset.images
         if len(self.names) < number:
             raise self.refusal(

@@ -24,7 +24,8 @@ class Pokemon(Originals):
         "Licence of the captions: CC BY-NC-SA 4.0; the drawings belong to The Pokemon Company."
     )
 
-    def look(self) -> None:
+    def scan(self) -> None:
+        """See Originals.scan."""
         pictures = any(
             images_in(folder) for folder in (self.source, *(f for f in self.source.rglob("*") if f.is_dir()))
         )
@@ -44,6 +45,7 @@ class Pokemon(Originals):
         self.facts = {"images": len(self.names), "captions": len(self.captions)}
 
     def draws(self) -> list[Selection]:
+        """See Originals.draws."""
         if len(self.names) != self.subset.images:
             raise self.refusal(
                 f"--source '{self.source}' has {len(self.names)} images, {self.subset.title} {self.subset.images}; any "
