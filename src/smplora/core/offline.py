@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -59,25 +59,28 @@ def block() -> None:
 @contextmanager
 def hub(asked: bool) -> Iterator[None]:
     """Inside, the hub's clients do not go out, in this process and those that it starts, unless ``asked``; they never
-    send who asks."""
-    names = (TELEMETRY, *(() if asked else HUB_SWITCHES))
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    tell_imported()
+    send who asks. What was set before, by a variable or in a library, is set again afterwards."""
+    switches = (TELEMETRY, *(() if asked else HUB_SWITCHES))
+    variables = {name: os.environ.get(name) for name in switches}
+    values = {(m, name): getattr(sys.modules[m], name) for m, name, _ in READ_ON_IMPORT if m in sys.modules}
+    os.environ.update(dict.fromkeys(switches, "1"))
+    tell_imported(switches)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in variables.items():
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
-        tell_imported()
+        tell_imported(switches)
+        for (module, name), value in values.items():
+            setattr(sys.modules[module], name, value)
 
 
-def tell_imported() -> None:
-    """Libraries that were imported before a switch was set, or unset, obey it too."""
+def tell_imported(switches: Iterable[str] = (TELEMETRY, *HUB_SWITCHES)) -> None:
+    """Libraries that were imported before one of these variables was set, or unset, obey it too."""
     for module, name, variables in READ_ON_IMPORT:
-        if module in sys.modules:
+        if module in sys.modules and set(variables) & set(switches):
             setattr(sys.modules[module], name, any(os.environ.get(v, "").lower() in ON for v in variables))
 
 
