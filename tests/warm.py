@@ -130,6 +130,7 @@ def _become(request: dict[str, Any], handles: list[int]) -> None:
     for target, handle in enumerate(handles, 1):
         os.dup2(handle, target)
         os.close(handle)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
     os.environ.clear()
     os.environ.update(request["environment"])
     import huggingface_hub.constants

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -79,3 +81,6 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     assert "did you mean 'smp_lora'?" in str(error.value)
     assert "--mi_lambda got -1.0" in str(error.value)
     assert "--proxy_learning_rate got 0.0" in str(error.value)
+    for name in ("mi_lambda", "smp_delta", "proxy_learning_rate"):
+        with pytest.raises(ConfigError, match=f"--{name} got inf"):
+            game(**{name: math.inf})

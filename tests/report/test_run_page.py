@@ -172,3 +172,6 @@ def test_gradients_and_curvature(tmp_path: Path) -> None:
     cells = r"<td>0.5</td><td>0.125</td><td>0.25</td><td>0.75</td>"
     assert page.count(cells) == 6
     assert "λ L_ada/D²</th>" not in page
+    told["figure_2"].pop("gain_scale")
+    (run / "theory.json").write_text(json.dumps(told))
+    assert render_run(run, "now").count(r"<td>0.5</td><td>0.125</td><td>0.25</td><td>0.75</td>") == 5

@@ -99,7 +99,7 @@ def test_stopped_and_resumed_is_bit_identical(
 ) -> None:
     """A scheduler's stop, or Ctrl-C: a checkpoint of the step that was reached, a line that says so, and the same
     command goes on from there to the adapter of an undisturbed run."""
-    settings: dict[str, Any] = {"max_train_steps": 60, "checkpointing_steps": 1000, "logging_steps": 2}
+    settings: dict[str, Any] = {"max_train_steps": 100, "checkpointing_steps": 1000, "logging_steps": 2}
     whole = train(short_config(image_folder, tmp_path / "whole", **settings), progress=False)
     config = short_config(image_folder, tmp_path / "stopped", **settings)
     run = Path(config.output_dir)
@@ -110,7 +110,7 @@ def test_stopped_and_resumed_is_bit_identical(
         os.kill(process.pid, number)
         assert process.wait() == status
     (step,) = steps_of(run)
-    assert 0 < step < 60
+    assert 0 < step < 100
     text = (tmp_path / "said").read_text()
     assert f"stopped after step {step}, which is checkpoint-{step}" in text
     assert text.rstrip().endswith("run the same command again to resume")
@@ -118,7 +118,7 @@ def test_stopped_and_resumed_is_bit_identical(
     again = warm.run(*flags(config))
     assert again.returncode == 0, again.stderr
     assert f"resuming {run} at step {step}" in again.stderr
-    assert contents(run, 60).keys() == contents(whole, 60).keys()
+    assert contents(run, 100).keys() == contents(whole, 100).keys()
     assert (run / ADAPTER_FILE).read_bytes() == (whole / ADAPTER_FILE).read_bytes()
 
 

@@ -31,12 +31,12 @@ def needed(value: Any, name: str, what: str) -> list[str]:
 
 
 def at_least(config: Any, names: Iterable[str], low: float) -> list[str]:
-    """Values that are given must not be below ``low``."""
+    """Values that are given must not be below ``low``, and finite."""
     values = ((name, getattr(config, name)) for name in names)
     return [
         f"--{name} got {value}; allowed: {low} or more"
         for name, value in values
-        if value is not None and not value >= low
+        if value is not None and not low <= value < math.inf
     ]
 
 
@@ -47,9 +47,13 @@ def at_most(config: Any, names: Iterable[str], high: float) -> list[str]:
 
 
 def positive(config: Any, names: Iterable[str]) -> list[str]:
-    """Values that are given must be above 0."""
+    """Values that are given must be above 0, and finite."""
     values = ((name, getattr(config, name)) for name in names)
-    return [f"--{name} got {value}; allowed: above 0" for name, value in values if value is not None and not value > 0]
+    return [
+        f"--{name} got {value}; allowed: above 0"
+        for name, value in values
+        if value is not None and not 0 < value < math.inf
+    ]
 
 
 def existing_folder(folder: str | None, name: str) -> list[str]:

@@ -78,10 +78,10 @@ def sentences(theory: TheorySummary) -> list[str]:
 def table(theory: TheorySummary) -> list[tuple[str, list[str]]]:
     """Means and spreads: Fig. 1b's norms, Fig. 2's scales, Table 3's factors."""
     spreads = {
-        "gradient norm": theory.figure_2["gradient_norm"],
+        "gradient norm": theory.figure_2.get("gradient_norm"),
         "Hessian norm": theory.figure_1b.hessian_norm,
-        **{f"gradient scale, {title}": theory.figure_2[name] for name, title in SCALES.items()},
-        **{title: theory.table_3[name] for name, title in FACTORS.items()},
+        **{f"gradient scale, {title}": theory.figure_2.get(name) for name, title in SCALES.items()},
+        **{title: theory.table_3.get(name) for name, title in FACTORS.items()},
     }
     return [
         (title, ["" if x is None else f"{x:.3g}" for x in (spread.mean, spread.std, spread.min, spread.max)])
