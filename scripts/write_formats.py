@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from smplora.results.audit import Audit
 from smplora.results.gallery import ExposedImages, Memorised
+from smplora.results.manifest import Manifest
 from smplora.results.quality import Quality
 from smplora.results.record import ABSENT, Count, Line, Positive, Share, adapter
 from smplora.results.run import BaseModel, CheckpointState, Done, Privacy, Prompts
@@ -30,6 +31,7 @@ FILES: dict[str, type] = {
     "DONE.json": Done,
     "state.json": CheckpointState,
     "model.json": BaseModel,
+    "split.json": Manifest,
     "privacy.json": Privacy,
     "prompts.json": Prompts,
     "theory.json": TheorySummary,

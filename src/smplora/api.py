@@ -181,7 +181,7 @@ def report(runs: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str
 @command("split")
 def split(**options: Any) -> dict[str, Any]:
     """Divide images into sealed cells; returns the content of split.json. See ``smplora split --help``."""
-    manifest: dict[str, Any] = _call("split", options).manifest()
+    manifest: dict[str, Any] = _as_json(_call("split", options).manifest())
     return manifest
 
 

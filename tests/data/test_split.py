@@ -11,7 +11,8 @@ import pytest
 from smplora.config.data import SplitOptions
 from smplora.core.errors import SplitError
 from smplora.data.pool import Sample
-from smplora.data.split import CELLS, make_split, read_split, write_split
+from smplora.data.split import make_split, read_split, write_split
+from smplora.results.manifest import CELLS
 
 POOL = [Sample(f"{i}.png", f"caption {i}", f"digest{i:04d}") for i in range(100)]
 
@@ -92,6 +93,10 @@ def edited(tmp_path: Path, edit: str) -> Path:
         cells["reference"].append(cells["aux_member"].pop())
     elif edit == "cell missing":
         del cells["test_member"]
+    elif edit == "digest":
+        cells["reference"][0]["digest"] = ["a"]
+    elif edit == "seed":
+        content["seed"] = float("inf")
     path.write_text(json.dumps(content))
     return path
 
@@ -101,7 +106,9 @@ def edited(tmp_path: Path, edit: str) -> Path:
     [
         ("twice", "twice, in aux_member and in reference"),
         ("moved", "was changed"),
-        ("cell missing", "not a split manifest"),
+        ("cell missing", r"not a split manifest of smplora \(Value error, it lacks test_member\)"),
+        ("digest", r"not a split manifest of smplora \(cells.reference.0.digest: Input should be a valid string\)"),
+        ("seed", "not a split manifest of smplora \\(seed: Input should be"),
     ],
 )
 def test_edited_manifest_is_refused(tmp_path: Path, edit: str, message: str) -> None:

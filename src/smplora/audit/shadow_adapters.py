@@ -36,9 +36,10 @@ from smplora.core.random_streams import stream_seed
 from smplora.core.wording import duration
 from smplora.data.folder import write_folder
 from smplora.data.pool import Sample, open_source, read_samples
-from smplora.data.split import CELLS, MANIFEST, Split, read_split, write_split
+from smplora.data.split import MANIFEST, Split, read_split, write_split
 from smplora.results.audit import ShadowSummary
 from smplora.results.curves import seconds_per_step
+from smplora.results.manifest import CELLS
 from smplora.runs.folder import RunFolder
 from smplora.runs.subject import FROM_METADATA, Foreign, Loaded, Subject, load_subject
 

@@ -26,8 +26,8 @@ from smplora.core.code_digest import code_digest
 from smplora.core.errors import CheckpointError
 from smplora.core.random_streams import generator
 from smplora.core.version import __version__
-from smplora.data.split import CELLS
 from smplora.models.batch import Batch
+from smplora.results.manifest import CELLS
 from smplora.runs.subject import FROM_METADATA, Loaded
 
 ATTACKED = CELLS[:4]

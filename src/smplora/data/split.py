@@ -12,20 +12,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from smplora.config.data import SplitConfig, SplitOptions
 from smplora.config.dreambooth import CAPTION
 from smplora.core.errors import SplitError
-from smplora.core.files import read_json, write_json
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.random_streams import stream_seed
 from smplora.data.pool import Sample, open_source, read_samples
+from smplora.results.manifest import CELLS, Manifest, SealedImage
+from smplora.results.record import parse, write
 
-CELLS = ("aux_member", "test_member", "aux_nonmember", "test_nonmember", "reference")
-FORMAT = "smplora.split/1"
 MANIFEST = "split.json"
 LARGEST_DEFAULT_CELL = 100
 SMALLEST_CELL = 2
@@ -63,13 +61,12 @@ class Split:
         """Images per cell."""
         return {cell: len(self.cells[cell]) for cell in CELLS}
 
-    def manifest(self) -> dict[str, Any]:
-        """The JSON object of split.json."""
+    def manifest(self) -> Manifest:
+        """What split.json holds."""
         cells = {
-            cell: [{"file": s.file, "digest": s.digest, "caption_digest": _digest(s.words)} for s in self.cells[cell]]
-            for cell in CELLS
+            cell: tuple(SealedImage(s.file, s.digest, _digest(s.words)) for s in self.cells[cell]) for cell in CELLS
         }
-        return {"format": FORMAT, "protocol": self.protocol, "seed": self.seed, "seal": self.seal, "cells": cells}
+        return Manifest("smplora.split/1", self.protocol, self.seed, self.seal, cells)
 
     @property
     def seal(self) -> str:
@@ -176,7 +173,7 @@ def _coin(pool: int, options: SplitOptions, rng: np.random.Generator) -> list[st
 def write_split(split: Split, folder: Path) -> Path:
     """Write split.json, readable by its owner alone (temporary files are created so)."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / MANIFEST, split.manifest())
+    write(folder / MANIFEST, split.manifest())
     return folder / MANIFEST
 
 
@@ -187,38 +184,35 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
         SplitError: damaged or changed manifest, an image in two cells, images or captions other than the sealed ones.
     """
     try:
-        content = read_json(path)
-        protocol, seed = str(content["protocol"]), int(content["seed"])
-        rows = {cell: [(r["file"], r["digest"], r["caption_digest"]) for r in content["cells"][cell]] for cell in CELLS}
-        seal = content["seal"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        manifest = parse(path, Manifest)
+    except ValueError as error:
         raise SplitError(
-            f"'{path}' is not a split manifest of smplora ({type(error).__name__}); write one with 'smplora split'"
+            f"'{path}' is not a split manifest of smplora ({error}); write one with 'smplora split'"
         ) from error
     cell_of: dict[str, str] = {}
-    for cell, entries in rows.items():
-        for file, digest, _ in entries:
-            if digest in cell_of:
+    for cell, images in manifest.cells.items():
+        for image in images:
+            if before := cell_of.get(image.digest):
                 raise SplitError(
-                    f"'{path}' has the image {file} twice, in {cell_of[digest]} and in {cell}; write a new split"
+                    f"'{path}' has the image {image.file} twice, in {before} and in {cell}; write a new split"
                 )
-            cell_of[digest] = cell
-    if seal != _seal(protocol, seed, {cell: [(d, c) for _, d, c in entries] for cell, entries in rows.items()}):
+            cell_of[image.digest] = cell
+    digests = {cell: [(i.digest, i.caption_digest) for i in images] for cell, images in manifest.cells.items()}
+    if manifest.seal != _seal(manifest.protocol, manifest.seed, digests):
         raise SplitError(f"'{path}' was changed after it was sealed; write a new split")
-    by_digest = {s.digest: s for s in samples}
-    lost = [file for entries in rows.values() for file, digest, _ in entries if digest not in by_digest]
+    by_digest, every = {s.digest: s for s in samples}, [i for images in manifest.cells.values() for i in images]
+    lost = [image.file for image in every if image.digest not in by_digest]
     if lost:
         raise SplitError(
             f"{len(lost)} images of '{path}' are gone or changed, {lost[0]} among them; restore them or split anew"
         )
-    recaptioned = [
-        f for entries in rows.values() for f, d, caption in entries if _digest(by_digest[d].words) != caption
-    ]
+    recaptioned = [image.file for image in every if _digest(by_digest[image.digest].words) != image.caption_digest]
     if recaptioned:
         raise SplitError(
             f"{len(recaptioned)} captions differ from '{path}', that of {recaptioned[0]}; restore them or split anew"
         )
-    return Split(protocol, seed, {cell: tuple(by_digest[d] for _, d, _ in rows[cell]) for cell in CELLS})
+    cells = {cell: tuple(by_digest[image.digest] for image in manifest.cells[cell]) for cell in CELLS}
+    return Split(manifest.protocol, manifest.seed, cells)
 
 
 def split(config: SplitConfig) -> Split:

@@ -93,20 +93,38 @@ def read(path: Path, kind: type[Result], remedy: str, expected_format: str | Non
         CheckpointError: whatever is wrong with the file, in one line that ends with the command ``remedy``.
     """
     try:
+        return parse(path, kind, expected_format)
+    except WrongFormat as error:
+        raise CheckpointError(f"{path} has format {error}; {remedy} again") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}); {remedy} again") from error
+
+
+class WrongFormat(ValueError):
+    """A file of another version, or of something else."""
+
+
+def parse(path: Path, kind: type[Result], expected_format: str | None = None) -> Result:
+    """As ``read``, for callers that have words of their own.
+
+    Raises:
+        ValueError: what is wrong, in one line.
+    """
+    try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
         if expected_format and content.get("format") != expected_format:
-            raise CheckpointError(
-                f"{path} has format {content.get('format')!r} instead of {expected_format!r}; {remedy} again"
-            )
+            raise WrongFormat(f"{content.get('format')!r} instead of {expected_format!r}")
         result: Result = adapter(kind).validate_json(text)
         return result
+    except WrongFormat:
+        raise
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{path} is damaged ({plain(where)}: {plain(first['msg'])}); {remedy} again") from error
+        raise ValueError(": ".join(filter(None, (plain(where), plain(first["msg"]))))) from error
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {plain(error)}); {remedy} again") from error
+        raise ValueError(f"{type(error).__name__}: {plain(error)}") from error
 
 
 def schema(kind: type[Record]) -> dict[str, Any]:

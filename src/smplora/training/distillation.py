@@ -23,9 +23,10 @@ from smplora.config.monitor import UNWATCHED
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator, stream_seed
-from smplora.data.split import CELLS, Split, write_split
+from smplora.data.split import Split, write_split
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion
+from smplora.results.manifest import CELLS
 from smplora.training.prior_preservation import FOLDER as CLASS_IMAGES
 
 TEACHERS = "teachers"  # in the run folder
