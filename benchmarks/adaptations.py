@@ -15,7 +15,7 @@ from typing import Any
 
 from common import audited, command, evaluated, parser, train_config, write_result
 from smplora.core.environment import environment
-from smplora.core.files import read_json
+from smplora.core.reading import read_json
 from smplora.experiments.tasks import train
 from smplora.results.attack import GROUPS
 from smplora.results.record import as_json

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from common import command, parser, write_result
-from smplora.core.files import read_json
+from smplora.core.reading import read_json
 
 MUST_LEAK = 0.75
 BUDGETS: dict[str, dict[str, float]] = {"quickstart": {"wall_s": 360, "memory_gb": 3.0}, "tests": {"wall_s": 300}}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common import RECIPE, audited, by_attack, command, ends, evaluated, parser, train_config, write_result
-from smplora.core.files import read_json
+from smplora.core.reading import read_json
 from smplora.experiments.tasks import train
 from smplora.results.attack import Numbers
 from smplora.results.record import as_json

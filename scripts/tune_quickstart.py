@@ -21,7 +21,8 @@ import torch
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.quickstart import QuickstartConfig
-from smplora.core.files import read_json, write_json
+from smplora.core.files import write_json
+from smplora.core.reading import read_json
 from smplora.data.digits import write_private_digits
 from smplora.data.split import write_split
 from smplora.experiments.quickstart import NOISE_PAIRS, private_split, training

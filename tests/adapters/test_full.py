@@ -15,8 +15,9 @@ from conftest import short_config
 from smplora.adapters.full import FullAdaptation
 from smplora.attacks.views import WhiteBox
 from smplora.cli.main import main
-from smplora.core.files import BUNDLED_FOLDER, read_json
+from smplora.core.files import BUNDLED_FOLDER
 from smplora.core.random_streams import generator
+from smplora.core.reading import read_json
 from smplora.experiments.tasks import train
 from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch, Draw

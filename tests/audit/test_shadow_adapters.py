@@ -24,8 +24,8 @@ from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError
-from smplora.core.files import read_json
 from smplora.core.parallel import Task
+from smplora.core.reading import read_json
 from smplora.core.wording import duration
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, make_split, write_split

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from smplora.config.catalogue.attacks import ATTACKS
-from smplora.core.files import read_json
 from smplora.core.parallel import Task
+from smplora.core.reading import read_json
 from smplora.data.digits import PRIVATE_DIGITS, caption, digit_images
 from smplora.models.encoders.digits import DigitFeatures
 from smplora.results.attack import GROUPS

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from smplora.core.files import read_json, write_atomically, write_json
+from smplora.core.files import write_atomically, write_json
 from smplora.core.random_streams import generator, stream_seed
+from smplora.core.reading import read_json
 from smplora.data.cells import walk
 
 

@@ -14,7 +14,7 @@ from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli.main import main
 from smplora.config.train import TrainConfig
-from smplora.core.files import read_json
+from smplora.core.reading import read_json
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, Split, read_split
 from smplora.experiments.tasks import train

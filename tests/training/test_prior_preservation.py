@@ -13,7 +13,8 @@ from PIL import Image
 
 from conftest import short_config
 from smplora.cli.main import main
-from smplora.core.files import BUNDLED_FOLDER, read_json
+from smplora.core.files import BUNDLED_FOLDER
+from smplora.core.reading import read_json
 from smplora.data.cells import take
 from smplora.experiments.tasks import train
 from smplora.models.adapted import Adapted

@@ -14,7 +14,7 @@ import torch
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli.main import main
-from smplora.core.files import read_json
+from smplora.core.reading import read_json
 from smplora.experiments.tasks import train
 from smplora.results.record import as_json
 from smplora.runs.folder import GRADIENTS, HESSIAN, THEORY, RunFolder

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from smplora.adapters.files.read import read_tensors
 from smplora.adapters.files.write import AdapterFacts, stored, write_tensors
-from smplora.core.files import read_json, write_json
+from smplora.core.files import write_json
+from smplora.core.reading import read_json
 from smplora.models.adapted import GradientLayers
 
 if TYPE_CHECKING:

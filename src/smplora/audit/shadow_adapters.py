@@ -17,23 +17,25 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from smplora.attacks.base import Attack
 from smplora.attacks.shadow_comparison import ShadowAttack, Shadows, near_normal
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.data import ModelOptions
+from smplora.config.exactly import exactly
 from smplora.config.monitor import UNWATCHED
 from smplora.config.train import TrainConfig, steps_of_teachers
 from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
 from smplora.core.console import progress
-from smplora.core.errors import ConfigError, SplitError, TrainingError, listing, nearest
+from smplora.core.errors import ConfigError, SplitError, TrainingError, listing
 from smplora.core.files import PRIVATE
 from smplora.core.parallel import Task, Work, run_tasks
 from smplora.core.random_streams import stream_seed
+from smplora.core.reading import Unreadable
 from smplora.core.wording import duration
+from smplora.core.yaml_text import read_yaml
 from smplora.data.folder import write_folder
 from smplora.data.pool import Sample, open_source, read_samples
 from smplora.data.split import MANIFEST, Split, read_split, write_split
@@ -293,21 +295,16 @@ def read_training(path: Path, known: Mapping[str, Any]) -> TrainConfig:
     """
     name = f"--shadow_config '{path}'"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{name} cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{name} is not a list of 'option: value' lines")
-    options = {f.name for f in fields(TrainConfig)}
-    strange = [f"it has '{key}'{nearest(str(key), options)}" for key in content if key not in options]
-    if strange:
-        raise ConfigError(listing(f"{name} has options that 'smplora train' has not", strange))
-    try:
-        config = replace(TrainConfig(**content), dataset_name=None, default_caption=None, caption_column="text",
-                         split_manifest=None, **known)  # fmt: skip
-        problems = config.problems()
-    except TypeError as error:  # text where a number belongs
-        raise ConfigError(f"{name} cannot be used: {error}") from error
+        content = read_yaml(path)
+    except (OSError, Unreadable) as error:
+        raise ConfigError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    config, problems = exactly(TrainConfig, content)
+    if config is None:
+        raise ConfigError(listing(f"{name} cannot be used", problems))
+    config = replace(
+        config, dataset_name=None, default_caption=None, caption_column="text", split_manifest=None, **known
+    )
+    problems = config.problems()
     if problems:
         raise ConfigError(listing(f"{name} cannot be used", problems))
     return config

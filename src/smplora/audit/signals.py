@@ -25,6 +25,7 @@ from smplora.core.arrays import Floats
 from smplora.core.code_digest import code_digest
 from smplora.core.errors import CheckpointError
 from smplora.core.random_streams import generator
+from smplora.core.reading import parse_json
 from smplora.core.version import __version__
 from smplora.models.batch import Batch
 from smplora.results.manifest import CELLS
@@ -249,4 +250,4 @@ def _digest(batch: Batch, pictures: Pictures) -> str:
 
 
 def _named_keys(entry: Mapping[str, Tensor]) -> Memory:
-    return {tuple(json.loads(name)): value for name, value in entry.items()}
+    return {tuple(parse_json(name)): value for name, value in entry.items()}

@@ -16,7 +16,10 @@ from smplora.cli.commands import VERBS
 from smplora.config.names_elsewhere import ELSEWHERE
 from smplora.config.parsing import COMMAND_LINE, NO_VALUE, SWITCH, THE_CALL, parser_for, typed
 from smplora.config.train import TrainConfig
+from smplora.core.console import say
 from smplora.core.errors import ConfigError, listing
+from smplora.core.reading import Unreadable
+from smplora.core.yaml_text import read_yaml
 
 
 def parser_of(name: str) -> ArgumentParser:
@@ -39,14 +42,18 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
     """
     parser = parser_of(name)
     arguments = _with_switches(name, _with_positional(name, arguments))
+    from_files, flags, unreadable = _files_and_flags(arguments)
+    given = [f"--config={json.dumps({key: value for key, value, _ in from_files})}"] if from_files else []
+    if unreadable:  # what it would have said is not missing
+        raise ConfigError(listing(f"{name} cannot start", unreadable))
     try:
-        namespace = parser.parse_args(arguments)
+        if any(value is None for _, value, _ in from_files):
+            raise ValueError("an option without a value")
+        namespace = parser.parse_args([*given, *flags])
         values = {f.name: namespace[f.name] for f in fields(VERBS[name].options)}
         problems = VERBS[name].options(**values).problems()
-    except (ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
-        unreadable: list[str] = []
-        assignments = _assignments(arguments, unreadable)
-        values, problems = _diagnose(parser, name, assignments)
+    except (ArgumentError, TypeError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
+        values, problems = _diagnose(parser, name, [*from_files, *_assignments(flags, unreadable)])
         problems = unreadable + problems or [str(error).splitlines()[0]]
     if problems:
         raise ConfigError(listing(f"{name} cannot start", problems))
@@ -108,11 +115,28 @@ def _diagnose(
     return values, problems + options(**values).problems()
 
 
-def _assignments(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, Any, str]]:
-    """(option, value, where) of everything given, YAML files first."""
-    from_files: list[tuple[str, Any, str]] = []
-    from_flags: list[tuple[str, Any, str]] = []
+def _files_and_flags(arguments: Sequence[str]) -> tuple[list[tuple[str, Any, str]], list[str], list[str]]:
+    """(option, value, file) of what ``--config`` files say, the later file wins; all other words; what is wrong."""
+    found: dict[str, tuple[str, Any, str]] = {}
+    flags: list[str] = []
+    problems: list[str] = []
     words = list(arguments)
+    while words:
+        word = words.pop(0)
+        name, equals, path = word.partition("=")
+        if name != "--config":
+            flags.append(word)
+        elif equals or (words and not words[0].startswith("--")):
+            found |= {item[0]: item for item in _yaml_items(path if equals else words.pop(0), problems)}
+        else:
+            problems.append("--config got no value")
+    return list(found.values()), flags, problems
+
+
+def _assignments(flags: Sequence[str], problems: list[str]) -> list[tuple[str, Any, str]]:
+    """(option, value, where) of every flag."""
+    assignments: list[tuple[str, Any, str]] = []
+    words = list(flags)
     while words:
         word = words.pop(0)
         if not word.startswith("--"):
@@ -121,18 +145,20 @@ def _assignments(arguments: Sequence[str], problems: list[str]) -> list[tuple[st
         key, equals, text = word[2:].partition("=")
         if not equals:
             text = NO_VALUE if not words or words[0].startswith("--") else words.pop(0)
-        if key == "config":
-            from_files += _yaml_items(text, problems)
-        else:
-            from_flags.append((key.removesuffix("+"), text, COMMAND_LINE))
-    return from_files + from_flags
+        assignments.append((key.removesuffix("+"), text, COMMAND_LINE))
+    return assignments
 
 
 def _yaml_items(path: str, problems: list[str]) -> list[tuple[str, Any, str]]:
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        problems.append(f"--config got '{path}', which cannot be read: {str(error).splitlines()[0]}")
+        content = read_yaml(Path(path))
+    except (OSError, Unreadable) as error:
+        reason = getattr(error, "strerror", None) or error
+        toml = "options are YAML ('rank: 4'), not TOML ('rank = 4'); " if path.lower().endswith(".toml") else ""
+        problems.append(f"--config got '{path}', which cannot be read: {toml}{reason}")
+        return []
+    if content is None:
+        say(f"--config '{path}' is empty: no options are taken from it")
         return []
     if not isinstance(content, dict):
         problems.append(f"--config got '{path}', which is not a list of 'option: value' lines")

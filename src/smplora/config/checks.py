@@ -56,11 +56,22 @@ def positive(config: Any, names: Iterable[str]) -> list[str]:
     ]
 
 
+class NotHere(str):
+    """A problem of the place, not of the options: another machine, another working folder."""
+
+
 def existing_folder(folder: str | None, name: str) -> list[str]:
     """What is given must be a folder."""
-    if folder is None or Path(folder).is_dir():
+    if folder is None or _is_folder(folder):
         return []
-    return [f"--{name} got '{folder}', which is not a folder"]
+    return [NotHere(f"--{name} got '{folder}', which is not a folder")]
+
+
+def _is_folder(folder: str) -> bool:
+    try:
+        return Path(folder).is_dir()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def below(config: Any, names: Iterable[str], low: float, high: float) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from smplora.core.errors import nearest
+from smplora.core.reading import shortened
 
 COMMAND_LINE, THE_CALL = "the command line", "the call"
 PRINT_CONFIG = "Print all options as YAML and stop; '=skip_default' leaves out those that are at their default."
@@ -20,7 +21,7 @@ SWITCH = {"true": True, "false": False}
 def parser_for(options: type, **settings: Any) -> ArgumentParser:
     """A parser of the fields of ``options``, told ``settings`` about prog, description and the like."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(exit_on_error=False, default_env=False, **settings)
+    parser = ArgumentParser(exit_on_error=False, default_env=False, allow_abbrev=False, **settings)
     parser.add_argument("--config", action="config", help="YAML file with options; flags on the command line win.")
     parser._option_string_actions["--print_config"].help = PRINT_CONFIG
     parser.add_class_arguments(options, as_group=False)
@@ -53,8 +54,8 @@ def typed(
             hint = f" ({hints[key]})" if hints and key in hints else nearest(key, known)
             problems.append(f"{source} has no option '{key}'{hint}; see smplora {verb} --help")
             continue
-        if value is NO_VALUE:
-            problems.append(f"--{key} got no value")
+        if value is NO_VALUE or (value is None and type(None) not in get_args(get_type_hints(options)[key])):
+            problems.append(f"--{key} got no value{'' if source in (COMMAND_LINE, THE_CALL) else f' in {source}'}")
             continue
         try:
             if source == COMMAND_LINE:
@@ -63,7 +64,7 @@ def typed(
                 parsed = parser.parse_object({key: value})
             values[key] = getattr(parsed, key)
         except (ArgumentError, TypeError, ValueError):
-            problems.append(f"--{key} got {value!r}; allowed: {allowed(get_type_hints(options)[key])}")
+            problems.append(f"--{key} got {shortened(value)}; allowed: {allowed(get_type_hints(options)[key])}")
     return values, problems
 
 

@@ -50,11 +50,6 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def check_writable(folder: Path) -> None:
     """See whether ``folder`` exists or could be made, and written.
 

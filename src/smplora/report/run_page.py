@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped,unused-ignore]
 from PIL import Image
 
 from smplora.config.catalogue.objectives import TITLES
@@ -15,6 +14,7 @@ from smplora.core.files import write_atomically
 from smplora.core.strips import thumbnail
 from smplora.core.version import __version__
 from smplora.core.wording import decimal, duration
+from smplora.core.yaml_text import read_yaml
 from smplora.report import wording
 from smplora.report.figures.curves import Line, over_steps
 from smplora.report.figures.overview import CHANCE_GAIN
@@ -53,7 +53,7 @@ def write_run_page(folder: Path) -> None:
 def render_run(folder: Path, written: str) -> str:
     """The page as HTML, a function of the run's files and of ``written``, the time to show. It needs no network and no
     script; while the run is not done it asks the browser to load it again every few seconds."""
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config = read_yaml(folder / "config.yaml")
     done = (folder / "DONE.json").exists()
     metrics = read_curves(folder / "metrics.jsonl", METRICS)
     monitor = read_curves(folder / "monitor.jsonl", MONITOR)

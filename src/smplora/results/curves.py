@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from smplora.core.reading import Unreadable, parse_json, read_text, shortened
+
 Curve: TypeAlias = tuple[tuple[int, float], ...]  # (step, value), rising in step
+
+
+def read_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of such a file, each with the object that it holds; none where there is no file.
+
+    Raises:
+        ValueError: a damaged line; only the last one may be half a line, which a killed run leaves.
+    """
+    lines = read_text(path).rstrip("\n").split("\n") if path.exists() else []
+    rows = []
+    for number_of_line, line in enumerate(lines, 1):
+        try:
+            row = parse_json(line)
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise Unreadable("no object with a step")
+        except Unreadable as error:
+            if number_of_line == len(lines):
+                break
+            raise ValueError(f"{path.name}, line {number_of_line}: {error}") from error
+        rows.append((line, row))
+    return rows
 
 
 def read_curves(path: Path, names: Sequence[str]) -> dict[str, Curve]:
     """Columns of a file of JSON lines against their ``step``. ``"auc.low"`` names an entry of an inner object.
 
     Raises:
-        ValueError: a damaged line; only the last one may be half a line, which a killed run leaves.
+        ValueError: as ``read_rows``, or a value that is not a number.
     """
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     curves: dict[str, dict[int, float]] = {name: {} for name in names}
-    for index, line in enumerate(lines):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            if index == len(lines) - 1:
-                break
-            raise ValueError(f"{path.name}, line {index + 1}") from None
+    for _, row in read_rows(path):
         for name, curve in curves.items():
             outer, _, inner = name.partition(".")
             value = row.get(outer)
             value = number(value.get(inner) if inner and isinstance(value, dict) else value)
             if value is not None:
-                curve[int(row["step"])] = value  # a resumed run repeats steps: the later line counts
+                curve[row["step"]] = value  # a resumed run repeats steps: the later line counts
     return {name: tuple(sorted(curve.items())) for name, curve in curves.items()}
 
 
@@ -58,5 +73,5 @@ def number(value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a number")
+        raise ValueError(f"{shortened(value)} is not a number")
     return float(value)

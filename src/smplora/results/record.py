@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 
 from smplora.core.errors import CheckpointError
 from smplora.core.files import write_json
+from smplora.core.reading import Unreadable, parse_json, read_text, shortened
 
 ABSENT = "absent"  # metadata of a field that is left out of the file where it is None
 
@@ -111,19 +112,19 @@ def parse(path: Path, kind: type[Result], expected_format: str | None = None) ->
         ValueError: what is wrong, in one line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text)
+        text = read_text(path)
+        content = parse_json(text)
         if expected_format and content.get("format") != expected_format:
-            raise WrongFormat(f"{content.get('format')!r} instead of {expected_format!r}")
+            raise WrongFormat(f"{shortened(content.get('format'))} instead of {expected_format!r}")
         result: Result = adapter(kind).validate_json(text)
         return result
-    except WrongFormat:
+    except (WrongFormat, Unreadable):
         raise
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise ValueError(": ".join(filter(None, (plain(where), plain(first["msg"]))))) from error
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"{type(error).__name__}: {plain(error)}") from error
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from PIL import UnidentifiedImageError
 
 from smplora.core.errors import CheckpointError, listing
-from smplora.core.files import read_json
+from smplora.core.reading import read_json
 from smplora.core.strips import cut, png, tiles
+from smplora.core.yaml_text import read_yaml
 from smplora.results.audit import FORMAT, Audit
 from smplora.results.curves import Curve, read_curves
 from smplora.results.gallery import EXPOSED, MEMORISED, CaptionMagnitudes, CopiedPair, ExposedImages, Memorised
@@ -161,10 +161,10 @@ def _quality(folder: Path, audited: str | None) -> tuple[Quality | None, tuple[b
 def _run(folder: Path) -> ReportedRun:
     config, environment = folder / "config.yaml", folder / "environment.json"
     try:
-        settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        settings = read_yaml(config) if config.is_file() else {}
         machine = read_json(environment) if environment.is_file() else {}
         return ReportedRun(folder, flat(settings or {}), flat(machine), read_curves(folder / "metrics.jsonl", CURVES))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"a file of the run {folder} is damaged ({plain(error)})") from error
 
 

@@ -20,9 +20,9 @@ try:
 except ImportError:  # not on Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
-import yaml
 
 from smplora.config.data import CacheOptions
+from smplora.config.exactly import exactly
 from smplora.config.monitor import MonitorOptions
 from smplora.config.theory import TheoryOptions
 from smplora.config.train import TrainConfig
@@ -30,7 +30,10 @@ from smplora.core.console import say
 from smplora.core.environment import environment
 from smplora.core.errors import CheckpointError, ConfigError, listing
 from smplora.core.files import PRIVATE, UNFINISHED, check_writable, write_atomically, write_json
+from smplora.core.reading import Unreadable
+from smplora.core.yaml_text import as_yaml, read_yaml
 from smplora.models.diffusion import LatentDiffusion
+from smplora.results.curves import read_rows
 from smplora.results.record import read, write
 from smplora.results.run import BaseModel, Done
 from smplora.runs.checkpoints import STATE, Checkpoint, damage, read_checkpoint, read_state, write_checkpoint
@@ -208,9 +211,15 @@ class RunFolder:
 
     def _forget_after(self, step: int, path: Path) -> None:
         if path.exists():
-            steps = ((line, _step_of(line)) for line in path.read_text().splitlines())
-            lines = [line for line, its_step in steps if its_step is not None and its_step <= step]
+            lines = [line for line, row in self._rows(path) if row["step"] <= step]
             write_atomically(path, "".join(f"{line}\n" for line in lines))
+
+    @staticmethod
+    def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+        try:
+            return read_rows(path)
+        except ValueError as error:
+            raise CheckpointError(f"{path} is damaged ({error}); mend or delete the file and run this again") from error
 
     def log(self, row: dict[str, Any], file: str = METRICS) -> None:
         """Append one line to metrics.jsonl or another file of lines."""
@@ -222,10 +231,12 @@ class RunFolder:
             lines.writelines(json.dumps(row) + "\n" for row in rows)
 
     def metrics(self, file: str = METRICS) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl or monitor.jsonl so far; a line cut short by a kill is left out."""
-        path = self.path / file
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines if _step_of(line) is not None]
+        """The lines of metrics.jsonl or monitor.jsonl so far; a last line cut short by a kill is left out.
+
+        Raises:
+            CheckpointError: another line is damaged.
+        """
+        return [row for _, row in self._rows(self.path / file)]
 
     def elapsed(self) -> list[tuple[int, float]]:
         """(step, seconds since the run was started or resumed) of those lines."""
@@ -261,13 +272,6 @@ class RunFolder:
     def finish(self, step: int, adapter_sha256: str) -> None:
         """Say that the adapter is complete."""
         write(self.path / DONE, Done(step, adapter_sha256))
-
-
-def _step_of(line: str) -> int | None:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def check_place(folder: Path) -> None:
@@ -314,26 +318,26 @@ def open_folder(folder: Path, config: Any) -> None:
         elif left_by_a_kill.name != LOCK:
             left_by_a_kill.unlink()
     if not (folder / CONFIG).exists():
-        write_atomically(folder / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False))
+        write_atomically(folder / CONFIG, as_yaml(asdict(config)))
 
 
 def read_config(folder: Path, options: type[Options]) -> Options:
     """The configuration in a folder.
 
     Raises:
-        CheckpointError: there is none, or that of another command or version.
+        CheckpointError: there is none, or that of another command or version, or values that no option takes.
     """
+    path = folder / CONFIG
     try:
-        content = yaml.safe_load((folder / CONFIG).read_text())
-        unknown = content.keys() - {f.name for f in fields(options)}  # type: ignore[arg-type]
-        if unknown:
-            raise ValueError(f"unknown options: {', '.join(sorted(unknown))}")
-        return options(**content)
+        content = read_yaml(path)
     except OSError as error:
         raise CheckpointError(
             f"'{folder}' is not a run folder: it has no {CONFIG}; 'smplora train' makes one"
         ) from error
-    except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise CheckpointError(
-            f"{folder / CONFIG} cannot be used ({error}); was it written by another command or version?"
-        ) from error
+    except Unreadable as error:
+        raise CheckpointError(f"{path} cannot be used: {error}") from error
+    config, problems = exactly(options, content)
+    if config is None or problems:
+        title = f"{path} cannot be used (was it written by another command or version?)"
+        raise CheckpointError(listing(title, problems))
+    return config

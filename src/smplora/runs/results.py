@@ -8,7 +8,7 @@ from typing import TypeVar
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.core.errors import UserError
-from smplora.core.files import read_json
+from smplora.core.reading import read_json
 from smplora.data.split import MANIFEST
 from smplora.results.audit import Audit
 from smplora.results.quality import Quality

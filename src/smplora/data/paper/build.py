@@ -15,7 +15,8 @@ from smplora.config.catalogue.paper_data_sets import ORIGINALS, SUBSETS
 from smplora.config.dataset import DatasetConfig
 from smplora.core.console import in_threads
 from smplora.core.errors import DataError, listing
-from smplora.core.files import UNFINISHED, read_json, write_atomically, write_json
+from smplora.core.files import UNFINISHED, write_atomically, write_json
+from smplora.core.reading import read_json
 from smplora.core.registry import load
 from smplora.data.folder import METADATA
 from smplora.data.paper.drawing import Selection

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
+from smplora.core.reading import read_json
 from smplora.data.paper.drawing import Selection, shuffled
 from smplora.data.paper.files import Originals, images_in
 
@@ -34,7 +34,7 @@ class MSCOCO(Originals):
         there, own = images_in(folder), folder.relative_to(self.source).as_posix()
         captions: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
         try:
-            content = json.loads(table.read_text(encoding="utf-8"))
+            content = read_json(table)
             names = {int(image["id"]): str(image["file_name"]) for image in content["images"]}
             for note in content["annotations"]:
                 captions[int(note["image_id"])].append((int(note["id"]), str(note["caption"]).strip()))

@@ -16,8 +16,9 @@ from smplora.config.reproduce import ReproduceConfig
 from smplora.core.console import say
 from smplora.core.environment import environment
 from smplora.core.errors import ConfigError, DataError, TrainingError, listing
-from smplora.core.files import UNFINISHED, check_writable, read_json, write_json
+from smplora.core.files import UNFINISHED, check_writable, write_json
 from smplora.core.parallel import number_of_workers, run_tasks
+from smplora.core.reading import read_json
 from smplora.core.registry import load
 from smplora.core.wording import duration
 from smplora.experiments.reproduce import sd15, tiny

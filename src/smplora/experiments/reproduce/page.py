@@ -10,7 +10,8 @@ from typing import Any
 
 from smplora.config.catalogue.paper_targets import TARGETS
 from smplora.core.errors import CheckpointError
-from smplora.core.files import read_json, write_atomically
+from smplora.core.files import write_atomically
+from smplora.core.reading import read_json
 from smplora.core.registry import load
 from smplora.core.version import __version__
 from smplora.experiments.reproduce.section import Section, Target

@@ -8,7 +8,6 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -24,7 +23,9 @@ from smplora.core.environment import environment
 from smplora.core.errors import ConfigError, TrainingError, listing
 from smplora.core.files import write_atomically, write_json
 from smplora.core.parallel import MEASURING, Task, run_tasks
+from smplora.core.reading import Unreadable
 from smplora.core.wording import duration
+from smplora.core.yaml_text import as_yaml, read_yaml
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split
 from smplora.experiments.sweep import plan, results
@@ -62,7 +63,7 @@ def sweep(config: SweepConfig) -> Path:
             print(json.dumps({"runs": {name: options.output_dir for name, options in runs.items()}}))
         return root / PAGE
     open_folder(root, config)
-    write_atomically(root / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False))  # it may have grown
+    write_atomically(root / CONFIG, as_yaml(asdict(config)))  # it may have grown
     outcome = run_tasks(tasks, "sweep", workers=config.workers, device=config.device)
     settings = results.settings(results.rows(subjects, outcome), config)
     write_atomically(root / TABLE, results.table(settings))
@@ -91,8 +92,8 @@ def check_sweep(root: Path, config: SweepConfig) -> None:
     if not (root / CONFIG).exists():
         return
     try:
-        before = yaml.safe_load((root / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        before = read_yaml(root / CONFIG)
+    except (OSError, Unreadable):
         before = None
     if not isinstance(before, dict) or OF_A_SWEEP not in before:
         raise ConfigError(f"--output_dir got '{root}', which holds something else; give a new or empty folder")
