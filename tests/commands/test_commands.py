@@ -13,6 +13,7 @@ from PIL import Image
 
 import warm
 from conftest import short_config
+from said import complaint
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli.main import main
 from smplora.config.data import SplitOptions
@@ -26,6 +27,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Run the command in this process; it must print one line and give 2."""
     assert main(list(arguments)) == 2
     out, err = capsys.readouterr()
+    err = complaint(err)
     assert out == ""
     assert err.startswith("smplora: ")
     assert err.count("\n") == 1

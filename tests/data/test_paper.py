@@ -176,7 +176,7 @@ def test_mscoco(coco: Path, tmp_path: Path) -> None:
     source = open_source(DataOptions(train_data_dir=str(tmp_path / "out")))
     for name, caption in source.captions([]).items():
         number = int(Path(name).stem)
-        assert (caption, *source.more_captions[name]) == tuple(f"{number} said {n}" for n in (0, 2, 4))
+        assert (caption, *source.reading.more_captions[name]) == tuple(f"{number} said {n}" for n in (0, 2, 4))
 
 
 @pytest.mark.usefixtures("smaller")

@@ -71,12 +71,12 @@ def test_all_bad_images_are_in_one_message(noise_folder: Path) -> None:
 
 def test_captions_must_be_utf8(noise_folder: Path) -> None:
     (noise_folder / "p03.txt").write_bytes("café".encode("latin-1"))
-    with pytest.raises(DataError, match=r"p03\.txt: not UTF-8"):
+    with pytest.raises(DataError, match=r"p03\.txt: line 1: not UTF-8"):
         samples_of(noise_folder)
     (noise_folder / "p03.txt").write_bytes("\ufeffcafé".encode())
     assert samples_of(noise_folder)[3].caption == "café"
     (noise_folder / "metadata.jsonl").write_bytes('{"file_name": "p00.png", "text": "é"}'.encode("latin-1"))
-    with pytest.raises(DataError, match=r"metadata\.jsonl: not UTF-8"):
+    with pytest.raises(DataError, match=r"metadata\.jsonl: line 1: not UTF-8"):
         samples_of(noise_folder)
 
 

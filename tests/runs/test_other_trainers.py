@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import short_config
+from said import complaint
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.cli.main import main
 from smplora.cli.parse import parse
@@ -59,6 +60,7 @@ def pools(folders: dict[str, Path]) -> list[str]:
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert main([str(word) for word in arguments]) == 2
     out, err = capsys.readouterr()
+    err = complaint(err)
     assert (out, err.count("\n")) == ("", 1), err
     return err
 

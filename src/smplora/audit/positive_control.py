@@ -162,7 +162,9 @@ def _copy(loaded: Loaded, split: Split, folder: Path) -> Split:
     """The images, which may come from several sources, as one folder for the training; removed when it is through."""
     shutil.rmtree(folder, ignore_errors=True)
     cells = {
-        cell: tuple(replace(sample, file=f"{cell}-{number:04d}.png") for number, sample in enumerate(samples))
+        cell: tuple(
+            replace(sample, file=f"{cell}-{number:04d}.png", repeats=1) for number, sample in enumerate(samples)
+        )
         for cell, samples in split.cells.items()
     }
     write_folder(

@@ -270,7 +270,11 @@ def _of_elsewhere(config: AuditConfig, loaded: Loaded, where: Path) -> TrainConf
     known = loaded.subject.config
     samples = sorted((s for c in ATTACKED for s in loaded.split.cells[c]), key=lambda s: s.digest)  # tells no members
     pictures = (
-        (f"{number:05d}.png", loaded.source.read(sample.file), [sample.caption, *sample.more_captions])
+        (
+            f"{_repeated(sample)}{number:05d}.png",
+            loaded.source.read(sample.file),
+            [sample.caption, *sample.more_captions],
+        )
         for number, sample in enumerate(progress(samples, "copy images", "image"))
     )
     images = write_folder(where / "images", pictures)
@@ -308,6 +312,11 @@ def read_training(path: Path, known: Mapping[str, Any]) -> TrainConfig:
     if problems:
         raise ConfigError(listing(f"{name} cannot be used", problems))
     return config
+
+
+def _repeated(sample: Sample) -> str:
+    """The folder that says how often an image is trained on."""
+    return f"{sample.repeats}_images/" if sample.repeats > 1 else ""
 
 
 def _lengths(options: TrainConfig, subject: Subject | Foreign, half: int, trained: int) -> tuple[int, int | None]:

@@ -14,6 +14,7 @@ from smplora.cli.commands import VERBS
 from smplora.cli.parse import parse
 from smplora.config.parsing import SWITCH
 from smplora.core import offline
+from smplora.core.console import forget_what_was_said
 from smplora.core.errors import ConfigError, UserError, is_out_of_memory, nearest, readable
 from smplora.core.stopping import raise_stopped
 from smplora.core.version import __version__
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``smplora VERB --option value ...``; returns the exit status: 0, or 2 (of an invalid audit: 3) with one
     message on standard error."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    forget_what_was_said()
     try:
         arguments = _without_offline(arguments)
         if not arguments or arguments[0] in ("-h", "--help", "help"):

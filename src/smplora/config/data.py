@@ -52,6 +52,8 @@ class DataOptions:
     """Column of the images in --dataset_name."""
     caption_column: str = "text"
     """Key of the caption in metadata.jsonl or metadata.csv, or its column in --dataset_name."""
+    folder_repeats: Optional[bool] = None
+    """A folder '10_sks dog' means, as in kohya's scripts: train on its images 10 times a pass; {class} is 'sks dog'. Default: true, unless it may be a numbering."""
     default_caption: Optional[str] = None
     """Caption for images that have none; without it such images are an error. '{class}' stands for an image's folder or class label, as in 'a photo of a {class}'."""
 

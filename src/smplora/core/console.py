@@ -51,6 +51,22 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item], title:
         pool.shutdown(cancel_futures=True)
 
 
+_SAID: set[str] = set()
+
+
+def say_once(text: str) -> None:
+    """As ``say``, but only the first time in a command, and one line whatever is quoted."""
+    text = text.replace("\n", "\\n")
+    if text not in _SAID:
+        _SAID.add(text)
+        say(text)
+
+
+def forget_what_was_said() -> None:
+    """A new command begins."""
+    _SAID.clear()
+
+
 def _interval_s() -> float:
     return 0.1 if sys.stderr.isatty() else 10.0
 

@@ -18,7 +18,8 @@ from smplora.core.console import bar, say
 from smplora.core.device import choose_device
 from smplora.core.errors import CheckpointError, ConfigError, DataError, listing
 from smplora.core.files import write_atomically
-from smplora.data.folder import METADATA, ImageFolder
+from smplora.data.folder import ImageFolder
+from smplora.data.listing import METADATA
 from smplora.data.pictures import UnreadableImage
 from smplora.models.diffusers_format import quiet
 

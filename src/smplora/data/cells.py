@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -66,6 +67,25 @@ class Cell:
                         places=tuple(new[group.places[row]] for row in rows),
                     )
                 )
+        return replace(self, groups=tuple(groups))
+
+    def repeated(self, often: Sequence[int]) -> Cell:
+        """Each image as often as ``often`` says at its place: what a pass of training goes through."""
+        if all(times == 1 for times in often):
+            return self
+        starts = list(accumulate(often, initial=0))
+        groups = []
+        for group in self.groups:
+            rows = [(row, k) for row in range(len(group)) for k in range(often[group.places[row]])]
+            groups.append(
+                replace(
+                    group,
+                    variants=tuple(group.variants[row] for row, _ in rows),
+                    wordings=tuple(group.wordings[row] for row, _ in rows),
+                    digests=tuple(group.digests[row] for row, _ in rows),
+                    places=tuple(starts[group.places[row]] + k for row, k in rows),
+                )
+            )
         return replace(self, groups=tuple(groups))
 
     def split(self, size: int) -> Iterator[Batch]:

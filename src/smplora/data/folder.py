@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from smplora.config.data import DataOptions
 from smplora.core.errors import DataError
 from smplora.core.files import PRIVATE, write_atomically
+from smplora.core.reading import LARGEST_CAPTION, Unreadable, read_text, shortened
+from smplora.data.caption_tables import FILE_NAME, Row, rows
+from smplora.data.listing import METADATA, SIDECARS, list_folder, repeats
 from smplora.data.pictures import read_image
-from smplora.data.source import default_caption, one_and_more
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-METADATA = ("metadata.jsonl", "metadata.csv")
-SIDECARS = (".txt", ".caption")
+from smplora.data.source import Reading, default_caption, one_and_more
 
 
 class ImageFolder:
@@ -29,27 +25,29 @@ class ImageFolder:
         """``options.train_data_dir`` names the folder; messages call it ``--option``.
 
         Raises:
-            DataError: no such folder, or no images in it.
+            DataError: no such folder, no images in it, or folders of which nobody can tell what they mean.
         """
         self.folder, self.options = Path(options.train_data_dir or ""), options
-        self.more_captions: dict[str, tuple[str, ...]] = {}
         self.title = f"--{option} '{self.folder}'"
         self.where_captions_come_from = (
             f"'{options.caption_column}' in {' or '.join(METADATA)}, .txt files of the same name, or --default_caption"
         )
         if not self.folder.is_dir():
             raise DataError(f"--{option} got '{self.folder}', which is not a folder")
-        self.files = sorted(p for p in self._visible() if p.suffix.lower() in SUFFIXES)
+        class_images = getattr(options, "class_data_dir", None)
+        self.listing = list_folder(self.folder, option, Path(class_images) if class_images else None)
+        self.files = self.listing.images
+        self.reading = Reading(left_out=self.listing.left_out)
         if not self.files:
-            known = ", ".join(sorted(SUFFIXES))
-            raise DataError(f"--{option} got '{self.folder}', which holds no images; known types: {known}")
-
-    def _visible(self) -> Iterator[Path]:
-        """Files, relative to the folder."""
-        for path in self.folder.rglob("*"):
-            relative = path.relative_to(self.folder)
-            if path.is_file() and not any(part.startswith(".") for part in relative.parts):
-                yield relative
+            left_out = self.reading.left_out
+            there = "; it has " + ", ".join(f"{n} {what}" for what, n in left_out.items()) if left_out else ""
+            raise DataError(
+                f"--{option} got '{self.folder}', which holds no images of a type that Pillow reads, such as .png, "
+                f".jpg, .webp or .avif{there}"
+            )
+        by_folder = repeats(self.files, options.folder_repeats, self.title)
+        self.reading.repeats = {path.as_posix(): count for path, (count, _) in by_folder.items()}
+        self._classes = {path: name for path, (_, name) in by_folder.items()}
 
     def read(self, name: str) -> Image.Image:
         """See ImageSource."""
@@ -57,64 +55,82 @@ class ImageFolder:
 
     def captions(self, problems: list[str]) -> dict[str, str | None]:
         """See ImageSource. Tables win over sidecars, sidecars over the default."""
+        self.reading.captions_from.clear()
         tables = self._tables(problems)
-        return {f.as_posix(): tables.get(f.as_posix()) or self._own(f, problems) for f in self.files}
+        captions = {}
+        for file in self.files:
+            found, where = tables.get(file.as_posix()) or self._own(file, problems)
+            captions[file.as_posix()] = found
+            self.reading.captions_from[where] += found is not None
+        self._count_unused(tables)
+        return captions
 
-    def _own(self, file: Path, problems: list[str]) -> str | None:
-        for sidecar in (file.with_suffix(suffix) for suffix in SIDECARS):
-            if (self.folder / sidecar).is_file():
-                text = self._text(sidecar, problems).strip()
-                if text:
-                    return text
-        return default_caption(self.options.default_caption, file.parent.name)
+    def _own(self, file: Path, problems: list[str]) -> tuple[str | None, str]:
+        sidecars = self._sidecars(file)
+        if len({s.suffix.lower() for s in sidecars}) < len(sidecars):
+            problems.append(f"{file.as_posix()}: two caption files, {' and '.join(s.name for s in sidecars)}")
+        for sidecar in sidecars:
+            text = self._text(sidecar, problems).strip()
+            if text:
+                return text, f"{sidecar.suffix.lower()} files"
+        class_name = self._classes.get(file, file.parent.name)
+        return default_caption(self.options.default_caption, class_name), "--default_caption"
+
+    def _sidecars(self, file: Path) -> list[Path]:
+        """Its caption files, whatever the case of their suffixes, in the order of SIDECARS."""
+        there = self.listing.sidecars.get(file.with_suffix(""), [])
+        return sorted(there, key=lambda s: SIDECARS.index(s.suffix.lower()))
+
+    def _count_unused(self, tables: dict[str, tuple[str, str]]) -> None:
+        """Caption files that no image has, or that a table or another caption file wins over, are not read either."""
+        for what in (_NO_IMAGE, _OTHER_CAPTION):
+            self.reading.left_out.pop(what, None)
+        stems = {file.with_suffix("") for file in self.files}
+        for owner, sidecars in self.listing.sidecars.items():
+            if owner not in stems:
+                self.reading.left_out[_NO_IMAGE] += len(sidecars)
+        for file in self.files:
+            unused = len(self._sidecars(file)) - (file.as_posix() not in tables)
+            if unused > 0:
+                self.reading.left_out[_OTHER_CAPTION] += unused
 
     def _text(self, file: Path, problems: list[str]) -> str:
-        content = (self.folder / file).read_bytes()
         try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            problems.append(f"{file.as_posix()}: not UTF-8")
-            return content.decode("utf-8-sig", errors="replace")
+            return read_text(self.folder / file, LARGEST_CAPTION)
+        except (Unreadable, OSError) as error:
+            problems.append(f"{file.as_posix()}: {getattr(error, 'strerror', None) or error}")
+            return ""
 
-    def _tables(self, problems: list[str]) -> dict[str, str]:
-        """Captions of all tables below the folder; the names in a table are relative to its own folder."""
-        captions: dict[str, str] = {}
+    def _tables(self, problems: list[str]) -> dict[str, tuple[str, str]]:
+        """(caption, where from) of what tables below the folder name; the names in a table are relative to its own
+        folder."""
+        captions: dict[str, tuple[str, str]] = {}
+        named: dict[str, Row] = {}
         names = {f.as_posix() for f in self.files}
         column, columns = self.options.caption_column, set[str]()
-        for table in sorted(p for p in self._visible() if p.name in METADATA):
-            rows = _json_rows if table.suffix == ".jsonl" else _csv_rows
-            for number, row in rows(self._text(table, problems)):
-                where = f"{table.as_posix()} line {number}"
-                if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
-                    problems.append(f"{where}: not {'an object' if rows is _json_rows else 'a row'} with a file_name")
-                    continue
-                columns |= {str(key) for key in row}
-                name = (table.parent / row["file_name"]).as_posix()
-                caption, more = one_and_more(row.get(column))
+        for table in self.listing.tables:
+            for row in rows(self.folder, table, problems):
+                columns |= set(row.values)
+                name = (table.parent / row.file_name).as_posix()
+                value = row.values.get(column)
                 if name not in names:
-                    problems.append(f"{where}: no image '{row['file_name']}'")
-                elif caption:
-                    captions[name] = caption
-                    self.more_captions |= {name: more} if more else {}
+                    problems.append(f"{row.where}: no image {shortened(row.file_name)}")
+                elif name in named:
+                    problems.append(f"{row.where}: {shortened(row.file_name)} again, after {named[name].where}")
+                elif not isinstance(value, str | list | None):
+                    problems.append(f"{row.where}: {column} is {shortened(value)}, not a text")
+                named.setdefault(name, row)
+                caption, more = one_and_more(value)
+                if caption:
+                    captions[name] = caption, table.as_posix()
+                    self.reading.more_captions |= {name: more} if more else {}
         if columns and column not in columns:
-            have = ", ".join(sorted(columns - {"file_name"})) or "file_name only"
+            have = ", ".join(sorted(columns - {FILE_NAME})) or f"{FILE_NAME} only"
             self.where_captions_come_from += f" (--caption_column got '{column}'; the tables have {have})"
         return captions
 
 
-def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError:
-                yield number, None
-
-
-def _csv_rows(text: str) -> Iterator[tuple[int, Any]]:
-    reader = csv.DictReader(io.StringIO(text))
-    for row in reader:
-        yield reader.line_num, row
+_NO_IMAGE, _OTHER_CAPTION = "caption files of no image", "caption files of images that have another caption"
 
 
 def write_folder(folder: Path, pictures: Iterable[tuple[str, Image.Image, Sequence[str]]]) -> Path:
@@ -130,6 +146,7 @@ def write_folder(folder: Path, pictures: Iterable[tuple[str, Image.Image, Sequen
     folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     rows = []
     for name, picture, captions in pictures:
+        (folder / name).parent.mkdir(mode=PRIVATE, exist_ok=True)
         picture.save(folder / name)
         rows.append({"file_name": name, "text": list(captions) if len(captions) > 1 else captions[0]})
     write_atomically(table, "".join(f"{json.dumps(row)}\n" for row in rows))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -14,8 +17,29 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from smplora.core.errors import DataError
+from smplora.core.reading import read_bytes
 from smplora.core.strips import png
 from smplora.data.augment import augmented
+
+MOVES = "moves"  # in a picture's ``info``: it is the first of several
+_WARNINGS = Lock()  # their filters belong to all threads
+NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}  # Pillow knows them, but cannot decode them itself
+MOST_PIXELS = 2**26 * 4 // 3  # as Pillow's, above which it warns of files that are small and fill the memory
+LARGEST_FILE = 2**30
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """What Pillow decodes without another program."""
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in NOT_PICTURES)
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """Of files in these formats, in lower case."""
+    known = formats()
+    return frozenset(s.lower() for s, name in Image.registered_extensions().items() if name in known)
 
 
 class UnreadableImage(DataError):
@@ -26,16 +50,32 @@ def read_image(file: Path | bytes) -> Image.Image:
     """The picture upright, in RGB, transparency on white.
 
     Raises:
-        UnreadableImage: empty, not a picture, or a truncated one.
+        UnreadableImage: empty, not a picture, a truncated or a huge one.
     """
     try:
-        content = file if isinstance(file, bytes) else file.read_bytes()
+        content = file if isinstance(file, bytes) else read_bytes(file, LARGEST_FILE)
         if not content:
             raise UnreadableImage("empty file")
-        with Image.open(BytesIO(content)) as picture:
-            return upright(picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        with _opened(content) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise UnreadableImage(f"{picture.width} x {picture.height} pixels; allowed: {MOST_PIXELS} in all")
+            moves = getattr(picture, "is_animated", False)
+            seen = upright(picture)
+            seen.info = {MOVES: True} if moves else {}
+            return seen
+    except UnreadableImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(f"more than {2 * MOST_PIXELS} pixels; allowed: {MOST_PIXELS}") from error
+    except Exception as error:  # decoders of damaged files end in anything
         raise UnreadableImage(f"not a readable image ({type(error).__name__})") from error
+
+
+def _opened(content: bytes) -> Image.Image:
+    """Without Pillow's warning of large pictures, which says what ``read_image`` says."""
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(BytesIO(content), formats=formats())
 
 
 def upright(picture: Image.Image) -> Image.Image:

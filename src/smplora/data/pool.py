@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from smplora.config.data import DataOptions
-from smplora.core.console import in_threads
+from smplora.core.console import in_threads, say_once
 from smplora.core.errors import DataError, listing
 from smplora.data.folder import ImageFolder
-from smplora.data.pictures import UnreadableImage, pixel_digest
+from smplora.data.pictures import MOVES, UnreadableImage, pixel_digest
 from smplora.data.source import ImageSource
 from smplora.data.table import ImageTable
 
@@ -22,6 +23,7 @@ class Sample:
     digest: str  # of its pixels: the same picture in another container is the same image
     size: tuple[int, int] = (1, 1)  # width and height in pixels
     more_captions: tuple[str, ...] = ()  # training takes one of all, everything else the first
+    repeats: int = 1  # how often training takes it in a pass
 
     @property
     def words(self) -> str:
@@ -39,7 +41,7 @@ def open_source(options: DataOptions) -> ImageSource:
 
 
 def read_samples(source: ImageSource) -> list[Sample]:
-    """All images of ``source`` with their captions, in its order.
+    """All images of ``source`` with their captions, in its order; says in one line what was read and what was not.
 
     Raises:
         DataError: one message with every unreadable, empty, duplicate or caption-less image.
@@ -48,31 +50,61 @@ def read_samples(source: ImageSource) -> list[Sample]:
     captions = source.captions(problems)
     names = list(captions)
 
-    def look(name: str) -> tuple[str, tuple[int, int]] | UnreadableImage:
+    def look(name: str) -> tuple[str, tuple[int, int], bool] | UnreadableImage:
         try:
             picture = source.read(name)
-            return pixel_digest(picture), picture.size
+            return pixel_digest(picture), picture.size, MOVES in picture.info
         except UnreadableImage as error:
             return error
 
     samples: list[Sample] = []
     first_with: dict[str, str] = {}
     uncaptioned = False
+    moving = 0
     for name, sample in zip(names, in_threads(look, names, "read images", "image"), strict=True):
         caption = captions[name]
+        if not _is_text(name):
+            problems.append(f"{name!r}: its name is not UTF-8; rename it")
+            continue
         if isinstance(sample, UnreadableImage):
             problems.append(f"{name}: {sample}")
             continue
-        digest, size = sample
+        digest, size, moves = sample
+        moving += moves
         if digest in first_with:
             problems.append(f"{name}: the same picture as {first_with[digest]}")
         elif not caption:
             problems.append(f"{name}: no caption")
             uncaptioned = True
         else:
-            samples.append(Sample(name, caption, digest, size, source.more_captions.get(name, ())))
+            often = source.reading.repeats.get(name, 1)
+            samples.append(Sample(name, caption, digest, size, source.reading.more_captions.get(name, ()), often))
             first_with[digest] = name
     if problems:
         advice = f"captions come from {source.where_captions_come_from}" if uncaptioned else "remove or mend them"
         raise DataError(listing(f"{source.title} has images that cannot be used", problems) + f"; {advice}")
+    say_once(_what_was_read(source, samples, moving))
     return samples
+
+
+def _is_text(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _what_was_read(source: ImageSource, samples: list[Sample], moving: int) -> str:
+    """One line: how many images, where their captions came from, what was not read, what counts more than once."""
+    often = Counter(s.repeats for s in samples if s.repeats > 1)
+    parts = [
+        f"{len(samples)} image{'s' * (len(samples) != 1)}",
+        f"captions: {_counted(source.reading.captions_from, 'from ')}",
+        f"not read: {_counted(source.reading.left_out)}" if +source.reading.left_out else "",
+        "trained on more often: " + ", ".join(f"{n} images {k} times" for k, n in sorted(often.items()))
+        if often
+        else "",
+        f"{moving} hold several pictures, of which the first is read" if moving else "",
+    ]
+    return f"{source.title}: {'; '.join(filter(None, parts))}"
+
+
+def _counted(counts: Counter[str], before: str = "") -> str:
+    return ", ".join(f"{n} {before}{what}" for what, n in sorted(counts.items()) if n)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from PIL import Image
@@ -10,12 +12,22 @@ from PIL import Image
 CLASS = "{class}"  # in --default_caption: replaced by the name of the image's class
 
 
+@dataclass
+class Reading:
+    """What a source found besides images and their captions."""
+
+    more_captions: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of images that have a list of them
+    captions_from: Counter[str] = field(default_factory=Counter)  # where captions came from -> how many
+    left_out: Counter[str] = field(default_factory=Counter)  # what is there and not read -> how many
+    repeats: dict[str, int] = field(default_factory=dict)  # of images that are trained on more than once a pass
+
+
 class ImageSource(Protocol):
     """Images by name, with captions. One file each: folders, data sets of the datasets library."""
 
     title: str  # for messages: "--train_data_dir 'pictures'"
     where_captions_come_from: str  # likewise, the end of "no caption" messages
-    more_captions: dict[str, tuple[str, ...]]  # further captions of images that have a list of them, after ``captions``
+    reading: Reading  # what ``captions`` found besides
 
     def captions(self, problems: list[str]) -> dict[str, str | None]:
         """The caption, or None, of every image, by the image's name and in a fixed order; what is wrong with the

@@ -17,6 +17,7 @@ import numpy as np
 
 from smplora.config.data import SplitConfig, SplitOptions
 from smplora.config.dreambooth import CAPTION
+from smplora.core.console import say_once
 from smplora.core.errors import SplitError
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.random_streams import stream_seed
@@ -63,9 +64,7 @@ class Split:
 
     def manifest(self) -> Manifest:
         """What split.json holds."""
-        cells = {
-            cell: tuple(SealedImage(s.file, s.digest, _digest(s.words)) for s in self.cells[cell]) for cell in CELLS
-        }
+        cells = {cell: tuple(_sealed(s) for s in self.cells[cell]) for cell in CELLS}
         return Manifest("smplora.split/1", self.protocol, self.seed, self.seal, cells)
 
     @property
@@ -74,7 +73,7 @@ class Split:
         return self.sealed or _seal(
             self.protocol,
             self.seed,
-            {cell: [(s.digest, _digest(s.words)) for s in self.cells[cell]] for cell in CELLS},
+            {cell: [_identity(_sealed(s)) for s in self.cells[cell]] for cell in CELLS},
         )
 
 
@@ -83,11 +82,22 @@ def _worded(sample: Sample, wording: str) -> Sample:
     return replace(sample, caption=first, more_captions=tuple(more))
 
 
+def _sealed(sample: Sample) -> SealedImage:
+    return SealedImage(
+        sample.file, sample.digest, _digest(sample.words), sample.repeats if sample.repeats != 1 else None
+    )
+
+
+def _identity(image: SealedImage) -> tuple[str | int, ...]:
+    """What of an image is sealed; images that are taken once are sealed as before there were others."""
+    return (image.digest, image.caption_digest, *([image.repeats] if image.repeats else []))
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _seal(protocol: str, seed: int, digests: dict[str, list[tuple[str, str]]]) -> str:
+def _seal(protocol: str, seed: int, digests: dict[str, list[tuple[str | int, ...]]]) -> str:
     return _digest(json.dumps([protocol, seed, digests], sort_keys=True))
 
 
@@ -197,7 +207,7 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
                     f"'{path}' has the image {image.file} twice, in {before} and in {cell}; write a new split"
                 )
             cell_of[image.digest] = cell
-    digests = {cell: [(i.digest, i.caption_digest) for i in images] for cell, images in manifest.cells.items()}
+    digests = {cell: [_identity(image) for image in images] for cell, images in manifest.cells.items()}
     if manifest.seal != _seal(manifest.protocol, manifest.seed, digests):
         raise SplitError(f"'{path}' was changed after it was sealed; write a new split")
     by_digest, every = {s.digest: s for s in samples}, [i for images in manifest.cells.values() for i in images]
@@ -210,6 +220,18 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
     if recaptioned:
         raise SplitError(
             f"{len(recaptioned)} captions differ from '{path}', that of {recaptioned[0]}; restore them or split anew"
+        )
+    reweighted = [image.file for image in every if by_digest[image.digest].repeats != (image.repeats or 1)]
+    if reweighted:
+        raise SplitError(
+            f"{len(reweighted)} images are to be trained on more or less often than in '{path}', {reweighted[0]} among "
+            "them (folder names such as '10_dog' say how often); restore their folders or split anew"
+        )
+    more = [s.file for s in samples if s.digest not in cell_of]
+    if more:
+        say_once(
+            f"{len(more)} of the {len(samples)} images are in no cell of '{path}': they are neither trained on nor "
+            f"audited, {more[0]} among them"
         )
     cells = {cell: tuple(by_digest[image.digest] for image in manifest.cells[cell]) for cell in CELLS}
     return Split(manifest.protocol, manifest.seed, cells)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from smplora.config.data import DataOptions
 from smplora.core import offline
 from smplora.core.errors import ConfigError, DataError
 from smplora.data.pictures import UnreadableImage, read_image
-from smplora.data.source import default_caption, one_and_more
+from smplora.data.source import Reading, default_caption, one_and_more
 
 TRAIN = "train"  # the split that is used unless another one is asked for
 
@@ -35,7 +36,7 @@ class ImageTable:
         import datasets
 
         self.options = options
-        self.more_captions: dict[str, tuple[str, ...]] = {}
+        self.reading = Reading()
         self.title = f"--dataset_name '{options.dataset_name}'"
         self.rows = _one_split(_load(options), options)
         columns = ", ".join(self.rows.column_names)
@@ -57,11 +58,15 @@ class ImageTable:
         words = self._words(column) if column in self.rows.column_names else [(None, ())] * len(self.rows)
         classes = self._words(name) if (name := self._class_column()) else [(None, ())] * len(self.rows)
         names = [f"row-{i:05d}" for i in range(len(self.rows))]
-        self.more_captions = {name: more for name, (_, more) in zip(names, words, strict=True) if more}
-        return {
+        more = {name: more for name, (_, more) in zip(names, words, strict=True) if more}
+        own = sum(caption is not None for caption, _ in words)
+        captions = {
             name: caption or default_caption(self.options.default_caption, class_name)
             for name, (caption, _), (class_name, _) in zip(names, words, classes, strict=True)
         }
+        default = sum(text is not None for text in captions.values()) - own
+        self.reading = Reading(more, Counter({f"the column '{column}'": own, "--default_caption": default}))
+        return captions
 
     def read(self, name: str) -> Image.Image:
         """See ImageSource."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from smplora.results.record import Record
+from smplora.results.record import Record, absent
 
 CELLS = ("aux_member", "test_member", "aux_nonmember", "test_nonmember", "reference")
 
@@ -19,6 +19,8 @@ class SealedImage(Record):
     """SHA-256 of the pixels."""
     caption_digest: str
     """SHA-256 of the captions."""
+    repeats: int | None = absent()
+    """How often training takes it in a pass, where that is not once."""
 
 
 @dataclass(frozen=True)

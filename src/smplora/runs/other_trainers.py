@@ -30,7 +30,7 @@ from smplora.core.errors import CheckpointError
 from smplora.core.files import files_sha256
 from smplora.data.folder import ImageFolder
 from smplora.data.pool import open_source, read_samples
-from smplora.data.source import ImageSource
+from smplora.data.source import ImageSource, Reading
 from smplora.data.split import Split, read_split, split_pools
 from smplora.models.adapted import Adaptation, Adapted
 from smplora.models.diffusion import LatentDiffusion
@@ -321,12 +321,12 @@ class Pools:
     folders: Mapping[str, ImageFolder]
     title: str = "--members and --nonmembers"
     where_captions_come_from: str = "each folder"
-    more_captions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
 
     def captions(self, problems: list[str]) -> dict[str, str | None]:
         """See ImageSource."""
         for n, folder in self.folders.items():
-            self.more_captions |= {f"{n}/{k}": more for k, more in folder.more_captions.items()}
+            self.reading.more_captions |= {f"{n}/{k}": more for k, more in folder.reading.more_captions.items()}
         return {f"{n}/{k}": c for n, folder in self.folders.items() for k, c in folder.captions(problems).items()}
 
     def read(self, name: str) -> Image.Image:

@@ -73,15 +73,23 @@ class Guarantee:
 
 
 def check_private(
-    options: PrivateOptions, batch_size: int, images: int, steps: int, processes: int, progress: bool
+    options: PrivateOptions, batch_size: int, images: int, steps: int, processes: int, progress: bool, repeats: int = 1
 ) -> None:
     """Say what will be promised; arguments as of ``guarantee``.
+
+    Args:
+        repeats: how often the image that is trained on most often is taken in a pass.
 
     Raises:
         ConfigError: it cannot be.
     """
     if processes > 1:
         raise ConfigError(f"--objective dp_lora runs in one process; accelerate started {processes}")
+    if repeats > 1:
+        raise ConfigError(
+            f"--objective dp_lora takes every image equally often, and some are to be taken {repeats} times in a pass "
+            "(folder names such as '10_dog'); give --folder_repeats false"
+        )
     promise = guarantee(options, batch_size, images, steps)
     if progress:
         say(

@@ -8,11 +8,11 @@ from smplora.config.data import DataOptions
 from smplora.config.dreambooth import DreamBoothOptions
 from smplora.core.cache import Cache
 from smplora.core.console import bar
-from smplora.core.files import UNFINISHED, write_atomically
+from smplora.core.files import write_atomically
 from smplora.core.random_streams import stream_seed
 from smplora.data.cells import Cell
 from smplora.data.encode import encode
-from smplora.data.folder import SUFFIXES
+from smplora.data.listing import list_folder
 from smplora.data.pictures import strip
 from smplora.data.pool import open_source, read_samples
 from smplora.data.prepare import Preparation
@@ -43,7 +43,9 @@ def prior_cell(
     """
     folder = Path(options.class_data_dir or run / FOLDER)
     draw_missing(options, seed, guidance, prepared.resolution, adapted, folder, progress)
-    source = open_source(DataOptions(train_data_dir=str(folder), default_caption=options.class_prompt))
+    source = open_source(
+        DataOptions(train_data_dir=str(folder), default_caption=options.class_prompt, folder_repeats=False)
+    )
     samples = sorted(read_samples(source), key=lambda s: s.file)[: options.num_class_images]
     return encode(adapted.model, source, samples, prepared.plain(), cache)
 
@@ -60,7 +62,7 @@ def draw_missing(
     """Image k of the class, k counting the images in ``folder``, starts from noise that is a function of (seed, k); a
     run that was killed goes on where it stopped."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    have = sum(p.suffix.lower() in SUFFIXES and not p.name.startswith(UNFINISHED) for p in folder.iterdir())
+    have = len(list_folder(folder, "class_data_dir").images)
     numbers = range(have, options.num_class_images)
     if not numbers:
         return

@@ -45,7 +45,7 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processe
             f"such as {below}"
         )
     batch = config.train_batch_size * config.gradient_accumulation_steps * processes
-    steps = -(-config.num_train_epochs * len(split.train) // batch)
+    steps = -(-config.num_train_epochs * sum(s.repeats for s in split.train) // batch)
     sizes: dict[str, Any] = {}
     if not config.split_manifest:
         cells = {"reference_size": "reference"}

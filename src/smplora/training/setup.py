@@ -185,7 +185,7 @@ def prepare(
         learning_rate_factor=learning_rate_factor(config, steps),
         game=make_game(config, (channels, *size), model),
         feed=Feed(
-            train=encoded[:members],
+            train=encoded[:members].repeated([s.repeats for s in split.train]),
             aux_member=encoded[:aux_members],
             proxy_member=encoded[:members] if config.proxy_members == "train" else None,
             aux_nonmember=encoded[members:],

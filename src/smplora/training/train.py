@@ -119,7 +119,8 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
     configured(model.text, config.clip_skip, config.max_token_length)
     if config.objective == "dp_lora":
         batch_size, steps = config.train_batch_size * config.gradient_accumulation_steps, config.max_train_steps or 0
-        check_private(config, batch_size, len(split.train), steps, accelerator.num_processes, progress)
+        often = max(s.repeats for s in split.train)
+        check_private(config, batch_size, len(split.train), steps, accelerator.num_processes, progress, often)
     if config.objective == DISTILLED:
         check_teachers(config, split)
     check_settings(folder.path, config)

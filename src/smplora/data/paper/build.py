@@ -18,7 +18,7 @@ from smplora.core.errors import DataError, listing
 from smplora.core.files import UNFINISHED, write_atomically, write_json
 from smplora.core.reading import read_json
 from smplora.core.registry import load
-from smplora.data.folder import METADATA
+from smplora.data.listing import METADATA
 from smplora.data.paper.drawing import Selection
 from smplora.data.paper.files import Originals
 from smplora.data.pictures import UnreadableImage, pixel_digest, read_image

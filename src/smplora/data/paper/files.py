@@ -10,9 +10,8 @@ from PIL import Image
 from smplora.config.catalogue.paper_data_sets import SUBSETS, Subset
 from smplora.config.dataset import DatasetConfig
 from smplora.core.errors import DataError, listing
-from smplora.data.folder import SUFFIXES
 from smplora.data.paper.drawing import Selection
-from smplora.data.pictures import read_image
+from smplora.data.pictures import read_image, suffixes
 
 
 class Originals:
@@ -90,4 +89,4 @@ class Originals:
 
 def images_in(folder: Path) -> set[str]:
     """Names of the pictures directly in ``folder``."""
-    return {path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES}
+    return {path.name for path in folder.iterdir() if path.suffix.lower() in suffixes()}
