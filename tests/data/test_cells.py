@@ -151,3 +151,15 @@ def test_the_proxy_may_learn_from_the_whole_training_set() -> None:
         pairs = [feed.proxy(turn) for turn in range(len(expected))]
         seen = Counter(d for pair in pairs for d in pair.parts[0][0].digests[:2])  # members first
         assert seen == Counter({d: 2 for batch in expected.split(9) for d in batch.digests})
+
+
+def test_repeated_images_come_up_as_often_as_they_are_repeated() -> None:
+    often = [1, 3, 1, 2, 1, 1, 4, 1, 1]
+    more = THREE.repeated(often)
+    assert sorted(more.order) == list(range(sum(often)))
+    batches = [take(more, 2, k, 0, "train") for k in range(len(more))]
+    counts = Counter(d for b in batches for d in b.digests)
+    assert counts == {f"digest {place}": 2 * count for place, count in enumerate(often)}
+    shown = [(float(image[0, 0, 0]), digest) for b in batches for image, digest in zip(b.mean, b.digests, strict=True)]
+    assert all(digest == f"digest {value / 100:.0f}" for value, digest in shown)
+    assert THREE.repeated([1] * 9) is THREE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from smplora.core.errors import SplitError
 from smplora.data.pool import Sample
 from smplora.data.split import make_split, read_split, write_split
 from smplora.results.manifest import CELLS
+from smplora.results.record import as_json
 
 POOL = [Sample(f"{i}.png", f"caption {i}", f"digest{i:04d}") for i in range(100)]
 
@@ -127,3 +129,21 @@ def test_changed_images_and_captions_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("reference", "held_out"), [(20, "reference"), (0, "test_nonmember")])
 def test_quality_is_measured_on_images_that_nothing_learned_from(reference: int, held_out: str) -> None:
     assert make_split(POOL, SplitOptions(aux_size=12, reference_size=reference)).held_out == held_out
+
+
+def test_images_that_are_in_no_cell_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_split(make_split(POOL, SplitOptions()), tmp_path)
+    read_split(path, POOL)
+    assert capsys.readouterr().err == ""
+    read_split(path, [*POOL, Sample("new.png", "c", "new")])
+    assert "1 of the 101 images are in no cell" in capsys.readouterr().err
+
+
+def test_how_often_an_image_is_trained_on_is_sealed(tmp_path: Path) -> None:
+    often = [replace(sample, repeats=1 + (i == 7)) for i, sample in enumerate(POOL)]
+    split, plain = make_split(often, SplitOptions()), make_split(POOL, SplitOptions())
+    assert split.seal != plain.seal
+    assert read_split(write_split(split, tmp_path), often) == split
+    with pytest.raises(SplitError, match="1 images are to be trained on more or less often"):
+        read_split(tmp_path / "split.json", POOL)
+    assert "repeats" not in json.dumps(as_json(plain.manifest()))  # sealed as before there were repeats

@@ -18,6 +18,7 @@ from smplora.core.console import bar, say
 from smplora.core.device import choose_device
 from smplora.core.errors import CheckpointError, ConfigError, DataError, listing
 from smplora.core.files import write_atomically
+from smplora.core.reading import parse_json, read_text
 from smplora.data.folder import ImageFolder
 from smplora.data.listing import METADATA
 from smplora.data.pictures import UnreadableImage
@@ -124,14 +125,14 @@ def _write(folder: Path, captions: dict[str, str], config: CaptionConfig) -> Non
     if config.caption_format == "txt":
         for name, text in captions.items():
             sidecar = (folder / name).with_suffix(".txt")
-            if not sidecar.exists() or not sidecar.stat().st_size:  # two images may share a name
+            if not os.path.lexists(sidecar) or not sidecar.stat().st_size:  # two images may share a name
                 write_atomically(sidecar, text + "\n")
         return
     table = folder / METADATA[0]
-    lines = table.read_text(encoding="utf-8-sig").splitlines() if table.exists() else []
+    lines = read_text(table).rstrip("\n").split("\n") if table.exists() else []
     left = dict(captions)
     for number, line in enumerate(lines):
-        row = json.loads(line) if line.strip() else {}
+        row = parse_json(line) if line.strip() else {}
         name = Path(row.get("file_name", "")).as_posix()
         if name in left:
             lines[number] = json.dumps({**row, config.caption_column: left.pop(name)}, ensure_ascii=False)

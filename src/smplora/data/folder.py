@@ -13,7 +13,7 @@ from smplora.core.errors import DataError
 from smplora.core.files import PRIVATE, write_atomically
 from smplora.core.reading import LARGEST_CAPTION, Unreadable, read_text, shortened
 from smplora.data.caption_tables import FILE_NAME, Row, rows
-from smplora.data.listing import METADATA, SIDECARS, list_folder, repeats
+from smplora.data.listing import METADATA, NO_IMAGE, OTHER_CAPTION, SIDECARS, counted, list_folder, repeats
 from smplora.data.pictures import read_image
 from smplora.data.source import Reading, default_caption, one_and_more
 
@@ -39,8 +39,7 @@ class ImageFolder:
         self.files = self.listing.images
         self.reading = Reading(left_out=self.listing.left_out)
         if not self.files:
-            left_out = self.reading.left_out
-            there = "; it has " + ", ".join(f"{n} {what}" for what, n in left_out.items()) if left_out else ""
+            there = f"; it has {counted(self.reading.left_out)}" if self.reading.left_out else ""
             raise DataError(
                 f"--{option} got '{self.folder}', which holds no images of a type that Pillow reads, such as .png, "
                 f".jpg, .webp or .avif{there}"
@@ -83,16 +82,16 @@ class ImageFolder:
 
     def _count_unused(self, tables: dict[str, tuple[str, str]]) -> None:
         """Caption files that no image has, or that a table or another caption file wins over, are not read either."""
-        for what in (_NO_IMAGE, _OTHER_CAPTION):
+        for what in (NO_IMAGE, OTHER_CAPTION):
             self.reading.left_out.pop(what, None)
         stems = {file.with_suffix("") for file in self.files}
         for owner, sidecars in self.listing.sidecars.items():
             if owner not in stems:
-                self.reading.left_out[_NO_IMAGE] += len(sidecars)
+                self.reading.left_out[NO_IMAGE] += len(sidecars)
         for file in self.files:
             unused = len(self._sidecars(file)) - (file.as_posix() not in tables)
             if unused > 0:
-                self.reading.left_out[_OTHER_CAPTION] += unused
+                self.reading.left_out[OTHER_CAPTION] += unused
 
     def _text(self, file: Path, problems: list[str]) -> str:
         try:
@@ -128,9 +127,6 @@ class ImageFolder:
             have = ", ".join(sorted(columns - {FILE_NAME})) or f"{FILE_NAME} only"
             self.where_captions_come_from += f" (--caption_column got '{column}'; the tables have {have})"
         return captions
-
-
-_NO_IMAGE, _OTHER_CAPTION = "caption files of no image", "caption files of images that have another caption"
 
 
 def write_folder(folder: Path, pictures: Iterable[tuple[str, Image.Image, Sequence[str]]]) -> Path:

@@ -23,6 +23,16 @@ MASKS = re.compile(r"masks?|conditioning", re.I)
 _MASK = re.compile(r"(.+?)(?:-masklabel|-condlabel|[._-]mask)", re.I)
 _NUMBERED = re.compile(r"(\d+)_(.*\S.*)")
 MOST_REPEATS = 1000
+NO_IMAGE, OTHER_CAPTION = "caption file of no image", "caption file of an image that has another caption"
+_SEVERAL = {
+    "mask": "masks",
+    "broken link": "broken links",
+    "pipe or device": "pipes or devices",
+    "link to a folder that was read already": "links to folders that were read already",
+    "link to a folder that holds this one": "links to folders that hold this one",
+    NO_IMAGE: "caption files of no image",
+    OTHER_CAPTION: "caption files of images that have another caption",
+}
 
 
 @dataclass
@@ -33,6 +43,12 @@ class Listing:
     tables: list[Path] = field(default_factory=list)
     sidecars: dict[Path, list[Path]] = field(default_factory=dict)  # image's name without suffix -> its caption files
     left_out: Counter[str] = field(default_factory=Counter)  # what is not read -> how many
+
+
+def counted(left_out: Counter[str]) -> str:
+    """What was not read, for people: "2 .heic, 1 mask"."""
+    named = ((count, _SEVERAL.get(what, what) if count > 1 else what) for what, count in sorted(left_out.items()))
+    return ", ".join(f"{count} {what}" for count, what in named if count)
 
 
 def list_folder(folder: Path, option: str, class_images: Path | None = None) -> Listing:
@@ -68,13 +84,13 @@ def list_folder(folder: Path, option: str, class_images: Path | None = None) -> 
         name, count = next(iter(regularization.items()))
         raise DataError(
             f"--{option} '{folder}' holds '{name}' ({count} images), which trainers take for regularization images, "
-            "not for images to train on. Are they? Then move the folder, or give --class_data_dir '{folder / name}' "
+            f"not for images to train on. Are they? Then move the folder, or give --class_data_dir '{folder / name}' "
             "--with_prior_preservation true and --class_prompt. If they are to be trained on, rename it"
         )
     masks = _masks(pictures)
     found.images = [path for path in pictures if path not in masks]
     if masks:
-        found.left_out["masks"] = len(masks)
+        found.left_out["mask"] = len(masks)
     return found
 
 
@@ -83,14 +99,17 @@ def _files(folder: Path, option: str, left_out: Counter[str]) -> Iterator[Path]:
     seen: set[tuple[int, int]] = set()
     links: list[Path] = []
     waiting = [Path()]
+    root = folder.resolve()
     while waiting or links:
-        through_link = not waiting
         relative = waiting.pop() if waiting else links.pop(0)
         try:
             status = os.stat(folder / relative)
             place = (status.st_dev, status.st_ino)
-            if place in seen and through_link:
-                left_out["links to folders that were read already"] += 1
+            if place in seen:
+                left_out["link to a folder that was read already"] += 1
+                continue
+            if relative.parts and root.is_relative_to((folder / relative).resolve()):
+                left_out["link to a folder that holds this one"] += 1
                 continue
             seen.add(place)
             with os.scandir(folder / relative) as entries:
@@ -103,7 +122,7 @@ def _files(folder: Path, option: str, left_out: Counter[str]) -> Iterator[Path]:
                     elif entry.is_file():
                         yield path
                     else:
-                        left_out["broken links" if entry.is_symlink() else "pipes or devices"] += 1
+                        left_out["broken link" if entry.is_symlink() else "pipe or device"] += 1
         except OSError as error:
             raise DataError(f"--{option} '{folder}': '{relative}' cannot be read: {error.strerror}") from error
 

@@ -9,6 +9,7 @@ from smplora.config.data import DataOptions
 from smplora.core.console import in_threads, say_once
 from smplora.core.errors import DataError, listing
 from smplora.data.folder import ImageFolder
+from smplora.data.listing import counted
 from smplora.data.pictures import MOVES, UnreadableImage, pixel_digest
 from smplora.data.source import ImageSource
 from smplora.data.table import ImageTable
@@ -93,18 +94,15 @@ def _is_text(name: str) -> bool:
 
 def _what_was_read(source: ImageSource, samples: list[Sample], moving: int) -> str:
     """One line: how many images, where their captions came from, what was not read, what counts more than once."""
+    left_out, captions_from = source.reading.left_out, sorted(source.reading.captions_from.items())
     often = Counter(s.repeats for s in samples if s.repeats > 1)
     parts = [
         f"{len(samples)} image{'s' * (len(samples) != 1)}",
-        f"captions: {_counted(source.reading.captions_from, 'from ')}",
-        f"not read: {_counted(source.reading.left_out)}" if +source.reading.left_out else "",
+        f"captions: {', '.join(f'{n} from {where}' for where, n in captions_from if n)}",
+        f"not read: {counted(left_out)}" if +left_out else "",
         "trained on more often: " + ", ".join(f"{n} images {k} times" for k, n in sorted(often.items()))
         if often
         else "",
         f"{moving} hold several pictures, of which the first is read" if moving else "",
     ]
     return f"{source.title}: {'; '.join(filter(None, parts))}"
-
-
-def _counted(counts: Counter[str], before: str = "") -> str:
-    return ", ".join(f"{n} {before}{what}" for what, n in sorted(counts.items()) if n)

@@ -18,7 +18,7 @@ from smplora.config.catalogue.objectives import TITLES
 from smplora.config.train import TrainConfig
 from smplora.core.cache import Cache
 from smplora.core.device import choose_device
-from smplora.core.errors import CheckpointError, SplitError
+from smplora.core.errors import CheckpointError, DataError, SplitError, UserError
 from smplora.core.files import check_writable, files_sha256
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.registry import build
@@ -236,7 +236,15 @@ def load_subject(
     config = subject.config
     if train_data_dir or dataset_name:
         config = replace(config, train_data_dir=train_data_dir, dataset_name=dataset_name)
-    source = open_source(config)
+    try:
+        source = open_source(config)
+    except UserError as error:
+        if train_data_dir or dataset_name:
+            raise
+        raise DataError(
+            f"{subject.run / CONFIG} says where the images of the run were, and they are not there ({error}); give "
+            "--train_data_dir or --dataset_name: where they are now"
+        ) from error
     samples = read_samples(source)
     split = read_split(subject.run / MANIFEST, samples)
     if split_manifest:

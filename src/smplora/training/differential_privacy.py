@@ -13,6 +13,7 @@ Opacus. It holds while nobody can guess the noise, so its seed is drawn by the o
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -28,9 +29,10 @@ from torch import Tensor, nn
 from smplora.config.optimization import OptimizationOptions
 from smplora.config.private import PrivateOptions
 from smplora.core.console import say
-from smplora.core.errors import ConfigError
+from smplora.core.errors import CheckpointError, ConfigError
 from smplora.core.files import write_atomically
 from smplora.core.random_streams import generator
+from smplora.core.reading import Unreadable, read_text
 from smplora.data.cells import Cell, VariantChoice
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
@@ -141,11 +143,18 @@ def noise_seed(folder: Path) -> str:
 
     Raises:
         OSError: it cannot be written.
+        CheckpointError: it is damaged: other noise on resuming would void the guarantee.
     """
     path = folder / NOISE_SEED
     if not path.exists():
         write_atomically(path, os.urandom(32).hex())
-    return path.read_text()
+    try:
+        secret = read_text(path)
+    except Unreadable as error:
+        raise CheckpointError(f"{path} is damaged ({error}); train anew in another folder") from error
+    if not re.fullmatch(r"[0-9a-f]{64}", secret):
+        raise CheckpointError(f"{path} is damaged (not 64 hexadecimal digits); train anew in another folder")
+    return secret
 
 
 def poisson_sample(cell: Cell, rate: float, secret: str, step: int) -> list[tuple[int, list[int]]]:
