@@ -264,15 +264,15 @@ def test_two_tables_may_not_name_the_same_image(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_damaged_and_huge_pictures_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_exif_data_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6
-    whole = draw(tmp_path / "exif.jpg", exif=exif).read_bytes()
-    place = whole.index(b"Exif\0\0") + 14
-    (tmp_path / "exif.jpg").write_bytes(whole[:place] + b"\xff" * 12 + whole[place + 12 :])
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 200)
-    with pytest.raises(DataError, match=r"exif\.jpg: (not a readable image|16 x 16 pixels; allowed: 200)"):
-        read(tmp_path)
+    exif[0x0112], exif[0x010E] = 6, "words " * 9
+    whole = draw(tmp_path / "a.jpg", exif=exif).read_bytes()
+    assert (read(tmp_path)[0].size, "EXIF" in said(capsys)) == ((16, 16), False)
+    entries = whole.index(b"Exif\0\0") + 6 + 8  # how many there are, after the header of 8 bytes
+    (tmp_path / "a.jpg").write_bytes(whole[:entries] + b"\xff\xff" + whole[entries + 2 :])
+    assert len(read(tmp_path)) == 1
+    assert "1 have damaged EXIF data" in said(capsys)
 
 
 def bomb(path: Path, edge: int) -> None:

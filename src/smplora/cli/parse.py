@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
@@ -22,8 +23,9 @@ from smplora.core.reading import Unreadable
 from smplora.core.yaml_text import read_yaml
 
 
+@cache
 def parser_of(name: str) -> ArgumentParser:
-    """The parser of one verb."""
+    """The parser of one verb; it takes longer to make than to use."""
     verb = VERBS[name]
     bare = f"; --{verb.positional} may be left out before its value" if verb.positional else ""
     return parser_for(

@@ -21,7 +21,9 @@ from smplora.core.reading import read_bytes
 from smplora.core.strips import png
 from smplora.data.augment import augmented
 
-MOVES = "moves"  # in a picture's ``info``: it is the first of several
+NOTES = "notes"  # in the ``info`` of a picture that was read: what people should know of how
+SEVERAL = "hold several pictures, of which the first is read"
+DAMAGED_EXIF = "have damaged EXIF data, so that they may lie on their sides"
 _WARNINGS = Lock()  # their filters belong to all threads
 NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}  # Pillow knows them, but cannot decode them itself
 MOST_PIXELS = 2**26 * 4 // 3  # as Pillow's, above which it warns of files that are small and fill the memory
@@ -56,12 +58,13 @@ def read_image(file: Path | bytes) -> Image.Image:
         content = file if isinstance(file, bytes) else read_bytes(file, LARGEST_FILE)
         if not content:
             raise UnreadableImage("empty file")
-        with _opened(content) as picture:
+        picture, damaged_exif = _opened(content)
+        with picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise UnreadableImage(f"{picture.width} x {picture.height} pixels; allowed: {MOST_PIXELS} in all")
-            moves = getattr(picture, "is_animated", False)
+            notes = {SEVERAL: getattr(picture, "is_animated", False), DAMAGED_EXIF: damaged_exif}
             seen = upright(picture)
-            seen.info = {MOVES: True} if moves else {}
+            seen.info = {NOTES: [note for note, holds in notes.items() if holds]}
             return seen
     except UnreadableImage:
         raise
@@ -71,11 +74,13 @@ def read_image(file: Path | bytes) -> Image.Image:
         raise UnreadableImage(f"not a readable image ({type(error).__name__})") from error
 
 
-def _opened(content: bytes) -> Image.Image:
-    """Without Pillow's warning of large pictures, which says what ``read_image`` says."""
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(BytesIO(content), formats=formats())
+def _opened(content: bytes) -> tuple[Image.Image, bool]:
+    """And whether its EXIF data is damaged, as Pillow warns; of large pictures ``read_image`` warns itself."""
+    with _WARNINGS, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        picture = Image.open(BytesIO(content), formats=formats())
+        picture.getexif()
+    return picture, any(w.category is UserWarning for w in warned)
 
 
 def upright(picture: Image.Image) -> Image.Image:

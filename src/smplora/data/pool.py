@@ -10,7 +10,7 @@ from smplora.core.console import in_threads, say_once
 from smplora.core.errors import DataError, listing
 from smplora.data.folder import ImageFolder
 from smplora.data.listing import counted
-from smplora.data.pictures import MOVES, UnreadableImage, pixel_digest
+from smplora.data.pictures import NOTES, UnreadableImage, pixel_digest
 from smplora.data.source import ImageSource
 from smplora.data.table import ImageTable
 
@@ -51,17 +51,17 @@ def read_samples(source: ImageSource) -> list[Sample]:
     captions = source.captions(problems)
     names = list(captions)
 
-    def look(name: str) -> tuple[str, tuple[int, int], bool] | UnreadableImage:
+    def look(name: str) -> tuple[str, tuple[int, int], list[str]] | UnreadableImage:
         try:
             picture = source.read(name)
-            return pixel_digest(picture), picture.size, MOVES in picture.info
+            return pixel_digest(picture), picture.size, picture.info.get(NOTES, [])
         except UnreadableImage as error:
             return error
 
     samples: list[Sample] = []
     first_with: dict[str, str] = {}
     uncaptioned = False
-    moving = 0
+    notes: Counter[str] = Counter()
     for name, sample in zip(names, in_threads(look, names, "read images", "image"), strict=True):
         caption = captions[name]
         if not _is_text(name):
@@ -70,8 +70,8 @@ def read_samples(source: ImageSource) -> list[Sample]:
         if isinstance(sample, UnreadableImage):
             problems.append(f"{name}: {sample}")
             continue
-        digest, size, moves = sample
-        moving += moves
+        digest, size, noted = sample
+        notes.update(noted)
         if digest in first_with:
             problems.append(f"{name}: the same picture as {first_with[digest]}")
         elif not caption:
@@ -84,7 +84,7 @@ def read_samples(source: ImageSource) -> list[Sample]:
     if problems:
         advice = f"captions come from {source.where_captions_come_from}" if uncaptioned else "remove or mend them"
         raise DataError(listing(f"{source.title} has images that cannot be used", problems) + f"; {advice}")
-    say_once(_what_was_read(source, samples, moving))
+    say_once(_what_was_read(source, samples, notes))
     return samples
 
 
@@ -92,7 +92,7 @@ def _is_text(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def _what_was_read(source: ImageSource, samples: list[Sample], moving: int) -> str:
+def _what_was_read(source: ImageSource, samples: list[Sample], notes: Counter[str]) -> str:
     """One line: how many images, where their captions came from, what was not read, what counts more than once."""
     left_out, captions_from = source.reading.left_out, sorted(source.reading.captions_from.items())
     often = Counter(s.repeats for s in samples if s.repeats > 1)
@@ -103,6 +103,6 @@ def _what_was_read(source: ImageSource, samples: list[Sample], moving: int) -> s
         "trained on more often: " + ", ".join(f"{n} images {k} times" for k, n in sorted(often.items()))
         if often
         else "",
-        f"{moving} hold several pictures, of which the first is read" if moving else "",
+        ", ".join(f"{n} {note}" for note, n in notes.items()),
     ]
     return f"{source.title}: {'; '.join(filter(None, parts))}"
