@@ -58,11 +58,10 @@ def read_image(file: Path | bytes) -> Image.Image:
         content = file if isinstance(file, bytes) else read_bytes(file, LARGEST_FILE)
         if not content:
             raise UnreadableImage("empty file")
-        picture, damaged_exif = _opened(content)
-        with picture:
+        with _opened(content) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise UnreadableImage(f"{picture.width} x {picture.height} pixels; allowed: {MOST_PIXELS} in all")
-            notes = {SEVERAL: getattr(picture, "is_animated", False), DAMAGED_EXIF: damaged_exif}
+            notes = {SEVERAL: getattr(picture, "is_animated", False), DAMAGED_EXIF: _has_damaged_exif(picture)}
             seen = upright(picture)
             seen.info = {NOTES: [note for note, holds in notes.items() if holds]}
             return seen
@@ -74,13 +73,21 @@ def read_image(file: Path | bytes) -> Image.Image:
         raise UnreadableImage(f"not a readable image ({type(error).__name__})") from error
 
 
-def _opened(content: bytes) -> tuple[Image.Image, bool]:
-    """And whether its EXIF data is damaged, as Pillow warns; of large pictures ``read_image`` warns itself."""
+def _opened(content: bytes) -> Image.Image:
+    """Without Pillow's warning of large pictures, which says what ``read_image`` says."""
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(BytesIO(content), formats=formats())
+
+
+def _has_damaged_exif(picture: Image.Image) -> bool:
+    """Pillow warns of it. In other formats it would decode the picture to find any."""
+    if picture.format not in ("JPEG", "MPO", "TIFF", "WEBP", "AVIF"):
+        return False
     with _WARNINGS, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        picture = Image.open(BytesIO(content), formats=formats())
         picture.getexif()
-    return picture, any(w.category is UserWarning for w in warned)
+    return bool(warned)
 
 
 def upright(picture: Image.Image) -> Image.Image:
