@@ -58,10 +58,11 @@ def read_image(file: Path | bytes) -> Image.Image:
         content = file if isinstance(file, bytes) else read_bytes(file, LARGEST_FILE)
         if not content:
             raise UnreadableImage("empty file")
-        with _opened(content) as picture:
+        picture, damaged_exif = _opened(content)
+        with picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise UnreadableImage(f"{picture.width} x {picture.height} pixels; allowed: {MOST_PIXELS} in all")
-            notes = {SEVERAL: getattr(picture, "is_animated", False), DAMAGED_EXIF: _has_damaged_exif(picture)}
+            notes = {SEVERAL: getattr(picture, "is_animated", False), DAMAGED_EXIF: damaged_exif}
             seen = upright(picture)
             seen.info = {NOTES: [note for note, holds in notes.items() if holds]}
             return seen
@@ -73,21 +74,14 @@ def read_image(file: Path | bytes) -> Image.Image:
         raise UnreadableImage(f"not a readable image ({type(error).__name__})") from error
 
 
-def _opened(content: bytes) -> Image.Image:
-    """Without Pillow's warning of large pictures, which says what ``read_image`` says."""
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return Image.open(BytesIO(content), formats=formats())
-
-
-def _has_damaged_exif(picture: Image.Image) -> bool:
-    """Pillow warns of it. In other formats it would decode the picture to find any."""
-    if picture.format not in ("JPEG", "MPO", "TIFF", "WEBP", "AVIF"):
-        return False
+def _opened(content: bytes) -> tuple[Image.Image, bool]:
+    """And whether its EXIF data is damaged, of which Pillow warns; ``read_image`` warns of large pictures itself."""
     with _WARNINGS, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        picture.getexif()
-    return bool(warned)
+        picture = Image.open(BytesIO(content), formats=formats())
+        if picture.format in ("JPEG", "MPO", "TIFF", "WEBP", "AVIF"):  # others decode the picture to find any
+            picture.getexif()
+    return picture, any(warning.category is UserWarning for warning in warned)
 
 
 def upright(picture: Image.Image) -> Image.Image:
