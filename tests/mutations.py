@@ -163,7 +163,7 @@ def kinds(folder: Path, run: Path, images: Path, subject: Path) -> Iterator[Kind
     yield Kind("config.yaml of a run", own / "config.yaml", lambda: read_config(own, TrainConfig), weight=4)
     pool = folder / "pool"
     pool.mkdir()
-    for number, picture in enumerate(sorted(images.glob("*.png"))[:6]):
+    for number, picture in enumerate(sorted(images.glob("*.png"))[:9]):
         shutil.copy(picture, pool / f"{number}.png")
     samples = read_samples(open_source(DataOptions(train_data_dir=str(images))))
     yield Kind("split.json", own / "split.json", lambda: read_split(own / "split.json", samples))
@@ -179,9 +179,9 @@ def kinds(folder: Path, run: Path, images: Path, subject: Path) -> Iterator[Kind
     def captions(**options: Any) -> object:
         return read_samples(open_source(DataOptions(train_data_dir=str(pool), **options)))
 
-    rows = [{"file_name": f"{k}.png", "text": f"a digit, {k}"} for k in range(6)]
+    rows = [{"file_name": f"{k}.png", "text": f"a digit, {k}"} for k in range(9)]
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "metadata.csv").write_text("file_name,text\n" + "".join(f'{k}.png,"a digit, {k}"\n' for k in range(6)))
+    (folder / "metadata.csv").write_text("file_name,text\n" + "".join(f'{k}.png,"a digit, {k}"\n' for k in range(9)))
     for name in ("metadata.jsonl", "metadata.csv"):
         yield Kind(name, folder / name, _beside(folder / name, pool / name, captions), weight=6)
     (folder / "0.txt").write_text("a digit, large")
@@ -194,7 +194,7 @@ def kinds(folder: Path, run: Path, images: Path, subject: Path) -> Iterator[Kind
 
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "words"
-    with Image.open(sorted(images.glob("*.png"))[7]) as picture:
+    with Image.open(sorted(images.glob("*.png"))[12]) as picture:
         for suffix in ("png", "jpg", "webp", "gif", "tif", "bmp", "avif", "ico", "tga", "jp2", "ppm"):
             path = folder / f"picture.{suffix}"
             picture.save(path, **({"exif": exif} if suffix in ("jpg", "webp", "png", "tif") else {}))
