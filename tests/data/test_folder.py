@@ -224,7 +224,10 @@ def test_a_caption_of_several_lines_and_a_long_one(tmp_path: Path) -> None:
         ("file_name,text\na.png,t\n./a.png,u\n", "line 3: './a.png' again, after metadata.csv line 2"),
         ('file_name,text\na.png,"t\nb.png,u\nc.png,v\n', "line 2: a quote that is not closed"),
         ('file_name,text\na.png,"t\nb.png,"u"\n', "line 2: not a row of CSV"),
-        ("image,caption\na.png,t\n", "line 1: the first line has no column file_name; its columns are 'image', 'capt"),
+        (
+            "image,caption\na.png,t\n",
+            "metadata.csv: its first line has no column file_name; the columns are 'image', 'capt",
+        ),
         ("file_name,text,text\na.png,t,u\n", "line 1: the column 'text' is there twice"),
         ("file_name,text\nz.png,t\n", "line 2: no image 'z.png'"),
         ("file_name,text\na.png,größe\n".encode("latin-1"), "metadata.csv: line 2: not UTF-8"),

@@ -5,7 +5,6 @@ The sign and the threshold of each score are fitted on the aux rows; the test ro
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 from collections.abc import Mapping
@@ -22,10 +21,12 @@ from smplora.audit.conclusion import ScoredAttack, conclude
 from smplora.audit.gates import gates, small_cells
 from smplora.core.arrays import Bools, Floats
 from smplora.core.environment import environment
-from smplora.core.errors import DataError, listing
+from smplora.core.errors import DataError
 from smplora.core.files import check_writable, write_atomically
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.random_streams import stream_seed
+from smplora.core.reading import LARGEST_TABLE, Unreadable, read_text, shortened
+from smplora.core.tables import CsvTable, parse_csv
 from smplora.data.split import SMALLEST_CELL
 from smplora.results.audit import FORMAT, Adapter, Audit, SplitSummary
 from smplora.results.record import as_json, write
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 MEMBER, CELL = "member", "cell"
 CELLS = ("aux", "test")
+MOST = 1e100  # of a score: differences and squares of larger ones are infinite
 OF_FILES = ("format", "subject", "split", "settings", "shadows", "memorisation", "environment")  # not of bare scores
 
 
@@ -107,43 +109,41 @@ def read_signals(path: Path) -> Table:
     """
     name = f"--signals '{path}'"
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if any(field.strip() for field in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise DataError(f"{name} cannot be read: {reason}; give a CSV file") from error
-    if len(rows) < 2:
+        table = parse_csv(read_text(path, LARGEST_TABLE))
+    except (OSError, Unreadable) as error:
+        raise DataError(
+            f"{name} cannot be read: {getattr(error, 'strerror', None) or error}; give a CSV file"
+        ) from error
+    if table.problems:
+        line, problem = table.problems[0]
+        raise DataError(f"{name} line {line}: {problem}")
+    if not table.rows:
         raise DataError(f"{name} has no rows; needed: a header line with '{MEMBER}' and scores, then one row each")
-    header = [field.strip() for field in rows[0]]
-    problems = []
-    if MEMBER not in header:
-        problems.append(f"no column '{MEMBER}' (1: member, 0: non-member); columns: {', '.join(header)}")
-    if len(set(header)) < len(header) or "" in header:
-        problems.append("columns without a name, or two of the same name")
-    columns = [column for column in header if column not in (MEMBER, CELL)]
+    columns = [column for column in table.names if column not in (MEMBER, CELL)]
+    if MEMBER not in table.names:
+        there = ", ".join(table.names)
+        raise DataError(f"{name} has no column '{MEMBER}' (1: member, 0: non-member); columns: {there}")
+    if "" in table.names:
+        raise DataError(f"{name} has a column without a name")
     if not columns:
-        problems.append(f"no score column beside '{MEMBER}'")
-    ragged = next((number for number, row in enumerate(rows[1:], 1) if len(row) != len(header)), None)
-    if ragged:
-        problems.append(f"data row {ragged} has {len(rows[ragged])} fields, the header {len(header)}")
-    if problems:
-        raise DataError(listing(name, problems[:1]))
-    fields = {column: [row[i].strip() for row in rows[1:]] for i, column in enumerate(header)}
+        raise DataError(f"{name} has no score column beside '{MEMBER}'")
+    cells = [row[CELL].strip() for _, row in table.rows] if CELL in table.names else None
     try:
-        scores = {column: _numbers(column, fields[column]) for column in columns}
-        return _checked(scores, _numbers(MEMBER, fields[MEMBER]), fields.get(CELL))
+        scores = {column: _numbers(column, table) for column in columns}
+        return _checked(scores, _numbers(MEMBER, table), cells)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
 
 
-def _numbers(column: str, texts: list[str]) -> list[float]:
+def _numbers(column: str, table: CsvTable) -> list[float]:
     numbers = []
-    for row, text in enumerate(texts, 1):
+    for line, row in table.rows:
+        text = row[column].strip()
         try:
             numbers.append(float(text))
         except ValueError:
-            shown = f"'{text}'" if text else "nothing"
-            raise DataError(f"column '{column}' has {shown} in data row {row}; allowed: numbers") from None
+            shown = shortened(text) if text else "nothing"
+            raise DataError(f"column {shortened(column)} has {shown} in line {line}; allowed: numbers") from None
     return numbers
 
 
@@ -164,11 +164,11 @@ def _checked(scores: Mapping[str, ArrayLike], member: ArrayLike, cell: ArrayLike
             raise DataError(f"score '{name}' does not hold numbers") from None
         if column.shape != is_member.shape:
             raise DataError(f"score '{name}' has shape {column.shape}, '{MEMBER}' {is_member.shape}")
-        bad = np.flatnonzero(~np.isfinite(column))
+        bad = np.flatnonzero(~(np.abs(column) <= MOST))
         if bad.size:
             raise DataError(
-                f"score '{name}' is NaN or infinite in {bad.size} of {column.size} rows, first in data row "
-                f"{bad[0] + 1}; remove those rows or mend the attack"
+                f"score '{name}' is NaN, infinite or beyond {MOST:g} in {bad.size} of {column.size} rows, first in "
+                f"data row {bad[0] + 1}; remove those rows or mend the attack"
             )
         checked[str(name)] = column
     is_aux = None

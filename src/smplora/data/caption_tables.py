@@ -5,19 +5,14 @@ A row that cannot be meant is a problem with its number.
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from smplora.core.reading import LARGEST_TABLE, Unreadable, json_lines, read_text, shortened
+from smplora.core.tables import parse_csv
 
 FILE_NAME = "file_name"
-SEPARATORS = ",;\t"
-MOST_IN_A_FIELD = 2**20
 
 
 @dataclass(frozen=True)
@@ -25,7 +20,7 @@ class Row:
     """A line of a table."""
 
     where: str  # "metadata.csv line 3"
-    values: dict[str, object]
+    values: Mapping[str, object]
 
     @property
     def file_name(self) -> str:
@@ -53,11 +48,11 @@ def rows(folder: Path, table: Path, problems: list[str]) -> Iterator[Row]:
             yield Row(where, row)
 
 
-def _some(row: dict[str, object]) -> str:
+def _some(row: Mapping[str, object]) -> str:
     return ", ".join(shortened(key) for key in list(row)[:5]) or "nothing"
 
 
-Read = Iterator[tuple[int, dict[str, object] | str]]  # (number of the line or 0, the row or what is wrong)
+Read = Iterator[tuple[int, Mapping[str, object] | str]]  # (number of the line or 0, the row or what is wrong)
 
 
 def _json_rows(text: str) -> Read:
@@ -71,52 +66,10 @@ def _json_rows(text: str) -> Read:
 
 
 def _csv_rows(text: str) -> Read:
-    text = re.sub(r"\r\n?", "\n", text)  # old Macs' line ends too
-    header = text.lstrip("\n").partition("\n")[0]
-    separator = max(SEPARATORS, key=header.count)
-    before = csv.field_size_limit(MOST_IN_A_FIELD)
-    try:
-        yield from _records(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator))
-    finally:
-        csv.field_size_limit(before)
-
-
-def _records(reader: Any) -> Read:
-    names: list[str] | None = None
-    start = 1
-    while True:
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            unclosed = "unexpected end of data" in str(error)
-            yield start, "a quote that is not closed" if unclosed else f"not a row of CSV ({error})"
-            return
-        if fields is None:
-            return
-        here, start = start, reader.line_num + 1
-        if not any(field.strip() for field in fields):
-            continue
-        if names is None:
-            names = [field.strip() for field in fields]
-            wrong = _header(names)
-            if wrong:
-                yield here, wrong
-                return
-        elif len(fields) > len(names):
-            more = f"{len(fields)} fields, and the header has {len(names)}"
-            yield here, f"{more}; put texts that hold a separator into double quotes"
-        elif len(fields) < len(names):
-            yield here, f"{len(fields)} field{'s' * (len(fields) != 1)}, and the header has {len(names)}"
-        else:
-            yield here, dict(zip(names, fields, strict=True))
-
-
-def _header(names: list[str]) -> str | None:
-    """What is wrong with the first line."""
-    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if twice is not None:
-        return f"the column {shortened(twice)} is there twice"
-    if FILE_NAME not in names:
-        there = ", ".join(shortened(name) for name in names[:8])
-        return f"the first line has no column {FILE_NAME}; its columns are {there}"
-    return None
+    table = parse_csv(text)
+    if table.names and FILE_NAME not in table.names:
+        there = ", ".join(shortened(name) for name in table.names[:8])
+        yield 0, f"its first line has no column {FILE_NAME}; the columns are {there}"
+        return
+    lines: list[tuple[int, Mapping[str, object] | str]] = [*table.rows, *table.problems]
+    yield from sorted(lines, key=lambda row: row[0])
