@@ -200,6 +200,7 @@ def kinds(folder: Path, run: Path, images: Path, subject: Path) -> Iterator[Kind
             picture.save(path, **({"exif": exif} if suffix in ("jpg", "webp", "png", "tif") else {}))
             look = _beside(path, pool / path.name, lambda: captions(default_caption="x"))
             yield Kind(f"a picture in {suffix}", path, look, binary=True)
+    yield from _datasets(folder, pool)
     (folder / "options.yaml").write_text(
         f"train_data_dir: {pool}\nrank: 8\nlearning_rate: 1e-4\nobjective: smp_lora\nmixed_precision: 'no'\n"
         "validation_prompts: [a, b]\nsnr_gamma: 5.0\nuse_ema: true\n"
@@ -227,6 +228,29 @@ def kinds(folder: Path, run: Path, images: Path, subject: Path) -> Iterator[Kind
     weights, settings = peft / "adapter_model.safetensors", peft / "adapter_config.json"
     yield Kind("adapter of peft", weights, lambda: read_adapter(weights), binary=True, weight=6)
     yield Kind("adapter_config.json", settings, lambda: read_adapter(weights), weight=4)
+
+
+def _datasets(folder: Path, pool: Path) -> Iterator[Kind]:
+    import datasets
+    import pyarrow.parquet
+
+    from smplora.config.data import DataOptions
+    from smplora.data.pool import open_source, read_samples
+
+    datasets.disable_progress_bars()
+    contents = [path.read_bytes() for path in sorted(pool.glob("*.png"))[:3]]
+    saved, parquet = folder / "saved", folder / "table.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"image": contents, "text": list("abc")}), parquet)
+    features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
+    columns = {"image": [{"bytes": content, "path": None} for content in contents], "text": list("abc")}
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(saved)
+
+    def read(place: Path) -> Callable[[], object]:
+        return lambda: read_samples(open_source(DataOptions(dataset_name=str(place), default_caption="x")))
+
+    yield Kind("a parquet file", parquet, read(parquet), binary=True)
+    for path in sorted(saved.iterdir()):
+        yield Kind(f"a saved data set, {path.name}", path, read(saved), binary=path.suffix == ".arrow")
 
 
 def _beside(source: Path, copy: Path, read: Callable[[], object]) -> Callable[[], object]:

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from smplora.cli.commands import VERBS
 from smplora.config.names_elsewhere import ELSEWHERE
-from smplora.config.parsing import COMMAND_LINE, NO_VALUE, SWITCH, THE_CALL, parser_for, typed
+from smplora.config.parsing import COMMAND_LINE, NO_VALUE, SWITCH, THE_CALL, may_be_none, parser_for, typed
 from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.errors import ConfigError, listing
@@ -49,7 +49,7 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
     if unreadable:  # what it would have said is not missing
         raise ConfigError(listing(f"{name} cannot start", unreadable))
     try:
-        if any(value is None for _, value, _ in from_files):
+        if any(value is None and not may_be_none(VERBS[name].options, key) for key, value, _ in from_files):
             raise ValueError("an option without a value")
         namespace = parser.parse_args([*given, *flags])
         values = {f.name: namespace[f.name] for f in fields(VERBS[name].options)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -46,26 +47,55 @@ def typed(
     Returns:
         The values that can be used, by option, and what is wrong with the others, one line each.
     """
-    known = {f.name: f for f in fields(options)}
+    known = {f.name for f in fields(options)}
     values: dict[str, Any] = {}
     problems: list[str] = []
+    usable: list[tuple[str, Any, str]] = []
     for key, value, source in assignments:
         if key not in known:
             hint = f" ({hints[key]})" if hints and key in hints else nearest(key, known)
             problems.append(f"{source} has no option '{key}'{hint}; see smplora {verb} --help")
-            continue
-        if value is NO_VALUE or (value is None and type(None) not in get_args(get_type_hints(options)[key])):
+        elif value is NO_VALUE or (value is None and not may_be_none(options, key)):
             problems.append(f"--{key} got no value{'' if source in (COMMAND_LINE, THE_CALL) else f' in {source}'}")
-            continue
-        try:
-            if source == COMMAND_LINE:
-                parsed = parser.parse_args([f"--{key}={value}"])
-            else:
-                parsed = parser.parse_object({key: value})
-            values[key] = getattr(parsed, key)
-        except (ArgumentError, TypeError, ValueError):
-            problems.append(f"--{key} got {shortened(value)}; allowed: {allowed(get_type_hints(options)[key])}")
+        else:
+            usable.append((key, value, source))
+    kinds = kinds_of(options)
+    for flags in (False, True):  # flags win
+        given = [(key, value) for key, value, source in usable if (source == COMMAND_LINE) is flags]
+        wrong: list[tuple[str, Any]] = []
+        values |= _parsed(parser, given, flags, wrong)
+        problems += [f"--{key} got {shortened(value)}; allowed: {allowed(kinds[key])}" for key, value in wrong]
     return values, problems
+
+
+kinds_of = cache(get_type_hints)  # types of an options class by field
+
+
+def may_be_none(options: type, name: str) -> bool:
+    """Whether an option may be left without a value; of names that are none, yes."""
+    kind = kinds_of(options).get(name)
+    return kind is None or type(None) in get_args(kind)
+
+
+def _parsed(
+    parser: ArgumentParser, given: Sequence[tuple[str, Any]], flags: bool, wrong: list[tuple[str, Any]]
+) -> dict[str, Any]:
+    """Values as their types; those that are not are added to ``wrong``. Halves are tried until what is wrong is alone:
+    the parser says only that something is."""
+    if not given:
+        return {}
+    try:
+        if flags:
+            parsed = parser.parse_args([f"--{key}={value}" for key, value in given])
+        else:
+            parsed = parser.parse_object(dict(given))
+        return {key: getattr(parsed, key) for key, _ in given}
+    except (ArgumentError, TypeError, ValueError, OverflowError, RecursionError):
+        if len(given) == 1:
+            wrong += given
+            return {}
+    half = len(given) // 2
+    return _parsed(parser, given[:half], flags, wrong) | _parsed(parser, given[half:], flags, wrong)
 
 
 def allowed(kind: Any) -> str:

@@ -38,7 +38,11 @@ class ImageTable:
         self.options = options
         self.reading = Reading()
         self.title = f"--dataset_name '{options.dataset_name}'"
-        self.rows = _one_split(_load(options), options)
+        self.rows = _one_split(_load(options), options).with_format(None)  # as saved, values may come as tensors
+        try:
+            self.rows.data.table.validate(full=True)  # lengths and offsets in a damaged file lead outside of it
+        except (ValueError, OSError) as error:
+            raise DataError(f"{self.title} is damaged: {str(error).splitlines()[0]}") from error
         columns = ", ".join(self.rows.column_names)
         self.where_captions_come_from = (
             f"the column '{options.caption_column}' (there are {columns}) or --default_caption"
@@ -108,7 +112,7 @@ def _load(options: DataOptions) -> Any:
         raise DataError(f"--dataset_name got '{name}', {text}") from error
     except ConnectionError as error:
         raise DataError(f"--dataset_name got '{name}', {_NOT_THERE}") from error
-    except (ValueError, OSError, TypeError) as error:
+    except Exception as error:  # the library reads files that may be damaged, and ends in anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"--dataset_name got '{name}', which cannot be read: {reason}") from error
 
