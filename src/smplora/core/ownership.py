@@ -8,9 +8,8 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
-from smplora.core.errors import ConfigError
+from smplora.core.errors import CheckpointError, ConfigError
+from smplora.core.tensor_files import read_header
 
 CARD_MARK = "<!-- smplora writes this file anew after each audit; delete this line to keep your changes -->"
 PAGE_MARKS = (b'<meta name="generator" content="smplora', b"<footer>smplora ", b"<footer><p>smplora ")
@@ -53,8 +52,7 @@ def _says_so(path: Path) -> bool | None:
     """What a file says of itself; None where its kind cannot say."""
     try:
         if path.suffix == ".safetensors":
-            with safe_open(path, framework="np") as file:
-                return True if any(name.startswith("smplora_") for name in file.metadata() or {}) else None
+            return True if any(name.startswith("smplora_") for name in read_header(path, "").metadata) else None
         if path.stat().st_size > LARGEST:
             return None
         if path.suffix == ".npz":
@@ -67,6 +65,6 @@ def _says_so(path: Path) -> bool | None:
             content = json.loads(path.read_text(encoding="utf-8"))
             named = content.get("format") if isinstance(content, dict) else None
             return named.startswith("smplora.") if isinstance(named, str) else None
-    except (OSError, ValueError, RecursionError, SafetensorError, zipfile.BadZipFile):
+    except (OSError, ValueError, RecursionError, CheckpointError, zipfile.BadZipFile):
         return False
     return None

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smplora.core.tensor_files import read_header
+
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")  # those with weights
+
 
 @dataclass(frozen=True)
 class Components:
@@ -38,6 +42,7 @@ def read_folder_model(path: str, variant: str | None = None, revision: str | Non
         revision: of a hub id: branch, tag or commit.
 
     Raises:
+        CheckpointError: a file of weights is something else, or damaged.
         OSError, ValueError, KeyError: a part is missing or cannot be read.
     """
     from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
@@ -50,6 +55,9 @@ def read_folder_model(path: str, variant: str | None = None, revision: str | Non
             raise ValueError(
                 f"{part.name}/ holds pickles, which can run any program when read; take .safetensors files"
             )
+    for file in sorted(f for part in PARTS for f in Path(path, part).glob("*.safetensors")):
+        if (f".{variant}" in file.name) if variant else ("." not in file.stem):
+            read_header(file, f"--pretrained_model_name_or_path got '{path}', whose {file.parent.name}/{file.name}")
     index = DiffusionPipeline.load_config(path, **local)
     if "unet" not in index or "text_encoder" not in index:
         raise ValueError(f"{index.get('_class_name', 'this pipeline')} has no U-Net with CLIP text encoders")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from smplora.core import tensor_files
 from smplora.core.errors import CheckpointError
 from smplora.core.files import ASSETS, PICKLED_MODEL, PICKLES, no_pickle
 from smplora.models.diffusers_format import Components
@@ -101,14 +101,8 @@ def read_header(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     pickled = no_pickle(name, "pretrained_model_name_or_path", PICKLED_MODEL)
     if pickled:
         raise CheckpointError(pickled[0])
-    if not Path(name).is_file():
-        raise CheckpointError(f"{prefix} does not exist")
-    try:
-        with safe_open(name, "pt") as file:
-            shapes = {key: torch.empty(file.get_slice(key).get_shape(), device="meta") for key in file.keys()}  # noqa: SIM118
-            return shapes, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{prefix} is not a safetensors file, or is damaged ({error})") from error
+    header = tensor_files.read_header(Path(name), prefix)
+    return {key: torch.empty(shape, device="meta") for key, shape in header.shapes.items()}, header.metadata
 
 
 def family_of_file(shapes: Mapping[str, Tensor], prefix: str) -> str:

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
-from safetensors import SafetensorError, safe_open
 
 from smplora.adapters.files.read import AdapterFile, read_adapter
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, OURS, AdapterFacts, LoraSettings, kohya_bytes
@@ -18,6 +17,7 @@ from smplora.core.console import say
 from smplora.core.errors import CheckpointError, ConfigError, PushError
 from smplora.core.files import check_writable, write_atomically
 from smplora.core.ownership import refuse_to_replace
+from smplora.core.tensor_files import read_header
 from smplora.publish.card import CARD, MARKER, CardOptions, audited, render
 from smplora.runs.subject import Subject, find_subject
 
@@ -102,11 +102,7 @@ def _own(path: Path) -> bytes:
     if path.is_symlink() or not path.is_file():
         raise CheckpointError(f"'{path}' is no plain file; links are not published: put the file itself there")
     if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="np"):
-                pass
-        except SafetensorError as error:
-            raise CheckpointError(f"'{path}' is not a safetensors file ({error}); restore it, or remove it") from error
+        read_header(path, f"'{path}' cannot be published: it")
     return path.read_bytes()
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from smplora.core.errors import CheckpointError
+from smplora.core.tensor_files import read_tensors
 
 SIDE = 299  # pixels
 CLASSES = 1008  # torchvision's network, which is another one, has 1000
@@ -128,13 +127,7 @@ def load_inception(file: str, dimensions: int) -> Inception:
     prefix = f"--features got 'inception-{dimensions}={file}', which"
     if Path(file).suffix != ".safetensors":
         raise CheckpointError(f"{prefix} is no .safetensors file; pickles are not read, convert once: {CONVERT}")
-    try:
-        state = load_file(file)
-    except (OSError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"{prefix} cannot be read ({reason}); convert the published weights: {CONVERT}"
-        ) from error
+    state, _ = read_tensors(Path(file), f"{prefix} cannot be read (convert the published weights: {CONVERT}): it")
     counters = [name for name in expected if name.endswith("num_batches_tracked")]
     state |= {name: state.get(name, expected[name]) for name in counters}
     lacking = [name for name in expected if name not in state]
