@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Optional
 
-from smplora.config.checks import at_least, existing_folder
+from smplora.config.checks import at_least, existing_folder, sizes
 from smplora.config.data import CacheOptions, model_problems, preparation_problems
 from smplora.config.train import TrainConfig
 from smplora.core.files import PICKLED_ADAPTER, no_pickle
@@ -135,6 +135,14 @@ def file_problems(config: SubjectOptions, output_dir: str | None) -> list[str]:
         *_missing(config, output_dir),
         *(p for name in POOLS for p in existing_folder(getattr(config, name), name)),
         *model_problems(options),
+        *told_problems(options),
+    ]
+
+
+def told_problems(options: TrainConfig) -> list[str]:
+    """Problems of what options, or a file's header, tell of the training of an adapter made elsewhere."""
+    return [
+        *sizes(options),
         *preparation_problems(options),
         *at_least(options, ("resolution",), 8),
         *at_least(options, ("clip_skip",), 1),
