@@ -13,15 +13,8 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from smplora.adapters.files.kohya import (
-    SDXL,
-    diffusers_name,
-    kohya_name,
-    kohya_state,
-    module_name,
-    original_name,
-    published_name,
-)
+from smplora.adapters.files.kohya import SDXL, kohya_name, kohya_state, module_name, published_name
+from smplora.adapters.files.original import diffusers_name, original_name
 from smplora.adapters.lora import TARGETS
 
 SD15 = {
@@ -166,8 +159,8 @@ def test_original_names(module: str, original: str) -> None:
 
 
 def test_unknown_modules() -> None:
-    with pytest.raises(ValueError, match="no original name for conv_in"):
-        original_name("conv_in")
+    with pytest.raises(ValueError, match="no original name for conv_middle"):
+        original_name("conv_middle")
     with pytest.raises(ValueError, match=r"vae\.conv begins with none of"):
         kohya_name("vae.conv", "sd_v1")
     with pytest.raises(ValueError, match="a U-Net with unequal blocks"):

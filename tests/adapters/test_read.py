@@ -55,6 +55,20 @@ def kohya(state: dict[str, Tensor], original: bool = False) -> dict[str, Tensor]
     return found
 
 
+def comfyui(name: str) -> str:
+    name = name.replace("unet.down_blocks.1.attentions.0", "diffusion_model.input_blocks.4.1")
+    return name.replace("text_encoder.", "text_encoders.clip_l.transformer.")
+
+
+def onetrainer(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    found = {}
+    for name, tensor in state.items():
+        module, _, side = halves(comfyui(name))
+        module = module.replace("diffusion_model.", "unet.").replace("text_encoders.clip_l.transformer", "clip_l")
+        found |= {f"{module}.lora_{side}.weight": tensor, f"{module}.alpha": torch.tensor(ALPHA)}
+    return found
+
+
 def of_2023(name: str) -> str:
     module, _, side = halves(name)
     owner, _, layer = module.removesuffix(".0").rpartition(".")
@@ -96,6 +110,10 @@ def test_every_layout_reads_alike(tmp_path: Path) -> None:
         "kohya, SDXL": (kohya(state, original=True), None, ALPHA),
         "diffusers, 2023": ({of_2023(n): t for n, t in state.items()}, None, RANK),
         "diffusers, official scripts": ({of_official_scripts(n): t for n, t in state.items()}, None, RANK),
+        "diffusers, OneTrainer": (onetrainer(state), None, ALPHA),
+        "kohya, LyCORIS": ({n.replace("lora_unet_", "lycoris_"): t for n, t in kohya(state).items()}, None, ALPHA),
+        "peft, ComfyUI": ({comfyui(n): t for n, t in state.items()}, None, RANK),
+        "peft, wrapped": ({n.replace("unet.", "unet.base_model.model."): t for n, t in state.items()}, None, RANK),
         "peft": (state, {"lora_adapter_metadata": json.dumps(LOADER)}, ALPHA),
         "peft, no word of alpha": (state, None, RANK),
         "peft, adapter's name": ({n.replace(".weight", ".default.weight"): t for n, t in state.items()}, None, RANK),
@@ -123,6 +141,46 @@ def test_alpha_by_module(tmp_path: Path) -> None:
     assert file.alphas[f"{BLOCK}.attn2.to_out.0"] == ALPHA
 
 
+def test_one_tensor_under_two_names_is_refused(tmp_path: Path) -> None:
+    state = adapter()
+    a, b = f"{BLOCK}.attn1.to_q.lora_A.weight", f"{CLIP}.mlp.fc1.lora_B.weight"
+    twins = {
+        a: (
+            "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight",
+            "unet.input_blocks.4.1.transformer_blocks.0.attn1.to_q.lora_down.weight",
+            "base_model.model.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight",
+            f"{BLOCK}.attn1.to_q.lora_A.other.weight",
+            f"{BLOCK}.attn1.processor.to_q_lora.down.weight",
+        ),
+        b: (b.replace("text_model.", ""), "clip_l.text_model.encoder.layers.3.mlp.fc1.lora_B.weight"),
+    }
+    for name, others in twins.items():
+        for other in others:
+            with pytest.raises(CheckpointError) as error:
+                read_adapter(write(tmp_path / "a.safetensors", {**state, other: state[name]}))
+            module = name.partition(".lora_")[0]
+            assert f"{module} is in it twice, as " in str(error.value), other
+            assert name in str(error.value)
+            assert other in str(error.value)
+
+
+def test_embeddings_beside_an_adapter_are_named(tmp_path: Path) -> None:
+    bundle = {
+        f"bundle_emb.{word}.{clip}": torch.ones(2, 4) for word in ("a cat", "b.c") for clip in ("clip_l", "clip_g")
+    }
+    file = read_adapter(write(tmp_path / "a.safetensors", kohya(adapter()) | bundle))
+    check(file, ALPHA)
+    assert file.embeddings == ("a cat", "b.c")
+
+
+def test_settings_beside_are_part_of_the_adapter(tmp_path: Path) -> None:
+    path, digests = write(tmp_path / "adapter_model.safetensors", adapter()), set()
+    for alpha in (1, 2):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": alpha}))
+        digests.add(read_adapter(path).sha256)
+    assert len(digests) == 2
+
+
 def test_names_of_the_model_at_hand(tmp_path: Path) -> None:
     file = read_adapter(write(tmp_path / "a.safetensors", adapter()))
     flat = {name.replace("text_model.", "") for name in adapter()}
@@ -130,19 +188,32 @@ def test_names_of_the_model_at_hand(tmp_path: Path) -> None:
     assert named_as(file.state, file.state) == file.state
 
 
-PAIR = {"lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": torch.ones(4, 2, 1, 1)}
-DOWN = "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"
-MAGNITUDE = "lora_unet_mid_block_attentions_0_proj_in.dora_scale"
+NAME = "lora_unet_mid_block_attentions_0_proj_in"
+PAIR = {f"{NAME}.lora_up.weight": torch.ones(4, 2, 1, 1)}
+DOWN, MID, MAGNITUDE = f"{NAME}.lora_down.weight", f"{NAME}.lora_mid.weight", f"{NAME}.dora_scale"
 
 
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight": torch.ones(2, 4, 3, 3)}, "convolutions (LoCon)"),
-        ({**PAIR, DOWN: torch.ones(2, 4, 3, 3)}, "convolutions (LoCon)"),
-        ({"lora_unet_input_blocks_1_0_emb_layers_1.lora_up.weight": torch.ones(4, 2)}, "convolutions (LoCon)"),
-        ({"lora_unet_mid_block_attentions_0_proj_in.hada_w1_a": torch.ones(4, 2)}, "LoHa (Hadamard products)"),
-        ({"lora_unet_mid_block_attentions_0_proj_in.lokr_w1": torch.ones(4, 2)}, "LoKr (Kronecker products)"),
+        ({"lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight": torch.ones(2, 4, 3, 3)},
+         "unet.down_blocks.0.resnets.0.conv1 lacks its lora_B half"),
+        ({**PAIR, DOWN: torch.ones(2, 4, 1, 1), MID: torch.ones(2, 3, 3, 3)}, "lora_mid (2, 3, 3, 3) and lora_down"),
+        ({f"{NAME}.hada_w1_a": torch.ones(4, 2)}, "factors that do not fit or are not complete: hada_w1_a (4, 2)"),
+        ({f"{NAME}.lokr_w1": torch.ones(4, 2)}, "factors that do not fit or are not complete: lokr_w1 (4, 2)"),
+        ({f"{NAME}.lokr_w1": torch.ones(4, 2), f"{NAME}.lokr_w2": torch.ones(2, 2), MAGNITUDE: torch.ones(4, 1)},
+         "DoRA magnitudes beside what is no low-rank pair"),
+        ({**PAIR, DOWN: torch.ones(2, 4, 1, 1), f"{NAME}.diff": torch.ones(4, 4)}, "is changed in two ways, by lora"),
+        ({**PAIR, DOWN: torch.ones(2, 4, 1, 1), f"{NAME}.lora_up.bias": torch.ones(4)}, "a bias beside the low-rank"),
+        ({"unet.mid_block.x.lora_B.bias": torch.ones(4)}, "a bias beside the low-rank matrices, in unet.mid_block.x"),
+        ({f"{NAME}.oft_blocks": torch.ones(4)}, "OFT (orthogonal rotations)"),
+        ({f"{NAME}.a1.weight": torch.ones(4)}, "GLoRA"),
+        ({f"{NAME}.lora_up.weight": torch.ones(4, 0), DOWN: torch.ones(0, 4)}, "is empty, of shape"),
+        ({**PAIR, DOWN: torch.ones(2, 4, 1, 1).bool()}, "holds 8 numbers of type bool"),
+        ({**PAIR, DOWN: torch.ones(2, 4, 1, 1) * 1j}, "holds 8 numbers of type complex64"),
+        ({**PAIR, DOWN: torch.ones(2, 4, 1, 1), f"{NAME}.alpha": torch.ones(3)}, "an alpha is one"),
+        ({**PAIR, DOWN: torch.ones(2, 4, 1, 1), f"{NAME}.alpha": torch.tensor(float("inf"))}, "not numbers"),
+        ({"bundle_emb.cat.clip_l": torch.ones(1, 4)}, "it holds learned embeddings and no adapter"),
         (PAIR, "unet.mid_block.attentions.0.proj_in lacks its lora_A half"),
         ({**PAIR, DOWN: torch.ones(3, 4, 1, 1)}, "halves that do not fit: (3, 4, 1, 1) and (4, 2, 1, 1)"),
         (

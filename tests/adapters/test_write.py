@@ -25,10 +25,10 @@ from smplora.adapters.files.write import (
     adapter_bytes,
     kohya_bytes,
 )
+from smplora.adapters.foreign.attach import attach_file
 from smplora.adapters.lora import ATTENTION, TARGETS, TEXT_TARGETS
 from smplora.experiments.tasks import train
 from smplora.models.load import load_model
-from smplora.runs.other_trainers import attach_file
 from smplora.runs.subject import load_subject
 
 TEXT = TEXT_TARGETS["all"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,16 @@ def test_what_the_header_says_is_used_unless_an_option_is_given(
     assert loaded.latent_size is None
 
 
+def test_embeddings_beside_an_adapter_are_said(
+    run: Path, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = {f"bundle_emb.{word}.clip_l": torch.ones(1, 64) for word in ("cat", "dog")}
+    save_file(load_file(run / KOHYA_FILE) | bundle, tmp_path / "lora.safetensors")
+    command = ["--adapter", str(tmp_path / "lora.safetensors"), "--pretrained_model_name_or_path", "tiny"]
+    load_any(parse("audit", [*command, *pools(folders), "--output_dir", str(tmp_path)]), None)
+    assert "also holds 2 learned embeddings ('cat', 'dog'), which are not used" in capsys.readouterr().err
+
+
 def test_what_cannot_be_audited_is_said_in_a_line(
     run: Path, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +220,14 @@ def test_what_cannot_be_audited_is_said_in_a_line(
     assert "unet/ holds pickles" in refused(capsys, "audit", "--adapter", file, *pools(folders), *there, *output)
     (tmp_path / "broken.safetensors").write_bytes(b"no")
     assert "damaged" in said(tmp_path / "broken.safetensors")
+    (tmp_path / "pointer.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    assert "is a git-lfs pointer: the file itself was not downloaded" in said(tmp_path / "pointer.safetensors")
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    assert "is a pipe or a device, not a file" in said(tmp_path / "pipe.safetensors")
+    assert "is a pipe or a device, not a file" in said("/dev/null")
+    save_file(tensors, tmp_path / "told.safetensors", {"ss_clip_skip": "9"})
+    assert "says ss_clip_skip = '9': --clip_skip got 9; allowed: 1 to" in said(tmp_path / "told.safetensors")
+    assert "the file is of FLUX" in changed(**{"lora_unet_single_blocks_0_linear1.alpha": torch.ones(1)})
     first = next(name for name in tensors if name.endswith("lora_B.weight"))
     assert "not numbers" in changed(**{**tensors, first: tensors[first] * float("nan")})
     assert "changes nothing" in changed(**{n: t * 0 if "lora_B" in n else t for n, t in tensors.items()})

@@ -6,8 +6,7 @@ untouched weights, 4 bytes more: on the device while a model is audited, in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from smplora.adapters.files.read import read_tensors
 from smplora.adapters.files.write import AdapterFacts, stored, write_tensors
 from smplora.core.files import write_json
 from smplora.core.reading import read_json
-from smplora.models.adapted import GradientLayers
+from smplora.models.adapted import GradientLayers, exchanged
 
 if TYPE_CHECKING:
     from smplora.models.diffusion import LatentDiffusion
@@ -63,18 +62,9 @@ class FullAdaptation:
         where = torch.device("cpu") if active else model.device
         self.untouched = {name: tensor.to(where) for name, tensor in self.untouched.items()}
 
-    @contextmanager
-    def base(self, model: LatentDiffusion) -> Iterator[None]:
-        """The copy takes the place of the weights; nothing is copied where both are on one device."""
-        parameters = self._parameters(model)
-        trained = {name: p.data for name, p in parameters.items()}
-        for name, p in parameters.items():
-            p.data = self.untouched[name].to(p.device)
-        try:
-            yield
-        finally:
-            for name, p in parameters.items():
-                p.data = trained[name]
+    def base(self, model: LatentDiffusion) -> AbstractContextManager[None]:
+        """The copy takes the place of the weights."""
+        return exchanged(self._parameters(model), self.untouched)
 
     def state_dict(self, model: LatentDiffusion) -> dict[str, Tensor]:
         """All weights, as "unet.conv_in.weight"."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from smplora.adapters.files.read import read_tensors
 from smplora.adapters.files.write import AdapterFacts, write_tensors
 from smplora.core.errors import ConfigError
-from smplora.models.adapted import GradientLayers
+from smplora.models.adapted import GradientLayers, exchanged
 
 if TYPE_CHECKING:
     from smplora.models.diffusion import LatentDiffusion
@@ -115,18 +115,9 @@ class TextualInversionAdaptation:
     def train(self, model: LatentDiffusion, active: bool) -> None:
         """Nothing differs."""
 
-    @contextmanager
-    def base(self, model: LatentDiffusion) -> Iterator[None]:
+    def base(self, model: LatentDiffusion) -> AbstractContextManager[None]:
         """The new tokens mean what they began as."""
-        learned = _learned(model)
-        trained = {name: p.data for name, p in learned.items()}
-        for name, p in learned.items():
-            p.data = self.initial[name]
-        try:
-            yield
-        finally:
-            for name, p in learned.items():
-                p.data = trained[name]
+        return exchanged(_learned(model), self.initial)
 
     def state_dict(self, model: LatentDiffusion) -> dict[str, Tensor]:
         """The vectors [vectors, d], as "text_encoder.learned"."""

@@ -6,7 +6,6 @@ The format: 8 bytes with the header's length (little-endian), the header (JSON: 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import stat
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from smplora.core.errors import CheckpointError
+from smplora.core.reading import decoded, parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,10 +85,9 @@ def read_header(path: Path, said: str) -> Header:
             "download it again"
         )
     try:
-        return _understood(json.loads(text, object_pairs_hook=_unique), room)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise CheckpointError(f"{said} is not a safetensors file, or is damaged ({reason})") from error
+        return _understood(parse_json(decoded(text)), room)
+    except ValueError as error:
+        raise CheckpointError(f"{said} is not a safetensors file, or is damaged ({error})") from error
 
 
 def _what_else(start: bytes, length: int) -> str:
@@ -116,15 +115,6 @@ def read_tensors(path: Path, said: str) -> tuple[dict[str, Tensor], Header]:
             return {name: file.get_tensor(name) for name in header.shapes}, header
     except (SafetensorError, OSError, AttributeError, RuntimeError) as error:  # the last two: a dtype torch lacks
         raise CheckpointError(f"{said} is not a safetensors file, or is damaged ({error})") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"its header names {name} twice")
-        found[name] = value
-    return found
 
 
 def _understood(content: Any, room: int) -> Header:

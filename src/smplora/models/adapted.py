@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -61,6 +61,20 @@ class Adaptation(Protocol):
     def layers(self, model: LatentDiffusion) -> GradientLayers:
         """What white-box attacks look at."""
         ...
+
+
+@contextmanager
+def exchanged(parameters: Mapping[str, nn.Parameter], others: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, each parameter has the values of its namesake in ``others``; afterwards its own again, bit for bit.
+    Nothing is copied where both are on one device."""
+    own = {name: p.data for name, p in parameters.items()}
+    for name, p in parameters.items():
+        p.data = others[name].to(p.device)
+    try:
+        yield
+    finally:
+        for name, p in parameters.items():
+            p.data = own[name]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ They come from outside and pass the checks of the options; options that are give
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from smplora.adapters.files.write import OURS
 from smplora.config.subject import FileOptions, SubjectOptions, as_training, told_problems
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError
+from smplora.core.reading import parse_json
 
 HEADER = {  # what kohya's scripts and smplora write into a file's header -> the option that it sets
     "ss_clip_skip": "clip_skip",
@@ -96,9 +96,9 @@ def _stated(path: Path, metadata: Mapping[str, str]) -> Iterator[tuple[str, str,
     """(key, option, text) of everything that the header says."""
     if DATASETS in metadata:
         try:
-            datasets = json.loads(metadata[DATASETS])
+            datasets = parse_json(metadata[DATASETS])
             sets = [{name: one.get(name) for name in IN_DATASETS} for one in datasets]
-        except (ValueError, RecursionError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError):
             say(f"the header of {path} has {DATASETS} that are not understood; options say how it was trained")
             sets = []
         for name in IN_DATASETS:

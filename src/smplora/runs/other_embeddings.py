@@ -6,13 +6,14 @@ Layouts: diffusers' {"<word>": [v, d]}, of SDXL a second file ``*_2.safetensors`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from smplora.adapters.files.read import read_tensors
+from smplora.adapters.files.names import is_part
+from smplora.adapters.files.read import read_tensors, real
 from smplora.adapters.textual_inversion import FILES, TextualInversionAdaptation
 from smplora.core.errors import CheckpointError, ConfigError
 from smplora.core.files import files_sha256
@@ -29,32 +30,25 @@ class Embeddings:
 
     word: str
     vectors: dict[str, Tensor]
-    metadata: dict[str, str]
     sha256: str
 
 
-def is_inversion(path: Path) -> bool:
-    """Whether a file holds learned embeddings: nothing but one to two matrices without a module's name."""
-    if not path.is_file():
-        return False
-    try:
-        with safe_open(path, "pt") as file:
-            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError):
-        return False  # the reader of adapters says what is wrong
+def is_inversion(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a file holds learned embeddings: nothing but one to two matrices that are no part of an adapter."""
     flat = all(len(shape) in (1, 2) for shape in shapes.values())
-    return flat and (set(shapes) == set(ENCODERS) or (len(shapes) == 1 and not next(iter(shapes)).endswith(".weight")))
+    return flat and (
+        set(shapes) == set(ENCODERS)
+        or (len(shapes) == 1 and not any(name.endswith(".weight") or is_part(name) for name in shapes))
+    )
 
 
 def read_inversion(path: Path) -> Embeddings:
     """Learned embeddings, whatever the layout.
 
     Raises:
-        CheckpointError: damaged, or values that are not numbers.
+        CheckpointError: damaged, or values that are no real numbers.
     """
-    tensors, files = read_tensors(path), [path]
-    with safe_open(path, "pt") as file:
-        metadata = dict(file.metadata() or {})
+    tensors, files = _vectors(path), [path]
     if set(tensors) == set(ENCODERS):
         word, vectors = path.stem, {ENCODERS[name]: tensor for name, tensor in tensors.items()}
     else:
@@ -63,9 +57,20 @@ def read_inversion(path: Path) -> Embeddings:
         second = path.with_name(f"{path.stem}_2{path.suffix}")
         if second.exists():
             files.append(second)
-            vectors["text_encoder_2"] = next(iter(read_tensors(second).values()))
-    rows = {encoder: tensor.float().reshape(-1, tensor.shape[-1]) for encoder, tensor in vectors.items()}
-    return Embeddings(word, rows, metadata, files_sha256(files))
+            vectors["text_encoder_2"] = next(iter(_vectors(second).values()))
+    rows = {encoder: tensor.reshape(-1, tensor.shape[-1]) for encoder, tensor in vectors.items()}
+    return Embeddings(word, rows, files_sha256(files))
+
+
+def _vectors(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file, in fp32."""
+    try:
+        found = {name: real(name, tensor) for name, tensor in read_tensors(path).items()}
+    except ValueError as error:
+        raise CheckpointError(f"--adapter: {path} cannot be used: {error}") from error
+    if not found or not all(tensor.dim() in (1, 2) for tensor in found.values()):
+        raise CheckpointError(f"--adapter: {path} holds no embeddings")
+    return found
 
 
 def attach_embeddings(

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from smplora.adapters.files.families import other_family
+from smplora.adapters.files.original import ROOTS, diffusers_name, original_name
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -29,63 +32,64 @@ PREFIXES = {  # and the component that they stand for
     "lora_te_": "text_encoder",
     "lora_te1_": "text_encoder",
     "lora_te2_": "text_encoder_2",
+    "lycoris_unet_": "unet",  # LyCORIS' own, of whatever network it was told to wrap
+    "lycoris_text_encoder_2_": "text_encoder_2",
+    "lycoris_text_encoder_": "text_encoder",
+    "lycoris_te_": "text_encoder",
+    "lycoris_": "",
 }
-_SIDES = {"down": "input", "up": "output"}
-_ATTENTION = re.compile(r"(down|up)_blocks\.(\d+)\.attentions\.(\d+)\.(.+)")
-_MIDDLE_ATTENTION = "mid_block.attentions.0."
-_ORIGINAL_ATTENTION = re.compile(r"(input|output)_blocks\.(\d+)\.1\.(.+)")
-_ORIGINAL_MIDDLE = "middle_block.1."
+UNET_ROOTS = (
+    *("down_blocks.", "mid_block.", "up_blocks.", "time_embedding.", "add_embedding."),
+    *("conv_in", "conv_out", "conv_norm_out"),
+)
+TEXT_ROOTS = (
+    *("text_model.encoder.layers.", "text_model.embeddings.", "text_model.final_layer_norm"),
+    "text_projection",
+)
 # names that hold an underscore themselves: what makes ``lora_unet_up_blocks_1_..`` readable again
 _COMPOUND = (
     *("down_blocks", "up_blocks", "mid_block", "input_blocks", "output_blocks", "middle_block", "transformer_blocks"),
-    *("to_q", "to_k", "to_v", "to_out", "proj_in", "proj_out"),
+    *("to_q", "to_k", "to_v", "to_out", "proj_in", "proj_out", "time_emb_proj", "conv_shortcut"),
+    *("conv_in", "conv_out", "conv_norm_out", "time_embedding", "add_embedding", "linear_1", "linear_2"),
+    *("time_embed", "label_emb", "in_layers", "out_layers", "emb_layers", "skip_connection"),
     *("text_model", "self_attn", "q_proj", "k_proj", "v_proj", "out_proj", "text_projection"),
+    *("layer_norm1", "layer_norm2", "final_layer_norm", "token_embedding", "position_embedding"),
 )
-_PART = re.compile(rf"(?:{'|'.join(sorted(_COMPOUND, key=len, reverse=True))})(?=_|$)|[^_]+")
-
-
-def original_name(module: str, layers_per_block: int = 2) -> str:
-    """Where an attention module of diffusers' U-Net stands in the original (sgm, CompVis) checkpoint.
-
-    With n = layers + 1, down block i, layer j is ``input_blocks.(1 + n i + j)`` (block 0 is the first convolution, and
-    each level ends with its downsampler) and up block i, layer j is ``output_blocks.(n i + j)``; in both the resnet is
-    part 0 and the attention part 1. The middle is resnet, attention, resnet.
-
-    Raises:
-        ValueError: a module that is not in an attention block.
-    """
-    if not isinstance(layers_per_block, int):
-        raise ValueError("a U-Net with unequal blocks has no kohya names")
-    if match := _ATTENTION.fullmatch(module):
-        side, i, j, rest = match.groups()
-        number = (layers_per_block + 1) * int(i) + int(j) + (side == "down")
-        return f"{_SIDES[side]}_blocks.{number}.1.{rest}"
-    if module.startswith(_MIDDLE_ATTENTION):
-        return _ORIGINAL_MIDDLE + module.removeprefix(_MIDDLE_ATTENTION)
-    raise ValueError(f"no original name for {module}")
-
-
-def diffusers_name(original: str, layers_per_block: int = 2) -> str:
-    """The inverse of ``original_name``.
-
-    Raises:
-        ValueError: a module that is not in an attention block.
-    """
-    if match := _ORIGINAL_ATTENTION.fullmatch(original):
-        side, number, rest = match.groups()
-        down = side == "input"
-        i, j = divmod(int(number) - down, layers_per_block + 1)
-        return f"{'down' if down else 'up'}_blocks.{i}.attentions.{j}.{rest}"
-    if original.startswith(_ORIGINAL_MIDDLE):
-        return _MIDDLE_ATTENTION + original.removeprefix(_ORIGINAL_MIDDLE)
-    raise ValueError(f"no module of diffusers' attention blocks for {original}")
+_NAME = re.compile(rf"(?:{'|'.join(sorted(_COMPOUND, key=len, reverse=True))})(?=_|$)|[^_]+")
 
 
 def published_name(module: str) -> str:
     """A module's name as files have it: text encoders always with ``text_model.``, which transformers left out of
     ``CLIPTextModel`` (not of ``CLIPTextModelWithProjection``) in version 5.6, and every reader still expects."""
     component, _, rest = module.partition(".")
-    return f"{component}.text_model.{rest}" if component != "unet" and rest.startswith("encoder.") else module
+    inside = rest.startswith(("encoder.", "embeddings.", "final_layer_norm"))
+    return f"{component}.text_model.{rest}" if component.startswith("text_encoder") and inside else module
+
+
+def known_module(module: str, layers_per_block: int = 2) -> str:
+    """A module's full name as diffusers and transformers have it, text encoders with ``text_model.``.
+
+    Args:
+        module: component and name in it, that of the original checkpoint too: "unet.input_blocks.1.1.proj_in"; without
+            a component where the name tells it.
+
+    Raises:
+        ValueError: it is in no part of the models that smplora knows.
+    """
+    component, _, rest = module.partition(".")
+    if component not in ("unet", "text_encoder", "text_encoder_2"):
+        text = module.startswith(("text_model.", "encoder.layers."))
+        component, rest = "text_encoder" if text else "unet", module
+    if component == "unet" and rest.startswith(ROOTS):
+        rest = diffusers_name(rest, layers_per_block)
+    name = published_name(f"{component}.{rest}")
+    if not name.removeprefix(f"{component}.").startswith(UNET_ROOTS if component == "unet" else TEXT_ROOTS):
+        family = other_family([module])
+        raise ValueError(
+            f"{module} is in no part of Stable Diffusion 1.x, 2.x or SDXL that smplora adapts"
+            + (f": it is of {family}" if family else "")
+        )
+    return name
 
 
 def kohya_name(module: str, family: str, layers_per_block: int = 2) -> str:
@@ -96,9 +100,9 @@ def kohya_name(module: str, family: str, layers_per_block: int = 2) -> str:
         family: "sd_v1", "sd_v2", "sd_v2_v" or "sdxl_base_v1-0".
 
     Raises:
-        ValueError: not a component, or a module of SDXL's U-Net without an original name.
+        ValueError: not a component, a module of another model, or one of SDXL's U-Net without an original name.
     """
-    component, _, rest = published_name(module).partition(".")
+    component = module.partition(".")[0]
     prefixes = {
         "unet": "lora_unet_",
         "text_encoder": "lora_te1_" if family == SDXL else "lora_te_",
@@ -106,6 +110,7 @@ def kohya_name(module: str, family: str, layers_per_block: int = 2) -> str:
     }
     if component not in prefixes:
         raise ValueError(f"{module} begins with none of {', '.join(prefixes)}")
+    rest = known_module(module, layers_per_block).removeprefix(f"{component}.")
     if component == "unet" and family == SDXL:
         rest = original_name(rest, layers_per_block)
     return prefixes[component] + rest.replace(".", "_")
@@ -116,15 +121,16 @@ def module_name(name: str, layers_per_block: int = 2) -> str:
     module, text encoders with ``text_model.``.
 
     Raises:
-        ValueError: not such a name, or one of the original checkpoint outside the attention blocks.
+        ValueError: not such a name, or a module of another model.
     """
     prefix = next((p for p in PREFIXES if name.startswith(p)), None)
     if prefix is None:
         raise ValueError(f"{name} begins with none of {', '.join(PREFIXES)}")
-    module = ".".join(_PART.findall(name.removeprefix(prefix)))
-    if module.startswith(("input_blocks.", "output_blocks.", "middle_block.")):
-        module = diffusers_name(module, layers_per_block)
-    return f"{PREFIXES[prefix]}.{module}"
+    flat = name.removeprefix(prefix)
+    module = ".".join(_NAME.findall(flat))
+    if module.replace(".", "_") != flat:
+        raise ValueError(f"{name} is no module's name")
+    return known_module(f"{PREFIXES[prefix]}.{module}" if PREFIXES[prefix] else module, layers_per_block)
 
 
 def kohya_state(
@@ -135,17 +141,22 @@ def kohya_state(
 
     Args:
         scales: what multiplies B A, by component ("unet", ...).
+
+    Raises:
+        ValueError: a module or tensor without a kohya name.
     """
     converted: dict[str, Tensor] = {}
     for name, tensor in state.items():
         module, _, part = name.rpartition(".lora_")
         prefix = kohya_name(module, family, layers_per_block)
-        if part.startswith("A"):
+        if part == "A.weight":
             converted[f"{prefix}.lora_down.weight"] = tensor
             alpha = scales[module.partition(".")[0]] * len(tensor)
             converted[f"{prefix}.alpha"] = torch.tensor(alpha)
-        elif part.startswith("B"):
+        elif part == "B.weight":
             converted[f"{prefix}.lora_up.weight"] = tensor
+        elif part not in ("magnitude_vector", "magnitude_vector.weight"):
+            raise ValueError(f"{name} has no kohya name")
         else:  # magnitudes of the weight's rows, as LyCORIS writes them: peft has [out] or [1, out, 1, 1]
             ones = [1] * max(1, tensor.dim() - 1)
             converted[f"{prefix}.dora_scale"] = tensor.reshape(-1, *ones).contiguous()

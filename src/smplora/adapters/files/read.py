@@ -1,43 +1,29 @@
-"""Reads adapter files of any trainer: diffusers (all its layouts), peft and kohya. safetensors only.
+"""Reads adapter files of any trainer: diffusers (all its layouts), peft, kohya, LyCORIS, OneTrainer, ComfyUI.
+safetensors only.
 
 Whatever the layout, the result has full names as peft makes them, and for every module the alpha that counts.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from safetensors import SafetensorError, safe_open
+import torch
 from torch import Tensor
 
-from smplora.adapters.files.kohya import PREFIXES, module_name, published_name
+from smplora.adapters.files.names import PRODUCTS, Names, understand
+from smplora.adapters.files.products import Difference, rank_of, through_mid
+from smplora.adapters.files.settings import IN_HEADER, PEFT_CONFIG, Settings, loader_settings
+from smplora.core import tensor_files
 from smplora.core.errors import CheckpointError
-from smplora.core.files import PICKLED_ADAPTER, no_pickle
+from smplora.core.files import PICKLED_ADAPTER, files_sha256, no_pickle
 
-PEFT_CONFIG = "adapter_config.json"  # what peft's save_pretrained writes beside the tensors
-FOREIGN = {  # parts of a name -> what the file holds instead of a low-rank adapter of linear layers
-    ".hada_": "LoHa (Hadamard products)",
-    ".lokr_": "LoKr (Kronecker products)",
-    ".oft_": "OFT (orthogonal rotations)",
-    ".lora_mid.": "a LoCon with a Tucker decomposition",
-    ".diff": "whole weights",
-    ".on_input": "IA3",
-}
-_OLD = re.compile(r"(.+?)(?:\.processor)?\.(to_[qkv]|to_out)_lora\.(down|up)\.weight")
-_DIFFUSERS = re.compile(r"(.+?)\.(?:lora|lora_linear_layer)\.(down|up)\.weight")
-_PEFT = re.compile(r"(.+?)\.lora_(A|B|magnitude_vector)(?:\.\w+)??(?:\.weight)?")
-_RESIDUAL = re.compile(r"_(resnets|(down|up)samplers|(in|out|emb)_layers|skip_connection|op|conv)(_|$)")
-_KOHYA = {"lora_down.weight": "A", "lora_up.weight": "B", "dora_scale": "dora_scale", "alpha": "alpha"}
-_TEXT_MODEL = re.compile(r"(?<=^text_encoder\.)text_model\.|(?<=^text_encoder_2\.)text_model\.")
+REAL = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # what programs also store an alpha as
 Value = TypeVar("Value")
-_SIDES = {"down": "A", "up": "B"}
-_CLIP = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +36,8 @@ class AdapterFile:
     layout: str  # "peft", "kohya" or "diffusers"
     metadata: dict[str, str]
     sha256: str
+    differences: dict[str, Difference] = field(default_factory=dict)  # "unet.<module>.weight" -> what is no pair
+    embeddings: tuple[str, ...] = ()  # words that the file also holds learned embeddings of
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -57,18 +45,23 @@ class AdapterFile:
         return {n.removesuffix(".lora_A.weight"): len(t) for n, t in self.state.items() if n.endswith(".lora_A.weight")}
 
 
+def _bare(name: str) -> str:
+    component, _, rest = name.partition(".")
+    return f"{component}.{rest.removeprefix('text_model.')}" if component.startswith("text_encoder") else name
+
+
 def named_as(state: Mapping[str, Value], known: Collection[str]) -> dict[str, Value]:
     """``state`` under the names of ``known``: with or without ``text_model.``, which differs between versions of
     transformers. Names that ``known`` has in neither form are kept."""
-    by_name = {_TEXT_MODEL.sub("", name): name for name in known}
-    return {by_name.get(_TEXT_MODEL.sub("", name), name): value for name, value in state.items()}
+    by_name = {_bare(name): name for name in known}
+    return {by_name.get(_bare(name), name): value for name, value in state.items()}
 
 
 def read_adapter(path: Path, layers_per_block: int = 2) -> AdapterFile:
-    """What an adapter file of any trainer holds.
+    """What an adapter file of any trainer holds: all of it, or an error.
 
     Args:
-        layers_per_block: of the base model's U-Net; only SDXL files with the original checkpoint's names need it.
+        layers_per_block: of the base model's U-Net; only files with the original checkpoint's names need it.
 
     Raises:
         CheckpointError: missing or damaged file, pickle, another kind of adapter, tensors that are not numbers.
@@ -76,151 +69,127 @@ def read_adapter(path: Path, layers_per_block: int = 2) -> AdapterFile:
     pickled = no_pickle(str(path), "adapter", PICKLED_ADAPTER)
     if pickled:
         raise CheckpointError(pickled[0])
+    tensors, metadata = _read(path)
     try:
-        content = path.read_bytes()
-        with safe_open(path, "pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise CheckpointError(f"--adapter: there is no {path}; train one with 'smplora train'") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"--adapter: {path} is damaged or no safetensors file ({error})") from error
-    try:
-        parts, layout = _parts(tensors, layers_per_block)
-        state = _state(parts)
-        alphas = _alphas(parts, _loader_settings(path, metadata), layout)
-    except (ValueError, KeyError, TypeError) as error:
+        names = understand(tensors, layers_per_block)
+        used = {key: real(key, tensors[key]) for parts in names.parts.values() for key in parts.values()}
+        settings = loader_settings(path, metadata) if names.layout != "kohya" else {}
+        state, alphas = _pairs(names, used, settings)
+        differences = _differences(names, used, settings)
+    except (ValueError, OSError) as error:
         raise CheckpointError(f"--adapter: {path} cannot be used: {error}") from error
-    check_finite(path, state)
-    return AdapterFile(state, alphas, layout, metadata, hashlib.sha256(content).hexdigest())
+    check_finite(path, used)
+    beside = [path.parent / PEFT_CONFIG] if settings and IN_HEADER not in metadata else []
+    return AdapterFile(
+        state, alphas, names.layout, metadata, files_sha256([path, *beside]), differences, names.embeddings
+    )
 
 
-Parts = dict[
-    str, dict[str, Tensor]
-]  # module -> {"A", "B", "alpha", "magnitude_vector" (peft's) or "dora_scale" (kohya's)}
-
-
-def _parts(tensors: Mapping[str, Tensor], layers_per_block: int) -> tuple[Parts, str]:
-    """Every module's tensors, and the layout's name."""
-    parts: Parts = {}
-    layouts = set()
-    for key, tensor in tensors.items():
-        module, part, layout = _understood(key, layers_per_block)
-        parts.setdefault(published_name(module), {})[part] = tensor
-        layouts.add(layout)
-    if not parts:
-        raise ValueError("it holds no tensors")
-    return parts, next((name for name in ("kohya", "diffusers") if name in layouts), "peft")
-
-
-def _understood(key: str, layers_per_block: int) -> tuple[str, str, str]:
-    """(module, part, layout) of one name.
+def real(key: str, tensor: Tensor) -> Tensor:
+    """A tensor of an adapter in fp32.
 
     Raises:
-        ValueError: none of the layouts.
+        ValueError: it is empty, or its numbers are of a kind that no weight is.
     """
-    kind = next((what for mark, what in FOREIGN.items() if mark in key), None)
-    if kind:
-        raise ValueError(f"it holds {kind}, in {key} among others; smplora reads low-rank adapters of linear layers")
-    if key.startswith(tuple(PREFIXES)):
-        name, _, part = key.partition(".")
-        if part not in _KOHYA:
-            raise ValueError(f"{key} is in no layout that smplora knows (kohya, diffusers, peft)")
-        if _RESIDUAL.search(name):
-            raise ValueError(_locon(key))
-        return module_name(name, layers_per_block), _KOHYA[part], "kohya"
-    key = key.removeprefix("base_model.model.")
-    if key.endswith(".alpha"):
-        return _component(_old_module(key.removesuffix(".alpha"))), "alpha", "diffusers"
-    if match := _OLD.fullmatch(key):
-        return _component(_old_module(f"{match[1]}.{match[2]}")), _SIDES[match[3]], "diffusers"
-    if match := _DIFFUSERS.fullmatch(key):
-        return _component(_old_module(match[1])), _SIDES[match[2]], "diffusers"
-    if match := _PEFT.fullmatch(key):
-        return _component(match[1]), match[2], "peft"
-    raise ValueError(f"{key} is in no layout that smplora knows (kohya, diffusers, peft)")
+    if not tensor.numel():
+        raise ValueError(f"{key} is empty, of shape {tuple(tensor.shape)}: a rank of 0")
+    scalar = key.endswith(".alpha")
+    if tensor.dtype not in (*REAL, *(WHOLE if scalar else ())) or (scalar and tensor.numel() != 1):
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"{key} holds {tensor.numel()} numbers of type {kind}; weights are real numbers, an alpha is one"
+        )
+    return tensor.float().reshape(()) if scalar else tensor.float()
 
 
-def _old_module(module: str) -> str:
-    """Today's name of a module in a file of 2023, whose layers were named after the attention processor's."""
-    owner, _, layer = module.replace(".processor.", ".").removesuffix("_lora").rpartition(".")
-    if owner.endswith("self_attn"):
-        return f"{owner}.{_CLIP.get(layer, layer)}"
-    return f"{owner}.{layer}.0" if layer == "to_out" else f"{owner}.{layer}"
+def _pairs(
+    names: Names, tensors: Mapping[str, Tensor], settings: Mapping[str, Settings]
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The low-rank pairs under peft's names, kohya's magnitudes in peft's shape; and their alphas.
 
+    Without any word of it alpha is the rank, as every reader takes it.
 
-def _component(module: str) -> str:
-    if module.startswith(("unet.", "text_encoder.", "text_encoder_2.")):
-        return module
-    if module.startswith(("down_blocks.", "mid_block.", "up_blocks.")):
-        return f"unet.{module}"
-    if module.startswith(("text_model.", "encoder.layers.")):
-        return f"text_encoder.{module}"
-    raise ValueError(f"{module} is in no part of Stable Diffusion 1.x, 2.x or SDXL that smplora adapts")
-
-
-def _locon(key: str) -> str:
-    return f"it adapts convolutions (LoCon), in {key} among others; smplora adapts linear layers and projections"
-
-
-def _state(parts: Parts) -> dict[str, Tensor]:
-    """peft's names; kohya's magnitudes in peft's shape."""
+    Raises:
+        ValueError: halves that lack or do not fit.
+    """
     state: dict[str, Tensor] = {}
-    for module, own in parts.items():
+    alphas: dict[str, float] = {}
+    for module, keys in names.parts.items():
+        own = {part: tensors[key] for part, key in keys.items()}
+        scaled = {"alpha", "dora_scale", "magnitude_vector"} & own.keys()
+        if not {"A", "B", "mid"} & own.keys() and not (scaled and own.keys() <= {*scaled, "bias"}):
+            continue
         missing = {"A", "B"} - own.keys()
         if missing:
             raise ValueError(f"{module} lacks its lora_{sorted(missing)[0]} half")
+        other = own.keys() & {*PRODUCTS, "weight"}
+        if other:
+            raise ValueError(f"{module} is changed in two ways, by {keys['A']} and by {keys[sorted(other)[0]]}")
         a, b = own["A"], own["B"]
-        if a.dim() == 4 and a.shape[2:] != (1, 1):
-            raise ValueError(_locon(module))
-        if a.dim() not in (2, 4) or b.dim() != a.dim() or b.shape[1] != len(a):
+        if "mid" in own:
+            a = through_mid(own["mid"], a)
+        if a.dim() not in (2, 4) or b.dim() != a.dim() or b.shape[1] != len(a) or b[0, 0].numel() != 1:
             raise ValueError(f"{module} has halves that do not fit: {tuple(a.shape)} and {tuple(b.shape)}")
-        state |= {f"{module}.lora_A.weight": a.float(), f"{module}.lora_B.weight": b.float()}
-        scale = own.get("dora_scale")
-        if scale is not None and scale.shape[0] != len(b):
-            raise ValueError(f"{module} has a DoRA magnitude per input, not per output; peft has no such adapter")
-        magnitude = own.get("magnitude_vector", scale)
+        state |= {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}
+        magnitude = own.get("magnitude_vector", own.get("dora_scale"))
         if magnitude is not None:
+            if magnitude.numel() != len(b) or ("dora_scale" in own and len(magnitude) != len(b)):
+                raise ValueError(f"{module} has a DoRA magnitude per input, not per output; peft has no such adapter")
             shape = (-1,) if a.dim() == 2 else (1, -1, 1, 1)  # peft's of linear layers and of convolutions
-            state[f"{module}.lora_magnitude_vector"] = magnitude.float().reshape(shape)
-    return state
-
-
-def _loader_settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Settings by component from the header (diffusers) or from the file beside (peft)."""
-    if "lora_adapter_metadata" in metadata:
-        settings = json.loads(metadata["lora_adapter_metadata"])
-        return {c: _of_component(settings, c) for c in set(PREFIXES.values())}
-    beside = path.parent / PEFT_CONFIG
-    own = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
-    return dict.fromkeys(PREFIXES.values(), own)
-
-
-def _of_component(settings: Mapping[str, Any], component: str) -> dict[str, Any]:
-    return {k.removeprefix(f"{component}."): v for k, v in settings.items() if k.startswith(f"{component}.")}
-
-
-def _alphas(parts: Parts, settings: Mapping[str, Mapping[str, Any]], layout: str) -> dict[str, float]:
-    """alpha of each module, such that alpha / rank is its scale. Without any word of it alpha is the rank, as every
-    reader takes it."""
-    alphas = {}
-    for module, own in parts.items():
-        rank = len(own["A"])
+            state[f"{module}.lora_magnitude_vector"] = magnitude.reshape(shape)
         component, _, rest = module.partition(".")
-        loader = settings.get(component, {})
-        if "alpha" in own:
-            alphas[module] = float(own["alpha"])
-        elif layout != "kohya" and "lora_alpha" in loader:
-            alpha = _pattern(loader.get("alpha_pattern") or {}, rest, float(loader["lora_alpha"]))
-            alphas[module] = alpha * rank**0.5 if loader.get("use_rslora") else alpha
-        else:
-            alphas[module] = float(rank)
-    return alphas
+        said = settings[component].low_rank(rest, len(a)) if component in settings else None
+        alphas[module] = float(own["alpha"]) if "alpha" in own else float(len(a)) if said is None else said
+    return state, alphas
 
 
-def _pattern(patterns: Mapping[str, float], module: str, otherwise: float) -> float:
-    """peft's rule: the first pattern that matches the end of the module's name."""
-    return next((float(v) for p, v in patterns.items() if re.fullmatch(rf"(.*\.)?({p})", module)), otherwise)
+def _differences(
+    names: Names, tensors: Mapping[str, Tensor], settings: Mapping[str, Settings]
+) -> dict[str, Difference]:
+    """Everything else, by the name of the weight or bias that it is added to.
+
+    Raises:
+        ValueError: factors that lack or do not fit; magnitudes beside them.
+    """
+    differences = {}
+    for module, keys in names.parts.items():
+        own = {part: tensors[key] for part, key in keys.items()}
+        factors = {part: tensor for part, tensor in own.items() if part in PRODUCTS}
+        try:
+            if "bias" in own:
+                differences[f"{module}.bias"] = Difference({"bias": own["bias"]})
+            if "weight" in own and (factors or "alpha" in own):
+                raise ValueError(f"a whole difference, {keys['weight']}, and factors or an alpha beside it")
+            if "weight" in own:
+                differences[f"{module}.weight"] = Difference({"weight": own["weight"]})
+            elif factors:
+                differences[f"{module}.weight"] = Difference(factors, _scale(module, own, rank_of(factors), settings))
+        except ValueError as error:
+            raise ValueError(f"{module} has {error}") from error
+        magnitude = keys.get("dora_scale", keys.get("magnitude_vector"))
+        if magnitude and (factors or "weight" in own):
+            raise ValueError(f"{module} has DoRA magnitudes beside what is no low-rank pair, in {magnitude}; not read")
+    return differences
+
+
+def _scale(module: str, own: Mapping[str, Tensor], rank: int | None, settings: Mapping[str, Settings]) -> float:
+    """s of LoHa or LoKr: alpha / r, 1 where nothing is factored or nothing is said; peft's from its settings."""
+    if "alpha" in own:
+        return float(own["alpha"]) / rank if rank else 1.0
+    component, _, rest = module.partition(".")
+    said = settings[component].product(rest, rank) if component in settings else None
+    return 1.0 if said is None else said
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    _must_exist(path)
+    tensors, header = tensor_files.read_tensors(path, f"--adapter: {path}")
+    return tensors, header.metadata
+
+
+def _must_exist(path: Path) -> None:
+    if not path.exists():
+        raise CheckpointError(f"--adapter: there is no {path}; train one with 'smplora train'")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -229,13 +198,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: missing or damaged file, or values that are not numbers.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise CheckpointError(f"--adapter: there is no {path}; train one with 'smplora train'") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"--adapter: {path} is damaged or no safetensors file ({error})") from error
+    tensors, _ = _read(path)
     check_finite(path, tensors)
     return tensors
 
@@ -259,10 +222,5 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         CheckpointError: missing or damaged file.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
-    except FileNotFoundError as error:
-        raise CheckpointError(f"--adapter: there is no {path}; train one with 'smplora train'") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"--adapter: {path} is damaged or no safetensors file ({error})") from error
+    _must_exist(path)
+    return tensor_files.read_header(path, f"--adapter: {path}").metadata
