@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import pickle
-import time
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -17,8 +16,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from smplora.core import tensor_files
 from smplora.core.errors import CheckpointError
-from smplora.core.tensor_files import MOST_TENSORS, read_header, read_tensors
+from smplora.core.tensor_files import read_header, read_tensors
 
 GOOD = save({"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.bfloat16)}, {"who": "me"})
 
@@ -112,10 +112,9 @@ def test_a_good_file_is_read_whole(tmp_path: Path) -> None:
         assert torch.equal(tensors["a"], torch.arange(6.0).reshape(2, 3))
 
 
-def test_many_tensors_are_refused_in_time(tmp_path: Path) -> None:
-    many = {str(i): entry(data_offsets=[4 * i, 4 * i + 4]) for i in range(MOST_TENSORS + 1)}
+def test_many_tensors_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensor_files, "MOST_TENSORS", 500)
+    many = {str(i): entry(data_offsets=[4 * i, 4 * i + 4]) for i in range(501)}
     (tmp_path / "a.safetensors").write_bytes(file(many, bytes(4 * len(many))))
-    began = time.process_time()
-    with pytest.raises(CheckpointError, match=r"it has 50001 tensors; allowed: 50000 at most"):
+    with pytest.raises(CheckpointError, match=r"it has 501 tensors; allowed: 500 at most"):
         read_header(tmp_path / "a.safetensors", "a")
-    assert time.process_time() - began < 5
