@@ -79,7 +79,7 @@ def by_command(folder: Path, run: Path, images: Path, readers: list[Kind]) -> It
     for name in MODEL_FILES:
         model = ("--pretrained_model_name_or_path", base)
         yield Kind(f"train: {name}", base / name, cli(*start, *model, "--output_dir", output / "run"))
-    resume = ("train", "--config", own / "config.yaml", "--resume_from_checkpoint", "latest")
+    resume = ("train", "--config", own / "config.yaml", "--output_dir", own, "--resume_from_checkpoint", "latest")
     newest = sorted((own / "checkpoints").glob("checkpoint-*"))[-1]
     for path in (*sorted(newest.glob("*")), own / "split.json", own / "model.json", own / "metrics.jsonl"):
         if path.is_file():
@@ -129,6 +129,9 @@ def run_command(words: list[str], output: Path) -> None:
 
 def tried(readers: list[Kind], number: int, start: int) -> dict[str, Any]:
     """Change ``number`` files."""
+    refused = {kind.name: said for kind in readers if (said := attempt(kind.read)) is not None}
+    if refused:
+        raise SystemExit(f"refused without a change: {refused}")
     counts: dict[str, Counter[str]] = {kind.name: Counter() for kind in readers}
     wrong: dict[str, str] = {}
 
