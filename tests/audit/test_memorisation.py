@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from said import complaint
 from smplora.audit.memorisation.search import choose, encoder_for, memorise
 from smplora.cli.main import main
 from smplora.cli.parse import parse
@@ -183,7 +184,7 @@ def test_bad_input(
     assert main([*command, *options]) == 2
     error = capsys.readouterr().err
     assert message in error
-    assert error.count("\n") == 1
+    assert complaint(error).count("\n") == 1
     assert not (tmp_path / "audit").exists()
 
 

@@ -16,6 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from checkpoints import FAMILIES, build
 from conftest import short_config
+from said import complaint
 from single_files import clip, open_clip, single_file, unet, vae
 from smplora.adapters.lora import LoRAAdaptation
 from smplora.cli.main import main
@@ -218,7 +219,7 @@ def test_what_is_wrong_with_a_file(tmp_path: Path, image_folder: Path, capsys: p
         command = ["train", "--pretrained_model_name_or_path", str(tmp_path / name), "--device", "cpu"]
         more = ["--train_data_dir", str(image_folder), "--output_dir", str(tmp_path / "run"), *options]
         assert main(command + more) == 2, name
-        said = capsys.readouterr().err.strip().splitlines()
+        said = complaint(capsys.readouterr().err).strip().splitlines()
         assert len(said) == 1, said
         assert words in said[0], said
         assert not (tmp_path / "run").exists()
