@@ -182,9 +182,9 @@ def test_bad_input(
 ) -> None:
     command = ["audit", "--adapter", str(trained_run), "--output_dir", str(tmp_path / "audit"), *CHEAP]
     assert main([*command, *options]) == 2
-    error = capsys.readouterr().err
+    error = complaint(capsys.readouterr().err)
     assert message in error
-    assert complaint(error).count("\n") == 1
+    assert error.count("\n") == 1
     assert not (tmp_path / "audit").exists()
 
 

@@ -176,8 +176,8 @@ def test_features_that_are_not_there(
     """One line, before anything is generated or written."""
     command = ["evaluate", "--adapter", str(trained_run), "--device", "cpu", "--output_dir", str(tmp_path / "quality")]
     assert main([*command, *options]) == 2
-    message = capsys.readouterr().err
+    message = complaint(capsys.readouterr().err)
     assert reason in message
-    assert complaint(message).count("\n") == 1
+    assert message.count("\n") == 1
     assert not drawn
     assert not (tmp_path / "quality" / "quality.json").exists()
