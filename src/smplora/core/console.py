@@ -52,14 +52,22 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item], title:
 
 
 _SAID: set[str] = set()
+_LEFT_TO_PARENT = False
 
 
 def say_once(text: str) -> None:
-    """As ``say``, but only the first time in a command, and one line whatever is quoted."""
+    """As ``say``, but only the first time in a command, of several processes by the first, and one line whatever is
+    quoted."""
     text = text.replace("\n", "\\n")
-    if text not in _SAID:
+    if text not in _SAID and not _LEFT_TO_PARENT and os.environ.get("RANK", "0") == "0":
         _SAID.add(text)
         say(text)
+
+
+def leave_saying_to_the_parent() -> None:
+    """In a worker process: what is said once in a command, its parent says."""
+    global _LEFT_TO_PARENT
+    _LEFT_TO_PARENT = True
 
 
 def forget_what_was_said() -> None:

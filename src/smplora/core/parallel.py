@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from smplora.core import offline
-from smplora.core.console import bar
+from smplora.core.console import bar, leave_saying_to_the_parent
 from smplora.core.device import choose_device
 from smplora.core.errors import TrainingError, UserError
 
@@ -228,6 +228,7 @@ def start_worker(threads: int, environment: Mapping[str, str]) -> None:
     """
     os.environ.clear()
     os.environ.update(environment)
+    leave_saying_to_the_parent()
     offline.tell_imported()
     if offline.is_offline():
         offline.block()

@@ -20,7 +20,7 @@ from smplora.core.errors import CheckpointError, ConfigError, DataError, listing
 from smplora.core.files import write_atomically
 from smplora.core.reading import parse_json, read_text
 from smplora.data.folder import ImageFolder
-from smplora.data.listing import METADATA
+from smplora.data.listing import METADATA, counted
 from smplora.data.pictures import UnreadableImage
 from smplora.models.diffusers_format import quiet
 
@@ -84,6 +84,8 @@ def caption(config: CaptionConfig, *, progress: bool = True) -> dict[str, str]:
     missing = [name for name, text in folder.captions(problems).items() if not text]
     if problems:
         raise DataError(listing(f"{folder.title} has captions that cannot be used", problems) + "; mend them first")
+    if folder.reading.left_out:
+        say(f"{folder.title}: {len(folder.files)} images; not read: {counted(folder.reading.left_out)}")
     written: dict[str, str] = {}
     if missing:
         captioner = load_captioner(config, device)

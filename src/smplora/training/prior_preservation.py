@@ -7,14 +7,15 @@ from pathlib import Path
 from smplora.config.data import DataOptions
 from smplora.config.dreambooth import DreamBoothOptions
 from smplora.core.cache import Cache
-from smplora.core.console import bar
+from smplora.core.console import bar, say_once
 from smplora.core.files import write_atomically
 from smplora.core.random_streams import stream_seed
 from smplora.data.cells import Cell
 from smplora.data.encode import encode
+from smplora.data.folder import ImageFolder
 from smplora.data.listing import list_folder
 from smplora.data.pictures import strip
-from smplora.data.pool import open_source, read_samples
+from smplora.data.pool import read_samples
 from smplora.data.prepare import Preparation
 from smplora.models.adapted import Adapted
 
@@ -43,10 +44,12 @@ def prior_cell(
     """
     folder = Path(options.class_data_dir or run / FOLDER)
     draw_missing(options, seed, guidance, prepared.resolution, adapted, folder, progress)
-    source = open_source(
-        DataOptions(train_data_dir=str(folder), default_caption=options.class_prompt, folder_repeats=False)
-    )
-    samples = sorted(read_samples(source), key=lambda s: s.file)[: options.num_class_images]
+    images = DataOptions(train_data_dir=str(folder), default_caption=options.class_prompt, folder_repeats=False)
+    source = ImageFolder(images, "class_data_dir")
+    samples = sorted(read_samples(source), key=lambda s: s.file)
+    if len(samples) > options.num_class_images:
+        say_once(f"{len(samples)} images of the class; of them --num_class_images {options.num_class_images} are used")
+        samples = samples[: options.num_class_images]
     return encode(adapted.model, source, samples, prepared.plain(), cache)
 
 
