@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import short_config
 from said import complaint
+from smplora.adapters.files.read import read_adapter
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.cli.main import main
 from smplora.cli.parse import parse
@@ -69,7 +71,11 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_a_file_scores_as_its_run(run: Path, image_folder: Path, tmp_path: Path) -> None:
     assert main(["audit", "--adapter", str(run), "--output_dir", str(tmp_path / "run"), *QUICK]) == 0
     expected = np.load(tmp_path / "run" / "scores.npz")
-    for file in (ADAPTER_FILE, KOHYA_FILE):
+    own = read_adapter(run / ADAPTER_FILE)
+    wrapped = {re.sub(r"^(\w+)\.", r"\1.base_model.model.", name): tensor for name, tensor in own.state.items()}
+    alphas = {f"{module}.alpha": torch.tensor(alpha) for module, alpha in own.alphas.items()}
+    save_file(wrapped | alphas, run / "wrapped.safetensors")
+    for file in (ADAPTER_FILE, KOHYA_FILE, "wrapped.safetensors"):
         output = tmp_path / file
         options = ["--split_manifest", str(run / MANIFEST), "--train_data_dir", str(image_folder)]
         adapter = ["--adapter", str(run / file), "--pretrained_model_name_or_path", "tiny"]
