@@ -11,9 +11,11 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from smplora.core.errors import CheckpointError
 
 MEGABYTE = 2**20
 LARGEST_JSON, LARGEST_TABLE, LARGEST_CAPTION = 256 * MEGABYTE, 1024 * MEGABYTE, MEGABYTE
@@ -86,6 +88,26 @@ def read_json(path: Path) -> Any:
         OSError, Unreadable: as ``read_text`` and ``parse_json``.
     """
     return parse_json(read_text(path))
+
+
+def read_object(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:
+    """A JSON file that holds an object with ``keys``.
+
+    Args:
+        remedy: what to do where it does not, for the end of the message.
+
+    Raises:
+        CheckpointError: it cannot be read, or is something else.
+    """
+    try:
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise Unreadable("no JSON object")
+        if missing := [key for key in keys if key not in content]:
+            raise Unreadable(f"it lacks {', '.join(missing)}")
+        return content
+    except (OSError, Unreadable) as error:
+        raise CheckpointError(f"{path} is damaged ({getattr(error, 'strerror', None) or error}); {remedy}") from error
 
 
 def parse_json(text: str) -> Any:

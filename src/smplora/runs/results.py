@@ -37,5 +37,5 @@ def sealed(config: AuditConfig | EvaluateConfig) -> str | None:
     manifest = Path(config.split_manifest or find_subject(config.adapter or "").run / MANIFEST)
     try:
         return str(read_json(manifest)["seal"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None

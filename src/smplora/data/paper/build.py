@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,16 @@ from smplora.config.catalogue.paper_data_sets import ORIGINALS, SUBSETS
 from smplora.config.dataset import DatasetConfig
 from smplora.core.console import in_threads
 from smplora.core.errors import DataError, listing
-from smplora.core.files import UNFINISHED, write_atomically, write_json
-from smplora.core.reading import read_json
+from smplora.core.files import UNFINISHED, write_atomically
 from smplora.core.registry import load
 from smplora.data.listing import METADATA
 from smplora.data.paper.drawing import Selection
 from smplora.data.paper.files import Originals
 from smplora.data.pictures import UnreadableImage, pixel_digest, read_image
+from smplora.results.dataset import FORMAT, DatasetRecord, DrawnImage
+from smplora.results.record import read, write
 
-RECORD, FORMAT = "dataset.json", "smplora.dataset/1"
+RECORD = "dataset.json"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def dataset(config: DatasetConfig) -> Path:
         if folder.exists() and any(folder.iterdir()):
             raise DataError(f"--output_dir got '{folder}', which is not empty and holds no {RECORD}; give a new folder")
         _build(config, folder)
-    record = read_json(folder / RECORD)
+    record = read(folder / RECORD, DatasetRecord, "delete the folder to build it", FORMAT)
     if there:
         _check(config, folder, record)
     _say(config, folder, record, there)
@@ -65,24 +66,24 @@ def _build(config: DatasetConfig, folder: Path) -> None:
     try:
         rows = [_place_image(originals, one, half_done, config.copy_images) for one in taken]
         captions = [
-            {"file_name": row["file"], "text": originals.captions[row["original"]]}
+            {"file_name": row.file, "text": originals.captions[row.original]}
             for row in rows
-            if row["original"] in originals.captions
+            if row.original in originals.captions
         ]
         if captions:
             lines = "".join(json.dumps(caption, ensure_ascii=False) + "\n" for caption in captions)
             write_atomically(half_done / METADATA[0], lines)
-        record = {
-            "format": FORMAT,
+        record = DatasetRecord(
+            format=FORMAT,
             **_options_of(config),
-            "originals": {"title": originals.title, **originals.facts},
-            "groups": len({one.group for one in taken}),
-            "captions": len(captions),
-            "digest": _digest(rows),
-            "same_pictures": skipped,
-            "images": rows,
-        }
-        write_json(half_done / RECORD, record)
+            originals={"title": originals.title, **originals.facts},
+            groups=len({one.group for one in taken}),
+            captions=len(captions),
+            digest=_digest(rows),
+            same_pictures=skipped,
+            images=tuple(rows),
+        )
+        write(half_done / RECORD, record)
         if folder.exists():
             folder.rmdir()  # empty
         half_done.rename(folder)
@@ -141,7 +142,7 @@ def _locate(originals: Originals) -> Any:
     return look
 
 
-def _place_image(originals: Originals, one: TakenImage, folder: Path, copy: bool) -> dict[str, str]:
+def _place_image(originals: Originals, one: TakenImage, folder: Path, copy: bool) -> DrawnImage:
     """Put an image into the folder; returns its line of the record."""
     place = originals.place(one.original, one.group)
     target, source = folder / place, originals.file(one.original)
@@ -155,36 +156,34 @@ def _place_image(originals: Originals, one: TakenImage, folder: Path, copy: bool
             os.link(source.resolve(), target)
         except OSError:  # another file system, or somebody else's files
             shutil.copyfile(source, target)
-    return {"file": place, "original": one.original, "group": one.group, "digest": one.digest}
+    return DrawnImage(place, one.original, one.group, one.digest)
 
 
-def _digest(rows: list[dict[str, str]]) -> str:
+def _digest(rows: Sequence[DrawnImage]) -> str:
     """SHA-256 of the pictures, whatever their names: two builds with the same one are the same data set."""
-    return hashlib.sha256("\n".join(sorted(row["digest"] for row in rows)).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(row.digest for row in rows)).encode()).hexdigest()
 
 
-def _check(config: DatasetConfig, folder: Path, record: dict[str, Any]) -> None:
+def _check(config: DatasetConfig, folder: Path, record: DatasetRecord) -> None:
     """Compare the folder with its record, and the record with what is asked for.
 
     Raises:
         DataError: they differ.
     """
-    if record.get("format") != FORMAT:
-        raise DataError(f"'{folder / RECORD}' is not a record of this version ({FORMAT}); give another --output_dir")
     options = _options_of(config)
-    other = [f"{key} {record.get(key)}" for key, value in options.items() if record.get(key) != value]
+    other = [f"{key} {getattr(record, key)}" for key, value in options.items() if getattr(record, key) != value]
     if other:
         raise DataError(
             f"--output_dir got '{folder}', which holds another build ({', '.join(other)}); give another --output_dir"
         )
-    rows = record["images"]
+    rows = record.images
 
-    def wrong(row: dict[str, str]) -> Iterator[str]:
+    def wrong(row: DrawnImage) -> Iterator[str]:
         try:
-            if pixel_digest(read_image(folder / row["file"])) != row["digest"]:
-                yield f"{row['file']}: not the picture that was drawn"
+            if pixel_digest(read_image(folder / row.file)) != row.digest:
+                yield f"{row.file}: not the picture that was drawn"
         except UnreadableImage as error:
-            yield f"{row['file']}: {error}"
+            yield f"{row.file}: {error}"
 
     problems = [p for row in in_threads(lambda r: list(wrong(r)), rows, "check images", "image") for p in row]
     if problems:
@@ -193,16 +192,14 @@ def _check(config: DatasetConfig, folder: Path, record: dict[str, Any]) -> None:
         )
 
 
-def _say(config: DatasetConfig, folder: Path, record: dict[str, Any], checked: bool) -> None:
-    images, captions = len(record["images"]), record["captions"]
+def _say(config: DatasetConfig, folder: Path, record: DatasetRecord, checked: bool) -> None:
+    images, captions = len(record.images), record.captions
     if config.json:
         keys = ("name", "title", "seed", "digest", "captions", "groups")
-        print(json.dumps({"folder": str(folder), "images": images, **{key: record[key] for key in keys}}))
+        print(json.dumps({"folder": str(folder), "images": images, **{key: getattr(record, key) for key in keys}}))
         return
     what = "is as it was built" if checked else "built"
-    print(
-        f"{record['title']} {what}: {images} images in {folder}, seed {record['seed']}, digest {record['digest'][:12]}"
-    )
+    print(f"{record.title} {what}: {images} images in {folder}, seed {record.seed}, digest {record.digest[:12]}")
     if captions < images:
         print(f"{images - captions} images have no caption: smplora caption {folder}")
-    print(f"next: smplora train --config configs/paper/{record['name']}.yaml --train_data_dir {folder}")
+    print(f"next: smplora train --config configs/paper/{record.name}.yaml --train_data_dir {folder}")

@@ -18,7 +18,7 @@ from smplora.core.environment import environment
 from smplora.core.errors import ConfigError, DataError, TrainingError, listing
 from smplora.core.files import UNFINISHED, check_writable, write_json
 from smplora.core.parallel import number_of_workers, run_tasks
-from smplora.core.reading import read_json
+from smplora.core.reading import read_object
 from smplora.core.registry import load
 from smplora.core.wording import duration
 from smplora.experiments.reproduce import sd15, tiny
@@ -103,7 +103,7 @@ def check_folder(root: Path, config: ReproduceConfig) -> None:
         return
     if not (root / MARK).exists():
         raise ConfigError(f"--output_dir got '{root}', which holds something else; give a new or empty folder")
-    before, now = read_json(root / MARK), marked(config)
+    before, now = read_object(root / MARK, ("scale", "quick"), "give another folder"), marked(config)
     if before != now:
         settings = " and ".join(f"{key} {before.get(key)}" for key in now)
         raise ConfigError(
@@ -118,7 +118,7 @@ def marked(config: ReproduceConfig) -> dict[str, Any]:
 
 def marked_quick(root: Path) -> bool:
     """Whether a folder holds what ``--quick`` made."""
-    return bool(read_json(root / MARK)["quick"])
+    return bool(read_object(root / MARK, ("quick",), "give another folder")["quick"])
 
 
 def print_plan(plan: Plan, config: ReproduceConfig, file: Any) -> None:

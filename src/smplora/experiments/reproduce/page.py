@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from smplora.config.catalogue.paper_targets import TARGETS
-from smplora.core.errors import CheckpointError
 from smplora.core.files import write_atomically
-from smplora.core.reading import read_json
+from smplora.core.reading import read_object
 from smplora.core.registry import load
 from smplora.core.version import __version__
 from smplora.experiments.reproduce.section import Section, Target
@@ -53,12 +51,7 @@ def read_content(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is damaged.
     """
-    try:
-        content: dict[str, Any] = read_json(path)
-        content["format"], content["target"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); run the same command again") from error
-    return content
+    return read_object(path, ("format", "target", "rows", "stands_for", "seeds"), "run the same command again")
 
 
 def section(name: str, content: dict[str, Any], root: Path) -> Section:
