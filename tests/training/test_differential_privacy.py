@@ -39,7 +39,7 @@ def prepared(images: Path, folder: Path, **changes: Any) -> tuple[TrainConfig, S
     """What the loop works on, with an adapter that does something."""
     config = short_config(images, folder, **{**PRIVATE, "lora_targets": "all", "noise_multiplicity": 2, **changes})
     folder.mkdir()
-    (folder / NOISE_SEED).write_text("secret")
+    (folder / NOISE_SEED).write_text("5ec4e7" + "0" * 58)
     cpu = torch.device("cpu")
     split = make_split(read_samples(open_source(config)), config)
     model = load_base(config, cpu)

@@ -56,6 +56,8 @@ class FileOptions:
     """Of learned embeddings: the word that they began as, which is what the base model is told instead. Default: '*'."""
     caption_column: Optional[str] = None
     """Key of the caption in metadata.jsonl or metadata.csv. Default: text."""
+    folder_repeats: Optional[bool] = None
+    """Of an adapter made elsewhere: folders such as '10_sks dog' are kohya's, as for 'smplora train'. Default: yes, unless it may be a numbering."""
     default_caption: Optional[str] = None
     """Caption for images that have none, as the adapter was trained with; '{class}' stands for the name of the image's folder."""
 

@@ -77,7 +77,9 @@ def caption(config: CaptionConfig, *, progress: bool = True) -> dict[str, str]:
         OSError: the folder cannot be written.
     """
     device = choose_device(config.device)
-    folder = ImageFolder(DataOptions(train_data_dir=config.train_data_dir, caption_column=config.caption_column))
+    folder = ImageFolder(
+        DataOptions(train_data_dir=config.train_data_dir, caption_column=config.caption_column, folder_repeats=False)
+    )
     if not os.access(folder.folder, os.W_OK):
         raise ConfigError(f"{folder.title} cannot be written; captions go beside the images")
     problems: list[str] = []

@@ -225,7 +225,8 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
     if reweighted:
         raise SplitError(
             f"{len(reweighted)} images are to be trained on more or less often than in '{path}', {reweighted[0]} among "
-            "them (folder names such as '10_dog' say how often); restore their folders or split anew"
+            "them (folder names such as '10_dog' say how often, unless --folder_repeats false); restore the names or "
+            "split anew"
         )
     more = [s.file for s in samples if s.digest not in cell_of]
     if more:

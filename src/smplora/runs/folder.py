@@ -47,6 +47,7 @@ LOCK = f"{UNFINISHED}lock"
 # options that do not change what is computed, so that they may differ when a run is resumed
 FREE_OPTIONS = {
     "allow_download",
+    "folder_repeats",  # what it decides is sealed with the split
     "json",
     "output_dir",
     "device",

@@ -31,7 +31,7 @@ class Pokemon(Originals):
         )
         folder = str(self.source)
         self.images: ImageSource = (
-            ImageFolder(DataOptions(train_data_dir=folder), "source")
+            ImageFolder(DataOptions(train_data_dir=folder, folder_repeats=False), "source")
             if pictures
             else ImageTable(DataOptions(dataset_name=folder))
         )
