@@ -81,7 +81,7 @@ def caption(config: CaptionConfig, *, progress: bool = True) -> dict[str, str]:
     problems: list[str] = []
     missing = [name for name, text in folder.captions(problems).items() if not text]
     if problems:
-        raise DataError(listing(f"{folder.title} has captions that cannot be used", problems) + "; mend them first")
+        raise DataError(listing(f"{folder.title} has captions that cannot be used", problems, "; mend them first"))
     written: dict[str, str] = {}
     if missing:
         captioner = load_captioner(config, device)

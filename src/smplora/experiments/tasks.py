@@ -14,7 +14,7 @@ from smplora.config.evaluate import EvaluateConfig
 from smplora.config.subject import is_foreign
 from smplora.config.train import TrainConfig
 from smplora.core.console import say
-from smplora.core.errors import InvalidAudit
+from smplora.core.errors import InvalidAudit, readable
 from smplora.core.parallel import Task, Work
 from smplora.publish.card import write_card
 from smplora.quality import evaluate as quality
@@ -83,7 +83,7 @@ def audit_command(config: AuditConfig) -> None:
     """
     if config.plan and not config.signals:
         plan = measuring.plan(config)
-        print(json.dumps(plan.as_dict()) if config.json else "\n".join(plan.lines()))
+        print(json.dumps(plan.as_dict()) if config.json else "\n".join(map(readable, plan.lines())))
         return
     verdict = audit(config).verdict
     if verdict.level == "invalid":

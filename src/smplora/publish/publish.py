@@ -15,7 +15,7 @@ from smplora.adapters.files.read import AdapterFile, read_adapter
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, OURS, AdapterFacts, LoraSettings, kohya_bytes
 from smplora.config.publish import ExportConfig, PublishOptions, PushConfig
 from smplora.core.console import say
-from smplora.core.errors import CheckpointError, ConfigError, PushError
+from smplora.core.errors import CheckpointError, ConfigError, Lines, PushError
 from smplora.core.files import check_writable, write_atomically
 from smplora.core.ownership import refuse_to_replace
 from smplora.publish.card import CARD, MARKER, CardOptions, audited, render
@@ -61,7 +61,7 @@ def push(config: PushConfig) -> str | None:
     show(files)
     address = None
     if config.dry_run:
-        say(f"\n{files[CARD].decode()}\n--dry_run: nothing was uploaded")
+        say(Lines(f"\n{files[CARD].decode()}\n--dry_run: nothing was uploaded"))
     else:
         address = _upload(repo_id, config.private, files)
         say(f"published: {address}")

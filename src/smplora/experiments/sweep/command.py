@@ -21,7 +21,7 @@ from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.device import choose_device
 from smplora.core.environment import environment
-from smplora.core.errors import ConfigError, TrainingError, listing
+from smplora.core.errors import ConfigError, TrainingError, listing, readable
 from smplora.core.files import write_atomically, write_json
 from smplora.core.parallel import MEASURING, Task, run_tasks
 from smplora.core.wording import duration
@@ -156,7 +156,7 @@ def print_table(settings: Sequence[results.Setting]) -> None:
         fine = sum(row.problem is None for row in one.rows)
         table.add_row(
             one.number,
-            Text(one.label),
+            Text(readable(one.label)),
             f"{fine}" if fine == len(one.rows) else f"{fine} of {len(one.rows)}",
             *(Text("\n".join(filter(None, (c.text, c.interval)))) for c in cells),
             "yes" if one.front else "",
