@@ -15,6 +15,7 @@ from smplora.cli.parse import parse
 from smplora.config.parsing import SWITCH
 from smplora.core import offline
 from smplora.core.errors import ConfigError, UserError, is_out_of_memory, nearest, readable
+from smplora.core.output import private_files
 from smplora.core.stopping import raise_stopped
 from smplora.core.surroundings import flush_streams, leave_broken_streams, settle_streams
 from smplora.core.version import __version__
@@ -60,7 +61,7 @@ def _run(arguments: list[str]) -> int:
         if sys.stderr.isatty() or verb.slow:
             print(f"smplora {arguments[0]}: loading ...", file=sys.stderr, flush=True)
         module, _, function = verb.run.partition(":")
-        with offline.hub(may_use_network(arguments[0], options)), offline.named():
+        with offline.hub(may_use_network(arguments[0], options)), offline.named(), private_files():
             getattr(import_module(module), function)(options)
         return 0
     except UserError as error:

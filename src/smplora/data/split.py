@@ -18,6 +18,7 @@ from smplora.config.data import SplitConfig, SplitOptions
 from smplora.config.dreambooth import CAPTION
 from smplora.core.console import say
 from smplora.core.errors import SplitError
+from smplora.core.output import output_folder
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.random_streams import stream_seed
 from smplora.data.pool import Sample, open_source, read_samples
@@ -219,7 +220,8 @@ def split(config: SplitConfig) -> Split:
     """``smplora split``: write the manifest and say what is in it."""
     refuse_to_replace(Path(config.output_dir), [MANIFEST], "output_dir")
     result = make_split(read_samples(open_source(config)), config)
-    path = write_split(result, Path(config.output_dir))
+    with output_folder(Path(config.output_dir), [MANIFEST]):
+        path = write_split(result, Path(config.output_dir))
     say(f"{path}: " + ", ".join(f"{cell} {size}" for cell, size in result.sizes.items()))
     if config.json:
         print(json.dumps({"manifest": str(path), "seal": result.seal, "cells": result.sizes}))

@@ -17,6 +17,7 @@ from smplora.config.publish import ExportConfig, PublishOptions, PushConfig
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError, ConfigError, Lines, PushError
 from smplora.core.files import check_writable, write_atomically
+from smplora.core.output import output_folder
 from smplora.core.ownership import refuse_to_replace
 from smplora.publish.card import CARD, MARKER, CardOptions, audited, render
 from smplora.runs.subject import Subject, find_subject
@@ -42,7 +43,8 @@ def export(config: ExportConfig) -> Path:
     check_writable(folder)
     warn(subject)
     show(files)
-    _write(files, folder)
+    with output_folder(folder, ours):
+        _write(files, folder)
     if config.json:
         print(json.dumps({"folder": str(folder), "files": list(files)}))
     return folder

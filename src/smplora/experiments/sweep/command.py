@@ -23,6 +23,7 @@ from smplora.core.device import choose_device
 from smplora.core.environment import environment
 from smplora.core.errors import ConfigError, TrainingError, listing, readable
 from smplora.core.files import write_atomically, write_json
+from smplora.core.output import output_folder
 from smplora.core.parallel import MEASURING, Task, run_tasks
 from smplora.core.wording import duration
 from smplora.data.pool import open_source, read_samples
@@ -61,6 +62,12 @@ def sweep(config: SweepConfig) -> Path:
         if config.json:
             print(json.dumps({"runs": {name: options.output_dir for name, options in runs.items()}}))
         return root / PAGE
+    with output_folder(root, None):
+        return run_all(config, root, tasks, subjects)
+
+
+def run_all(config: SweepConfig, root: Path, tasks: Sequence[Task], subjects: Sequence[plan.SweptAdapter]) -> Path:
+    """Train and measure what is missing, once everything was checked; as ``sweep``."""
     open_folder(root, config)
     write_atomically(root / CONFIG, yaml.safe_dump(asdict(config), sort_keys=False))  # it may have grown
     outcome = run_tasks(tasks, "sweep", workers=config.workers, device=config.device)
