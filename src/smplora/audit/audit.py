@@ -64,6 +64,7 @@ from smplora.models.encoders.transformers import BUNDLED
 from smplora.results.audit import FORMAT, Audit, Gate, SplitSummary
 from smplora.results.memorisation import Memorisation
 from smplora.results.record import write
+from smplora.runs.generate import check_inference_steps
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import RESULT_FILES, Loaded, find_subject, result_folder
 
@@ -99,6 +100,7 @@ def prepare(config: AuditConfig, progress: bool) -> PreparedAudit:
     loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
     attacks, base = chosen_attacks(loaded, config, progress)
     if config.looks_for_copies:
+        check_inference_steps(config.memorisation_steps, "memorisation_steps", loaded.model)
         encoder_for(config.attack_encoder, loaded.resolution, config.device)  # is it there?
     shadows = plan_shadows(config, loaded, folder) if config.shadows else None
     return PreparedAudit(folder, loaded, attacks, base, Collector(loaded, config.seed, config.batch_size), shadows)

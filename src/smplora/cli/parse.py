@@ -131,7 +131,7 @@ def _assignments(arguments: Sequence[str], problems: list[str]) -> list[tuple[st
 def _yaml_items(path: str, problems: list[str]) -> list[tuple[str, Any, str]]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, ValueError) as error:  # a ValueError: a NUL in its name, or not UTF-8
         problems.append(f"--config got '{path}', which cannot be read: {str(error).splitlines()[0]}")
         return []
     if not isinstance(content, dict):

@@ -49,6 +49,11 @@ def home() -> Path | None:
     return Path(folder) if folder != "~" else None
 
 
+def real(path: str | Path) -> Path:
+    """``path`` from the root, its links followed; where they lead in a circle, as far as can be."""
+    return Path(os.path.realpath(path))
+
+
 def expanded(path: str) -> Path:
     """``path`` with ~ resolved; as it is where that cannot be done."""
     return Path(os.path.expanduser(path))

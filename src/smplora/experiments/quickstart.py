@@ -21,6 +21,7 @@ from smplora.core.console import say
 from smplora.core.device import choose_device
 from smplora.core.output import output_folder
 from smplora.core.parallel import Task, run_tasks
+from smplora.core.surroundings import real
 from smplora.data.digits import write_private_digits
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, Split, make_split, read_split, write_split
@@ -79,7 +80,7 @@ def run_all(config: QuickstartConfig, root: Path, split: Split) -> Path:
     write_report(subjects, report)
     print_table(subjects)
     say(ADVICE)
-    say(f"report: {report.resolve()}")
+    say(f"report: {real(report)}")
     if config.json:
         print(json.dumps(summary(subjects, report)))
     return report

@@ -16,6 +16,7 @@ from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.errors import InvalidAudit, readable
 from smplora.core.parallel import Task, Work
+from smplora.core.surroundings import real
 from smplora.publish.card import write_card
 from smplora.quality import evaluate as quality
 from smplora.quality.reuse import evaluate_done, previous_quality
@@ -68,7 +69,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> Audit:
         if result.memorisation:
             say(f"{label}: {result.memorisation.sentence}")
         if config.signals:
-            say(f"report: {(folder / PAGE).resolve()}")
+            say(f"report: {real(folder / PAGE)}")
     if config.json:
         print(json.dumps(as_json(result)))
     return result

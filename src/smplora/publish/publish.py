@@ -16,7 +16,7 @@ from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, OURS, Adapter
 from smplora.config.publish import ExportConfig, PublishOptions, PushConfig
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError, ConfigError, Lines, PushError
-from smplora.core.files import check_writable, write_atomically
+from smplora.core.files import UNFINISHED, check_writable, write_atomically
 from smplora.core.output import output_folder
 from smplora.core.ownership import refuse_to_replace
 from smplora.publish.card import CARD, MARKER, CardOptions, audited, render
@@ -34,7 +34,8 @@ def export(config: ExportConfig) -> Path:
     folder = Path(config.output_dir)
     subject, files = publishable(config, None)
     ours = {name.partition("/")[0] for name in files}
-    foreign = [p.name for p in folder.iterdir() if p.name not in ours] if folder.is_dir() else []
+    there = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    foreign = [name for name in there if name not in ours and not name.startswith(UNFINISHED)]
     if foreign:
         raise ConfigError(
             f"--output_dir got '{folder}', which holds other files ({sorted(foreign)[0]}); give a new or empty folder"

@@ -26,7 +26,7 @@ from smplora.quality.distances import compare, nearest, normal_interval
 from smplora.results.estimate import Estimate
 from smplora.results.quality import FORMAT, Against, AgainstBoth, ClipScore, NearestImages, NetworkQuality, Quality
 from smplora.results.record import from_plain, write
-from smplora.runs.generate import AT_ONCE, Images, generate
+from smplora.runs.generate import AT_ONCE, Images, check_inference_steps, generate
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import RESULT_FILES, Loaded, result_folder
 
@@ -45,6 +45,7 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
     began = time.perf_counter()
     folder = result_folder(config.adapter, config.output_dir, "quality")
     loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
+    check_inference_steps(config.num_inference_steps, "num_inference_steps", loaded.model)
     reference = loaded.split.cells[loaded.split.held_out]
     if not reference:
         raise DataError(

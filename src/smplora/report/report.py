@@ -17,6 +17,7 @@ from smplora.core.console import say
 from smplora.core.errors import readable
 from smplora.core.files import write_atomically
 from smplora.core.ownership import refuse_to_replace
+from smplora.core.surroundings import real
 from smplora.report import tables
 from smplora.report.audit_page import render
 from smplora.results.record import as_json
@@ -57,7 +58,7 @@ def report(config: ReportConfig) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     write_report(subjects, output, config.shareable)
     print_table(subjects)
-    say(f"report: {output.resolve()}")
+    say(f"report: {real(output)}")
     if config.json:
         print(json.dumps(summary(subjects, output)))
 

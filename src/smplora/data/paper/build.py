@@ -17,6 +17,7 @@ from smplora.core.console import in_threads
 from smplora.core.errors import DataError, listing, readable
 from smplora.core.files import UNFINISHED, read_json, write_atomically, write_json
 from smplora.core.registry import load
+from smplora.core.surroundings import real
 from smplora.data.folder import METADATA
 from smplora.data.paper.drawing import Selection
 from smplora.data.paper.files import Originals
@@ -151,7 +152,7 @@ def _place_image(originals: Originals, one: TakenImage, folder: Path, copy: bool
         try:
             if copy:
                 raise OSError
-            os.link(source.resolve(), target)
+            os.link(real(source), target)
         except OSError:  # another file system, or somebody else's files
             shutil.copyfile(source, target)
     return {"file": place, "original": one.original, "group": one.group, "digest": one.digest}

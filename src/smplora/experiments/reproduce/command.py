@@ -21,6 +21,7 @@ from smplora.core.files import UNFINISHED, check_writable, read_json, write_json
 from smplora.core.output import output_folder
 from smplora.core.parallel import number_of_workers, run_tasks
 from smplora.core.registry import load
+from smplora.core.surroundings import real
 from smplora.core.wording import duration
 from smplora.experiments.reproduce import sd15, tiny
 from smplora.experiments.reproduce.page import PAGE, write_page
@@ -69,7 +70,7 @@ def run_all(config: ReproduceConfig, root: Path, plan: Plan, targets: Mapping[st
     for name, target in targets.items():
         write_json(root / f"{name}.json", content(name, target, results, scale))
     page = write_page(root)
-    say(f"page: {page.resolve()}")
+    say(f"page: {real(page)}")
     if config.json:
         print(json.dumps({"page": str(page), "files": {name: str(root / f"{name}.json") for name in targets}}))
     failed = [f"{name}: {problem}" for name, problem in outcome.items() if problem is not None]

@@ -25,6 +25,7 @@ from smplora.core.errors import ConfigError, TrainingError, listing, readable
 from smplora.core.files import write_atomically, write_json
 from smplora.core.output import output_folder
 from smplora.core.parallel import MEASURING, Task, run_tasks
+from smplora.core.surroundings import real
 from smplora.core.wording import duration
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split
@@ -76,7 +77,7 @@ def run_all(config: SweepConfig, root: Path, tasks: Sequence[Task], subjects: Se
     write_json(root / NUMBERS, results.content(settings, config, environment()))
     write_atomically(root / PAGE, render(settings, config))
     print_table(settings)
-    say(f"page: {(root / PAGE).resolve()}")
+    say(f"page: {real(root / PAGE)}")
     if config.json:
         print(json.dumps({"page": str(root / PAGE), "table": str(root / TABLE), "numbers": str(root / NUMBERS)}))
     failed = [f"{name}: {problem}" for name, problem in outcome.items() if problem is not None]
