@@ -26,6 +26,7 @@ from smplora.cli.main import may_use_network
 from smplora.cli.parse import checked
 from smplora.core import offline
 from smplora.core.errors import CheckpointError, ConfigError
+from smplora.core.output import private_files
 
 __all__ = [
     "Page",
@@ -242,5 +243,5 @@ def _call(verb: str, options: dict[str, Any], run: str | None = None) -> Any:
         offline.block()
     config = checked(verb, plain)
     module, _, function = (run or VERBS[verb].run).partition(":")
-    with offline.hub(may_use_network(verb, config)), offline.named():
+    with offline.hub(may_use_network(verb, config)), offline.named(), private_files():
         return getattr(import_module(module), function)(config)

@@ -3,6 +3,7 @@ Gaussian mechanism's, and whole runs."""
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from math import exp
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from opacus.accountants import RDPAccountant
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
 from torch import Tensor
@@ -27,7 +29,13 @@ from smplora.models.diffusion import adaptation_loss
 from smplora.runs.base_model import load_base
 from smplora.runs.folder import NOISE_SEED, PRIVACY, RunFolder
 from smplora.training.batches import training_draw
-from smplora.training.differential_privacy import Guarantee, PrivateGradients, clip_factors, poisson_sample
+from smplora.training.differential_privacy import (
+    Guarantee,
+    PrivateGradients,
+    _least_noise,
+    clip_factors,
+    poisson_sample,
+)
 from smplora.training.distributed import make_accelerator
 from smplora.training.resolve import resolved
 from smplora.training.setup import Setup, prepare
@@ -162,3 +170,29 @@ def test_options_that_do_not_fit(image_folder: Path, tmp_path: Path, capsys: pyt
         assert main([*command, *given]) == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_too_little_noise_for_the_prv_accountant() -> None:
+    """Its grid would take tens of GiB. RDP bounds the same epsilon from above, and is never the smaller of the two."""
+    little = Guarantee(0.01, 0.2, 1e-5)
+    assert little.accountant(100) == "RDP"
+    assert 1e5 < little.epsilon(100) < math.inf
+    usual = Guarantee(1.0, 0.05, 1e-5)
+    assert usual.accountant(200) == "PRV"
+    rdp = RDPAccountant()
+    rdp.history = [(1.0, 0.05, 200)]
+    assert usual.epsilon(200) < rdp.get_epsilon(1e-5)
+
+
+def test_the_least_noise_for_a_promise_that_only_rdp_can_keep() -> None:
+    sigma = _least_noise(1e5, 1e-5, 0.1, 20)
+    assert 1e5 - 1 < Guarantee(sigma, 0.1, 1e-5).epsilon(20) <= 1e5
+
+
+def test_a_promise_that_is_none_is_called_so(image_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    wish = {**PRIVATE, "noise_multiplier": 0.01, "max_train_steps": 1}
+    train(short_config(image_folder, tmp_path / "run", **wish))
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("differential privacy: ")]
+    assert "(RDP)" in said
+    assert "protects nobody" in said
+    assert read_json(tmp_path / "run" / PRIVACY)["accountant"] == "RDP (Opacus)"

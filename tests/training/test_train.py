@@ -26,7 +26,7 @@ from smplora.core.files import BUNDLED_FOLDER
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import make_split, write_split
 from smplora.experiments.tasks import train
-from smplora.runs.folder import LOCK, RunFolder, read_config
+from smplora.runs.folder import RunFolder, read_config
 from smplora.runs.subject import load_subject
 from transfers import CountTransfers
 
@@ -169,7 +169,7 @@ def test_only_the_user_can_enter_the_run_folder(trained_run: Path) -> None:
 def test_run_folder_is_complete(trained_run: Path, image_folder: Path) -> None:
     assert {p.name for p in trained_run.iterdir()} == {
         "config.yaml", "environment.json", "split.json", "metrics.jsonl", "model.json", "checkpoints", "DONE.json",
-        LOCK, ADAPTER_FILE, KOHYA_FILE, "README.md",
+        ADAPTER_FILE, KOHYA_FILE, "README.md",
     }  # fmt: skip
     asked = short_config(image_folder, trained_run)
     filled_in = {

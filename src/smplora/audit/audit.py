@@ -44,8 +44,9 @@ from smplora.audit.gates import (
 )
 from smplora.audit.memorisation.search import cost_sentence, encoder_for, encoder_weights, forget, memorise, same_search
 from smplora.audit.most_exposed import write_exposed
+from smplora.audit.positive_control import FOLDER as CONTROL_RUNS
 from smplora.audit.positive_control import control_check, control_sentence
-from smplora.audit.shadow_adapters import ShadowPlan, plan_shadows, with_shadows
+from smplora.audit.shadow_adapters import SHADOWS, ShadowPlan, plan_shadows, with_shadows
 from smplora.audit.signals import ATTACKED, AUX, TEST, Collector, OnBatch
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, WITH_ENCODER
@@ -55,6 +56,7 @@ from smplora.core.console import bar, say
 from smplora.core.environment import environment
 from smplora.core.errors import ConfigError
 from smplora.core.files import write_atomically
+from smplora.core.output import output_folder
 from smplora.core.parallel import Work
 from smplora.core.registry import load
 from smplora.data.split import POOLS, write_split
@@ -62,8 +64,9 @@ from smplora.models.encoders.transformers import BUNDLED
 from smplora.results.audit import FORMAT, Audit, Gate, SplitSummary
 from smplora.results.memorisation import Memorisation
 from smplora.results.record import write
+from smplora.runs.generate import check_inference_steps
 from smplora.runs.other_trainers import load_any
-from smplora.runs.subject import Loaded, find_subject, result_folder
+from smplora.runs.subject import RESULT_FILES, Loaded, find_subject, result_folder
 
 
 @dataclass
@@ -97,6 +100,7 @@ def prepare(config: AuditConfig, progress: bool) -> PreparedAudit:
     loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
     attacks, base = chosen_attacks(loaded, config, progress)
     if config.looks_for_copies:
+        check_inference_steps(config.memorisation_steps, "memorisation_steps", loaded.model)
         encoder_for(config.attack_encoder, loaded.resolution, config.device)  # is it there?
     shadows = plan_shadows(config, loaded, folder) if config.shadows else None
     return PreparedAudit(folder, loaded, attacks, base, Collector(loaded, config.seed, config.batch_size), shadows)
@@ -134,6 +138,14 @@ def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> Audi
     cost = cost_of(ready, config) if progress else None
     for sentence in (*cost.more, f"audit of {ready.loaded.subject.label}: {cost.sentence}") if cost else ():
         say(sentence)
+    with output_folder(ready.folder, (*RESULT_FILES["audit"], SHADOWS, CONTROL_RUNS)):
+        return measure_and_write(ready, config, training, cost, progress, began)
+
+
+def measure_and_write(
+    ready: PreparedAudit, config: AuditConfig, training: Work, cost: CostPlan | None, progress: bool, began: float
+) -> Audit:
+    """What was prepared is measured, judged and written; as ``audit``."""
     measured = measure(ready, config, training, cost, progress)
     loaded, split = ready.loaded, ready.loaded.split
     memorisation = search(ready, config, progress) if config.looks_for_copies else None
@@ -236,7 +248,6 @@ def add_shadows(ready: PreparedAudit, shadows: ShadowPlan, config: AuditConfig, 
 def write_results(result: Audit, scored: Sequence[ScoredAttack], ready: PreparedAudit) -> None:
     """Everything that an audit leaves, audit.json last."""
     folder, loaded = ready.folder, ready.loaded
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if result.memorisation is None:
         forget(folder)
     buffer = io.BytesIO()

@@ -23,6 +23,7 @@ from smplora.core.arrays import Bools, Floats
 from smplora.core.environment import environment
 from smplora.core.errors import DataError
 from smplora.core.files import check_writable, write_atomically
+from smplora.core.output import output_folder
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.random_streams import stream_seed
 from smplora.core.reading import LARGEST_TABLE, Unreadable, read_text, shortened
@@ -30,6 +31,7 @@ from smplora.core.tables import CsvTable, parse_csv
 from smplora.data.split import SMALLEST_CELL
 from smplora.results.audit import FORMAT, Adapter, Audit, SplitSummary
 from smplora.results.record import as_json, write
+from smplora.runs.subject import RESULT_FILES
 from smplora.statistics.curves import auc, best_threshold
 from smplora.statistics.intervals import delong_interval
 
@@ -93,11 +95,11 @@ def audit_signals(config: AuditConfig) -> Audit:
     is_aux = _aux_rows(table, config.seed)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     result = _audited(table, is_aux, path.name, digest, config.seed, config.coin_flip, config.target_delta)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, seal=digest, is_aux=is_aux, member=table.is_member, **table.scores)  # type: ignore[arg-type]
-    write_atomically(folder / "scores.npz", buffer.getvalue())
-    write(folder / "audit.json", result)
+    with output_folder(folder, RESULT_FILES["audit"]):
+        write_atomically(folder / "scores.npz", buffer.getvalue())
+        write(folder / "audit.json", result)
     return result
 
 

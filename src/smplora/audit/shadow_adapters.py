@@ -49,6 +49,7 @@ ATTACKED = CELLS[:4]
 PROTOCOL = "shadow"
 STEADY = ("constant", "constant_with_warmup")  # schedules that do not depend on when training ends
 NO_MORE: dict[str, tuple[Sample, ...]] = {"reference": ()}
+SHADOWS = "shadows"  # their folder, below that of the audit
 OTHER_SHADOWS = "--shadow_dir '{}' holds shadows of other images, cells or another --seed; give another folder"
 MeasureSignals = Callable[[Loaded, Mapping[str, Attack], str], Mapping[tuple[str, str], Floats]]
 
@@ -150,7 +151,7 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
     Raises:
         UserError: options of ``--shadow_config``, or a folder that holds other shadows.
     """
-    where = Path(config.shadow_dir) if config.shadow_dir else folder / "shadows"
+    where = Path(config.shadow_dir) if config.shadow_dir else folder / SHADOWS
     for path in (folder, where):
         path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     subject, sizes = loaded.subject, loaded.split.sizes

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 
 from smplora.config.data import CacheConfig
 from smplora.core.cache import FOLDER, TAG, TAG_TEXT, cache_folder, contents, remove
+from smplora.core.console import say
 
 
 def cache(config: CacheConfig) -> None:
@@ -27,4 +27,4 @@ def cache(config: CacheConfig) -> None:
     done = "removed" if config.clear else "use --clear to remove them"
     others = f"; other files in it: {left}, which smplora does not touch" * bool(left)
     sizes = f"{len(entries)} latents, text embeddings, images and signals, {size / 2**20:.1f} MiB"
-    print(f"{folder}: {sizes}; {done}{others}", file=sys.stderr)
+    say(f"{folder}: {sizes}; {done}{others}")

@@ -16,7 +16,9 @@ from smplora.config.parsing import SWITCH
 from smplora.core import offline
 from smplora.core.console import forget_what_was_said
 from smplora.core.errors import ConfigError, UserError, is_out_of_memory, nearest, readable
+from smplora.core.output import private_files
 from smplora.core.stopping import raise_stopped
+from smplora.core.surroundings import flush_streams, leave_broken_streams, settle_streams
 from smplora.core.version import __version__
 
 SMALLER = ("train_batch_size", "batch_size", "resolution", "workers")  # what takes less memory when it is lower
@@ -27,8 +29,22 @@ FAILED = 2  # exit status for everything that the user can mend
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``smplora VERB --option value ...``; returns the exit status: 0, or 2 (of an invalid audit: 3) with one
     message on standard error."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    settle_streams()
     forget_what_was_said()
+    try:
+        try:
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            flush_streams()
+    except BrokenPipeError:  # whoever read our output has enough, as 'head' does
+        leave_broken_streams()
+        return 128 + BROKEN_PIPE
+    except OSError as error:  # standard output is on a full disk
+        leave_broken_streams()
+        return _failed(error)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         arguments = _without_offline(arguments)
         if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -47,20 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stderr.isatty() or verb.slow:
             print(f"smplora {arguments[0]}: loading ...", file=sys.stderr, flush=True)
         module, _, function = verb.run.partition(":")
-        with offline.hub(may_use_network(arguments[0], options)), offline.named():
+        with offline.hub(may_use_network(arguments[0], options)), offline.named(), private_files():
             getattr(import_module(module), function)(options)
         return 0
     except UserError as error:
         print(f"smplora: {error}", file=sys.stderr)
         return error.exit_status
-    except BrokenPipeError:  # whoever read our output has enough, as 'head' does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + BROKEN_PIPE
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if error.errno is None:  # not the operating system's
-            raise
-        where = readable(str(error.filename or "while writing")).replace("\n", "\\n")
-        print(f"smplora: {error.strerror}: {where}; nothing half-written was kept", file=sys.stderr)
+        return _failed(error)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -70,6 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         word = "interrupted" if number == signal.SIGINT else "stopped"
         print(f"smplora: {word}; run the same command again to resume", file=sys.stderr)
         return 128 + int(number)
+    return FAILED
+
+
+def _failed(error: OSError) -> int:
+    """Say what the operating system refused; returns the exit status."""
+    if error.errno is None:  # not the operating system's
+        raise error
+    where = readable(str(error.filename or "while writing"))
+    print(f"smplora: {error.strerror}: {where}; nothing half-written was kept", file=sys.stderr)
     return FAILED
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Optional
 
 from smplora.config.checks import at_least, at_most, existing_folder, needed, with_sizes
 from smplora.core.files import BUNDLED_MODEL, PICKLED_MODEL, no_pickle
+from smplora.core.surroundings import real
 
 GUIDANCE = 7.5  # classifier-free guidance that pipelines for Stable Diffusion use
 TWO_SOURCES = "--train_data_dir and --dataset_name are both given; give one of them"
@@ -157,11 +157,7 @@ class SplitConfig(DataOptions, SplitOptions):
 
 def cache_problems(config: CacheOptions, images: str | None) -> list[str]:
     """Latents can be decoded into images, and folders of images are copied and shared: the two stay apart."""
-    if (
-        not config.cache_dir
-        or not images
-        or not Path(config.cache_dir).resolve().is_relative_to(Path(images).resolve())
-    ):
+    if not config.cache_dir or not images or not real(config.cache_dir).is_relative_to(real(images)):
         return []
     return [f"--cache_dir got '{config.cache_dir}', which is inside of the images' folder; give a folder elsewhere"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Optional
 
 from smplora.config.audit import subject_problems
-from smplora.config.checks import at_least, at_most, if_any, with_sizes
+from smplora.config.checks import at_least, if_any, with_sizes
 from smplora.config.subject import SubjectOptions
 from smplora.core.registry import unknown
 
@@ -51,7 +51,6 @@ class EvaluateConfig(SubjectOptions):
             *subject_problems(self, self.output_dir),
             *at_least(self, ("num_images",), 20),
             *at_least(self, ("num_inference_steps", "batch_size", "guidance_scale"), 1),
-            *at_most(self, ("num_inference_steps",), 1000),
             *features_problems(self.features),
         ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from smplora.config.checks import at_least, at_most
+from smplora.config.checks import at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,5 @@ def memorisation_problems(config: MemorisationOptions) -> list[str]:
     """What is wrong, one line each."""
     return [
         *at_least(config, ("memorisation_images", "memorisation_captions", "memorisation_steps"), 1),
-        *at_most(config, ("memorisation_steps",), 1000),
         *at_least(config, ("memorisation_guidance",), 1),
     ]

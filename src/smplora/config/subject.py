@@ -11,6 +11,7 @@ from smplora.config.checks import at_least, existing_folder, sizes
 from smplora.config.data import CacheOptions, model_problems, preparation_problems
 from smplora.config.train import TrainConfig
 from smplora.core.files import PICKLED_ADAPTER, no_pickle
+from smplora.core.surroundings import real
 
 RUN = "config.yaml"  # what every run folder holds
 POOLS = ("members", "nonmembers")
@@ -95,7 +96,7 @@ def _of_files_alone(config: SubjectOptions) -> list[str]:
 
 def in_a_run(adapter: str) -> bool:
     """Whether a path is a run folder, a checkpoint (maybe one that is gone), or a file in one."""
-    path = Path(adapter).resolve()
+    path = real(adapter)
     folder = path.parent if path.is_file() else path
     return (folder / RUN).exists() or (folder.name.startswith("checkpoint-") and (folder.parents[1] / RUN).exists())
 

@@ -12,10 +12,10 @@ import json
 import math
 import os
 import re
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import safetensors.torch
@@ -23,8 +23,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from smplora.core.console import say
 from smplora.core.errors import ConfigError
 from smplora.core.files import UNFINISHED, write_atomically
+from smplora.core.surroundings import expanded, home
 
 FORMAT = "smplora.cache/1"
 FOLDER = "encoded"  # inside the cache folder: all that is written
@@ -46,12 +48,7 @@ class Cache:
         self.folder = folder / FOLDER
         self.written = 0
         try:
-            if not folder.exists():
-                note = "readable by you alone; 'smplora cache --clear' removes them"
-                print(
-                    f"latents, text embeddings, generated images and signals of audits are kept in {folder}, {note}",
-                    file=sys.stderr,
-                )
+            new = not folder.exists()
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.folder.mkdir(exist_ok=True, mode=0o700)
             if hasattr(os, "getuid") and self.folder.stat().st_uid != os.getuid():
@@ -63,11 +60,15 @@ class Cache:
             if not (self.folder / TAG).exists():
                 write_atomically(self.folder / TAG, TAG_TEXT, flush=False)
             remove(entries, time.time() - KEPT_S)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a ValueError: a NUL in its name
+            reason = error.strerror or error if isinstance(error, OSError) else error
             raise ConfigError(
-                f"--cache_dir got '{folder}', which cannot be used ({error.strerror or error}); give another folder, "
+                f"--cache_dir got '{folder}', which cannot be used ({reason}); give another folder, "
                 "or --cache_latents_to_disk false"
             ) from error
+        if new:
+            note = "readable by you alone; 'smplora cache --clear' removes them"
+            say(f"latents, text embeddings, generated images and signals of audits are kept in {folder}, {note}")
 
     def load(self, *key: str) -> dict[str, Tensor] | None:
         """The tensors that were saved under ``key``, or None."""
@@ -143,17 +144,36 @@ def _header(name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def cache_folder(cache_dir: str | None) -> Path:
-    """``--cache_dir``, or SMPLORA_CACHE, or smplora in the user's cache folder (XDG_CACHE_HOME, else ~/.cache)."""
-    folder = cache_dir or os.environ.get("SMPLORA_CACHE")
-    if folder:
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smplora"
+    """``--cache_dir``, or SMPLORA_CACHE, or smplora in the user's cache folder (XDG_CACHE_HOME, else ~/.cache).
+
+    Raises:
+        ConfigError: none of them is there: the user has no home folder.
+    """
+    if folder := cache_dir or os.environ.get("SMPLORA_CACHE"):
+        return expanded(folder)
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder) / "smplora"
+    if (user := home()) is None:
+        raise ConfigError("there is no home folder to keep anything in (HOME is not set); give --cache_dir")
+    return user / ".cache" / "smplora"
 
 
 def open_cache(cache_dir: str | None, keep: bool) -> Cache | None:
-    """The cache in ``cache_folder(cache_dir)``, or None where nothing is to be kept.
+    """The cache in ``cache_folder(cache_dir)``, or None where nothing is to be kept. A usual place that cannot be used,
+    which nobody asked for, is said and done without.
 
     Raises:
-        ConfigError: the folder cannot be used.
+        ConfigError: the folder that was asked for cannot be used.
     """
-    return Cache(cache_folder(cache_dir)) if keep else None
+    try:
+        return Cache(cache_folder(cache_dir)) if keep else None
+    except ConfigError as error:
+        if cache_dir or os.environ.get("SMPLORA_CACHE"):
+            raise
+        _say_once(f"nothing is kept for the next command: {str(error).replace('--cache_dir got ', '')}")
+        return None
+
+
+@cache
+def _say_once(text: str) -> None:
+    say(text)

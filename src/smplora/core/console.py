@@ -25,7 +25,7 @@ def progress(items: Sequence[Item], title: str, unit: str) -> Iterable[Item]:
         Iterable[Item],
         tqdm(
             items,
-            desc=title,
+            desc=readable(title),
             unit=unit,
             leave=False,
             file=sys.stderr,
@@ -87,7 +87,7 @@ def bar(
     return tqdm(
         total=total,
         leave=leave,
-        desc=title,
+        desc=readable(title),
         unit=unit,
         initial=initial,
         disable=not show,
@@ -99,5 +99,5 @@ def bar(
 
 def say(text: str) -> None:
     """A line for the user, on standard error: standard output is for results. What it quotes cannot take over the
-    terminal (errors.readable)."""
+    terminal or begin another line (errors.readable)."""
     print(readable(text), file=sys.stderr, flush=True)

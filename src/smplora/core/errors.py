@@ -12,13 +12,17 @@ LONGEST_LINE = 2000
 MOST_LISTED = 100  # a wrong column would be said of every image
 
 
+class Lines(str):
+    """Text of several lines. Line feeds of any other text that is shown came from outside, and are shown escaped."""
+
+
 class UserError(Exception):
     """Says what was given, what is allowed and the way out."""
 
     exit_status = 2
 
     def __str__(self) -> str:
-        return readable(super().__str__())
+        return readable(self.args[0] if self.args else "")
 
 
 class ConfigError(UserError):
@@ -53,10 +57,11 @@ class TrainingError(UserError):
 
 def readable(text: str) -> str:
     """A message for people, whatever names and values from outside are quoted in it: control characters are shown
-    escaped, so that they cannot move the cursor or colour the terminal; long numbers and lines are cut short."""
-    text = DIGITS.sub(lambda run: f"(a number of {len(run[0])} digits)", text)
-    lines = text.split("\n")
+    escaped, so that they cannot move the cursor, colour the terminal or, but in ``Lines``, begin a line; long numbers
+    and lines are cut short."""
+    lines = text.split("\n") if isinstance(text, Lines) else [text]
     shown = ["".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line) for line in lines]
+    shown = [DIGITS.sub(lambda run: f"(a number of {len(run[0])} digits)", line) for line in shown]
     return "\n".join(s if len(s) <= LONGEST_LINE else f"{s[:LONGEST_LINE]} ... ({len(s)} characters)" for s in shown)
 
 
@@ -77,10 +82,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-def listing(title: str, problems: list[str]) -> str:
-    """One message out of many problems: a single line for one, else one per line, the first ``MOST_LISTED``."""
-    problems = [problem.replace("\n", "\\n") for problem in problems]  # a line feed in a name is no new line
+def listing(title: str, problems: list[str], end: str = "") -> Lines:
+    """One message out of many problems: a single line for one, else one per line, the first ``MOST_LISTED``; ``end``
+    comes after the last."""
+    title, end, *problems = (text.replace("\n", "\\n") for text in (title, end, *problems))  # no new line by a name
     if len(problems) == 1:
-        return f"{title}: {problems[0]}"
+        return Lines(f"{title}: {problems[0]}{end}")
     more = [f"  - and {len(problems) - MOST_LISTED} more"] if len(problems) > MOST_LISTED else []
-    return "\n".join([f"{title}: {len(problems)} problems", *(f"  - {p}" for p in problems[:MOST_LISTED]), *more])
+    lines = [f"{title}: {len(problems)} problems", *(f"  - {p}" for p in problems[:MOST_LISTED]), *more]
+    return Lines("\n".join(lines) + end)

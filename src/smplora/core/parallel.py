@@ -21,7 +21,7 @@ import torch
 from smplora.core import offline
 from smplora.core.console import bar, leave_saying_to_the_parent
 from smplora.core.device import choose_device
-from smplora.core.errors import TrainingError, UserError
+from smplora.core.errors import TrainingError, UserError, readable
 
 MOST_WORKERS = 3
 MEASURING = 200  # an audit or an evaluation, in training steps: what the progress bar counts
@@ -153,7 +153,7 @@ class TaskQueue:
         self.outcome[task.name] = problem(error)
         sentence = f"{task.name}: {self.outcome[task.name]}" if error else future.result()
         if sentence:
-            display.write(sentence, file=display.fp)
+            display.write(readable(sentence), file=display.fp)
         if error and not isinstance(error, UserError):
             display.write("".join(traceback.format_exception(error)), file=display.fp)
         return killed
@@ -163,7 +163,7 @@ class TaskQueue:
         steps = {t.name: t.progress for t in running}
         self.units |= {t.name: t.length for t in running}
         display.total = sum(self.units.values())
-        display.set_postfix({n: f"{s}/{self.units[n]}" for n, s in steps.items() if s}, refresh=False)
+        display.set_postfix({readable(n): f"{s}/{self.units[n]}" for n, s in steps.items() if s}, refresh=False)
         display.update(
             max(0, sum(n for t, n in self.units.items() if t in self.outcome) + sum(steps.values()) - display.n)
         )

@@ -85,7 +85,7 @@ def caption(config: CaptionConfig, *, progress: bool = True) -> dict[str, str]:
     problems: list[str] = []
     missing = [name for name, text in folder.captions(problems).items() if not text]
     if problems:
-        raise DataError(listing(f"{folder.title} has captions that cannot be used", problems) + "; mend them first")
+        raise DataError(listing(f"{folder.title} has captions that cannot be used", problems, "; mend them first"))
     if folder.reading.left_out:
         say(f"{folder.title}: {len(folder.files)} images; not read: {counted(folder.reading.left_out)}")
     written: dict[str, str] = {}

@@ -83,7 +83,7 @@ def read_samples(source: ImageSource) -> list[Sample]:
             first_with[digest] = name
     if problems:
         advice = f"captions come from {source.where_captions_come_from}" if uncaptioned else "remove or mend them"
-        raise DataError(listing(f"{source.title} has images that cannot be used", problems) + f"; {advice}")
+        raise DataError(listing(f"{source.title} has images that cannot be used", problems, f"; {advice}"))
     say_once(_what_was_read(source, samples, notes))
     return samples
 

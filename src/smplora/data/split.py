@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +16,9 @@ import numpy as np
 
 from smplora.config.data import SplitConfig, SplitOptions
 from smplora.config.dreambooth import CAPTION
-from smplora.core.console import say_once
+from smplora.core.console import say, say_once
 from smplora.core.errors import SplitError
+from smplora.core.output import output_folder
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.random_streams import stream_seed
 from smplora.data.pool import Sample, open_source, read_samples
@@ -242,8 +242,9 @@ def split(config: SplitConfig) -> Split:
     """``smplora split``: write the manifest and say what is in it."""
     refuse_to_replace(Path(config.output_dir), [MANIFEST], "output_dir")
     result = make_split(read_samples(open_source(config)), config)
-    path = write_split(result, Path(config.output_dir))
-    print(f"{path}: " + ", ".join(f"{cell} {size}" for cell, size in result.sizes.items()), file=sys.stderr)
+    with output_folder(Path(config.output_dir), [MANIFEST]):
+        path = write_split(result, Path(config.output_dir))
+    say(f"{path}: " + ", ".join(f"{cell} {size}" for cell, size in result.sizes.items()))
     if config.json:
         print(json.dumps({"manifest": str(path), "seal": result.seal, "cells": result.sizes}))
     return result

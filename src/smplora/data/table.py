@@ -14,6 +14,7 @@ from PIL import Image
 from smplora.config.data import DataOptions
 from smplora.core import offline
 from smplora.core.errors import ConfigError, DataError
+from smplora.core.surroundings import expanded
 from smplora.data.pictures import UnreadableImage, read_image
 from smplora.data.source import Reading, default_caption, one_and_more
 
@@ -97,7 +98,7 @@ def _load(options: DataOptions) -> Any:
     import datasets
 
     name = options.dataset_name or ""
-    path = Path(name).expanduser()
+    path = expanded(name)
     try:
         if path.is_file() or any(path.glob("*.parquet")) or any(path.glob("data/*.parquet")):
             return _parquet(path)

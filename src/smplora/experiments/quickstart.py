@@ -19,7 +19,9 @@ from smplora.config.quickstart import QuickstartConfig
 from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.device import choose_device
+from smplora.core.output import output_folder
 from smplora.core.parallel import Task, run_tasks
+from smplora.core.surroundings import real
 from smplora.data.digits import write_private_digits
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import MANIFEST, Split, make_split, read_split, write_split
@@ -51,6 +53,12 @@ def quickstart(config: QuickstartConfig) -> Path:
     choose_device(config.device)
     fetch_model(config)
     load_base(config, torch.device("cpu"))
+    with output_folder(root, None):
+        return run_all(config, root, split)
+
+
+def run_all(config: QuickstartConfig, root: Path, split: Split) -> Path:
+    """Train, attack, evaluate, and show it, once everything was checked; returns the report's path."""
     open_folder(root, config)
     images = shared(config, DataOptions)
     if not (config.train_data_dir or config.dataset_name):
@@ -72,7 +80,7 @@ def quickstart(config: QuickstartConfig) -> Path:
     write_report(subjects, report)
     print_table(subjects)
     say(ADVICE)
-    say(f"report: {report.resolve()}")
+    say(f"report: {real(report)}")
     if config.json:
         print(json.dumps(summary(subjects, report)))
     return report

@@ -14,8 +14,9 @@ from smplora.config.evaluate import EvaluateConfig
 from smplora.config.subject import is_foreign
 from smplora.config.train import TrainConfig
 from smplora.core.console import say
-from smplora.core.errors import InvalidAudit
+from smplora.core.errors import InvalidAudit, readable
 from smplora.core.parallel import Task, Work
+from smplora.core.surroundings import real
 from smplora.publish.card import write_card
 from smplora.quality import evaluate as quality
 from smplora.quality.reuse import evaluate_done, previous_quality
@@ -68,7 +69,7 @@ def audit(config: AuditConfig, *, progress: bool = True) -> Audit:
         if result.memorisation:
             say(f"{label}: {result.memorisation.sentence}")
         if config.signals:
-            say(f"report: {(folder / PAGE).resolve()}")
+            say(f"report: {real(folder / PAGE)}")
     if config.json:
         print(json.dumps(as_json(result)))
     return result
@@ -83,7 +84,7 @@ def audit_command(config: AuditConfig) -> None:
     """
     if config.plan and not config.signals:
         plan = measuring.plan(config)
-        print(json.dumps(plan.as_dict()) if config.json else "\n".join(plan.lines()))
+        print(json.dumps(plan.as_dict()) if config.json else "\n".join(map(readable, plan.lines())))
         return
     verdict = audit(config).verdict
     if verdict.level == "invalid":

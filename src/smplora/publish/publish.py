@@ -14,8 +14,9 @@ from smplora.adapters.files.read import AdapterFile, read_adapter
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, OURS, AdapterFacts, LoraSettings, kohya_bytes
 from smplora.config.publish import ExportConfig, PublishOptions, PushConfig
 from smplora.core.console import say
-from smplora.core.errors import CheckpointError, ConfigError, PushError
-from smplora.core.files import check_writable, write_atomically
+from smplora.core.errors import CheckpointError, ConfigError, Lines, PushError
+from smplora.core.files import UNFINISHED, check_writable, write_atomically
+from smplora.core.output import output_folder
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.tensor_files import read_header
 from smplora.publish.card import CARD, MARKER, CardOptions, audited, render
@@ -33,7 +34,8 @@ def export(config: ExportConfig) -> Path:
     folder = Path(config.output_dir)
     subject, files = publishable(config, None)
     ours = {name.partition("/")[0] for name in files}
-    foreign = [p.name for p in folder.iterdir() if p.name not in ours] if folder.is_dir() else []
+    there = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    foreign = [name for name in there if name not in ours and not name.startswith(UNFINISHED)]
     if foreign:
         raise ConfigError(
             f"--output_dir got '{folder}', which holds other files ({sorted(foreign)[0]}); give a new or empty folder"
@@ -42,7 +44,8 @@ def export(config: ExportConfig) -> Path:
     check_writable(folder)
     warn(subject)
     show(files)
-    _write(files, folder)
+    with output_folder(folder, ours):
+        _write(files, folder)
     if config.json:
         print(json.dumps({"folder": str(folder), "files": list(files)}))
     return folder
@@ -61,7 +64,7 @@ def push(config: PushConfig) -> str | None:
     show(files)
     address = None
     if config.dry_run:
-        say(f"\n{files[CARD].decode()}\n--dry_run: nothing was uploaded")
+        say(Lines(f"\n{files[CARD].decode()}\n--dry_run: nothing was uploaded"))
     else:
         address = _upload(repo_id, config.private, files)
         say(f"published: {address}")

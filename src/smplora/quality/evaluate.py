@@ -17,6 +17,7 @@ from smplora.core.console import progress as with_bar
 from smplora.core.console import say
 from smplora.core.errors import DataError
 from smplora.core.files import write_atomically
+from smplora.core.output import output_folder
 from smplora.data.pictures import load_pixels, strip
 from smplora.data.pool import Sample
 from smplora.models.encoders.features import Extractor, load_clip, load_extractor, weights_of
@@ -25,9 +26,9 @@ from smplora.quality.distances import compare, nearest, normal_interval
 from smplora.results.estimate import Estimate
 from smplora.results.quality import FORMAT, Against, AgainstBoth, ClipScore, NearestImages, NetworkQuality, Quality
 from smplora.results.record import from_plain, write
-from smplora.runs.generate import AT_ONCE, Images, generate
+from smplora.runs.generate import AT_ONCE, Images, check_inference_steps, generate
 from smplora.runs.other_trainers import load_any
-from smplora.runs.subject import Loaded, result_folder
+from smplora.runs.subject import RESULT_FILES, Loaded, result_folder
 
 SHOWN = 10  # pictures side by side
 LOSS_TIMESTEPS, LOSS_PAIRS, LOSS_IMAGES = 8, 1, 200
@@ -44,6 +45,7 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
     began = time.perf_counter()
     folder = result_folder(config.adapter, config.output_dir, "quality")
     loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
+    check_inference_steps(config.num_inference_steps, "num_inference_steps", loaded.model)
     reference = loaded.split.cells[loaded.split.held_out]
     if not reference:
         raise DataError(
@@ -58,37 +60,37 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
     captions = [s.caption for s in shown] + [
         reference[i % len(reference)].caption for i in range(config.num_images - len(shown))
     ]
-    images = generate(
-        loaded,
-        captions,
-        range(config.seed, config.seed + len(captions)),
-        num_inference_steps=config.num_inference_steps,
-        guidance_scale=config.guidance_scale,
-        batch_size=config.batch_size,
-        progress=progress,
-    )
-    features, scores = extract_features(loaded, images, captions, extractors, clip)
-    first, *others = [measures(extractor, features[extractor.name]) for extractor in extractors]
-    result = Quality(
-        format=FORMAT,
-        subject=loaded.subject.summary(loaded.adapter_sha256, loaded.model),
-        seal=loaded.split.seal,
-        n_generated=len(images),
-        **evaluation_settings(config),
-        **vars(first),
-        others={x.name: measured for x, measured in zip(extractors[1:], others, strict=True)},
-        clip_score=from_plain(ClipScore, {"weights": weights_of(config.clip_score_model or ""), **scores})
-        if scores
-        else None,
-        held_out_loss=held_out_loss(loaded, config.seed, config.batch_size),
-        captions=tuple(s.caption for s in shown),
-        elapsed_s=round(time.perf_counter() - began, 1),
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "samples.png", strip(images[: len(shown)]))
-    write_atomically(folder / "real.png", strip(real_images(loaded, shown)))
-    write(folder / "quality.json", result)
-    return result
+    with output_folder(folder, RESULT_FILES["quality"]):
+        images = generate(
+            loaded,
+            captions,
+            range(config.seed, config.seed + len(captions)),
+            num_inference_steps=config.num_inference_steps,
+            guidance_scale=config.guidance_scale,
+            batch_size=config.batch_size,
+            progress=progress,
+        )
+        features, scores = extract_features(loaded, images, captions, extractors, clip)
+        first, *others = [measures(extractor, features[extractor.name]) for extractor in extractors]
+        result = Quality(
+            format=FORMAT,
+            subject=loaded.subject.summary(loaded.adapter_sha256, loaded.model),
+            seal=loaded.split.seal,
+            n_generated=len(images),
+            **evaluation_settings(config),
+            **vars(first),
+            others={x.name: measured for x, measured in zip(extractors[1:], others, strict=True)},
+            clip_score=from_plain(ClipScore, {"weights": weights_of(config.clip_score_model or ""), **scores})
+            if scores
+            else None,
+            held_out_loss=held_out_loss(loaded, config.seed, config.batch_size),
+            captions=tuple(s.caption for s in shown),
+            elapsed_s=round(time.perf_counter() - began, 1),
+        )
+        write_atomically(folder / "samples.png", strip(images[: len(shown)]))
+        write_atomically(folder / "real.png", strip(real_images(loaded, shown)))
+        write(folder / "quality.json", result)
+        return result
 
 
 def evaluation_settings(config: EvaluateConfig) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,11 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from smplora.core.console import say
+from smplora.core.errors import readable
 from smplora.core.files import write_atomically
 from smplora.core.ownership import refuse_to_replace
+from smplora.core.surroundings import real
 from smplora.report import tables
 from smplora.report.audit_page import render
 from smplora.results.record import as_json
@@ -56,7 +58,7 @@ def report(config: ReportConfig) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     write_report(subjects, output, config.shareable)
     print_table(subjects)
-    print(f"report: {output.resolve()}", file=sys.stderr)
+    say(f"report: {real(output)}")
     if config.json:
         print(json.dumps(summary(subjects, output)))
 
@@ -95,8 +97,9 @@ def _table(rows: Sequence[tables.SummaryRow], columns: int) -> Table:
         table.add_column(header.replace(", ", ",\n").replace(" at ", "\nat ").replace(" (", "\n("))
     for row in rows:
         verdict, *numbers = row.cells[:columns]
+        label = readable(row.subject.label)
         table.add_row(
-            Text(row.subject.label.replace(", ", ",\n")),  # not a str: labels may hold what rich would take for markup
+            Text(label.replace(", ", ",\n")),  # not a str: labels may hold what rich would take for markup
             Text(verdict.text, style=COLOURS[row.subject.audit.verdict.level]),
             *(
                 Text("\n".join(filter(None, (cell.text or cell.note.partition(" (")[0], cell.interval))))

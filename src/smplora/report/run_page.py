@@ -12,6 +12,7 @@ from PIL import Image
 from smplora.config.catalogue.objectives import TITLES
 from smplora.core.files import write_atomically
 from smplora.core.strips import thumbnail
+from smplora.core.surroundings import real
 from smplora.core.version import __version__
 from smplora.core.wording import decimal, duration
 from smplora.core.yaml_text import read_yaml
@@ -62,7 +63,7 @@ def render_run(folder: Path, written: str) -> str:
     level, sentence = verdict_so_far(monitor)
     captions, rounds = _rounds(folder / "validation")
     return template("run_page.html.j2").render(
-        title=f"{folder.resolve().name}: {TITLES.get(config['objective'], config['objective'])}",
+        title=f"{real(folder).name}: {TITLES.get(config['objective'], config['objective'])}",
         refresh=None if done else REFRESH_S,
         done=done,
         step=step,

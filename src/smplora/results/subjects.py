@@ -15,6 +15,7 @@ from PIL import UnidentifiedImageError
 from smplora.core.errors import CheckpointError, listing
 from smplora.core.reading import read_json
 from smplora.core.strips import cut, png, tiles
+from smplora.core.surroundings import real
 from smplora.core.yaml_text import read_yaml
 from smplora.results.audit import FORMAT, Audit
 from smplora.results.curves import Curve, read_curves
@@ -78,13 +79,13 @@ def collect(folders: Sequence[Path]) -> tuple[ReportedAdapter, ...]:
         CheckpointError: a folder without audit, or files that are damaged, of another format or of another adapter;
             all folders are looked at first.
     """
-    unique = list({folder.resolve(): folder for folder in folders}.values())
+    unique = list({real(folder): folder for folder in folders}.values())
     subjects: list[ReportedAdapter] = []
     runs: dict[Path, ReportedRun] = {}
     problems: list[str] = []
     for folder in unique:
         try:
-            subjects.append(_subject(folder.resolve(), runs))
+            subjects.append(_subject(real(folder), runs))
         except CheckpointError as error:
             problems.append(str(error))
     if not unique:

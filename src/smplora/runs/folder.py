@@ -15,12 +15,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where nothing is locked
-    fcntl = None  # type: ignore[assignment]
-
-
 from smplora.config.data import CacheOptions
 from smplora.config.exactly import exactly
 from smplora.config.monitor import MonitorOptions
@@ -29,7 +23,8 @@ from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.environment import environment
 from smplora.core.errors import CheckpointError, ConfigError, listing
-from smplora.core.files import PRIVATE, UNFINISHED, check_writable, write_atomically, write_json
+from smplora.core.files import LOCK, PRIVATE, UNFINISHED, check_writable, write_atomically, write_json
+from smplora.core.output import output_folder
 from smplora.core.reading import Unreadable
 from smplora.core.yaml_text import as_yaml, read_yaml
 from smplora.models.diffusion import LatentDiffusion
@@ -43,7 +38,6 @@ NOISE_SEED, PRIVACY = "noise_seed", "privacy.json"  # files of the run folder
 CONFIG, MODEL, ENVIRONMENT = "config.yaml", "model.json", "environment.json"
 METRICS, MONITOR, DONE = "metrics.jsonl", "monitor.jsonl", "DONE.json"
 GRADIENTS, HESSIAN, THEORY = "gradients.jsonl", "hessian.jsonl", "theory.json"
-LOCK = f"{UNFINISHED}lock"
 # options that do not change what is computed, so that they may differ when a run is resumed
 FREE_OPTIONS = {
     "allow_download",
@@ -80,29 +74,19 @@ class RunFolder:
             self.check_model(model)
         else:
             write(self.path / MODEL, BaseModel(config.pretrained_model_name_or_path, model.digest))
-        self.checkpoints.mkdir(exist_ok=True)
+        self.checkpoints.mkdir(mode=PRIVATE, exist_ok=True)
         for unfinished in self.checkpoints.glob(f"{UNFINISHED}*"):
             shutil.rmtree(unfinished, ignore_errors=True)
         write_json(self.path / ENVIRONMENT, environment())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Inside, no other process can train here; a kill releases the lock. The lock's file stays: whoever removed it
-        could take it from a process that just got it.
+        """Inside, no other process can train here; a kill releases the lock.
 
         Raises:
             ConfigError: another process does.
         """
-        if fcntl is None:
-            yield
-            return
-        self.path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        with (self.path / LOCK).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                text = f"--output_dir '{self.path}' is being trained in by another process; wait for it or stop it"
-                raise ConfigError(text) from error
+        with output_folder(self.path, None):
             yield
 
     @property
@@ -228,7 +212,7 @@ class RunFolder:
 
     def log_all(self, rows: list[dict[str, Any]], file: str) -> None:
         """Append several lines."""
-        with (self.path / file).open("a") as lines:
+        with open(self.path / file, "a", encoding="utf-8", opener=private) as lines:
             lines.writelines(json.dumps(row) + "\n" for row in rows)
 
     def metrics(self, file: str = METRICS) -> list[dict[str, Any]]:
@@ -273,6 +257,11 @@ class RunFolder:
     def finish(self, step: int, adapter_sha256: str) -> None:
         """Say that the adapter is complete."""
         write(self.path / DONE, Done(step, adapter_sha256))
+
+
+def private(path: str, flags: int) -> int:
+    """Opens a file; one that is made thereby is readable by its owner alone."""
+    return os.open(path, flags, 0o600)
 
 
 def check_place(folder: Path) -> None:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from smplora.core.console import bar
+from smplora.core.errors import ConfigError
+from smplora.models.diffusion import LatentDiffusion
 from smplora.models.encoders.transformers import LARGEST_FOR_BUNDLED
 from smplora.runs.subject import Loaded
 
@@ -38,6 +40,17 @@ class Images:
     def parts(self) -> Iterator[Tensor]:
         """All of them, some at a time."""
         return (self[start : start + AT_ONCE] for start in range(0, len(self), AT_ONCE))
+
+
+def check_inference_steps(steps: int, option: str, model: LatentDiffusion) -> None:
+    """See whether an image can be drawn in so many steps.
+
+    Raises:
+        ConfigError: the model has fewer timesteps.
+    """
+    most = model.num_train_timesteps
+    if steps > most:
+        raise ConfigError(f"--{option} got {steps}; allowed: {most} at most, the timesteps of the base model")
 
 
 def generate(

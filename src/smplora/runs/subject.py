@@ -22,6 +22,7 @@ from smplora.core.errors import CheckpointError, DataError, SplitError, UserErro
 from smplora.core.files import check_writable, files_sha256
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.registry import build
+from smplora.core.surroundings import real
 from smplora.data.cells import Cell
 from smplora.data.encode import encode
 from smplora.data.pictures import frame
@@ -122,7 +123,7 @@ def find_subject(adapter: str) -> Subject:
     Raises:
         CheckpointError: neither, or the run is not finished.
     """
-    folder = Path(adapter).resolve()
+    folder = real(adapter)
     folder = folder.parent if folder.is_file() else folder
     run = folder.parent.parent if folder.name.startswith("checkpoint-") else folder
     if not (run / CONFIG).exists():

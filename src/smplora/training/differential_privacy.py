@@ -7,11 +7,13 @@ draws of timestep and noise, g_i its gradient and C = --max_grad_norm, the adapt
 
 Abadi et al. 2016 (arXiv 1607.00133); several draws per image before clipping: Dockhorn et al. 2023 (arXiv 2210.09929),
 DP-LoRA (arXiv 2406.01355). Epsilon for adding or removing one image is the PRV accountant's (Gopi et al. 2021), from
-Opacus. It holds while nobody can guess the noise, so its seed is drawn by the operating system and never published.
+Opacus. Where little noise makes its grid too large for memory, it is the RDP accountant's (Mironov 2017), never
+smaller. It holds while nobody can guess the noise, so its seed is drawn by the operating system and never published.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
@@ -41,6 +43,13 @@ from smplora.results.run import Privacy
 from smplora.runs.folder import NOISE_SEED
 from smplora.training.batches import training_draw
 
+PRV, RDP = "PRV", "RDP"  # accountants
+PRV_ERROR = 0.01  # of the PRV accountant's epsilon
+MOST_REACH = 300  # of the PRV accountant's grid: its exponentials overflow at 709
+MOST_POINTS = 2**23  # of its grid: some hundred MiB, some seconds
+NO_PROTECTION = 100  # an epsilon that promises nothing of use
+MOST_NOISE, EPSILON_TOLERANCE = 1e6, 0.01  # of the search for the least noise
+
 
 @dataclass(frozen=True)
 class Guarantee:
@@ -51,13 +60,31 @@ class Guarantee:
     delta: float
 
     def epsilon(self, steps: int) -> float:
-        """Epsilon after so many steps, by the PRV accountant (an upper bound)."""
-        from opacus.accountants import PRVAccountant
+        """Epsilon after so many steps, an upper bound; infinity where no number is small enough."""
+        from opacus.accountants import PRVAccountant, RDPAccountant
 
-        accountant = PRVAccountant()
+        accountant = RDPAccountant() if self.accountant(steps) == RDP else PRVAccountant()
         accountant.history = [(self.noise_multiplier, self.sample_rate, steps)]
-        with warnings.catch_warnings(action="ignore"):  # its first guess is another accountant's, and may be coarse
-            return float(accountant.get_epsilon(self.delta))
+        with warnings.catch_warnings(action="ignore"):  # PRV's first guess is RDP's, which may be coarse
+            bound = float(accountant.get_epsilon(self.delta))
+        return math.inf if math.isnan(bound) else bound
+
+    def accountant(self, steps: int) -> str:
+        """The one that bounds epsilon after so many steps."""
+        reach, points = self.grid(steps)
+        return PRV if reach <= MOST_REACH and points <= MOST_POINTS else RDP
+
+    def grid(self, steps: int) -> tuple[float, float]:
+        """What the PRV accountant computes with: numbers from -L to L, with L the epsilon of RDP at a smaller delta, on
+        a mesh that keeps its error (Gopi et al. 2021, remark 5.6). Returns L and how many they are."""
+        from opacus.accountants import RDPAccountant
+
+        rdp, delta = RDPAccountant(), self.delta / 1000
+        rdp.history = [(self.noise_multiplier, self.sample_rate, steps)]
+        with warnings.catch_warnings(action="ignore"):
+            reach = float(rdp.get_epsilon(delta / 4)) + 3
+        points = 2 * reach * math.sqrt(steps * math.log(12 / delta) / 2) / PRV_ERROR
+        return reach, points
 
     def describe(self, max_grad_norm: float, noise_multiplicity: int, steps: int) -> Privacy:
         """What is promised after so many steps."""
@@ -65,7 +92,7 @@ class Guarantee:
             epsilon=self.epsilon(steps),
             delta=self.delta,
             neighbours="data sets that differ by one image and its caption",
-            accountant="PRV (Opacus)",
+            accountant=f"{self.accountant(steps)} (Opacus)",
             noise_multiplier=self.noise_multiplier,
             sample_rate=self.sample_rate,
             steps=steps,
@@ -93,10 +120,18 @@ def check_private(
             "(folder names such as '10_dog'); give --folder_repeats false"
         )
     promise = guarantee(options, batch_size, images, steps)
+    epsilon = promise.epsilon(steps)
+    if not math.isfinite(epsilon):
+        raise ConfigError(
+            f"--noise_multiplier got {options.noise_multiplier}, so little noise over {steps} steps that no epsilon "
+            "can be promised; give more, such as 1"
+        )
     if progress:
+        useless = f"; above {NO_PROTECTION} it protects nobody: give more noise" * (epsilon > NO_PROTECTION)
         say(
-            f"differential privacy: epsilon {promise.epsilon(steps):.3g}, delta {promise.delta:g} after {steps} steps; "
-            f"noise multiplier {promise.noise_multiplier:.3g}, {promise.sample_rate:.3g} of the images in a step"
+            f"differential privacy: epsilon {epsilon:.3g} ({promise.accountant(steps)}), delta {promise.delta:g} after "
+            f"{steps} steps; noise multiplier {promise.noise_multiplier:.3g}, {promise.sample_rate:.3g} of the images "
+            f"in a step{useless}"
         )
 
 
@@ -131,11 +166,24 @@ def guarantee(options: PrivateOptions, batch_size: int, images: int, steps: int)
 
 @lru_cache
 def _least_noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
-    from opacus.accountants.utils import get_noise_multiplier
+    """By bisection, as Opacus' ``get_noise_multiplier``, which would ask the PRV accountant whatever its grid."""
 
-    goal = {"target_epsilon": epsilon, "target_delta": delta, "sample_rate": rate, "steps": steps}
-    with warnings.catch_warnings(action="ignore"):
-        return float(get_noise_multiplier(**goal, accountant="prv"))
+    def promised(sigma: float) -> float:
+        return Guarantee(sigma, rate, delta).epsilon(steps)
+
+    low, high = 0.0, 20.0
+    while (reached := promised(high)) > epsilon:
+        low, high = high, 2 * high
+        if high > MOST_NOISE:
+            raise ValueError("no noise is enough")
+    while epsilon - reached > EPSILON_TOLERANCE and high - low > 1e-6 * high:
+        middle = (low + high) / 2
+        of_middle = promised(middle)
+        if of_middle < epsilon:
+            high, reached = middle, of_middle
+        else:
+            low = middle
+    return high
 
 
 def noise_seed(folder: Path) -> str:

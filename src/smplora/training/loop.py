@@ -13,7 +13,7 @@ import torch
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.train import TrainConfig
 from smplora.core.console import bar, say
-from smplora.core.errors import TrainingError
+from smplora.core.errors import Lines, TrainingError
 from smplora.core.random_streams import stream_seed
 from smplora.core.stopping import wish_to_stop
 from smplora.models.diffusion import adaptation_loss
@@ -119,7 +119,7 @@ def optimise(
                 folder.save(setup.checkpoint(done), write, config.checkpoints_total_limit)
             if stopping and done < setup.steps:
                 if progress:
-                    say(f"\nstopped after step {done:,}, which is checkpoint-{done}")
+                    say(Lines(f"\nstopped after step {done:,}, which is checkpoint-{done}"))
                 wish.grant()
     _finish(config, setup, folder, monitor, theory, describe)
 

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from smplora.config.checks import MOST_OF
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError, SplitError
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import Split, make_split, read_split
 from smplora.models.diffusion import LatentDiffusion
+from smplora.runs.generate import check_inference_steps
 from smplora.training.monitor import with_intervals
 
 
@@ -36,7 +38,8 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processe
     """``config`` with every default that depends on model or data filled in, as the run folder records it.
 
     Raises:
-        ConfigError: a resolution that the VAE cannot halve down to whole latents.
+        ConfigError: a resolution that the VAE cannot halve down to whole latents; more steps than anybody waits for, or
+            more in drawing an image than the model has.
     """
     if config.resolution and config.resolution % model.downsampling:
         below = max(1, config.resolution // model.downsampling) * model.downsampling
@@ -46,6 +49,12 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processe
         )
     batch = config.train_batch_size * config.gradient_accumulation_steps * processes
     steps = -(-config.num_train_epochs * sum(s.repeats for s in split.train) // batch)
+    most = MOST_OF["max_train_steps"]
+    if not config.max_train_steps and steps > most:
+        raise ConfigError(
+            f"--num_train_epochs got {config.num_train_epochs}, {steps} steps; allowed: {most} steps at most"
+        )
+    check_inference_steps(config.validation_inference_steps, "validation_inference_steps", model)
     sizes: dict[str, Any] = {}
     if not config.split_manifest:
         cells = {"reference_size": "reference"}

@@ -14,9 +14,10 @@ from typing import Any
 from smplora.config.catalogue.paper_data_sets import ORIGINALS, SUBSETS
 from smplora.config.dataset import DatasetConfig
 from smplora.core.console import in_threads
-from smplora.core.errors import DataError, listing
+from smplora.core.errors import DataError, listing, readable
 from smplora.core.files import UNFINISHED, write_atomically
 from smplora.core.registry import load
+from smplora.core.surroundings import real
 from smplora.data.listing import METADATA
 from smplora.data.paper.drawing import Selection
 from smplora.data.paper.files import Originals
@@ -153,7 +154,7 @@ def _place_image(originals: Originals, one: TakenImage, folder: Path, copy: bool
         try:
             if copy:
                 raise OSError
-            os.link(source.resolve(), target)
+            os.link(real(source), target)
         except OSError:  # another file system, or somebody else's files
             shutil.copyfile(source, target)
     return DrawnImage(place, one.original, one.group, one.digest)
@@ -188,7 +189,7 @@ def _check(config: DatasetConfig, folder: Path, record: DatasetRecord) -> None:
     problems = [p for row in in_threads(lambda r: list(wrong(r)), rows, "check images", "image") for p in row]
     if problems:
         raise DataError(
-            listing(f"'{folder}' is not as it was built", problems) + "; remove the folder and build it again"
+            listing(f"'{folder}' is not as it was built", problems, "; remove the folder and build it again")
         )
 
 
@@ -199,7 +200,9 @@ def _say(config: DatasetConfig, folder: Path, record: DatasetRecord, checked: bo
         print(json.dumps({"folder": str(folder), "images": images, **{key: getattr(record, key) for key in keys}}))
         return
     what = "is as it was built" if checked else "built"
-    print(f"{record.title} {what}: {images} images in {folder}, seed {record.seed}, digest {record.digest[:12]}")
+    made = f"{images} images in {folder}, seed {record.seed}, digest {record.digest[:12]}"
+    print(readable(f"{record.title} {what}: {made}"))
     if captions < images:
-        print(f"{images - captions} images have no caption: smplora caption {folder}")
-    print(f"next: smplora train --config configs/paper/{record.name}.yaml --train_data_dir {folder}")
+        print(readable(f"{images - captions} images have no caption: smplora caption {folder}"))
+    next_step = f"smplora train --config configs/paper/{record.name}.yaml --train_data_dir {folder}"
+    print(readable(f"next: {next_step}"))

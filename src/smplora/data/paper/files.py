@@ -9,7 +9,7 @@ from PIL import Image
 
 from smplora.config.catalogue.paper_data_sets import SUBSETS, Subset
 from smplora.config.dataset import DatasetConfig
-from smplora.core.errors import DataError, listing
+from smplora.core.errors import DataError, Lines, listing
 from smplora.data.paper.drawing import Selection
 from smplora.data.pictures import read_image, suffixes
 
@@ -72,10 +72,8 @@ class Originals:
 
     def refusal(self, *problems: str) -> DataError:
         """An error with the problems, and the way to the originals."""
-        return DataError(
-            f"{listing(f'{self.name} cannot be built', list(problems))}\n"
-            f"  {self.title} is not part of smplora and nothing is downloaded. {self.source_and_licence}"
-        )
+        origin = f"{self.title} is not part of smplora and nothing is downloaded. {self.source_and_licence}"
+        return DataError(Lines(f"{listing(f'{self.name} cannot be built', list(problems))}\n  {origin}"))
 
     def find(self, path: str, places: Sequence[str] = ("",), *, archive: str | None = None) -> Path | str:
         """``path`` below one of ``places``, or what is wrong."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from smplora.core.console import say
 from smplora.core.environment import environment
 from smplora.core.errors import ConfigError, DataError, TrainingError, listing
 from smplora.core.files import UNFINISHED, check_writable, write_json
+from smplora.core.output import output_folder
 from smplora.core.parallel import number_of_workers, run_tasks
 from smplora.core.reading import read_object
 from smplora.core.registry import load
+from smplora.core.surroundings import real
 from smplora.core.wording import duration
 from smplora.experiments.reproduce import sd15, tiny
 from smplora.experiments.reproduce.page import PAGE, write_page
@@ -54,7 +57,13 @@ def reproduce(config: ReproduceConfig) -> Path:
         return root / PAGE
     if missing:
         raise DataError(listing("this is needed first", missing))
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with output_folder(root, None):
+        return run_all(config, root, plan, targets)
+
+
+def run_all(config: ReproduceConfig, root: Path, plan: Plan, targets: Mapping[str, Target]) -> Path:
+    """Train and measure what is missing, once everything was checked; as ``reproduce``."""
+    scale = plan.scale
     write_json(root / MARK, marked(config))
     scale.prepare(plan.datasets, plan.attacks, root / IMAGES)
     outcome = run_tasks(plan.tasks, "reproduce", workers=config.workers, device=config.device)
@@ -62,7 +71,7 @@ def reproduce(config: ReproduceConfig) -> Path:
     for name, target in targets.items():
         write_json(root / f"{name}.json", content(name, target, results, scale))
     page = write_page(root)
-    say(f"page: {page.resolve()}")
+    say(f"page: {real(page)}")
     if config.json:
         print(json.dumps({"page": str(page), "files": {name: str(root / f"{name}.json") for name in targets}}))
     failed = [f"{name}: {problem}" for name, problem in outcome.items() if problem is not None]

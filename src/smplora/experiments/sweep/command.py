@@ -20,10 +20,12 @@ from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.device import choose_device
 from smplora.core.environment import environment
-from smplora.core.errors import ConfigError, TrainingError, listing
+from smplora.core.errors import ConfigError, TrainingError, listing, readable
 from smplora.core.files import write_atomically, write_json
+from smplora.core.output import output_folder
 from smplora.core.parallel import MEASURING, Task, run_tasks
 from smplora.core.reading import Unreadable
+from smplora.core.surroundings import real
 from smplora.core.wording import duration
 from smplora.core.yaml_text import as_yaml, read_yaml
 from smplora.data.pool import open_source, read_samples
@@ -62,6 +64,12 @@ def sweep(config: SweepConfig) -> Path:
         if config.json:
             print(json.dumps({"runs": {name: options.output_dir for name, options in runs.items()}}))
         return root / PAGE
+    with output_folder(root, None):
+        return run_all(config, root, tasks, subjects)
+
+
+def run_all(config: SweepConfig, root: Path, tasks: Sequence[Task], subjects: Sequence[plan.SweptAdapter]) -> Path:
+    """Train and measure what is missing, once everything was checked; as ``sweep``."""
     open_folder(root, config)
     write_atomically(root / CONFIG, as_yaml(asdict(config)))  # it may have grown
     outcome = run_tasks(tasks, "sweep", workers=config.workers, device=config.device)
@@ -70,7 +78,7 @@ def sweep(config: SweepConfig) -> Path:
     write_json(root / NUMBERS, results.content(settings, config, environment()))
     write_atomically(root / PAGE, render(settings, config))
     print_table(settings)
-    say(f"page: {(root / PAGE).resolve()}")
+    say(f"page: {real(root / PAGE)}")
     if config.json:
         print(json.dumps({"page": str(root / PAGE), "table": str(root / TABLE), "numbers": str(root / NUMBERS)}))
     failed = [f"{name}: {problem}" for name, problem in outcome.items() if problem is not None]
@@ -157,7 +165,7 @@ def print_table(settings: Sequence[results.Setting]) -> None:
         fine = sum(row.problem is None for row in one.rows)
         table.add_row(
             one.number,
-            Text(one.label),
+            Text(readable(one.label)),
             f"{fine}" if fine == len(one.rows) else f"{fine} of {len(one.rows)}",
             *(Text("\n".join(filter(None, (c.text, c.interval)))) for c in cells),
             "yes" if one.front else "",

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from smplora.config.sweep import SweepConfig
+from smplora.core.surroundings import real
 from smplora.core.version import __version__
 from smplora.core.wording import decimal
 from smplora.experiments.sweep.results import MEASURES, PRIVACY, AdapterRow, Setting, kinds, placed
@@ -43,7 +44,7 @@ def render(settings: Sequence[Setting], config: SweepConfig) -> str:
         if kind and one.number in looks
     }
     return template("sweep.html.j2").render(
-        title=f"Sweep: {root.resolve().name}",
+        title=f"Sweep: {real(root).name}",
         figure=plane(places, "front", names_of_axes, size=(560, 420), front=True),
         legend_items=[(look, kind) for kind, look in legend.items()],
         marks=looks,
