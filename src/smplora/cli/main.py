@@ -16,7 +16,7 @@ from smplora.config.parsing import SWITCH
 from smplora.core import offline
 from smplora.core.console import forget_what_was_said
 from smplora.core.errors import ConfigError, UserError, is_out_of_memory, nearest, readable
-from smplora.core.stopping import raise_stopped
+from smplora.core.stopping import SIGNALS, heard, raise_stopped
 from smplora.core.version import __version__
 
 SMALLER = ("train_batch_size", "batch_size", "resolution", "workers")  # what takes less memory when it is lower
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stderr.isatty() or verb.slow:
             print(f"smplora {arguments[0]}: loading ...", file=sys.stderr, flush=True)
         module, _, function = verb.run.partition(":")
-        with offline.hub(may_use_network(arguments[0], options)), offline.named():
+        with heard(), offline.hub(may_use_network(arguments[0], options)), offline.named():
             getattr(import_module(module), function)(options)
         return 0
     except UserError as error:
@@ -137,6 +137,8 @@ def overview() -> str:
 
 def entry_point() -> None:
     """Console script."""
-    signal.signal(signal.SIGTERM, raise_stopped)
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # a shell's background jobs inherit that Ctrl-C is ignored
+            signal.signal(number, raise_stopped)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its notes on torchvision are nothing a user can act on
     sys.exit(main())
