@@ -146,6 +146,7 @@ class Forked:
 
     def __init__(self, pid: int = 0) -> None:
         self.pid = pid
+        self.returncode: int | None = None
 
     def start(self, *arguments: str, program: str, env: dict[str, str], stdout: IO[str], stderr: IO[str]) -> Forked:
         pid = os.fork()
@@ -158,11 +159,13 @@ class Forked:
         """Everything is imported."""
 
     def poll(self) -> int | None:
-        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        return self.wait() if ended else None
+        ended = self.returncode is None and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return self.wait() if ended else self.returncode
 
     def wait(self) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
 
     COMMAND = warm.COMMAND
 
