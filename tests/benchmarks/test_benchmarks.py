@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import warm
 from smplora.config.catalogue.attacks import ATTACKS
 from smplora.core.parallel import Task
 from smplora.core.reading import read_json
@@ -73,10 +75,12 @@ def load(script: str, folder: Path = BENCHMARKS) -> Any:
     return module
 
 
-def start(script: str, results: Path, *words: object, wrote: str | None = None) -> Any:
-    """What a script writes, called with ``words``; dictionaries among them as YAML."""
+def start(script: str, results: Path, *words: object, wrote: str | None = None, **replaced: Any) -> Any:
+    """What a script writes, called with ``words``; dictionaries among them as YAML. ``replaced``: names in it."""
     given = [json.dumps(word) if isinstance(word, dict) else str(word) for word in words]
-    load(script).main([*given, "--results", str(results)])
+    module = load(script)
+    vars(module).update(replaced)
+    module.main([*given, "--results", str(results)])
     return read_json(results / f"{wrote or script}.json")
 
 
@@ -131,6 +135,61 @@ def test_gsa(tmp_path: Path) -> None:
     assert all(row["batch_ms"] > 0 for name, row in found.items() if name.endswith("weights"))
 
 
+def test_hashing(tmp_path: Path) -> None:
+    found = start("hashing", tmp_path, "--adapter_mb", 1, "--base_mb", 1, "--rounds", 1)
+    assert not lacking(found, written("hashing"))
+    assert all(share > 0 for name in ("save", "load", "base_load") for share in found[name]["share"].values())
+
+
+class Forked:
+    """As ``warm``, whose server takes seconds to start: a command in a fork of this process."""
+
+    def __init__(self, pid: int = 0) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def start(self, *arguments: str, program: str, env: dict[str, str], stdout: IO[str], stderr: IO[str]) -> Forked:
+        pid = os.fork()
+        if pid == 0:
+            request = {"program": program, "arguments": arguments, "environment": env}
+            warm._become(request, [os.dup(stdout.fileno()), os.dup(stderr.fileno())])
+        return Forked(pid)
+
+    def run(self, *arguments: str) -> None:
+        """Everything is imported."""
+
+    def poll(self) -> int | None:
+        ended = self.returncode is None and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return self.wait() if ended else self.returncode
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
+
+    COMMAND = warm.COMMAND
+
+
+def test_kills(tmp_path: Path) -> None:
+    found = start("kills", tmp_path, "--kills", 1, "--only", "split", warm=Forked())
+    before = written("kills")
+    assert not lacking({**found, "by_command": {}}, {**before, "by_command": {}})
+    assert not lacking(found["by_command"]["split"], before["by_command"]["split"])
+    for record in (found, before):
+        assert record["all"]["survived"] == record["all"]["restarts_compared"] > 0
+    assert before["all"]["kills"] > 100
+
+
+def test_kills_sees_a_difference(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"step": 1, "elapsed_s": 2}\n')
+    script = load("kills")
+    before = script.contents(tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"step": 1, "elapsed_s": 3}\n')
+    assert script.contents(tmp_path) == before
+    (tmp_path / "a.jsonl").write_text('{"step": 2, "elapsed_s": 2}\n')
+    assert script.contents(tmp_path) != before
+
+
 def test_shadows(tmp_path: Path) -> None:
     words = ["--folder", tmp_path / "runs", "--steps", 1, "--shadows", 4, "--objectives", "lora"]
     changed = {name: value for name, value in TRAIN.items() if not name.endswith("_steps")}
@@ -175,6 +234,18 @@ def test_theory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not lacking(found, {**before, "runs": {game: before["runs"][game]}})
     assert found["runs"][game]["steps"] == 2
     assert start("theory", tmp_path / "again", *words, "--collect") == found
+
+
+def test_traces(tmp_path: Path) -> None:
+    """What is planted is found, what is published holds nothing, and neither did the rows that are kept."""
+    kind, run = "textual_inversion", load("traces").run
+    found = start("traces", tmp_path, "--only", kind, run=lambda *w: "" if w[0] == "evaluate" else run(*w))
+    before = written("traces")
+    assert not lacking(found["by_adapter"][kind], before["by_adapter"][kind])
+    for record in (found, before):
+        assert record["found"] == 0
+        assert all(record["control"].values())
+        assert len(record["control"]) == 21
 
 
 @pytest.fixture(scope="module")

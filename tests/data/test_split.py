@@ -110,7 +110,7 @@ def edited(tmp_path: Path, edit: str) -> Path:
         ("moved", "was changed"),
         ("cell missing", r"not a split manifest of smplora \(Value error, it lacks test_member\)"),
         ("digest", r"not a split manifest of smplora \(cells.reference.0.digest: Input should be a valid string\)"),
-        ("seed", r"not a split manifest of smplora \(Infinity is not a number\)"),
+        ("seed", r"not a split manifest of smplora \(seed: Infinity is not a number\)"),
     ],
 )
 def test_edited_manifest_is_refused(tmp_path: Path, edit: str, message: str) -> None:

@@ -260,6 +260,8 @@ def test_the_shareable_page_shows_and_names_nothing(subjects: list[Path], tmp_pa
     for folder in subjects[:1]:
         config = folder / "config.yaml"
         config.write_text(f"{config.read_text()}train_data_dir: /home/{secret}\nvalidation_prompt: {secret}\n")
+        with config.open("a") as file:  # who has the images and the split's seed knows the members; a folder's name
+            file.write("split_seed: 918273645\ncache_dir: '564738291'\n")
         strip = Image.new("RGB", (64, 32))
         strip.save(folder / "audit" / "exposed.png")
         images = [{"cell": "test_member", "beats": 1.0, "file": f"{secret}.png", "caption": secret}] * 2
@@ -271,11 +273,13 @@ def test_the_shareable_page_shows_and_names_nothing(subjects: list[Path], tmp_pa
     assert not [tag for tag, _ in page.tags if tag == "img"]
     assert secret not in page.text
     assert "/home" not in page.text
+    assert not [text for text in ("918273645", "564738291") if text in shared.read_text(encoding="utf-8")]
     assert not any(caption in page.text for caption in EXAMPLE["CAPTIONS"] if caption != HOSTILE)
     assert "Adapter 1 (LoRA)" in page.text
     assert "Adapter 4 (MP-LoRA)" in page.text  # its label was anybody's text
     assert "learning_rate" in page.text  # settings that are numbers stay
     whole = Page(private.read_text(encoding="utf-8"))
+    assert "918273645" in whole.text
     assert "The most exposed training images" in whole.text
     assert len([a for t, a in whole.tags if t == "img" and a["alt"].startswith("Exposed training image")]) == 2
 

@@ -93,6 +93,21 @@ def test_killed_and_resumed_is_bit_identical(image_folder: Path, tmp_path: Path)
     assert [without_time(r) for r in RunFolder(run).metrics()] == [without_time(r) for r in RunFolder(whole).metrics()]
 
 
+def test_the_page_of_a_run_that_was_killed_when_it_was_complete_is_written(image_folder: Path, tmp_path: Path) -> None:
+    """A kill between DONE.json and the last page leaves a page that says "step 0"; the same command mends it."""
+    config = short_config(image_folder, tmp_path / "run", max_train_steps=1, checkpointing_steps=1, run_page=True)
+    run = train(config, progress=False)
+    page = run / "index.html"
+    whole, written = page.read_text(), page.stat().st_mtime_ns
+    train(config, progress=False)
+    assert page.stat().st_mtime_ns == written, "what is done is not done again"
+    page.write_text("Step 0 of 1.")
+    os.utime(page, ns=(0, (run / "DONE.json").stat().st_mtime_ns - 1))
+    train(config, progress=False)
+    assert "Step 1 of 1: done." in page.read_text()
+    assert len(page.read_text()) == len(whole)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped_and_resumed_is_bit_identical(
     number: signal.Signals, status: int, image_folder: Path, tmp_path: Path

@@ -17,7 +17,7 @@ from smplora.core import offline
 from smplora.core.console import forget_what_was_said
 from smplora.core.errors import ConfigError, UserError, is_out_of_memory, nearest, readable
 from smplora.core.output import private_files
-from smplora.core.stopping import raise_stopped
+from smplora.core.stopping import SIGNALS, heard, raise_stopped
 from smplora.core.surroundings import flush_streams, leave_broken_streams, settle_streams
 from smplora.core.version import __version__
 
@@ -63,7 +63,7 @@ def _run(arguments: list[str]) -> int:
         if sys.stderr.isatty() or verb.slow:
             print(f"smplora {arguments[0]}: loading ...", file=sys.stderr, flush=True)
         module, _, function = verb.run.partition(":")
-        with offline.hub(may_use_network(arguments[0], options)), offline.named(), private_files():
+        with heard(), offline.hub(may_use_network(arguments[0], options)), offline.named(), private_files():
             getattr(import_module(module), function)(options)
         return 0
     except UserError as error:
@@ -158,6 +158,8 @@ def overview() -> str:
 
 def entry_point() -> None:
     """Console script."""
-    signal.signal(signal.SIGTERM, raise_stopped)
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # a shell's background jobs inherit that Ctrl-C is ignored
+            signal.signal(number, raise_stopped)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its notes on torchvision are nothing a user can act on
     sys.exit(main())

@@ -118,14 +118,23 @@ def parse_json(text: str) -> Any:
     """
     if text.count("[") + text.count("{") > DEEPEST:
         _check_depth(text)
+    odd: list[str] = []
+
+    def constant(name: str) -> float:
+        odd.append(name)
+        return math.nan
+
     try:
         content = json.loads(
-            text, object_pairs_hook=_once_each, parse_int=whole, parse_float=_finite, parse_constant=_no_constant
+            text, object_pairs_hook=_once_each, parse_int=whole, parse_float=_finite, parse_constant=constant
         )
     except json.JSONDecodeError as error:
         raise Unreadable(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise Unreadable(f"more than {DEEPEST} brackets within each other") from error
+    if odd:
+        place = _place_of_nan(content)
+        raise Unreadable(f"{f'{place}: ' if place else ''}{odd[0]} is not a number")
     if _LOST_HALF.search(text):
         _check_characters(content)
     return content
@@ -167,8 +176,16 @@ def _finite(digits: str) -> float:
     return value
 
 
-def _no_constant(name: str) -> float:
-    raise Unreadable(f"{name} is not a number")
+def _place_of_nan(content: Any) -> str | None:
+    """The keys that lead to the first, "a.b"; "" where there are none."""
+    if isinstance(content, dict):
+        inner = ((key, _place_of_nan(value)) for key, value in content.items())
+        return next(
+            (".".join(filter(None, [shortened(key)[1:-1], place])) for key, place in inner if place is not None), None
+        )
+    if isinstance(content, list):
+        return next((place for place in map(_place_of_nan, content) if place is not None), None)
+    return "" if isinstance(content, float) and math.isnan(content) else None
 
 
 def _check_characters(content: Any) -> None:

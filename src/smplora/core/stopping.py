@@ -31,9 +31,26 @@ class Wish:
             raise Stopped(self.number)
 
 
+_asked: list[int] = []  # the signals that ``raise_stopped`` heard
+
+
 def raise_stopped(number: int, frame: FrameType | None) -> None:
     """A handler that ends what is going on."""
+    _asked.append(number)
     raise Stopped(number)
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Inside, an error that follows a stop is that stop: what a handler raises in the midst of a library may come out
+    as an error of the library, such as a file that cannot be read."""
+    _asked.clear()
+    try:
+        yield
+    except Exception as error:
+        if _asked:
+            raise Stopped(_asked[-1]) from error
+        raise
 
 
 @contextmanager

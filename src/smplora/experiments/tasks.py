@@ -24,6 +24,7 @@ from smplora.report.report import print_table, write_report
 from smplora.results.audit import Audit
 from smplora.results.quality import Quality
 from smplora.results.record import as_json
+from smplora.runs.folder import DONE
 from smplora.runs.subject import find_subject, result_folder
 from smplora.training import train as training
 from smplora.training.reuse import latest_step, train_done, train_length, train_once
@@ -38,7 +39,10 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     Raises:
         UserError: as ``training.train.train``.
     """
-    return training.train(config, progress=progress, refresh=refresh_page, describe=write_card)
+    run = training.train(config, progress=progress, refresh=refresh_page, describe=write_card)
+    if config.run_page and not page_is_final(run):
+        refresh_page(run)
+    return run
 
 
 def refresh_page(run: Path) -> None:
@@ -46,6 +50,14 @@ def refresh_page(run: Path) -> None:
     from smplora.report.run_page import write_run_page  # draws with matplotlib, which takes a second to import
 
     write_run_page(run)
+
+
+def page_is_final(run: Path) -> bool:
+    """Whether a run's page was written after the run was marked as complete; a kill may come in between."""
+    from smplora.report.run_page import PAGE as RUN_PAGE
+
+    page = run / RUN_PAGE
+    return page.exists() and page.stat().st_mtime_ns >= (run / DONE).stat().st_mtime_ns
 
 
 def audit(config: AuditConfig, *, progress: bool = True) -> Audit:

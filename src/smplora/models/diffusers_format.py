@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from smplora.core.tensor_files import read_header
+from smplora.core.errors import CheckpointError, nearest
+from smplora.core.tensor_files import Header, read_header
+from smplora.models.stated import (
+    PipelineIndex,
+    ScheduleSettings,
+    ShardIndex,
+    TextSettings,
+    TokenizerSettings,
+    UNetSettings,
+    VaeSettings,
+    building,
+    checked,
+    read_text_file,
+    unusable,
+)
 
-PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")  # those with weights
+INDEX = "model_index.json"
+OPTION = "pretrained_model_name_or_path"
+STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}  # of weight files; others have
+TEXT_STEM = "model"
+VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # files of a tokenizer, the one or the others
+WEIGHTS = ".safetensors"
+INTEGERS = ("position_ids", "num_updates")  # how the names of what is counted end
+ADAPTER = "adapter_config.json"
+KNOWN = ("StableDiffusion", "StableDiffusionXL", "LatentConsistencyModel")  # how names of pipelines begin
+OTHER_FAMILIES = {  # how those of other families begin -> what people call them
+    "StableDiffusion3": "Stable Diffusion 3", "Flux": "FLUX", "StableCascade": "Stable Cascade", "PixArt": "PixArt",
+    "Kandinsky": "Kandinsky", "Kolors": "Kolors", "HunyuanDiT": "Hunyuan-DiT", "Sana": "Sana", "Lumina": "Lumina",
+    "AuraFlow": "AuraFlow", "IF": "DeepFloyd IF", "Wuerstchen": "Wuerstchen", "QwenImage": "Qwen-Image",
+}  # fmt: skip
+OTHER_HALF = ("vision_model.", "visual_projection.", "text_projection.", "logit_scale")  # of CLIP, beside its text side
 
 
 @dataclass(frozen=True)
@@ -33,59 +63,239 @@ class Components:
         return [("vae", self.vae), ("unet", self.unet), *zip(names, self.text_encoders, strict=False)]
 
 
-def read_folder_model(path: str, variant: str | None = None, revision: str | None = None) -> Components:
+def folder_of(name: str, revision: str | None = None) -> Path:
+    """The folder that is named, or that of a hub id in the local cache.
+
+    Raises:
+        OSError, ValueError: there is none.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, revision=revision, local_files_only=True))
+
+
+def read_index(folder: Path, given: str) -> PipelineIndex:
+    """What model_index.json says.
+
+    Args:
+        given: "--option got 'x'".
+
+    Raises:
+        FileNotFoundError: it is not there.
+        CheckpointError: it is damaged, or of a model that smplora does not know.
+    """
+    whose = f"{given}, whose {INDEX}"
+    content = read_text_file(folder / INDEX, whose)
+    name = content.get("_class_name") if isinstance(content, dict) else None
+    if isinstance(name, str):
+        others = [title for start, title in OTHER_FAMILIES.items() if name.startswith(start)]
+        if others or not name.startswith(KNOWN):
+            family = f" ({others[0]})" if others else ""
+            raise CheckpointError(f"{whose} names a {name}{family}; smplora knows Stable Diffusion 1.x, 2.x and SDXL")
+        parts = ("unet", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+        content = {k: v for k, v in content.items() if not (k in parts and v in (None, [None, None]))}
+    if isinstance(content, dict):
+        content = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    return checked(content, PipelineIndex, whose)
+
+
+def read_settings(folder: Path, given: str, second: bool) -> None:
+    """Check what the files of every part say, weights apart.
+
+    Args:
+        second: there is another text encoder.
+
+    Raises:
+        FileNotFoundError: a part is not there.
+        CheckpointError: a file that is damaged, or says what cannot be.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    ends = ("", "_2") if second else ("",)
+    for part in (
+        "unet",
+        "vae",
+        "scheduler",
+        *(f"{kind}{end}" for end in ends for kind in ("text_encoder", "tokenizer")),
+    ):
+        if not (folder / part).is_dir():
+            raise FileNotFoundError(f"it has no folder {part}")
+        for path in sorted((folder / part).iterdir()):
+            whose = f"{given}, whose {part}/{path.name}"
+            if not (path.is_file() or path.is_dir()):
+                raise CheckpointError(f"{whose} is neither a file nor a folder")
+            if path.name == ADAPTER:  # the library would load another model by it
+                raise CheckpointError(f"{whose} is of an adapter; merge it into its model")
+            if path.suffix == ".json":
+                content = read_text_file(path, whose)
+                if ".safetensors.index." in path.name:
+                    checked(content, ShardIndex, whose)
+    whose = f"{given}, whose unet/config.json"
+    unet = checked(read_text_file(folder / "unet" / "config.json", whose), UNetSettings, whose, UNet2DConditionModel)
+    whose = f"{given}, whose vae/config.json"
+    vae = checked(read_text_file(folder / "vae" / "config.json", whose), VaeSettings, whose, AutoencoderKL)
+    channels = (unet.in_channels, unet.out_channels, vae.latent_channels)
+    if len(set(channels)) > 1:
+        raise CheckpointError(
+            f"{given}, whose unet/config.json has in_channels {channels[0]} and out_channels {channels[1]} where its "
+            f"vae/config.json has latent_channels {channels[2]}; models for inpainting and the like are not read"
+        )
+    for end in ends:
+        whose = f"{given}, whose text_encoder{end}/config.json"
+        content = read_text_file(folder / f"text_encoder{end}" / "config.json", whose)
+        inner = content.get("text_config") if isinstance(content, dict) else None
+        checked(content if inner is None else inner, TextSettings, whose)
+        path = folder / f"tokenizer{end}" / "tokenizer_config.json"
+        if path.exists():
+            whose = f"{given}, whose tokenizer{end}/{path.name}"
+            checked(read_text_file(path, whose), TokenizerSettings, whose)
+    check_scheduler(folder, given)
+
+
+def check_scheduler(folder: Path, given: str) -> None:
+    """As ``read_settings``, for the noise schedule: of any class that adds noise by betas."""
+    import diffusers
+    from diffusers.schedulers import KarrasDiffusionSchedulers
+
+    whose = f"{given}, whose scheduler/scheduler_config.json"
+    stated = checked(read_text_file(folder / "scheduler" / "scheduler_config.json", whose), ScheduleSettings, whose)
+    name, common = stated.class_name, [*KarrasDiffusionSchedulers.__members__]
+    if name in common:
+        return
+    known = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
+    if known is None or "beta_start" not in signature(known).parameters:
+        raise CheckpointError(
+            f"{whose} has _class_name '{name}'{nearest(name, common)}; allowed: schedulers of diffusers that have betas"
+        )
+
+
+def check_weight_files(folder: Path, part: str, variant: str | None, given: str) -> None:
+    """The weights of a part are there, and floating-point numbers: a library would round others without a word.
+
+    Raises:
+        FileNotFoundError: there is no weight file of the variant.
+        CheckpointError: only pickles; a damaged file; weights of another type.
+    """
+    paths = [path for path in (folder / part).iterdir() if path.is_file()]
+    names = [path.name for path in paths]
+    if not any(n.endswith(WEIGHTS) for n in names) and any(n.endswith(".bin") for n in names):
+        raise CheckpointError(
+            f"{given}, whose {part}/ holds pickles, which can run any program when read; take .safetensors files"
+        )
+    stem = STEMS.get(part, TEXT_STEM)
+    plain = (stem + WEIGHTS, f"{stem}{WEIGHTS}.index.json")
+    if not any(f".{variant}." in n and n.startswith(stem) if variant else n in plain for n in names):
+        wanted = f"{stem}.{variant}{WEIGHTS}" if variant else f"{stem}{WEIGHTS}; --variant names another"
+        raise FileNotFoundError(f"{part}/ has no {wanted}")
+    for path in paths:
+        if path.suffix == WEIGHTS and (f".{variant}" in path.name if variant else "." not in path.stem):
+            whose = f"{given}, whose {part}/{path.name}"
+            check_types(read_header(path, whose), whose)
+
+
+def check_types(header: Header, whose: str, starts: tuple[str, ...] = ("",)) -> None:
+    """The weights whose names begin so are floating-point numbers.
+
+    Raises:
+        CheckpointError: not so.
+    """
+    for name, kind in header.dtypes.items():
+        if name.startswith(starts) and not kind.startswith(("F", "BF")) and not name.endswith(INTEGERS):
+            raise CheckpointError(f"{whose} has {kind} numbers in {name}; allowed: floating point")
+
+
+def read_folder_model(
+    name: str, variant: str | None = None, revision: str | None = None, option: str = OPTION
+) -> Components:
     """The parts that model_index.json names.
 
     Args:
-        path: folder, or hub id in the local cache.
+        name: folder, or hub id in the local cache.
         variant: suffix of the weight files, such as "fp16".
         revision: of a hub id: branch, tag or commit.
+        option: the one that named it, for messages.
 
     Raises:
-        CheckpointError: a file of weights is something else, or damaged.
-        OSError, ValueError, KeyError: a part is missing or cannot be read.
+        OSError, ValueError: there is no such model, or a file of it is missing.
+        CheckpointError: a file that cannot be used.
     """
-    from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    local: dict[str, Any] = {"local_files_only": True, "revision": revision}
-    weights = local | {"variant": variant, "use_safetensors": True}
-    for part in Path(path).glob("*/"):
-        if any(part.glob("*.bin")) and not any(part.glob("*.safetensors")):
-            raise ValueError(
-                f"{part.name}/ holds pickles, which can run any program when read; take .safetensors files"
-            )
-    for file in sorted(f for part in PARTS for f in Path(path, part).glob("*.safetensors")):
-        if (f".{variant}" in file.name) if variant else ("." not in file.stem):
-            read_header(file, f"--pretrained_model_name_or_path got '{path}', whose {file.parent.name}/{file.name}")
-    index = DiffusionPipeline.load_config(path, **local)
-    if "unet" not in index or "text_encoder" not in index:
-        raise ValueError(f"{index.get('_class_name', 'this pipeline')} has no U-Net with CLIP text encoders")
-    encoders = [CLIPTextModel.from_pretrained(path, subfolder="text_encoder", **weights)]
-    tokenizers = [CLIPTokenizer.from_pretrained(path, subfolder="tokenizer", **local)]
-    if "text_encoder_2" in index:
-        encoders.append(CLIPTextModelWithProjection.from_pretrained(path, subfolder="text_encoder_2", **weights))
-        tokenizers.append(CLIPTokenizer.from_pretrained(path, subfolder="tokenizer_2", **local))
+    folder, given = folder_of(name, revision), f"--{option} got '{name}'"
+    index = read_index(folder, given)
+    second = index.text_encoder_2 is not None
+    read_settings(folder, given, second)
+    weights = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CLIPTextModel}
+    tokens = ["tokenizer"]
+    if second:
+        weights["text_encoder_2"] = CLIPTextModelWithProjection
+        tokens.append("tokenizer_2")
+    for part in weights:
+        check_weight_files(folder, part, variant, given)
+    for part in tokens:
+        if not any(all((folder / part / name).is_file() for name in names) for names in VOCABULARIES):
+            raise FileNotFoundError(f"{part}/ has neither tokenizer.json nor vocab.json with merges.txt")
+    local: dict[str, Any] = {"local_files_only": True}
+    more = local | {"variant": variant, "use_safetensors": True, "output_loading_info": True}
+    models = {}
+    for part, kind in weights.items():
+        # transformers tells of weights of another shape if it is not to raise; diffusers' exception names the first
+        told_of = {"ignore_mismatched_sizes": True} if part.startswith("text_encoder") else {}
+        with building(unusable(f"{given}, whose {part}/ with its config.json")):
+            model, told = kind.from_pretrained(str(folder), subfolder=part, **more, **told_of)
+            check_keys(told, f"{given}, whose {part}/")
+            models[part] = model
+    tokenizers = []
+    for part in tokens:
+        with building(unusable(f"{given}, whose {part}/")):
+            tokenizers.append(CLIPTokenizer.from_pretrained(str(folder), subfolder=part, **local))
+    with building(unusable(f"{given}, whose scheduler/")):
+        scheduler = DDPMScheduler.from_pretrained(str(folder), subfolder="scheduler", **local)
     return Components(
-        vae=AutoencoderKL.from_pretrained(path, subfolder="vae", **weights),
-        unet=UNet2DConditionModel.from_pretrained(path, subfolder="unet", **weights),
-        text_encoders=encoders,
+        vae=models["vae"],
+        unet=models["unet"],
+        text_encoders=[model for part, model in models.items() if part.startswith("text_encoder")],
         tokenizers=tokenizers,
-        scheduler=DDPMScheduler.from_pretrained(path, subfolder="scheduler", **local),
-        zeros_for_empty=bool(index.get("force_zeros_for_empty_prompt", False)),
+        scheduler=scheduler,
+        zeros_for_empty=index.force_zeros_for_empty_prompt,
     )
+
+
+def check_keys(told: dict[str, Any], whose: str) -> None:
+    """Every weight that the configuration has is in the files, and none besides.
+
+    Args:
+        told: what a library says of its loading.
+
+    Raises:
+        CheckpointError: not so.
+    """
+    missing = sorted(told["missing_keys"])
+    surplus = sorted(k for k in told["unexpected_keys"] if not k.startswith(OTHER_HALF))
+    other = sorted(str(k[0]) for k in told["mismatched_keys"])
+    for names, what in (
+        (missing, "lacks {}"),
+        (other, "has {} of another shape"),
+        (surplus, "has {} too many"),
+    ):
+        if names:
+            count = f"{len(names)} weight{'s' * (len(names) > 1)}"
+            raise CheckpointError(f"{whose} {what.format(count)} by its config.json, such as {names[0]}")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No notes about torchvision or progress bars for single files from the libraries."""
+    """No notes about torchvision, no progress bars for single files and no reports of what we raise, from libraries."""
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
 
     before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
+    diffusers_logging.set_verbosity(logging.CRITICAL)
     diffusers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from inspect import signature
@@ -63,17 +62,32 @@ def model_digest(model: LatentDiffusion, tokenizers: Sequence[Any], zeros_for_em
 
 
 def check_numbers(model: LatentDiffusion, name: str) -> None:
-    """Refuse numbers of a configuration that would spoil every result without a word.
+    """Refuse a noise schedule that would spoil every result without a word.
 
     Raises:
-        CheckpointError: a scaling factor or a noise schedule that is no number above 0.
+        CheckpointError: its levels are not numbers in [0, 1].
     """
-    factor = model.vae.config.scaling_factor
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not math.isfinite(factor) or factor <= 0:
-        raise CheckpointError(f"'{name}' has a VAE with scaling_factor {factor!r}; allowed: a number above 0")
     levels = model.alphas_cumprod
     if not bool(torch.isfinite(levels).all() and (levels >= 0).all() and (levels <= 1).all()):
         raise CheckpointError(f"'{name}' has a noise schedule whose levels are not all in [0, 1]; see its scheduler/")
+
+
+def check_weights(networks: list[tuple[str, nn.Module]], given: str) -> None:
+    """Refuse weights that are no numbers.
+
+    Args:
+        given: "--option got 'x'".
+
+    Raises:
+        CheckpointError: a weight that is NaN or infinite, or of a type other than real floating point.
+    """
+    for part, network in networks:
+        for name, weight in network.named_parameters():
+            if not weight.is_floating_point():
+                raise CheckpointError(f"{given}, whose {part} has weights of type {weight.dtype} in {name}")
+            # a sum takes no memory; where it is not finite it may have overflowed
+            if not weight.detach().float().sum().isfinite() and not weight.isfinite().all():
+                raise CheckpointError(f"{given}, whose {part} has weights that are not finite in {name}")
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

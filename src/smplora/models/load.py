@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from smplora.core.errors import CheckpointError
 from smplora.core.files import BUNDLED_FOLDER, BUNDLED_MODEL
-from smplora.models.diffusers_format import quiet, read_folder_model
+from smplora.models.diffusers_format import OPTION, Components, quiet, read_folder_model
 from smplora.models.diffusion import LatentDiffusion
-from smplora.models.identity import check_numbers, model_digest, weights_digest
+from smplora.models.identity import check_numbers, check_weights, model_digest, weights_digest
 from smplora.models.single_file import BASE_SAMPLE_SIZE, is_single_file, read_single_file
+from smplora.models.stated import building, first_line, unusable
 from smplora.models.text import ClipText, SdxlText, TextConditioning
 
+UNSTATED_LENGTH = 10**20  # the library's 10^30, as a float is no whole number
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
@@ -40,20 +43,21 @@ def load_model(
         CheckpointError: no such model, or a component cannot be read.
     """
     bundled = name == BUNDLED_MODEL
+    given = f"--{OPTION} got '{name}'"
     try:
         with quiet():
             if is_single_file(name):
                 parts = read_single_file(name, config)
             else:
                 parts = read_folder_model(str(BUNDLED_FOLDER) if bundled else name, variant, revision)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError) as error:
+        reason = first_line(error)
         if config and is_single_file(name):
             raise CheckpointError(
                 f"--model_config got '{config}', which is not a folder in diffusers format ({reason})"
             ) from error
         raise CheckpointError(
-            f"--pretrained_model_name_or_path got '{name}', which is neither 'tiny', nor a folder in diffusers format "
+            f"{given}, which is neither 'tiny', nor a folder in diffusers format "
             "(model_index.json, vae/, unet/, text_encoder/, tokenizer/, scheduler/), nor a cached model id "
             f"(--allow_download fetches one), nor a .safetensors file ({reason})"
         ) from error
@@ -63,24 +67,75 @@ def load_model(
             f"'{name}' predicts '{kind}'; smplora knows {' and '.join(PREDICTION_TYPES)} (--prediction_type overrules)"
         )
     parts.scheduler.register_to_config(prediction_type=kind)
+    check_weights(parts.models, given)
     for _, part in parts.models:
         with quiet():
             part.to(device).float().eval().requires_grad_(False)
-    text: TextConditioning
+    shown = "the bundled model" if bundled else Path(name).name
+    with building(unusable(f"{given}, which does not work as a whole and")), quiet():
+        model = LatentDiffusion(
+            parts.vae, conditioning(parts, given), parts.unet, parts.scheduler, shown, "", weights_digest(parts.models)
+        )
+        check_numbers(model, name)
+        if not bundled:  # a test has that one
+            try_once(model, given)
+        if prediction_type is None and not parts.states_prediction:
+            parts.scheduler.register_to_config(prediction_type=observed_prediction_type(model))
+        if config is None and model.family == "sd_v2" and is_single_file(name):
+            parts.unet.register_to_config(sample_size=BASE_SAMPLE_SIZE)
+        model.digest = model_digest(model, parts.tokenizers, parts.zeros_for_empty)
+    return model
+
+
+def conditioning(parts: Components, given: str) -> TextConditioning:
+    """The text encoders with their tokenizers, which must fit together.
+
+    Raises:
+        CheckpointError: a tokenizer that makes ids or passages which its encoder cannot read.
+    """
+    for number, (encoder, tokenizer) in enumerate(zip(parts.text_encoders, parts.tokenizers, strict=True)):
+        whose = f"{given}, whose tokenizer{'_2' if number else ''}/"
+        ids = {*tokenizer.get_vocab().values(), tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+        if None in ids:
+            raise CheckpointError(f"{whose} lacks the tokens for beginning, end or padding")
+        if max(ids) >= encoder.config.vocab_size:
+            raise CheckpointError(f"{whose} makes ids up to {max(ids)}, its encoder knows {encoder.config.vocab_size}")
+        length, most = tokenizer.model_max_length, encoder.config.max_position_embeddings
+        if length >= UNSTATED_LENGTH:
+            tokenizer.model_max_length = most
+        elif not isinstance(length, int) or length > most:
+            raise CheckpointError(f"{whose} has model_max_length {length}; allowed: at most {most}, as its encoder")
     if len(parts.text_encoders) == 2:
         first, second = parts.text_encoders
-        text = SdxlText(first, second, (parts.tokenizers[0], parts.tokenizers[1]), parts.zeros_for_empty)
-    else:
-        text = ClipText(parts.text_encoders[0], parts.tokenizers[0])
-    shown = "the bundled model" if bundled else Path(name).name
-    model = LatentDiffusion(parts.vae, text, parts.unet, parts.scheduler, shown, "", weights_digest(parts.models))
-    check_numbers(model, name)
-    if prediction_type is None and not parts.states_prediction:
-        parts.scheduler.register_to_config(prediction_type=observed_prediction_type(model))
-    if config is None and model.family == "sd_v2" and is_single_file(name):
-        parts.unet.register_to_config(sample_size=BASE_SAMPLE_SIZE)
-    model.digest = model_digest(model, parts.tokenizers, parts.zeros_for_empty)
-    return model
+        return SdxlText(first, second, (parts.tokenizers[0], parts.tokenizers[1]), parts.zeros_for_empty)
+    return ClipText(parts.text_encoders[0], parts.tokenizers[0])
+
+
+@torch.no_grad()
+def try_once(model: LatentDiffusion, given: str) -> None:
+    """Every part once, on a grey image of the least size: what does not fit together is seen before anything is done.
+
+    Raises:
+        CheckpointError: an output of another size, or that is not finite.
+        Exception: whatever the libraries raise.
+    """
+    denoiser: Any = model.denoiser
+    side = 2 ** (len(denoiser.config.block_out_channels) - 1)
+    pixels = torch.zeros(1, 3, side * model.downsampling, side * model.downsampling)
+    latents, _ = model.encode_images(pixels)
+    told = model.encode_captions(["a"], pixels.shape[-1])
+    last = torch.tensor([model.num_train_timesteps - 1], device=model.device)
+    prediction = model.predict(latents, last, told)
+    model.sampler().set_timesteps(2)
+    for part, output, expected in (
+        ("VAE's encoder", latents, (1, model.vae.config.latent_channels, side, side)),
+        ("U-Net", prediction, latents.shape),
+        ("VAE's decoder", model.decode(latents), pixels.shape),
+    ):
+        if output.shape != expected:
+            raise CheckpointError(f"{given}, whose {part} gives {list(output.shape)} in place of {list(expected)}")
+        if not output.isfinite().all():
+            raise CheckpointError(f"{given}, whose {part} gives numbers that are not finite")
 
 
 @torch.no_grad()

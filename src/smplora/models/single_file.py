@@ -17,7 +17,8 @@ from torch import Tensor
 from smplora.core import tensor_files
 from smplora.core.errors import CheckpointError
 from smplora.core.files import ASSETS, PICKLED_MODEL, PICKLES, no_pickle
-from smplora.models.diffusers_format import Components
+from smplora.models.diffusers_format import Components, check_types, read_index, read_settings
+from smplora.models.stated import building, first_line, unusable
 
 CONFIGS = ASSETS / "configs"
 SUFFIX = ".safetensors"
@@ -25,7 +26,8 @@ FAMILIES = {"v1": "sd1", "v2": "sd2", "xl_base": "sdxl"}  # diffusers' name of t
 END = "<|endoftext|>"
 PADDING = {"sd1": (END,), "sd2": ("!",), "sdxl": (END, "!")}  # what each tokenizer of the family pads with
 TEXT_KEYS = ("cond_stage_model.", "conditioner.embedders.")
-UNET_KEY = "model.diffusion_model.input_blocks.0.0.weight"
+UNET_PREFIX = "model.diffusion_model."
+UNET_KEY = f"{UNET_PREFIX}input_blocks.0.0.weight"
 VAE_KEY = "first_stage_model."
 BASE_SAMPLE_SIZE = 64  # SD 2.x that predicts noise was made for 512 pixels, with v-prediction for 768
 V_PREDICTION_KEYS = ("v_pred",)  # an empty tensor of this name marks v-prediction, "ztsnr" a schedule ending at SNR 0
@@ -47,41 +49,42 @@ def read_single_file(name: str, config: str | None = None) -> Components:
 
     Raises:
         CheckpointError: no such file, not safetensors, damaged, incomplete, or of an unknown family.
-        OSError, ValueError, KeyError: ``config`` cannot be read.
+        OSError: ``config`` lacks a file.
     """
-    from diffusers import DDPMScheduler, DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+    from diffusers import DDPMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
     prefix = f"--pretrained_model_name_or_path got '{name}', which"
     shapes, metadata = read_header(name)
     family = family_of_file(shapes, prefix)
-    folder = config or str(CONFIGS / family)
-    index = DiffusionPipeline.load_config(folder, local_files_only=True)
-    second = "text_encoder_2" in index
+    folder = Path(config or CONFIGS / family)
+    index = read_index(folder, f"--model_config got '{folder}'")
+    second = index.text_encoder_2 is not None
+    if config:
+        read_settings(folder, f"--model_config got '{config}'", second)
     pipeline_class = StableDiffusionXLPipeline if second else StableDiffusionPipeline
     others: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
     others |= {"add_watermarker": False} if second else {"safety_checker": None, "requires_safety_checker": False}
     if config is None:
         names = ("tokenizer", "tokenizer_2")
         others |= {n: clip_tokenizer(pad) for n, pad in zip(names, PADDING[family], strict=False)}
-    try:
-        parts = pipeline_class.from_single_file(name, config=folder, local_files_only=True, **others)
-    except NotImplementedError as error:  # raised where a tensor that was never filled is moved
-        raise CheckpointError(
-            f"{prefix} lacks weights of the U-Net or the VAE; a whole checkpoint is needed"
-        ) from error
-    except (ValueError, RuntimeError, KeyError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{prefix} does not fit the configuration in {folder if config else f'use for {family}'} ({reason}); "
-            "--model_config takes a folder in diffusers format with the right one"
-        ) from error
+
+    def wrong(error: Exception) -> CheckpointError:
+        if isinstance(error, NotImplementedError):  # raised where a tensor that was never filled is moved
+            return CheckpointError(f"{prefix} lacks weights of the U-Net or the VAE; a whole checkpoint is needed")
+        return CheckpointError(
+            f"{prefix} does not fit the configuration in {folder if config else f'use for {family}'} "
+            f"({first_line(error)}); --model_config takes a folder in diffusers format with the right one"
+        )
+
+    with building(wrong):
+        parts = pipeline_class.from_single_file(name, config=str(folder), local_files_only=True, **others)
     components = Components(
         vae=parts.vae,
         unet=parts.unet,
         text_encoders=[parts.text_encoder, *([parts.text_encoder_2] if second else [])],
         tokenizers=[parts.tokenizer, *([parts.tokenizer_2] if second else [])],
         scheduler=DDPMScheduler.from_config(parts.scheduler.config, **stated_schedule(shapes, metadata)),
-        zeros_for_empty=bool(index.get("force_zeros_for_empty_prompt", False)),
+        zeros_for_empty=index.force_zeros_for_empty_prompt,
         states_prediction=bool(config or family != "sd2" or stated_schedule(shapes, metadata)),
     )
     for part, model in components.models:
@@ -95,13 +98,14 @@ def read_header(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Every tensor's name and shape (without its values), and the file's metadata.
 
     Raises:
-        CheckpointError: no such file, or not a safetensors file.
+        CheckpointError: no such file, no safetensors file, or weights that are no floating-point numbers.
     """
     prefix = f"--pretrained_model_name_or_path got '{name}', which"
     pickled = no_pickle(name, "pretrained_model_name_or_path", PICKLED_MODEL)
     if pickled:
         raise CheckpointError(pickled[0])
     header = tensor_files.read_header(Path(name), prefix)
+    check_types(header, prefix, (UNET_PREFIX, VAE_KEY, *TEXT_KEYS))
     return {key: torch.empty(shape, device="meta") for key, shape in header.shapes.items()}, header.metadata
 
 
@@ -113,7 +117,8 @@ def family_of_file(shapes: Mapping[str, Tensor], prefix: str) -> str:
     """
     from diffusers.loaders.single_file_utils import infer_diffusers_model_type
 
-    kind = infer_diffusers_model_type(shapes)  # "v1" for everything that it does not know
+    with building(unusable(prefix)):
+        kind = infer_diffusers_model_type(shapes)  # "v1" for everything that it does not know
     if kind not in FAMILIES:
         raise CheckpointError(f"{prefix} holds '{kind}'; smplora knows Stable Diffusion 1.x, 2.x and SDXL base")
     parts = {"U-Net": (UNET_KEY,), "VAE": (VAE_KEY,), "text encoder": TEXT_KEYS}

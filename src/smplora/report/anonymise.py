@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
+from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.objectives import TITLES
+from smplora.config.train import TrainConfig
 from smplora.results.subjects import Copies, ReportedAdapter, ReportedRun, flat
 
 NUMBER = re.compile(r"-?[\d.]+(e-?\d+)?|true|false|null|None", re.IGNORECASE)
 HARMLESS = ("objective", "adaptation", "optimizer", "lr_scheduler", "mixed_precision", "lora_targets", "split_protocol",
             "prediction_type", "tier", "attacks", "timesteps", "latents", "guidance", "signals")  # fmt: skip
+TEXTS = {
+    f.name for options in (TrainConfig, AuditConfig) for f in fields(options) if re.search(r"\bstr\b", str(f.type))
+}
 
 
 def anonymous(subjects: Sequence[ReportedAdapter]) -> tuple[ReportedAdapter, ...]:
@@ -46,4 +51,12 @@ def _anonymous(subject: ReportedAdapter, number: int, run: ReportedRun) -> Repor
 
 
 def _harmless(settings: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in settings.items() if NUMBER.fullmatch(value) or key.split(".")[-1] in HARMLESS}
+    """Numbers, and what is known to be harmless. No seeds: with the images and the split's, members are known. No text
+    either that happens to be a number, as the name of a folder may be."""
+    last = {key: key.split(".")[-1] for key in settings}
+    return {
+        key: value
+        for key, value in settings.items()
+        if last[key] in HARMLESS
+        or (NUMBER.fullmatch(value) and not last[key].endswith(("seed", "seeds")) and last[key] not in TEXTS)
+    }

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from smplora.core.errors import ConfigError
+from smplora.models.diffusers_format import check_keys, folder_of, quiet
 from smplora.models.encoders.digits import load_digit_features
+from smplora.models.stated import building, check_network, first_line
 
 BUNDLED = "tiny"
 LARGEST_FOR_BUNDLED = 64  # pixels; it knows digits, and would say nothing about photographs
@@ -81,18 +84,25 @@ class TransformersEncoder:
 
         Raises:
             ConfigError: no such model, or none that sees images.
+            CheckpointError: a file of it that cannot be used.
         """
         from transformers import AutoImageProcessor, AutoModel
 
-        local = {"local_files_only": not allow_download}
-        try:
-            self.processor: Any = AutoImageProcessor.from_pretrained(name, **local)
-            self.whole: Any = AutoModel.from_pretrained(name, use_safetensors=True, **local)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ConfigError(_not_there(name, option, error)) from error
-        self.whole = self.whole.to(device).eval().requires_grad_(False)
-        self.network: Any = getattr(self.whole, "vision_model", self.whole)
+        local = {"local_files_only": not allow_download, "trust_remote_code": False}
         self.device, self.name = device, name
+        given = f"--{option} got '{name}'"
+        with building(lambda error: _not_there(name, option, error)), quiet():
+            if folder := _here(name):
+                check_network(folder, given)
+            self.processor: Any = AutoImageProcessor.from_pretrained(name, **local)
+            whole, told = AutoModel.from_pretrained(name, use_safetensors=True, output_loading_info=True, **local)
+            missing = {key for key in told["missing_keys"] if "pooler." not in key}
+            check_keys({**told, "missing_keys": missing, "unexpected_keys": ()}, f"{given}, which")
+            self.pools = missing == set(told["missing_keys"])  # else what pools was never trained
+            self.whole: Any = whole.to(device).eval().requires_grad_(False)
+            self.network: Any = getattr(self.whole, "vision_model", self.whole)
+            if not self.patches(torch.full((1, 3, 8, 8), 0.5)).isfinite().all():
+                raise ConfigError(f"{given}, which gives numbers that are not finite")
 
     def patches(self, images: Tensor) -> Tensor:
         """[b, P, d]."""
@@ -107,7 +117,7 @@ class TransformersEncoder:
         output = self.network(pixel_values=self._prepared(images))
         hidden: Tensor = output.last_hidden_state.float().cpu()
         hidden = hidden.flatten(2).mT if hidden.dim() == 4 else hidden
-        pooled = getattr(output, "pooler_output", None)
+        pooled = getattr(output, "pooler_output", None) if self.pools else None
         return hidden, hidden[:, 0] if pooled is None else pooled.float().cpu().flatten(1)
 
     def _prepared(self, images: Tensor) -> Tensor:
@@ -131,10 +141,10 @@ class ClipEncoder(TransformersEncoder):
         if not hasattr(self.whole, "visual_projection"):
             kind = getattr(self.whole.config, "model_type", "another model")
             raise ConfigError(f"--{option} got '{name}', which is no CLIP but '{kind}'; give one, such as {CLIP}")
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(name, local_files_only=not allow_download)
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(_not_there(name, option, error)) from error
+        with building(lambda error: _not_there(name, option, error)), quiet():
+            local = {"local_files_only": not allow_download, "trust_remote_code": False}
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(name, **local)
+            self.read(["a"])
 
     @torch.no_grad()
     def embedding(self, images: Tensor) -> Tensor:
@@ -169,12 +179,20 @@ def _unit(output: Any) -> Tensor:
     return torch.nn.functional.normalize(features, dim=-1)
 
 
-def _not_there(name: str, option: str, error: Exception) -> str:
+def _here(name: str) -> Path | None:
+    """The folder of a network, also of a hub id in the local cache."""
+    try:
+        return folder_of(name)
+    except (OSError, ValueError):
+        return None
+
+
+def _not_there(name: str, option: str, error: Exception) -> ConfigError:
     bundled = f"neither '{BUNDLED}', nor" if option == "attack_encoder" else "neither"
     fetch = "" if option == "attack_encoder" else "; --allow_download fetches it"
-    return (
+    return ConfigError(
         f"--{option} got '{name}', which is {bundled} a folder in transformers' format with safetensors, nor a cached "
-        f"hub id ({str(error).splitlines()[0]}){fetch}"
+        f"hub id ({first_line(error)}){fetch}"
     )
 
 
