@@ -15,7 +15,7 @@ import tempfile
 import traceback
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,12 +169,12 @@ def tried(readers: list[Kind], number: int, start: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     options = parser(__file__, __doc__)
     options.add_argument("--readers", type=int, default=5000, help="changes that readers are tried on")
     options.add_argument("--commands", type=int, default=500, help="changes that commands are tried on")
     options.add_argument("--seed", type=int, default=0)
-    args = options.parse_args()
+    args = options.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         record = measured(Path(folder), args)
     write_result(args.results, "mutations", {"command": command(options, args), **record})

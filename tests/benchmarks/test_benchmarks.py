@@ -170,6 +170,14 @@ class Forked:
     COMMAND = warm.COMMAND
 
 
+def test_mutations(tmp_path: Path) -> None:
+    found = start("mutations", tmp_path, "--readers", 20, "--commands", 1)
+    assert not lacking(
+        {**found, "readers": {}, "commands": {}}, {**written("mutations"), "readers": {}, "commands": {}}
+    )
+    assert (found["readers"]["mutations"], found["readers"]["wrong"], found["commands"]["wrong"]) == (20, 0, 0)
+
+
 def test_kills(tmp_path: Path) -> None:
     found = start("kills", tmp_path, "--kills", 1, "--only", "split", warm=Forked())
     before = written("kills")
