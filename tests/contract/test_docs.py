@@ -41,9 +41,8 @@ def test_named_files_of_tests_exist(path: Path) -> None:
 
 
 def test_every_promise_of_security_has_tests() -> None:
-    promises = (
-        (REPOSITORY / "docs" / "security.md").read_text().partition("## What is promised")[2].partition("\n## ")[0]
-    )
+    page = (REPOSITORY / "docs" / "security.md").read_text()
+    promises = page.partition("## What is promised")[2].partition("\n## ")[0]
     rows = [line for line in promises.splitlines() if line.startswith("| ")][1:]
     assert len(rows) > 10
     assert not [row for row in rows if "`tests/" not in row.split("|")[2]]

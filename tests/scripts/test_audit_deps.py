@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import tomllib
 from email.message import Message
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
