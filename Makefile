@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: quickstart test format model clean
+.PHONY: quickstart test format audit-deps model clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/smplora quickstart
@@ -19,6 +19,10 @@ test: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Licences and known vulnerabilities of what is installed
+audit-deps: $(INSTALLED)
+	$(BIN)/python scripts/audit_deps.py
 
 # Rebuild the bundled model, about 15 minutes on 2 cores
 model: $(INSTALLED)

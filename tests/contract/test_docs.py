@@ -33,6 +33,21 @@ def test_named_tests_exist(path: Path) -> None:
     assert not named - defined - set(CELLS)
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_named_files_of_tests_exist(path: Path) -> None:
+    named = set(re.findall(r"`(tests/[\w/.-]+)`", path.read_text()))
+    assert not [name for name in named if not (REPOSITORY / name).exists()]
+    assert named or path.name != "security.md"
+
+
+def test_every_promise_of_security_has_tests() -> None:
+    page = (REPOSITORY / "docs" / "security.md").read_text()
+    promises = page.partition("## What is promised")[2].partition("\n## ")[0]
+    rows = [line for line in promises.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 10
+    assert not [row for row in rows if "`tests/" not in row.split("|")[2]]
+
+
 def test_the_tables_of_the_formats_are_those_of_the_code() -> None:
     program = [sys.executable, str(REPOSITORY / "scripts" / "write_formats.py"), "--check"]
     assert subprocess.run(program, check=False).returncode == 0, "run python scripts/write_formats.py"

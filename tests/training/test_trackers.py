@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -83,9 +84,10 @@ def test_images_only_on_request(image_folder: Path, tmp_path: Path, fake_wandb: 
     assert pictures == [(6, [("image", (32, 32, 3))])]
 
 
-def test_tensorboard_gets_the_monitor(image_folder: Path, tmp_path: Path) -> None:
+def test_tensorboard_gets_the_monitor(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    monkeypatch.setattr("socket.gethostname", lambda: "anns-laptop")
     settings = {**WATCHED, "report_to": "tensorboard", "log_images": True}
     run = train(short_config(image_folder, tmp_path / "run", **settings), progress=False)
     events = EventAccumulator(str(run / "logs" / "smplora")).Reload()
@@ -95,8 +97,10 @@ def test_tensorboard_gets_the_monitor(image_folder: Path, tmp_path: Path) -> Non
     (tag,) = events.Tags()["images"]
     assert [e.step for e in events.Images(tag)] == [6]
     written = b"".join(p.read_bytes() for p in (run / "logs").rglob("*") if p.is_file())
-    for private in (b"unique-caption", str(image_folder).encode(), b"handwritten"):
+    for private in (b"unique-caption", str(image_folder).encode(), b"handwritten", b"anns-laptop"):
         assert private not in written
+    assert not [p for p in run.rglob("*") if "anns-laptop" in p.name]
+    assert socket.gethostname() == "anns-laptop"
 
 
 def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ Only numbers go there, and validation images where ``--log_images`` asks for it:
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,17 @@ def chosen_trackers(report_to: str | None) -> list[str]:
 def tracker_options(names: list[str], folder: Path) -> dict[str, Any]:
     """The options of ``accelerate.Accelerator``; trackers that keep files keep them in the run folder's logs/."""
     return {"log_with": names, "project_dir": folder / "logs"} if names else {}
+
+
+@contextmanager
+def nameless_host() -> Iterator[None]:
+    """Inside, this machine has no name of its own: TensorBoard makes it a part of the names of its files."""
+    before = socket.gethostname
+    socket.gethostname = lambda: PROJECT
+    try:
+        yield
+    finally:
+        socket.gethostname = before
 
 
 def init_options(names: list[str], folder: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from smplora.training.monitor import Monitor
 from smplora.training.optimizers import check_installed
 from smplora.training.resolve import load_split, resolved
 from smplora.training.setup import prepare, restore
-from smplora.training.trackers import PROJECT, chosen_trackers, init_options, tracker_options
+from smplora.training.trackers import PROJECT, chosen_trackers, init_options, nameless_host, tracker_options
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,8 @@ def train_adapter(
     checkpoint = folder.latest()
     start = checkpoint.step if checkpoint else 0
     if ready.trackers and accelerator.is_main_process:
-        accelerator.init_trackers(PROJECT, init_kwargs=init_options(ready.trackers, folder.path))
+        with nameless_host():
+            accelerator.init_trackers(PROJECT, init_kwargs=init_options(ready.trackers, folder.path))
     setup = prepare(config, model, split, accelerator, ready.progress)
     cut = model.text.cut([s.caption for s in split.train])
     if cut and ready.progress:
