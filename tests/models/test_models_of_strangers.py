@@ -171,6 +171,7 @@ FOLDERS: list[tuple[str, Callable[[Path], Any]]] = [
     ("I64 numbers in conv_in.bias", changed(UNET, put("conv_in.bias", torch.zeros(32, dtype=torch.long)))),
     ("text_encoder/ lacks 1 weight", changed(TEXT, lambda w: w.pop(min(w)))),
     ("text_encoder/ has 1 weight of another shape", changed(TEXT, lambda w: put(min(w), torch.zeros(2))(w))),
+    ("lacks beta_start", written("scheduler/scheduler_config.json", "{}")),
     (f"{UNET} is not a safetensors file, or is damaged", lambda folder: os.truncate(folder / UNET, 5000)),
     ("unet/ has no diffusion_pytorch_model.safetensors", lambda folder: (folder / UNET).unlink()),
     ("allowed: the names of .safetensors files beside it", sharded("../a.safetensors")),

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from checkpoints import build
 from conftest import short_config
 from said import complaint
 from smplora.adapters.files.read import read_adapter
@@ -165,6 +166,9 @@ def test_a_fine_tuned_model_is_an_adapter_too(
     config.write_text(config.read_text().replace('"cross_attention_dim": 64', '"cross_attention_dim": 32'))
     halved = {n: t[:, : t.shape[1] // 2] if "attn2.to_k" in n or "attn2.to_v" in n else t for n, t in state.items()}
     save_file({name: tensor.contiguous() for name, tensor in halved.items()}, weights)
+    assert "--adapter got" in (said := refused(capsys, *command))
+    assert "which does not work as a whole" in said, "its U-Net does not fit its text encoder"
+    command[command.index(str(tuned))] = str(build("sd1", tmp_path / "other"))
     assert "they differ in unet." in refused(capsys, *command)
 
 

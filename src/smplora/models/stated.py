@@ -140,9 +140,9 @@ class ScheduleSettings(Stated):
 
     class_name: str = Field("DDPMScheduler", alias="_class_name")
     num_train_timesteps: Annotated[int, Field(ge=2, le=100_000)] = 1000
-    beta_start: Bias = 0.0001
-    beta_end: Bias = 0.02
-    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    beta_start: Bias  # these three have no default: the library's are another model's
+    beta_end: Bias
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
     trained_betas: Annotated[list[Bias], Field(min_length=2, max_length=100_000)] | None = None
     prediction_type: str = "epsilon"
     timestep_spacing: Literal["linspace", "leading", "trailing"] = "leading"
