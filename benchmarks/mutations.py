@@ -66,8 +66,8 @@ def by_command(folder: Path, run: Path, images: Path, readers: list[Kind]) -> It
     for name in ("config.yaml", "split.json", "DONE.json", "metrics.jsonl", "audit/audit.json", "environment.json"):
         yield Kind(f"report: {name}", own / name, cli(*report))
     for path in (*sorted(own.glob("*.safetensors")), own / "config.yaml", own / "DONE.json", own / "model.json"):
-        yield Kind(f"export: {path.name}", path, cli("export", own, "--output_dir", output / "export"))
-        yield Kind(f"push --dry_run: {path.name}", path, cli("push", own, "--repo_id", "a/b", "--dry_run"))
+        yield Kind(f"export: {path.name}", path, cli("export", "--adapter", own, "--output_dir", output / "export"))
+        yield Kind(f"push --dry_run: {path.name}", path, cli("push", "--adapter", own, "--repo_id", "a/b", "--dry_run", True))
     signals = files["--signals"].path
     yield Kind("audit --signals", signals, cli("audit", "--signals", signals, "--output_dir", output / "signals"))
     split = ("split", "--train_data_dir", pool, "--output_dir", output / "split", "--default_caption", "x")
