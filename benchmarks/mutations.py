@@ -50,7 +50,7 @@ def prepared(folder: Path) -> tuple[Path, Path]:
                           train_batch_size=4, checkpointing_steps=2, objective="smp_lora")  # fmt: skip
     train(config, progress=False)
     audit(AuditConfig(adapter=str(folder / "run"), attacks=["loss"], num_timesteps=1, noise_pairs=1))
-    return folder / "run", few
+    return folder / "run", Path(config.train_data_dir or "")
 
 
 def by_command(folder: Path, run: Path, images: Path, readers: list[Kind]) -> Iterator[Kind]:
@@ -67,7 +67,9 @@ def by_command(folder: Path, run: Path, images: Path, readers: list[Kind]) -> It
         yield Kind(f"report: {name}", own / name, cli(*report))
     for path in (*sorted(own.glob("*.safetensors")), own / "config.yaml", own / "DONE.json", own / "model.json"):
         yield Kind(f"export: {path.name}", path, cli("export", "--adapter", own, "--output_dir", output / "export"))
-        yield Kind(f"push --dry_run: {path.name}", path, cli("push", "--adapter", own, "--repo_id", "a/b", "--dry_run", True))
+        yield Kind(
+            f"push --dry_run: {path.name}", path, cli("push", "--adapter", own, "--repo_id", "a/b", "--dry_run", True)
+        )
     signals = files["--signals"].path
     yield Kind("audit --signals", signals, cli("audit", "--signals", signals, "--output_dir", output / "signals"))
     split = ("split", "--train_data_dir", pool, "--output_dir", output / "split", "--default_caption", "x")

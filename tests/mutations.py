@@ -161,10 +161,13 @@ def kinds(folder: Path, run: Path, images: Path, subject: Path) -> Iterator[Kind
     newest = sorted((own / "checkpoints").glob("checkpoint-*"))[-1]
 
     yield Kind("config.yaml of a run", own / "config.yaml", lambda: read_config(own, TrainConfig), weight=4)
-    pool = folder / "pool"
+    pool, few = folder / "pool", folder / "few"  # few: what is read again and again
     pool.mkdir()
+    few.mkdir()
     for number, picture in enumerate(sorted(images.glob("*.png"))[:9]):
         shutil.copy(picture, pool / f"{number}.png")
+    shutil.copy(pool / "0.png", few / "0.png")
+    shutil.copy(pool / "1.png", few / "1.png")
     samples = read_samples(open_source(DataOptions(train_data_dir=str(images))))
     yield Kind("split.json", own / "split.json", lambda: read_split(own / "split.json", samples))
     yield Kind("DONE.json", own / "DONE.json", lambda: find_subject(str(own)).check_files())
@@ -177,18 +180,18 @@ def kinds(folder: Path, run: Path, images: Path, subject: Path) -> Iterator[Kind
             yield Kind(f"{name} for a report", seen / name, lambda: collect([seen]), weight=4)
 
     def captions(**options: Any) -> object:
-        return read_samples(open_source(DataOptions(train_data_dir=str(pool), **options)))
+        return read_samples(open_source(DataOptions(train_data_dir=str(few), **options)))
 
-    rows = [{"file_name": f"{k}.png", "text": f"a digit, {k}"} for k in range(9)]
+    rows = [{"file_name": f"{k}.png", "text": f"a digit, {k}"} for k in range(2)]
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "metadata.csv").write_text("file_name,text\n" + "".join(f'{k}.png,"a digit, {k}"\n' for k in range(9)))
+    (folder / "metadata.csv").write_text("file_name,text\n" + "".join(f'{k}.png,"a digit, {k}"\n' for k in range(2)))
     for name in ("metadata.jsonl", "metadata.csv"):
-        yield Kind(name, folder / name, _beside(folder / name, pool / name, captions), weight=6)
+        yield Kind(name, folder / name, _beside(folder / name, few / name, captions), weight=6)
     (folder / "0.txt").write_text("a digit, large")
     yield Kind(
         "a caption file",
         folder / "0.txt",
-        _beside(folder / "0.txt", pool / "0.txt", lambda: captions(default_caption="x")),
+        _beside(folder / "0.txt", few / "0.txt", lambda: captions(default_caption="x")),
     )
     from PIL import Image
 
@@ -198,7 +201,7 @@ def kinds(folder: Path, run: Path, images: Path, subject: Path) -> Iterator[Kind
         for suffix in ("png", "jpg", "webp", "gif", "tif", "bmp", "avif", "ico", "tga", "jp2", "ppm"):
             path = folder / f"picture.{suffix}"
             picture.save(path, **({"exif": exif} if suffix in ("jpg", "webp", "png", "tif") else {}))
-            look = _beside(path, pool / path.name, lambda: captions(default_caption="x"))
+            look = _beside(path, few / path.name, lambda: captions(default_caption="x"))
             yield Kind(f"a picture in {suffix}", path, look, binary=True)
     yield from _datasets(folder, pool)
     (folder / "options.yaml").write_text(

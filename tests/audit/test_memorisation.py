@@ -172,7 +172,7 @@ def test_through_the_command(
     [
         (["--memorisation_images", "0"], "--memorisation_images got 0; allowed: 1 or more"),
         (["--memorisation_captions", "0"], "--memorisation_captions got 0; allowed: 1 or more"),
-        (["--memorisation_steps", "1001"], "--memorisation_steps got 1001; allowed: 1000 or less"),
+        (["--memorisation_steps", "1001"], "--memorisation_steps got 1001; allowed: 1000 at most"),
         (["--memorisation_guidance", "0.5"], "--memorisation_guidance got 0.5; allowed: 1 or more"),
         (["--memorisation", "--attack_encoder", "nobody/nothing"], "--attack_encoder got 'nobody/nothing'"),
     ],
