@@ -190,7 +190,8 @@ def pool(workers: int | None, device: str, modules: Iterable[str]) -> Iterator[C
     before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "TQDM_DISABLE")}
     os.environ |= {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}  # inherited by the workers
     context = get_context("forkserver" if sys.platform == "linux" else "spawn")
-    context.set_forkserver_preload(sorted(modules))
+    if sys.platform == "linux":
+        context.set_forkserver_preload(sorted(modules))
     executor = ProcessPoolExecutor(
         workers, mp_context=context, initializer=start_worker, initargs=(threads, dict(os.environ))
     )

@@ -193,7 +193,7 @@ class RunFolder:
 
     def _forget_after(self, step: int, path: Path) -> None:
         if path.exists():
-            steps = ((line, _step_of(line)) for line in path.read_text().splitlines())
+            steps = ((line, _step_of(line)) for line in path.read_text(encoding="utf-8").splitlines())
             lines = [line for line, its_step in steps if its_step is not None and its_step <= step]
             write_atomically(path, "".join(f"{line}\n" for line in lines))
 
@@ -209,7 +209,7 @@ class RunFolder:
     def metrics(self, file: str = METRICS) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl or monitor.jsonl so far; a line cut short by a kill is left out."""
         path = self.path / file
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [json.loads(line) for line in lines if _step_of(line) is not None]
 
     def elapsed(self) -> list[tuple[int, float]]:
@@ -314,7 +314,7 @@ def read_config(folder: Path, options: type[Options]) -> Options:
         CheckpointError: there is none, or that of another command or version.
     """
     try:
-        content = yaml.safe_load((folder / CONFIG).read_text())
+        content = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
         unknown = content.keys() - {f.name for f in fields(options)}  # type: ignore[arg-type]
         if unknown:
             raise ValueError(f"unknown options: {', '.join(sorted(unknown))}")

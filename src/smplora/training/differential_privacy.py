@@ -185,7 +185,7 @@ def noise_seed(folder: Path) -> str:
     path = folder / NOISE_SEED
     if not path.exists():
         write_atomically(path, os.urandom(32).hex())
-    return path.read_text()
+    return path.read_text(encoding="ascii")
 
 
 def poisson_sample(cell: Cell, rate: float, secret: str, step: int) -> list[tuple[int, list[int]]]:
