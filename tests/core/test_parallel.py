@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures.process import _ExecutorManagerThread
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
-from smplora.core.parallel import TaskQueue, run_tasks
+from smplora.core.parallel import ATTEMPTS, KILLED, Task, TaskQueue, Work, run_tasks
 from smplora.experiments.tasks import task
 from smplora.runs.folder import RunFolder
 
@@ -56,6 +57,26 @@ def test_a_killed_worker_and_a_failure_stop_nobody_else(
 
     assert run_tasks([tasks[0], tasks[2]], "again", workers=1) == {"good": None, "audit": None}
     assert not task("", training(image_folder, good, max_train_steps=50)).done
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_no_memory_for_a_thread_of_the_pool(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker does would never be heard of."""
+    queueing = _ExecutorManagerThread.add_call_item_to_queue
+    left = [None] * times
+
+    def fails(self: _ExecutorManagerThread) -> None:
+        if left:
+            left.pop()
+            raise RuntimeError("can't start new thread")
+        queueing(self)
+
+    monkeypatch.setattr(_ExecutorManagerThread, "add_call_item_to_queue", fails)
+    hook = threading.excepthook
+    outcome = run_tasks([Task("one", None, Work(str, bool))], "test", workers=1)
+    assert outcome == {"one": None if times < ATTEMPTS else KILLED}
+    assert threading.excepthook is hook
+    assert not active_children()
 
 
 def test_names_are_distinct_and_in_order(image_folder: Path, tmp_path: Path) -> None:

@@ -72,8 +72,10 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        return _failed(error)
-    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            return _failed(error)
+        print(out_of_memory(arguments[0]), file=sys.stderr)
+    except (MemoryError, RuntimeError, ImportError) as error:
         if not is_out_of_memory(error):
             raise
         print(out_of_memory(arguments[0]), file=sys.stderr)

@@ -6,7 +6,11 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-ALLOCATION_FAILURES = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+ALLOCATION_FAILURES = (
+    "can't allocate memory", "Cannot allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED",
+    "bad_alloc", "could not create a primitive", "could not create a memory",  # C++'s, oneDNN's
+    "can't start new thread", "failed to map segment",  # no room for a stack, or for a library that is imported
+)  # fmt: skip
 DIGITS = re.compile(r"\d{40,}")
 LONGEST_LINE = 2000
 MOST_LISTED = 100  # a wrong column would be said of every image
@@ -67,13 +71,19 @@ def readable(text: str) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed: Python's, the GPU's (torch.OutOfMemoryError), MPS's or the CPU allocator's, which
-    are plain RuntimeErrors. By name and text, since this module imports no torch."""
-    text = str(error)
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and any(words in text for words in ALLOCATION_FAILURES))
-    )
+    are plain RuntimeErrors, that of a thread, or of a library. Also where it only led to the error. By name and text,
+    since this module imports no torch."""
+    cause: BaseException | None = error
+    while cause is not None:
+        text = str(cause)
+        if (
+            isinstance(cause, MemoryError)
+            or type(cause).__name__ == "OutOfMemoryError"
+            or (isinstance(cause, RuntimeError | ImportError | OSError) and any(w in text for w in ALLOCATION_FAILURES))
+        ):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -9,9 +9,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context, parent_process
 from typing import Any
@@ -190,19 +190,49 @@ def pool(workers: int | None, device: str, modules: Iterable[str]) -> Iterator[C
     before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "TQDM_DISABLE")}
     os.environ |= {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}  # inherited by the workers
     context = get_context("forkserver" if sys.platform == "linux" else "spawn")
-    context.set_forkserver_preload(sorted(modules))
+    if sys.platform == "linux":
+        context.set_forkserver_preload(sorted(modules))
     executor = ProcessPoolExecutor(
         workers, mp_context=context, initializer=start_worker, initargs=(threads, dict(os.environ))
     )
+    hook, given, deaf = threading.excepthook, list[Future[str | None]](), threading.Event()
+
+    def submit(*work: Any) -> Future[str | None]:
+        future = executor.submit(*work)
+        given.append(future)
+        if deaf.is_set():
+            break_off()
+        return future
+
+    def break_off() -> None:
+        for future in list(given):
+            with suppress(InvalidStateError):  # it is done
+                future.set_exception(BrokenProcessPool(KILLED))
+
+    def give_up(died: threading.ExceptHookArgs) -> None:
+        """The thread that hears what workers do died, for lack of memory: without this, all would wait for ever."""
+        if type(died.thread).__name__ != "_ExecutorManagerThread":
+            hook(died)
+            return
+        ended = active_children()
+        for worker in ended:
+            worker.terminate()
+        for worker in ended:
+            worker.join()
+        deaf.set()
+        break_off()
+
+    threading.excepthook = give_up
     try:
         with executor:
             try:
-                yield executor.submit
+                yield submit
             except BaseException:
                 for worker in active_children():
                     worker.terminate()
                 raise
     finally:
+        threading.excepthook = hook
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -220,7 +220,7 @@ def _part(everything: Path, folder: Path, shares: Mapping[int, int]) -> Path:
     """The first so many images of each digit."""
     if (folder / TABLE).exists():  # written last
         return folder
-    rows = [json.loads(line) for line in (everything / TABLE).read_text().splitlines()]
+    rows = [json.loads(line) for line in (everything / TABLE).read_text(encoding="utf-8").splitlines()]
     chosen = [row for digit, n in shares.items() for row in [r for r in rows if r["text"] == caption(digit)][:n]]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for row in chosen:
