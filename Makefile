@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: quickstart test format audit-deps model clean
+.PHONY: quickstart test format audit-deps lock model clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/smplora quickstart
@@ -23,6 +23,10 @@ format: $(INSTALLED)
 # Licences and known vulnerabilities of what is installed
 audit-deps: $(INSTALLED)
 	$(BIN)/python scripts/audit_deps.py
+
+# requirements.lock: versions with hashes, for CPython 3.11 on Linux
+lock: $(INSTALLED)
+	$(BIN)/python scripts/lock.py
 
 # Rebuild the bundled model, about 15 minutes on 2 cores
 model: $(INSTALLED)
