@@ -29,6 +29,7 @@ from mutations import Kind, attempt, kinds, mutated, mutated_tensors
 from smplora.core.errors import UserError
 from smplora.core.files import BUNDLED_FOLDER
 
+TRAINING_S = 60  # that a command may take which trains where it takes the file; 10 for all others
 MODEL_FILES = (
     "model_index.json", "scheduler/scheduler_config.json", "unet/config.json", "vae/config.json",
     "text_encoder/config.json", "tokenizer/tokenizer_config.json", "tokenizer/tokenizer.json",
@@ -80,12 +81,14 @@ def by_command(folder: Path, run: Path, images: Path, readers: list[Kind]) -> It
     start = ("train", "--train_data_dir", pool, "--default_caption", "x", "--aux_size", 2, *few)
     for name in MODEL_FILES:
         model = ("--pretrained_model_name_or_path", base)
-        yield Kind(f"train: {name}", base / name, cli(*start, *model, "--output_dir", output / "run"))
+        yield Kind(
+            f"train: {name}", base / name, cli(*start, *model, "--output_dir", output / "run"), seconds=TRAINING_S
+        )
     resume = ("train", "--config", own / "config.yaml", "--output_dir", own, "--resume_from_checkpoint", "latest")
     newest = sorted((own / "checkpoints").glob("checkpoint-*"))[-1]
     for path in (*sorted(newest.glob("*")), own / "split.json", own / "model.json", own / "metrics.jsonl"):
         if path.is_file():
-            yield Kind(f"train, resumed: {path.name}", path, _unfinished(own, cli(*resume)))
+            yield Kind(f"train, resumed: {path.name}", path, _unfinished(own, cli(*resume)), seconds=TRAINING_S)
 
 
 def _unfinished(run: Path, read: Callable[[], object]) -> Callable[[], object]:
@@ -131,7 +134,7 @@ def run_command(words: list[str], output: Path) -> None:
 
 def tried(readers: list[Kind], number: int, start: int) -> dict[str, Any]:
     """Change ``number`` files."""
-    refused = {kind.name: said for kind in readers if (said := attempt(kind.read)) is not None}
+    refused = {kind.name: said for kind in readers if (said := attempt(kind.read, kind.seconds)) is not None}
     if refused:
         raise SystemExit(f"refused without a change: {refused}")
     counts: dict[str, Counter[str]] = {kind.name: Counter() for kind in readers}
@@ -146,11 +149,12 @@ def tried(readers: list[Kind], number: int, start: int) -> dict[str, Any]:
         content = data.draw((mutated_tensors if kind.path.suffix == ".safetensors" else mutated)(original))
         kind.path.write_bytes(content)
         try:
-            result = "refused" if attempt(kind.read) is not None else "taken"
+            result = "refused" if attempt(kind.read, kind.seconds) is not None else "taken"
         except Exception as error:  # counted and shown, so that one fault does not hide the others
             result = "wrong"
             frames = traceback.extract_tb(error.__traceback__)
-            place = next((f"{f.filename}:{f.lineno}" for f in reversed(frames) if "smplora" in f.filename), "")
+            ours = (f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames) if "smplora" in f.filename)
+            place = next(ours, "")
             wrong.setdefault(f"{type(error).__name__} {place}", f"{kind.name}: {str(error)[:300]}")
         finally:
             kind.path.parent.mkdir(parents=True, exist_ok=True)

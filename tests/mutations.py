@@ -39,13 +39,14 @@ class Kind:
     read: Callable[[], object]
     binary: bool = False
     weight: int = 2  # share of the mutations
+    seconds: float = LONGEST_S  # more is a hang
 
 
 class Hang(Exception):
-    """A reader took longer than ``LONGEST_S``."""
+    """A reader took longer than it may."""
 
 
-def attempt(read: Callable[[], object]) -> str | None:
+def attempt(read: Callable[[], object], seconds: float = LONGEST_S) -> str | None:
     """Call a reader; the message of its refusal, None where it took the file.
 
     Raises:
@@ -55,10 +56,10 @@ def attempt(read: Callable[[], object]) -> str | None:
     from smplora.core.errors import MOST_LISTED, UserError
 
     def ring(number: int, frame: object) -> None:
-        raise Hang(f"longer than {LONGEST_S} s")
+        raise Hang(f"longer than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             read()
@@ -287,6 +288,6 @@ def try_one(kind: Kind, content: bytes) -> str | None:
     before = kind.path.read_bytes()
     kind.path.write_bytes(content)
     try:
-        return attempt(kind.read)
+        return attempt(kind.read, kind.seconds)
     finally:
         kind.path.write_bytes(before)
