@@ -198,7 +198,10 @@ def pool(workers: int | None, device: str, modules: Iterable[str]) -> Iterator[C
     hook, given, deaf = threading.excepthook, list[Future[str | None]](), threading.Event()
 
     def submit(*work: Any) -> Future[str | None]:
-        future = executor.submit(*work)
+        try:
+            future = executor.submit(*work)
+        except (ConnectionError, EOFError) as error:
+            raise TrainingError(f"worker processes cannot be started ({error}); is {sys.executable} there?") from error
         given.append(future)
         if deaf.is_set():
             break_off()
