@@ -195,7 +195,7 @@ def measured(folder: Path, args: Namespace) -> dict[str, Any]:
     return {
         "seed": args.seed,
         "readers": tried(readers, args.readers, args.seed),
-        "commands": tried(commands, args.commands, args.seed),
+        "commands": tried(commands, args.commands, args.seed) if args.commands else {},
     }
 
 
