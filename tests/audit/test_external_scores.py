@@ -104,6 +104,8 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
         ("member,s,s\n1,2,3\n", "the column 's' is there twice"),
         ("member,s\n1,2\n0\n", "line 3: 1 field, and the header has 2"),
         ("member,s\n1,2\n0,x\n", "column 's' has 'x' in line 3; allowed: numbers"),
+        ("member,s\n1,2\n0,1_0\n", "column 's' has '1_0' in line 3"),
+        ("member;s\n1;0,5\n0;1\n", "column 's' has '0,5' in line 2"),
         ("member,s\n1,2\n0,\n", "column 's' has nothing in line 3"),
         ("member,s\n1,2\n0,nan\n", "score 's' is NaN, infinite or beyond 1e+100 in 1 of 2 rows, first in data row 2"),
         ("member,s\n1,2\n0,-inf\n", "NaN, infinite or"),

@@ -51,17 +51,21 @@ def usual_umask() -> object:
     assert os.umask(before) == 0o022, "a command sets it back"
 
 
+@pytest.fixture
+def folder(tmp_path: Path, usual_umask: None) -> Path:
+    """An output folder that others can enter."""
+    (tmp_path / "out").mkdir(mode=0o755)
+    return tmp_path / "out"
+
+
 @pytest.mark.parametrize("verb", ["train", "split", "audit", "export"])
 def test_an_empty_folder_is_made_private(
     verb: str,
     trained_run: Path,
     image_folder: Path,
-    tmp_path: Path,
-    usual_umask: None,
+    folder: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir(mode=0o755)
     assert main(commands(trained_run, image_folder, folder)[verb]) == 0
     assert "could be entered by others; it is now private" in capsys.readouterr().err
     assert len(list(folder.iterdir())) > 0
@@ -74,12 +78,9 @@ def test_a_folder_with_other_things_stays_as_it_is_and_this_is_said(
     verb: str,
     trained_run: Path,
     image_folder: Path,
-    tmp_path: Path,
-    usual_umask: None,
+    folder: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir(mode=0o755)
     (folder / "thesis.txt").write_text("")
     assert main(commands(trained_run, image_folder, folder)[verb]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "can be entered by others" in line]

@@ -12,7 +12,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smplora.core import reading
 from smplora.core.reading import Unreadable, decoded, json_lines, parse_json, read_bytes, shortened
 from smplora.core.yaml_text import as_yaml, parse_yaml
 
@@ -126,13 +125,6 @@ def test_only_files_of_some_size(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="name"):
         read_bytes(Path("a\0b"), 10)
     assert read_bytes(tmp_path / "large", 11) == b"x" * 11
-
-
-def test_a_file_that_grows_while_it_is_read_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "grows").write_bytes(b"x" * 100)
-    monkeypatch.setattr(reading, "_is_regular", lambda descriptor: True)
-    with pytest.raises(Unreadable, match="larger"):
-        read_bytes(tmp_path / "grows", 10)
 
 
 def test_encodings() -> None:

@@ -142,7 +142,7 @@ def test_repeats_and_classes_of_kohyas_folders(tmp_path: Path, capsys: pytest.Ca
     assert [(s.caption, s.repeats) for s in samples.values()] == [
         ("a sks dog", 10), ("a sks dog", 10), ("a red cat", 3), ("other", 1),
     ]  # fmt: skip
-    assert "; trained on more often: 1 images 3 times, 2 images 10 times\n" in said(capsys)
+    assert "; trained on more often: 1 image 3 times, 2 images 10 times\n" in said(capsys)
     as_named = {s.file: s for s in read(tmp_path, default_caption="a {class}", folder_repeats=False)}
     assert as_named["10_sks dog/a.png"].caption == "a 10 sks dog"
     assert {s.repeats for s in as_named.values()} == {1}
@@ -183,6 +183,13 @@ def test_captions_of_a_table_are_counted_and_caption_files_beside_it(
     assert [s.caption for s in read(tmp_path)] == ["from the table", "from the file"]
     line = said(capsys)
     assert "captions: 1 from .txt files, 1 from metadata.csv; not read: 1 caption file of an image that" in line
+
+
+def test_a_table_without_the_captions_column_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(tmp_path / "a.png")
+    (tmp_path / "metadata.csv").write_text("file_name,caption\na.png,t\n")
+    assert [s.caption for s in read(tmp_path)] == ["x"]
+    assert "not read: 1 metadata.csv without a column 'text' (it has 'caption')\n" in said(capsys)
 
 
 def csv(content: str | bytes, folder: Path) -> list[str | None]:

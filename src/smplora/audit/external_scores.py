@@ -142,6 +142,8 @@ def _numbers(column: str, table: CsvTable) -> list[float]:
     for line, row in table.rows:
         text = row[column].strip()
         try:
+            if "_" in text:  # which Python passes over
+                raise ValueError
             numbers.append(float(text))
         except ValueError:
             shown = shortened(text) if text else "nothing"

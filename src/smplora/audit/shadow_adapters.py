@@ -156,9 +156,8 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
         path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     subject, sizes = loaded.subject, loaded.split.sizes
     options = _of_elsewhere(config, loaded, where) if isinstance(subject, Foreign) else _of_run(config, subject)
-    half = sum(sizes[cell] for cell in ATTACKED) // 2
-    trained = sizes["aux_member"] + sizes["test_member"]
-    steps, step = _lengths(options, subject, half, trained)
+    half = sum(sample.repeats for cell in ATTACKED for sample in loaded.split.cells[cell]) // 2
+    steps, step = _lengths(options, subject, half, loaded.split.pass_length)
     samples = {s.digest: s for s in read_samples(open_source(options))}
     pool = [s.digest for cell in ATTACKED for s in loaded.split.cells[cell]]
     if any(digest not in samples for digest in pool):
@@ -321,7 +320,8 @@ def _repeated(sample: Sample) -> str:
 
 
 def _lengths(options: TrainConfig, subject: Subject | Foreign, half: int, trained: int) -> tuple[int, int | None]:
-    """Steps of a shadow, and its checkpoint to ask if that is not the end. Shadows see each image as often as the
+    """Steps of a shadow, and its checkpoint to ask if that is not the end. ``half`` and ``trained`` are what a pass of
+    a shadow and of the adapter takes. Shadows see each image as often as the
     adapter did: where halves are larger than its training set, they train longer."""
     share = half / trained
     if isinstance(subject, Foreign):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from smplora.config.checks import NotHere
-from smplora.config.parsing import allowed
+from smplora.config.parsing import allowed, kinds_of
 from smplora.core.errors import nearest
 from smplora.core.reading import shortened
 
@@ -33,7 +33,7 @@ def exactly(options: type[Options], content: Any) -> tuple[Options | None, list[
         return None, [f"it has {shortened(key)}{nearest(str(key), known)}, which is no option" for key in strange]
     values: dict[str, Any] = {}
     problems = []
-    hints = get_type_hints(options)
+    hints = kinds_of(options)  # type: ignore[arg-type]
     for name, value in content.items():
         try:
             values[name] = _adapter(hints[name]).validate_python(value, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from types import UnionType
@@ -68,7 +68,10 @@ def typed(
     return values, problems
 
 
-kinds_of = cache(get_type_hints)  # types of an options class by field
+@cache
+def kinds_of(options: Hashable) -> dict[str, Any]:
+    """The types of a class of options, by field."""
+    return get_type_hints(options)
 
 
 def may_be_none(options: type, name: str) -> bool:

@@ -15,7 +15,6 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 import safetensors.torch
@@ -23,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from smplora.core.console import say
+from smplora.core.console import say, say_once
 from smplora.core.errors import ConfigError
 from smplora.core.files import UNFINISHED, write_atomically
 from smplora.core.surroundings import expanded, home
@@ -170,10 +169,5 @@ def open_cache(cache_dir: str | None, keep: bool) -> Cache | None:
     except ConfigError as error:
         if cache_dir or os.environ.get("SMPLORA_CACHE"):
             raise
-        _say_once(f"nothing is kept for the next command: {str(error).replace('--cache_dir got ', '')}")
+        say_once(f"nothing is kept for the next command: {str(error).replace('--cache_dir got ', '')}")
         return None
-
-
-@cache
-def _say_once(text: str) -> None:
-    say(text)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from smplora.core.errors import CheckpointError, ConfigError
+from smplora.core.reading import read_json
 from smplora.core.tensor_files import read_header
 
 CARD_MARK = "<!-- smplora writes this file anew after each audit; delete this line to keep your changes -->"
@@ -62,9 +62,9 @@ def _says_so(path: Path) -> bool | None:
         if path.suffix == ".md":
             return CARD_MARK in path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             named = content.get("format") if isinstance(content, dict) else None
             return named.startswith("smplora.") if isinstance(named, str) else None
-    except (OSError, ValueError, RecursionError, CheckpointError, zipfile.BadZipFile):
+    except (OSError, ValueError, CheckpointError, zipfile.BadZipFile):
         return False
     return None

@@ -13,7 +13,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from smplora.core.errors import CheckpointError
 
@@ -37,25 +37,29 @@ def read_bytes(path: Path, most: int) -> bytes:
         FileNotFoundError, OSError: it is not there or may not be read.
         Unreadable: no regular file, or larger than ``most`` bytes.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except ValueError as error:
-        raise Unreadable("its name holds a character that no name can have") from error
-    with os.fdopen(descriptor, "rb") if _is_regular(descriptor) else _closed(descriptor) as file:
+    with open_regular(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise Unreadable(f"it is larger than {most // MEGABYTE} MB")
     return content
 
 
-def _is_regular(descriptor: int) -> bool:
-    return stat.S_ISREG(os.fstat(descriptor).st_mode)
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, to read; whoever may write to a pipe is not waited for.
 
-
-def _closed(descriptor: int) -> Any:
-    kind = "a folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "a pipe or a device"
-    os.close(descriptor)
-    raise Unreadable(f"it is {kind}, not a file")
+    Raises:
+        FileNotFoundError, OSError: it is not there or may not be read.
+        Unreadable: a folder, a pipe or a device.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:
+        raise Unreadable("its name holds a character that no name can have") from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise Unreadable(f"it is {'a folder' if stat.S_ISDIR(mode) else 'a pipe or a device'}, not a file")
+    return os.fdopen(descriptor, "rb")
 
 
 def read_text(path: Path, most: int = LARGEST_JSON) -> str:

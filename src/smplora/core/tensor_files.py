@@ -7,8 +7,8 @@ The format: 8 bytes with the header's length (little-endian), the header (JSON: 
 from __future__ import annotations
 
 import math
+import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from smplora.core.errors import CheckpointError
-from smplora.core.reading import decoded, parse_json
+from smplora.core.reading import Unreadable, decoded, open_regular, parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,21 +64,18 @@ def read_header(path: Path, said: str) -> Header:
         CheckpointError: no such file, a pipe or device, another kind of file, damaged, or larger than the limits.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
-            raise CheckpointError(f"{said} is {kind}, not a file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             start = file.read(512)
             length = int.from_bytes(start[:8], "little")
             text = start[8 : 8 + length] + (file.read(length - 504) if 504 < length <= LARGEST_HEADER else b"")
     except FileNotFoundError as error:
         raise CheckpointError(f"{said} does not exist") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{said} cannot be read ({error})") from error
+    except (OSError, Unreadable) as error:
+        raise CheckpointError(f"{said} cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if start[8:9] != b"{" or length > LARGEST_HEADER:  # any two bytes may begin the length
         raise CheckpointError(f"{said} {_what_else(start, length)}")
-    room = status.st_size - 8 - length
+    room = size - 8 - length
     if room < 0:
         raise CheckpointError(
             f"{said} is not a safetensors file, or is damaged (it is cut short: its header alone has {length} bytes); "

@@ -108,8 +108,9 @@ class ImageFolder:
         names = {f.as_posix() for f in self.files}
         column, columns = self.options.caption_column, set[str]()
         for table in self.listing.tables:
+            own = set[str]()
             for row in rows(self.folder, table, problems):
-                columns |= set(row.values)
+                own |= set(row.values)
                 name = (table.parent / row.file_name).as_posix()
                 value = row.values.get(column)
                 if name not in names:
@@ -123,6 +124,10 @@ class ImageFolder:
                 if caption:
                     captions[name] = caption, table.as_posix()
                     self.reading.more_captions |= {name: more} if more else {}
+            columns |= own
+            if own and column not in own:
+                others = ", ".join(shortened(name) for name in sorted(own - {FILE_NAME})) or "no other"
+                self.reading.left_out[f"{table.as_posix()} without a column '{column}' (it has {others})"] = 1
         if columns and column not in columns:
             have = ", ".join(sorted(columns - {FILE_NAME})) or f"{FILE_NAME} only"
             self.where_captions_come_from += f" (--caption_column got '{column}'; the tables have {have})"

@@ -100,7 +100,7 @@ def _what_was_read(source: ImageSource, samples: list[Sample], notes: Counter[st
         f"{len(samples)} image{'s' * (len(samples) != 1)}",
         f"captions: {', '.join(f'{n} from {where}' for where, n in captions_from if n)}",
         f"not read: {counted(left_out)}" if +left_out else "",
-        "trained on more often: " + ", ".join(f"{n} images {k} times" for k, n in sorted(often.items()))
+        "trained on more often: " + ", ".join(f"{n} image{'s' * (n > 1)} {k} times" for k, n in sorted(often.items()))
         if often
         else "",
         ", ".join(f"{n} {note}" for note, n in notes.items()),

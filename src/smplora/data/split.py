@@ -52,6 +52,11 @@ class Split:
         return self.cells["aux_member"] + self.cells["test_member"]
 
     @property
+    def pass_length(self) -> int:
+        """Images that training takes in a pass, each as often as it is repeated."""
+        return sum(sample.repeats for sample in self.train)
+
+    @property
     def held_out(self) -> str:
         """The cell that quality is measured on: images that nothing has learned from, and that no attack was judged by
         where there are such. The paper's cells leave none: then it is the test non-members."""

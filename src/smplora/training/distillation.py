@@ -71,12 +71,12 @@ def teacher_runs(config: TrainConfig, split: Split) -> list[TrainConfig]:
     """
     folder = Path(config.output_dir)
     fold_of = folds(split, config.num_teachers, config.seed)
-    passes = (config.max_train_steps or 1) / len(split.train)
+    passes = (config.max_train_steps or 1) / split.pass_length
     runs = []
     for k in range(config.num_teachers):
         cells = {cell: tuple(s for s in split.cells[cell] if fold_of.get(s.digest) != k) for cell in CELLS}
         own = Split(PROTOCOL, config.seed, cells | {"reference": ()})
-        steps = config.teacher_steps or max(1, round(passes * len(own.train)))
+        steps = config.teacher_steps or max(1, round(passes * own.pass_length))
         options: dict[str, Any] = UNWATCHED | {
             "objective": "lora",
             "num_teachers": DistillOptions.num_teachers,

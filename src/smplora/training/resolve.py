@@ -48,7 +48,7 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processe
             f"such as {below}"
         )
     batch = config.train_batch_size * config.gradient_accumulation_steps * processes
-    steps = -(-config.num_train_epochs * sum(s.repeats for s in split.train) // batch)
+    steps = -(-config.num_train_epochs * split.pass_length // batch)
     most = MOST_OF["max_train_steps"]
     if not config.max_train_steps and steps > most:
         raise ConfigError(
