@@ -143,6 +143,7 @@ def test_how_often_an_image_is_trained_on_is_sealed(tmp_path: Path) -> None:
     often = [replace(sample, repeats=1 + (i == 7)) for i, sample in enumerate(POOL)]
     split, plain = make_split(often, SplitOptions()), make_split(POOL, SplitOptions())
     assert split.seal != plain.seal
+    assert split.pass_length - plain.pass_length == sum(s.digest == "digest0007" for s in split.train)
     assert read_split(write_split(split, tmp_path), often) == split
     with pytest.raises(SplitError, match="1 images are to be trained on more or less often"):
         read_split(tmp_path / "split.json", POOL)

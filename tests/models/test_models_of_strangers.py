@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -257,3 +258,46 @@ def test_through_the_command(
     assert said.startswith("smplora: --pretrained_model_name_or_path got ")
     assert "unet/config.json has attention_head_dim 0; allowed: greater than or equal to 1" in said
     assert not (tmp_path / "run").exists()
+
+
+PUBLISHED = {  # of SD 1.5, 2.1 and SDXL, as their authors published them
+    "scheduler/scheduler_config.json": [
+        {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "set_alpha_to_one": False, "steps_offset": 1},
+        {"_class_name": "DDIMScheduler", "_diffusers_version": "0.8.0", "prediction_type": "v_prediction"},
+        {"_class_name": "EulerDiscreteScheduler", "interpolation_type": "linear", "use_karras_sigmas": False},
+        {"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -1e9, "solver_order": 2},
+    ],
+    "model_index.json": [
+        {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "image_encoder": [None, None],
+         "feature_extractor": ["transformers", "CLIPImageProcessor"], "requires_safety_checker": True},
+    ],
+    "text_encoder/config.json": [
+        {"_name_or_path": "openai/clip-vit-large-patch14", "torch_dtype": "float32", "dropout": 0.0, "eos_token_id": 2,
+         "transformers_version": "4.22.0.dev0"},
+    ],
+}  # fmt: skip
+
+
+def test_what_published_models_say_besides_is_no_fault(tmp_path: Path) -> None:
+    folder = shutil.copytree(BUNDLED_FOLDER, tmp_path / "model")
+    for several in zip_longest(*PUBLISHED.values(), fillvalue=dict[str, Any]()):
+        for file, more in zip(PUBLISHED, several, strict=True):
+            before = json.loads((BUNDLED_FOLDER / file).read_text())
+            (folder / file).write_text(json.dumps({**before, **more}))
+        load_model(str(folder), CPU)
+
+
+def test_weights_of_older_versions_are_the_same_model(tmp_path: Path) -> None:
+    """SD 1.5 as it was published: the VAE's attention under old names, and the text encoder's places as weights."""
+    folder = shutil.copytree(BUNDLED_FOLDER, tmp_path / "model")
+    text, vae = folder / TEXT, folder / "vae/diffusion_pytorch_model.safetensors"
+    places = load_file(text)["embeddings.position_embedding.weight"]
+    named = {f"text_model.{name}": tensor for name, tensor in load_file(text).items()}
+    save_file({**named, "text_model.embeddings.position_ids": torch.arange(len(places))[None]}, text, {"format": "pt"})
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    weights = load_file(vae)
+    for new, former in old.items():
+        weights = {name.replace(new, former) if "attentions" in name else name: t for name, t in weights.items()}
+    assert sum(".proj_attn." in name for name in weights) == 4
+    save_file(weights, vae, {"format": "pt"})
+    assert load_model(str(folder), CPU).digest == load_model("tiny", CPU).digest

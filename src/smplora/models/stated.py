@@ -27,11 +27,6 @@ BOUNDS = {  # words in the names of numbers of an image encoder -> the most that
 LARGEST_IMAGE = 4096  # pixels that an image encoder may ask for
 OWN_CODE = ("auto_map", "custom_pipelines")
 QUANTISED = "quantization_config"
-OTHER_FAMILIES = {  # how pipelines of other families begin -> what people call them
-    "Flux": "FLUX", "StableDiffusion3": "Stable Diffusion 3", "StableCascade": "Stable Cascade", "PixArt": "PixArt",
-    "Kandinsky": "Kandinsky", "Kolors": "Kolors", "HunyuanDiT": "Hunyuan-DiT", "Sana": "Sana", "Lumina": "Lumina",
-    "AuraFlow": "AuraFlow", "IF": "DeepFloyd IF", "Wuerstchen": "Wuerstchen", "QwenImage": "Qwen-Image",
-}  # fmt: skip
 
 Width = Annotated[int, Field(ge=1, le=2**14)]
 Depth = Annotated[int, Field(ge=1, le=64)]
