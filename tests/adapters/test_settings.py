@@ -12,7 +12,8 @@ from peft.utils.other import get_pattern_key
 from test_kohya import adapted_modules
 
 from smplora.adapters.files.kohya import SDXL
-from smplora.adapters.files.settings import IN_HEADER, PEFT_CONFIG, Patterns, loader_settings, read_settings
+from smplora.adapters.files.settings import IN_HEADER, PEFT_CONFIG, PEFT_FILE, Patterns, loader_settings, read_settings
+from smplora.core.console import forget_what_was_said
 
 PATTERNS = (
     "to_q",
@@ -100,3 +101,14 @@ def test_settings_are_of_their_component(tmp_path: Path) -> None:
     assert settings["unet"].low_rank("x", 16) == 16
     assert settings["text_encoder"].low_rank("x", 16) is None
     assert loader_settings(tmp_path / "a.safetensors", {}) == {}
+
+
+def test_a_file_beside_another_adapters_settings_says_whose_it_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forget_what_was_said()
+    (tmp_path / PEFT_CONFIG).write_text(json.dumps({"lora_alpha": 8, "r": 4}))
+    assert loader_settings(tmp_path / PEFT_FILE, {})["unet"].lora_alpha == 8
+    assert capsys.readouterr().err == ""
+    assert loader_settings(tmp_path / "other.safetensors", {})["unet"].lora_alpha == 8
+    assert "other.safetensors: what it does not say itself, such as alpha, is taken from" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from PIL import Image
 
 from smplora.adapters.files.names import is_part
 from smplora.adapters.files.read import read_adapter
+from smplora.adapters.files.settings import PEFT_FILE
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.adapters.foreign.attach import attach_file
 from smplora.adapters.full import FullAdaptation
@@ -39,7 +40,7 @@ from smplora.runs.header_settings import Told, told_training
 from smplora.runs.other_embeddings import attach_embeddings, is_inversion, read_inversion
 from smplora.runs.subject import Foreign, Loaded, load_subject
 
-USUAL_FILES = (ADAPTER_FILE, "adapter_model.safetensors")  # what diffusers and peft write into a folder
+USUAL_FILES = (ADAPTER_FILE, PEFT_FILE)  # what diffusers and peft write into a folder
 WHOLE_MODEL = "model.diffusion_model."  # how the U-Net's keys begin in a checkpoint in one file
 
 

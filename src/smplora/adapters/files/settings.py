@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smplora.core.console import say_once
 from smplora.core.reading import Unreadable, parse_json, read_json, shortened
 
+PEFT_FILE = "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"  # what peft's save_pretrained writes beside the tensors
 IN_HEADER = "lora_adapter_metadata"  # diffusers' key; the settings' names begin with the component's
 COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
@@ -150,6 +152,8 @@ def loader_settings(path: Path, metadata: Mapping[str, str]) -> dict[str, Settin
         own = {c: {k.removeprefix(f"{c}."): v for k, v in told.items() if k.startswith(f"{c}.")} for c in COMPONENTS}
     elif beside.exists():
         where = f"{PEFT_CONFIG} beside it"
+        if path.name != PEFT_FILE:
+            say_once(f"--adapter: {path.name}: what it does not say itself, such as alpha, is taken from {where}")
         own = dict.fromkeys(COMPONENTS, _object(lambda: read_json(beside), where))
     else:
         return {}
