@@ -111,6 +111,16 @@ def test_masks_are_not_trained_on(mask: str, tmp_path: Path, capsys: pytest.Capt
     assert "not read: 1 mask\n" in said(capsys)
 
 
+def test_what_a_run_drew_is_no_image_to_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.png", "runs/one/validation/b.png", "runs/c.png"):
+        draw(tmp_path / name)
+    for name in ("config.yaml", "model.json"):
+        (tmp_path / "runs" / "one" / name).write_text("")
+    assert names(read(tmp_path)) == ["a.png", "runs/c.png"]
+    assert "not read: 1 folder of a run\n" in said(capsys)
+    assert names(read(tmp_path / "runs" / "one")) == ["validation/b.png"]  # asked for by name
+
+
 def test_pictures_of_masks_are_pictures(tmp_path: Path) -> None:
     for name in ("carnival_mask.png", "masks/venice.png", "masks/basel.png", "a.png", "masks/a.png"):
         draw(tmp_path / name)

@@ -22,11 +22,13 @@ REGULARIZATION = re.compile(r"reg|(reg|regulari[sz]ation|class)[ _-]?(images?|da
 MASKS = re.compile(r"masks?|conditioning", re.I)
 _MASK = re.compile(r"(.+?)(?:-masklabel|-condlabel|[._-]mask)", re.I)
 _NUMBERED = re.compile(r"(\d+)_(.*\S.*)")
+OF_A_RUN = {"config.yaml", "model.json"}  # files of a run of smplora, whose pictures are drawn ones
 MOST_REPEATS = 1000
 NO_IMAGE, OTHER_CAPTION = "caption file of no image", "caption file of an image that has another caption"
 _SEVERAL = {
     "mask": "masks",
     "broken link": "broken links",
+    "folder of a run": "folders of runs",
     "pipe or device": "pipes or devices",
     "link to a folder that was read already": "links to folders that were read already",
     "link to a folder that holds this one": "links to folders that hold this one",
@@ -112,17 +114,21 @@ def _files(folder: Path, option: str, left_out: Counter[str]) -> Iterator[Path]:
                 left_out["link to a folder that holds this one"] += 1
                 continue
             seen.add(place)
-            with os.scandir(folder / relative) as entries:
-                for entry in sorted(entries, key=lambda e: e.name):
-                    path = relative / entry.name
-                    if entry.name.startswith("."):
-                        left_out["hidden"] += 1
-                    elif entry.is_dir():
-                        (links if entry.is_symlink() else waiting).append(path)
-                    elif entry.is_file():
-                        yield path
-                    else:
-                        left_out["broken link" if entry.is_symlink() else "pipe or device"] += 1
+            with os.scandir(folder / relative) as found:
+                entries = sorted(found, key=lambda e: e.name)
+            if relative.parts and {entry.name for entry in entries} >= OF_A_RUN:
+                left_out["folder of a run"] += 1
+                continue
+            for entry in entries:
+                path = relative / entry.name
+                if entry.name.startswith("."):
+                    left_out["hidden"] += 1
+                elif entry.is_dir():
+                    (links if entry.is_symlink() else waiting).append(path)
+                elif entry.is_file():
+                    yield path
+                else:
+                    left_out["broken link" if entry.is_symlink() else "pipe or device"] += 1
         except OSError as error:
             raise DataError(f"--{option} '{folder}': '{relative}' cannot be read: {error.strerror}") from error
 
