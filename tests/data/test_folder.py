@@ -17,6 +17,7 @@ from smplora.core.errors import DataError
 from smplora.data import pictures
 from smplora.data.listing import list_folder
 from smplora.data.pool import Sample, open_source, read_samples
+from smplora.runs.folder import CONFIG, MODEL
 
 RNG = np.random.default_rng(0)
 
@@ -114,7 +115,7 @@ def test_masks_are_not_trained_on(mask: str, tmp_path: Path, capsys: pytest.Capt
 def test_what_a_run_drew_is_no_image_to_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.png", "runs/one/validation/b.png", "runs/c.png"):
         draw(tmp_path / name)
-    for name in ("config.yaml", "model.json"):
+    for name in (CONFIG, MODEL):
         (tmp_path / "runs" / "one" / name).write_text("")
     assert names(read(tmp_path)) == ["a.png", "runs/c.png"]
     assert "not read: 1 folder of a run\n" in said(capsys)
