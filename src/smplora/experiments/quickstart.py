@@ -32,6 +32,7 @@ from smplora.runs.folder import check_place, check_settings, open_folder
 
 CHECKPOINT_EVERY = 100
 DIGITS_PER_CELL = 50
+DIGITS = "the digits that come with smplora"  # what messages call them
 NOISE_PAIRS = 1
 ADVICE = (  # what many runs of these systems say, docs/log/2026-11-22-stopping-early.md, not the one above
     "for your own images try --objective distill_lora first: over seeds and splits of these digits it gave away least "
@@ -98,11 +99,13 @@ def private_split(config: QuickstartConfig, root: Path) -> Split:
     aux_size = DIGITS_PER_CELL if config.split_protocol == "fixed" and config.aux_size is None else config.aux_size
     with TemporaryDirectory() as folder:
         images = write_private_digits(Path(folder))
-        return _sealed_or_new(replace(config, train_data_dir=str(images), aux_size=aux_size), root)
+        return _sealed_or_new(replace(config, train_data_dir=str(images), aux_size=aux_size), root, DIGITS)
 
 
-def _sealed_or_new(config: QuickstartConfig, root: Path) -> Split:
-    samples = read_samples(open_source(config))
+def _sealed_or_new(config: QuickstartConfig, root: Path, title: str = "") -> Split:
+    source = open_source(config)
+    source.title = title or source.title
+    samples = read_samples(source)
     sealed = root / MANIFEST
     return read_split(sealed, samples) if sealed.exists() else make_split(samples, config)
 
