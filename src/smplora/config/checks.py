@@ -87,7 +87,7 @@ def existing_folder(folder: str | None, name: str) -> list[str]:
     """What is given must be a folder."""
     if folder is None or _is_folder(folder):
         return []
-    return [NotHere(f"--{name} got '{folder}', which is not a folder")]
+    return [NotHere(f"--{name} got '{folder}', which is not a folder; give one that is there")]
 
 
 def _is_folder(folder: str) -> bool:
