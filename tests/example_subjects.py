@@ -43,7 +43,7 @@ def _write(folder: Path, name: str) -> None:
              "adapter_sha256": digest, "model": "the bundled model"}  # fmt: skip
     verdict = {"red": "Leaks", "amber": "Unclear", "green": "No leak found"}[level]
     audit = {
-        "format": "smplora.audit/2",
+        "format": "smplora.audit/3",
         "subject": about,
         "split": {"protocol": "fixed", "seal": SEAL, "cells": {
             "aux_member": 50, "aux_nonmember": 50, "test_member": 50, "test_nonmember": 50, "reference": 696}},
@@ -113,7 +113,7 @@ def _numbers(auc: float, asr: float) -> dict[str, Any]:
         "n_members": 50,
         "n_nonmembers": 50,
         "auc": {**_estimate(auc, 0.12 * (1.1 - auc)), "method": "DeLong"},
-        "auc_bootstrap": _estimate(auc, 0.13 * (1.1 - auc)),
+        "sign": 1,
         "p_value": {"p": 0.0001, "corrected": 0.0003},
         "auc_deviation": _estimate(abs(auc - 0.5) * 2, 0.1),
         "asr": _estimate(asr, 0.08),

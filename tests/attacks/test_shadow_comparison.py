@@ -14,7 +14,7 @@ from smplora.attacks.methods.rmia import Population
 from smplora.attacks.shadow_comparison import Comparison, near_normal
 from smplora.core.arrays import Bools, Floats
 from smplora.statistics.curves import auc
-from smplora.statistics.intervals import delong_interval
+from smplora.statistics.intervals import auc_interval
 
 MEMBER = np.arange(80) < 40
 SCORERS = [LikelihoodRatio, Deviation, Population]
@@ -126,7 +126,7 @@ def test_no_leak_is_not_found(scorer: type) -> None:
     hits = 0
     for seed in range(100):
         aux, test = cells(0.0, seed)
-        interval = delong_interval(scorer().fit(aux, MEMBER).score(test), MEMBER).bounds()
+        interval = auc_interval(scorer().fit(aux, MEMBER).score(test), MEMBER).bounds()
         hits += interval["low"] <= 0.5 <= interval["high"]
     assert hits >= 93
 

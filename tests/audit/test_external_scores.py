@@ -45,25 +45,31 @@ def test_command_writes_audit_and_page(tmp_path: Path, capsys: pytest.CaptureFix
     for name, attack in attacks.items():  # the plain AUC of each score, on all rows, as given
         assert attack["all_rows"]["auc"]["value"] == pytest.approx(roc_auc_score(member, scores[name]))
         assert attack["all_rows"]["n"] == 110
-    assert (attacks["good"]["sign"], attacks["reversed"]["sign"]) == (1, -1)
-    for number in ("auc", "asr", "tpr_at_fpr", "p_value"):
-        assert attacks["good"]["test"][number] == attacks["reversed"]["test"][number]
+    for group in ("test", "aux_members"):
+        assert (attacks["good"][group]["sign"], attacks["reversed"][group]["sign"]) == (1, -1)
+    good, mirrored = attacks["good"]["test"], attacks["reversed"]["test"]
+    for number in ("auc", "asr", "tpr_at_fpr"):
+        assert good[number] == mirrored[number]
+    assert good["p_value"]["p"] == mirrored["p_value"]["p"]
+    assert good["p_value"]["corrected"] < mirrored["p_value"]["corrected"] < 0.05  # the first was chosen on aux
     assert "scores.csv" in (tmp_path / "out" / "report.html").read_text()
     assert main(["report", "--runs", f"[{tmp_path / 'out'}]", "--output", str(tmp_path / "page.html")]) == 0
     assert audit_scores(scores, member)["attacks"] == content["attacks"]
 
 
-def test_the_given_cells_are_used_and_aux_alone_is_fitted_on() -> None:
+def test_the_given_cells_are_used_and_each_half_is_read_as_the_other_says() -> None:
     scores, member = sample()
     cell = np.where(np.arange(member.size) % 3 == 0, "aux", "test")
     content = audit_scores(scores, member, cell)
-    aux, test = content["strongest"]["aux_members"], content["strongest"]["test"]
+    test = content["strongest"]["test"]
+    noise = content["attacks"][2]["test"]["sign"]
     assert test["auc"]["value"] == pytest.approx(roc_auc_score(member[cell == "test"], scores["good"][cell == "test"]))
     shuffled = member.copy()
     shuffled[cell == "test"] = np.random.default_rng(1).permutation(member[cell == "test"])
     again = audit_scores(scores, shuffled, cell)
-    assert again["strongest"]["aux_members"] == aux
-    assert [a["sign"] for a in again["attacks"]] == [a["sign"] for a in content["attacks"]]
+    for choice in ("attack", "sign"):  # for test, on aux; what is read on aux is chosen on test
+        assert again["strongest"]["test"][choice] == test[choice]
+    assert {a["name"]: a["test"]["sign"] for a in again["attacks"]} == {"good": 1, "reversed": -1, "noise": noise}
 
 
 def test_useless_scores_give_no_leak() -> None:

@@ -41,7 +41,7 @@ def test_the_notebook_runs(image_folder: Path, tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "report.html").exists()
     assert "srcdoc" in lora.page._repr_html_()
     again = api.audit(lora.checkpoints[0], attacks=["loss"], num_timesteps=2)
-    assert again["format"] == "smplora.audit/2"
+    assert again["format"] == "smplora.audit/3"
     assert repr(again).startswith("LoRA, stopped at step 2: ")
 
 

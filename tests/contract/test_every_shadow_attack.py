@@ -21,7 +21,7 @@ from smplora.core.errors import ConfigError
 from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch
 from smplora.statistics.curves import auc
-from smplora.statistics.intervals import delong_interval
+from smplora.statistics.intervals import auc_interval
 from toys import toy_batch, toy_model, toy_pictures
 
 SIZE, NUMBER = 30, 4
@@ -73,7 +73,7 @@ def test_a_model_that_memorises_is_found_out(name: str, signal: str) -> None:
     model = toy_model(torch.cat([aux.mean[:SIZE], test.mean[:SIZE]]))
     signals = [attack.signals(view_of(attack, model, batch)) for batch in (aux, test)]
     assert auc(attack.scorer(0).fit(signals[0], MEMBER).score(signals[1]), MEMBER) > 0.95
-    assert auc(out_of_fold(attack, signals[0], MEMBER, 0).scores, MEMBER) > 0.95
+    assert auc(out_of_fold(attack, signals[0], MEMBER, 0), MEMBER) > 0.95
     parts = np.concatenate([attack.signals(view_of(attack, model, b)) for b in test.split(17)])
     np.testing.assert_allclose(parts, signals[1], rtol=1e-3, atol=1e-4 * np.abs(parts).max())
 
@@ -87,7 +87,7 @@ def test_a_model_that_never_saw_the_members_gives_nothing(name: str) -> None:
     member, hits = np.arange(40) < 20, 0
     for seed in range(100):
         aux, test = np.random.default_rng(seed).permutation(len(pool))[:80].reshape(2, 40)
-        interval = delong_interval(attack.scorer(seed).fit(signals[aux], member).score(signals[test]), member).bounds()
+        interval = auc_interval(attack.scorer(seed).fit(signals[aux], member).score(signals[test]), member).bounds()
         hits += interval["low"] <= 0.5 <= interval["high"]
     assert hits >= 93
 
@@ -102,11 +102,11 @@ def test_permuted_labels_give_nothing_and_test_is_read_once(name: str) -> None:
     inside = 0
     for seed in range(20):
         told = np.random.default_rng(seed).permuted(MEMBER)
-        interval = delong_interval(learn(attack, aux_signals, told, seed).score(test_signals).aux.scores, told).bounds()
+        interval = auc_interval(learn(attack, aux_signals, told, seed).held, told).bounds()
         inside += interval["low"] <= 0.5 <= interval["high"]
     assert inside >= 16
-    whole, part = (learn(attack, aux_signals, MEMBER, 0).score(rows) for rows in (test_signals, test_signals[::3]))
-    np.testing.assert_allclose(part.test, whole.test[::3], rtol=1e-6)
+    whole, part = (learn(attack, aux_signals, MEMBER, 0).read(rows) for rows in (test_signals, test_signals[::3]))
+    np.testing.assert_allclose(part.scores, whole.scores[::3], rtol=1e-6)
     assert part.threshold == whole.threshold
 
 

@@ -15,7 +15,7 @@ from smplora.audit.audit import FORMAT as AUDIT
 from smplora.config.train import TrainConfig
 from smplora.quality.evaluate import FORMAT as QUALITY
 from smplora.report.report import write_report
-from smplora.results.audit import Audit
+from smplora.results.audit import UNCROSSED, Audit
 from smplora.results.quality import Quality
 from smplora.results.record import as_json, read
 from smplora.results.run import BaseModel, CheckpointState, Done
@@ -27,16 +27,16 @@ RUN = Path(__file__).parent / "version_0_1"
 @pytest.mark.parametrize(
     ("file", "kind", "of_format"),
     [
-        ("audit/audit.json", Audit, AUDIT),
-        ("quality/quality.json", Quality, QUALITY),
-        ("DONE.json", Done, None),
-        ("model.json", BaseModel, None),
-        ("state.json", CheckpointState, None),
+        ("audit/audit.json", Audit, (AUDIT, UNCROSSED)),
+        ("quality/quality.json", Quality, (QUALITY,)),
+        ("DONE.json", Done, ()),
+        ("model.json", BaseModel, ()),
+        ("state.json", CheckpointState, ()),
     ],
 )
-def test_a_file_is_read_whole(file: str, kind: Any, of_format: str | None) -> None:
+def test_a_file_is_read_whole(file: str, kind: Any, of_format: tuple[str, ...]) -> None:
     """Nothing of it is lost: what is written back is what was there, to the last digit."""
-    again = as_json(read(RUN / file, kind, "run it", of_format))
+    again = as_json(read(RUN / file, kind, "run it", *of_format))
     assert json.dumps(again) == json.dumps(json.loads((RUN / file).read_text()))
 
 

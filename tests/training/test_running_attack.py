@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from smplora.models.diffusion import adaptation_loss
-from smplora.statistics.intervals import delong_interval
+from smplora.statistics.intervals import auc_interval
 from smplora.training.running_attack import RunningAttack
 from toys import toy_batch, toy_model
 
@@ -70,9 +70,9 @@ def test_the_numbers_are_those_of_one_pass_by_hand() -> None:
         losses.append(adapted)
     reading = measured.measure()
     labels = (torch.arange(24) < 12).numpy()
-    assert reading.auc == delong_interval(torch.cat(scores).numpy(), labels)
+    assert reading.auc == auc_interval(torch.cat(scores).numpy(), labels)
     assert reading.proxy_auc is not None
-    assert reading.proxy_auc.value == pytest.approx(delong_interval(torch.cat(answers).numpy(), labels).value)
+    assert reading.proxy_auc.value == pytest.approx(auc_interval(torch.cat(answers).numpy(), labels).value)
     assert reading.member_loss == pytest.approx(float(losses[0].mean()))
     assert reading.held_out_loss == pytest.approx(float(losses[1].mean()))  # without reference: aux non-members
 

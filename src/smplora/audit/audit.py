@@ -1,8 +1,8 @@
 """Gates, then attacks x cells -> signals -> scores on disk, numbers with intervals, a verdict.
 
 Validity gates come first; an audit that fails one is finished nevertheless: what the attacks found helps to see why.
-Whatever is fitted is fitted on aux: scalers, signs, classifiers, thresholds (the last from out-of-fold scores). The
-test cells are scored once. Aux members are audited too, out of fold: they are private images like the others.
+Whatever is fitted (scalers, signs, classifiers, thresholds) is fitted on one half, aux or test, and read once on the
+other. The gates, and all fitting that the test cells are read with, come before the adapter is attacked on them.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def measure(
 
         # 3. attacks learn on aux; where labels are shuffled they must learn nothing
         signals = ready.collector.signals(ready.attacks, AUX, on_batch=on_batch)
-        learned = learn_attacks(ready.attacks, signals, aux_member, config.seed)
+        learned = learn_attacks(ready.attacks, signals, "aux", aux_member, config.seed)
         order = strongest_first(ready.attacks, learned, aux_member)
         checks.append(shuffled_check(ready.attacks, order, signals, aux_member, config.seed))
 
@@ -228,7 +228,7 @@ def measure(
             checks.append(control)
             display.unpause()
 
-        # 5. only now the adapter is attacked on the test cells
+        # 5. only now the adapter is attacked on the test cells; what is fitted there reads aux
         signals |= ready.collector.signals(ready.attacks, TEST, on_batch=on_batch)
     remarks = [*(ready.shadows.notes() if ready.shadows else []), *notes(features, sizes, config.seed)]
     scored = score_attacks(ready.attacks, learned, signals, aux_member, test_member, config.seed)
@@ -255,7 +255,7 @@ def write_results(result: Audit, scored: Sequence[ScoredAttack], ready: Prepared
     np.savez_compressed(buffer, seal=loaded.split.seal, adapter_sha256=loaded.adapter_sha256, **arrays)
     write_atomically(folder / "scores.npz", buffer.getvalue())
     best = result.strongest["test"]
-    write_exposed(folder, loaded, next(one for one in scored if one.name == best.attack), best.sign)
+    write_exposed(folder, loaded, next(one for one in scored if one.name == best.attack))
     if loaded.split.protocol == POOLS:  # which image is in which cell, and so behind which score
         write_split(loaded.split, folder)
     write(folder / "audit.json", result)

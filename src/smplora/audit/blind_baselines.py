@@ -17,15 +17,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from smplora.attacks.base import Attack
-from smplora.attacks.fitting import FOLDS, out_of_fold
+from smplora.attacks.fitting import out_of_fold
 from smplora.core.arrays import Bools, Floats
 from smplora.results.audit import Gate
 from smplora.results.estimate import Proportion
 from smplora.statistics import curves
-from smplora.statistics.intervals import delong_interval
+from smplora.statistics.intervals import auc_interval
 from smplora.statistics.many_attacks import family_test
 
 TOLERANCE = 0.02  # by how much the AUC without the adapter may surely exceed 0.5
+FOLDS = 5
 ALARM = 0.02  # chance of a false alarm, over all classifiers together
 WIDENED = 1.4  # the AUC of out-of-fold scores varies more than that of independent ones (simulated: 1.3 to 1.5 times)
 PENALTY = 0.1  # C of the logistic regressions: there are more features than a small cell can fit
@@ -76,7 +77,7 @@ def blind_check(name: str, what: str, scores: Floats, is_member: Bools, looks: i
     One-sided, as a classifier that is worse than chance out of fold knows nothing. ``looks`` such checks share ALARM.
     """
     level = 1 - 2 * ALARM / looks
-    area = delong_interval(scores, is_member, float(2 * ndtr(WIDENED * ndtri((1 + level) / 2)) - 1))
+    area = auc_interval(scores, is_member, float(2 * ndtr(WIDENED * ndtri((1 + level) / 2)) - 1))
     passed = area.low <= 0.5 + TOLERANCE
     verb = "cannot" if passed else "can"
     sentence = (
@@ -92,7 +93,7 @@ def permutation_check(name: str, attack: Attack, signals: Floats, is_member: Boo
     areas = []
     for _ in range(SHUFFLES):
         shuffled = rng.permutation(is_member)
-        areas.append(curves.auc(out_of_fold(attack, signals, shuffled, seed).scores, shuffled))
+        areas.append(curves.auc(out_of_fold(attack, signals, shuffled, seed), shuffled))
     half = 2.576 * float(np.std(areas, ddof=1)) / SHUFFLES**0.5
     mean = float(np.mean(areas))
     passed = mean - half <= 0.5 + TOLERANCE
@@ -109,7 +110,7 @@ def odd_statistics(statistics: Floats, is_member: Bools, rng: np.random.Generato
     return [
         f"members and non-members differ in {name}: {values[is_member].mean():.3g} against "
         f"{values[~is_member].mean():.3g} on average, AUC {curves.auc(values, is_member):.2f}"
-        for name, values, p in zip(STATISTICS, statistics.T, result.corrected, strict=True)
+        for name, values, p in zip(STATISTICS, statistics.T, result.corrected[:, 0], strict=True)
         if p < ALARM
     ]
 

@@ -1,7 +1,7 @@
 """From attacks' signals on the cells to what an audit says: numbers on both groups of members, and the verdict. Pure.
 
-Whatever is fitted is fitted on aux: scalers, signs, classifiers, thresholds (the last from out-of-fold scores). The
-test cells are scored once. Aux members are judged too, out of fold: they are private images like the others.
+Whatever is fitted (scalers, signs, classifiers, thresholds) is fitted on one half, aux or test, and read once on the
+other. So both groups of members are judged by one rule, and differ only in what the proxy of a defence has seen.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from smplora.attacks.base import Attack
-from smplora.attacks.fitting import FittedScores, Learned, learn
+from smplora.attacks.fitting import Learned, Reading, learn
 from smplora.core.arrays import Bools, Floats
 from smplora.core.random_streams import stream_seed
 from smplora.results import attack as records
@@ -34,9 +34,9 @@ class ScoredAttack:
     """One attack: what a reader must know of it, and its scores on both groups."""
 
     about: dict[str, Any]  # fields of ``results.attack.AttackResult``
-    fitted: FittedScores
+    test: Reading  # fitted on aux
+    aux: Reading | None  # fitted on test; None: it saw aux in training (AttackInfo) and is judged on test alone
     paper_protocol: dict[str, Any] | None = None
-    saw_aux: bool = False  # see AttackInfo: it is judged on test alone
 
     @property
     def name(self) -> str:
@@ -69,16 +69,19 @@ def signals_of_half(signals: Mapping[tuple[str, str], Floats], attack: str, half
 
 
 def learn_attacks(
-    attacks: Mapping[str, Attack], signals: Mapping[tuple[str, str], Floats], aux_member: Bools, seed: int
+    attacks: Mapping[str, Attack], signals: Mapping[tuple[str, str], Floats], half: str, is_member: Bools, seed: int
 ) -> dict[str, Learned]:
-    """Fit every attack on aux.
+    """Fit every attack on a half, "aux" or "test"; on test only those that did not see aux in training.
 
     Args:
-        signals: {(attack, cell): [n, ...]} of the aux cells; no others are looked at.
+        signals: {(attack, cell): [n, ...]} of the cells of that half; no others are looked at.
+        is_member: [n] of that half.
         seed: of folds and classifiers.
     """
     return {
-        name: learn(attack, signals_of_half(signals, name, "aux"), aux_member, seed) for name, attack in attacks.items()
+        name: learn(attack, signals_of_half(signals, name, half), is_member, seed)
+        for name, attack in attacks.items()
+        if half == "aux" or not attack.info.saw_aux
     }
 
 
@@ -90,13 +93,14 @@ def score_attacks(
     test_member: Bools,
     seed: int,
 ) -> list[ScoredAttack]:
-    """Score the test cells with every attack.
+    """Read test with every attack, as it was fitted on aux; then fit it on test and read aux.
 
     Args:
+        learned: every attack as fitted on aux.
         signals: {(attack, cell): [n, ...]} of all four cells.
-        seed: of the networks of the papers' protocols.
+        seed: of folds, classifiers and the networks of the papers' protocols.
     """
-    scored = []
+    scored, crossed = [], learn_attacks(attacks, signals, "test", test_member, seed)
     for name, attack in attacks.items():
         aux, test = (signals_of_half(signals, name, kind) for kind in ("aux", "test"))
         about = {
@@ -108,14 +112,15 @@ def score_attacks(
             "fitted_on": attack.info.fitted_on,
         }
         optimistic = attack.paper_protocol(aux, aux_member, test, test_member, seed)
-        scored.append(ScoredAttack(about, learned[name].score(test), optimistic, attack.info.saw_aux))
+        readings = learned[name].read(test), crossed[name].read(aux) if name in crossed else None
+        scored.append(ScoredAttack(about, *readings, optimistic))
     return scored
 
 
 def strongest_first(attacks: Mapping[str, Attack], learned: Mapping[str, Learned], aux_member: Bools) -> list[str]:
-    """Names by how far the AUC on aux, out of fold, is from 0.5; without those that saw aux in training."""
+    """Names by the AUC on aux, out of fold, in the direction found there; without those that saw aux in training."""
     honest = [name for name, attack in attacks.items() if not attack.info.saw_aux]
-    return sorted(honest, key=lambda name: -abs(auc(learned[name].aux.scores, aux_member) - 0.5))
+    return sorted(honest, key=lambda name: -auc(learned[name].held, aux_member))
 
 
 def conclude(
@@ -128,68 +133,80 @@ def conclude(
     delta: float = 0.0,
     failed_gates: Sequence[str] | None = None,
     memorisation: Memorisation | None = None,
+    permutations: int | None = None,
 ) -> Conclusion:
     """Everything in audit.json that follows from scores.
 
     Args:
         scored_attacks: the attacks with their scores; one at least must not have seen aux in training.
-        seed: of permutations and bootstrap.
+        seed: of permutations.
         coin: whether membership was drawn by independent fair coins.
         delta: of the (epsilon, delta) in question.
         failed_gates: why the audit is invalid, if it is; None: no gates were run.
         memorisation: what the search for copies found, if there was one.
+        permutations: of the labels; default: thousands (``many_attacks.affordable_permutations``).
     """
+    crossed = {one.name: one.aux for one in scored_attacks if one.aux}
+    tested = {one.name: one.test for one in scored_attacks}
     groups = {
-        "test": claims.Scored({one.name: one.fitted.test for one in scored_attacks}, test_member),
+        "test": claims.Scored(
+            {name: reading.scores for name, reading in tested.items()},
+            test_member,
+            {name: tested[name].held for name in crossed},
+            aux_member,
+        ),
         "aux_members": claims.Scored(
-            {one.name: one.fitted.aux.scores for one in scored_attacks if not one.saw_aux}, aux_member
+            {name: reading.scores for name, reading in crossed.items()},
+            aux_member,
+            {name: reading.held for name, reading in crossed.items()},
+            test_member,
         ),
     }
-    aux, test = groups["aux_members"], groups["test"]
-    rngs = {group: np.random.default_rng(stream_seed(seed, "evidence", group)) for group in groups}
-    p_values = {group: claims.tests(scored, rngs[group]) for group, scored in groups.items()}
-    strongest = {
-        group: claims.strongest(group, aux, scored, p_values[group], rngs[group]) for group, scored in groups.items()
+    test = groups["test"]
+    found = {
+        group: claims.prove(scored, np.random.default_rng(stream_seed(seed, "evidence", group)), permutations)
+        for group, scored in groups.items()
     }
+    strongest = {group: claims.strongest(group, scored, found[group]) for group, scored in groups.items()}
+    for group, readings in (("test", tested), ("aux_members", crossed)):
+        strongest[group]["sign"] = readings[strongest[group]["attack"]].sign
 
-    def numbers(one: ScoredAttack, group: str, decisions: Bools) -> dict[str, Any]:
-        scored = groups[group]
-        rng = np.random.default_rng(stream_seed(seed, "bootstrap", group, one.name))
-        content = summary(scored.scores[one.name], scored.is_member, decisions, rng)
-        return {**content, "p_value": p_values[group][one.name]}
+    def numbers(name: str, group: str, reading: Reading) -> dict[str, Any]:
+        content = summary(reading.scores, groups[group].is_member, reading.decisions)
+        p = {"p": found[group].alone[name], "corrected": found[group].smallest(name)}
+        return {**content, "sign": reading.sign, "p_value": p}
 
     attacks: list[dict[str, Any]] = [
         {
             **one.about,
-            "test": numbers(one, "test", one.fitted.test >= one.fitted.threshold),
-            "aux_members": None if one.saw_aux else numbers(one, "aux_members", one.fitted.aux.decisions),
+            "test": numbers(one.name, "test", one.test),
+            "aux_members": numbers(one.name, "aux_members", one.aux) if one.aux else None,
             "paper_protocol": one.paper_protocol,
         }
         for one in scored_attacks
     ]
     chosen = strongest["test"]["attack"]
-    sign = strongest["test"]["sign"]
+    surest = {group: claims.surest(scored) for group, scored in groups.items()}
     copies = as_json(memorisation) if memorisation else None
     return Conclusion(
         attacks=tuple(from_plain(records.AttackResult, one) for one in attacks),
         strongest={group: from_plain(Strongest, strongest[group]) for group in GROUPS},
-        epsilon=from_plain(Epsilon, claims.epsilon(aux, test, delta, coin)),
-        dataset_inference=DatasetInference(chosen, dataset_inference_p_value(sign * test.scores[chosen], test_member)),
-        power={g: from_plain(Power, claims.power(groups[g], strongest[g]["auc"]["level"])) for g in GROUPS},
-        exposure={g: from_plain(Exposure, claims.exposure(chosen, sign, groups[g])) for g in GROUPS},
-        verdict=from_plain(Verdict, verdict(attacks, strongest, failed_gates or (), copies)),
+        epsilon=from_plain(Epsilon, claims.epsilon(test, delta, coin)),
+        dataset_inference=DatasetInference(chosen, dataset_inference_p_value(test.scores[chosen], test_member)),
+        power={g: from_plain(Power, claims.power(groups[g])) for g in GROUPS},
+        exposure={g: from_plain(Exposure, claims.exposure(chosen, groups[g])) for g in GROUPS},
+        verdict=from_plain(Verdict, verdict(attacks, strongest, failed_gates or (), copies, surest)),
         methods=tuple(
-            from_plain(Method, method)
-            for method in methods_used(attacks=len(scored_attacks), one_run=coin, gates=failed_gates is not None)
+            from_plain(Method, method) for method in methods_used(one_run=coin, gates=failed_gates is not None)
         ),
     )
 
 
 def score_arrays(scored_attacks: Sequence[ScoredAttack], aux_member: Bools, test_member: Bools) -> dict[str, Any]:
-    """The arrays of scores.npz: both groups' labels and every attack's scores."""
+    """The arrays of scores.npz: both groups' labels and every attack's scores, each fitted on the other half."""
     arrays: dict[str, Any] = {"aux_member": aux_member, "test_member": test_member}
     for one in scored_attacks:
-        arrays[f"{one.name}/test"] = one.fitted.test
-        if not one.saw_aux:
-            arrays[f"{one.name}/aux_out_of_fold"] = one.fitted.aux.scores
+        arrays[f"{one.name}/test"] = one.test.scores
+        if one.aux:
+            arrays[f"{one.name}/aux"] = one.aux.scores
     return arrays

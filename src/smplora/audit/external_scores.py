@@ -1,6 +1,6 @@
 """Audit of scores that somebody else's attack gave: the same statistics, audit.json and page, without a model.
 
-The sign and the threshold of each score are fitted on the aux rows; the test rows are read once.
+The sign and the threshold of each score on the test rows are fitted on the aux rows, and the other way round.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.model_selection import StratifiedKFold
 
-from smplora.attacks.fitting import FOLDS, FittedScores, OutOfFold
+from smplora.attacks.fitting import Reading
 from smplora.audit.conclusion import ScoredAttack, conclude
 from smplora.audit.gates import gates, small_cells
 from smplora.core.arrays import Bools, Floats
@@ -32,8 +31,8 @@ from smplora.data.split import SMALLEST_CELL
 from smplora.results.audit import FORMAT, Adapter, Audit, SplitSummary
 from smplora.results.record import as_json, write
 from smplora.runs.subject import RESULT_FILES
-from smplora.statistics.curves import auc, best_threshold
-from smplora.statistics.intervals import delong_interval
+from smplora.statistics.curves import best_threshold, direction
+from smplora.statistics.intervals import auc_interval
 
 if TYPE_CHECKING:
     from smplora.config.audit import AuditConfig
@@ -220,19 +219,22 @@ def _audited(table: Table, is_aux: Bools, label: str, seal: str, seed: int, coin
     member, sizes = table.is_member, _sizes(table, is_aux)
     scored = []
     for name, scores in table.scores.items():
-        scores_of_both, sign = fit_column(scores[is_aux], member[is_aux], scores[~is_aux], seed)
+        test, aux = (read_column(scores, member, is_aux, half) for half in CELLS[::-1])
         about = {
             "name": name,
             "title": name,
             "access": "scores as given",
             "reference": "",
             "bibtex": "",
-            "fitted_on": "aux (sign and threshold)",
-            "sign": sign,
-            "all_rows": {"n": len(scores), "auc": delong_interval(scores, member).as_dict()},
+            "fitted_on": "the other half (sign and threshold)",
+            "all_rows": {"n": len(scores), "auc": auc_interval(scores, member).as_dict()},
         }
-        scored.append(ScoredAttack(about, scores_of_both))
-    unchecked = "only scores were given: nothing here checks that members and non-members come from one source"
+        scored.append(ScoredAttack(about, test, aux))
+    unchecked = (
+        "only scores were given: nothing here checks that members and non-members come from one source",
+        "scores are taken as made without the label of their own row: of rows that an attack was fitted on they look "
+        "like a leak",
+    )
     conclusion = conclude(scored, member[is_aux], member[~is_aux], seed=seed, coin=coin, delta=delta)
     protocol = "coin" if coin else "as given" if table.is_aux is not None else "random half"
     return Audit(
@@ -240,22 +242,17 @@ def _audited(table: Table, is_aux: Bools, label: str, seal: str, seed: int, coin
         subject=Adapter(label=label, objective="unknown"),
         split=SplitSummary(protocol, seal, sizes),
         settings={"signals": list(table.scores), "target_delta": delta, "seed": seed},
-        gates=gates([], [unchecked, *small_cells(sizes)]),
+        gates=gates([], [*unchecked, *small_cells(sizes)]),
         **vars(conclusion),
         environment=environment(),
     )
 
 
-def fit_column(aux: Floats, aux_member: Bools, test: Floats, seed: int) -> tuple[FittedScores, int]:
-    """A ready score, turned by the sign that it has on aux: (scores, sign). Nothing else is fitted but thresholds."""
-
-    def sign_on(scores: Floats, member: Bools) -> int:
-        return 1 if auc(scores, member) >= 0.5 else -1
-
-    folds = min(FOLDS, int(aux_member.sum()), int((~aux_member).sum()))
-    decisions = np.empty(len(aux), dtype=bool)
-    for rest, held in StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(aux[:, None], aux_member):
-        turn = sign_on(aux[rest], aux_member[rest])
-        decisions[held] = turn * aux[held] >= best_threshold(turn * aux[rest], aux_member[rest])
-    sign = sign_on(aux, aux_member)
-    return FittedScores(sign * test, best_threshold(sign * aux, aux_member), OutOfFold(sign * aux, decisions)), sign
+def read_column(scores: Floats, is_member: Bools, is_aux: Bools, half: str) -> Reading:
+    """A ready score on "test" or "aux", with the sign and the threshold that the other half shows. Nothing else is
+    fitted."""
+    here = is_aux if half == "aux" else ~is_aux
+    there = is_member[~here]
+    sign = direction(scores[~here], there)
+    held = sign * scores[~here]
+    return Reading(sign * scores[here], best_threshold(held, there), sign, held)

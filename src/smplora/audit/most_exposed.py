@@ -17,15 +17,17 @@ from smplora.runs.subject import Loaded
 SHOWN = 12
 
 
-def ranked_members(attack: ScoredAttack, sign: int, sizes: dict[str, int]) -> list[tuple[str, int, float]]:
+def ranked_members(attack: ScoredAttack, sizes: dict[str, int]) -> list[tuple[str, int, float]]:
     """The SHOWN most exposed members: cell, index in it, and the share of that group's non-members that score lower.
 
     Equal shares are ordered by the score's distance from the non-members' mean in standard deviations.
     """
     ranks = []
-    for kind, scores in (("test", attack.fitted.test), ("aux", attack.fitted.aux.scores)):
+    for kind, reading in (("test", attack.test), ("aux", attack.aux)):
+        if reading is None:
+            continue
         count = sizes[f"{kind}_member"]
-        members, others = sign * scores[:count], sign * scores[count:]
+        members, others = reading.scores[:count], reading.scores[count:]
         spread = max(float(others.std()), 1e-12)
         for index, score in enumerate(members):
             distance = (float(score) - float(others.mean())) / spread
@@ -34,10 +36,10 @@ def ranked_members(attack: ScoredAttack, sign: int, sizes: dict[str, int]) -> li
     return [(cell, index, share) for share, _, cell, index in first]
 
 
-def write_exposed(folder: Path, loaded: Loaded, attack: ScoredAttack, sign: int) -> None:
+def write_exposed(folder: Path, loaded: Loaded, attack: ScoredAttack) -> None:
     """Write exposed.png, one row of square pictures, and exposed.json with their names and ranks. Private."""
     pictures, images = [], []
-    for cell, index, beats in ranked_members(attack, sign, loaded.split.sizes):
+    for cell, index, beats in ranked_members(attack, loaded.split.sizes):
         sample = loaded.split.cells[cell][index]
         pixels = loaded.pixels([sample])[0]  # one by one: their shapes may differ
         picture = ((pixels.permute(1, 2, 0).numpy() + 1) * 127.5).round().clip(0, 255).astype(np.uint8)

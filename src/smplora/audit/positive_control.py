@@ -33,7 +33,7 @@ from smplora.results.audit import Gate, TriedAttack
 from smplora.results.estimate import Proportion
 from smplora.runs.folder import RunFolder
 from smplora.runs.subject import FROM_METADATA, Loaded, find_subject, load_adapted
-from smplora.statistics.intervals import delong_interval
+from smplora.statistics.intervals import auc_interval
 
 NAME = "positive_control"
 FOLDER = "control"
@@ -76,9 +76,9 @@ def control_check(
     areas = {}
     for name, attack in attacks.items():
         whole = np.concatenate([signals[name, cell] for cell in ATTACKED])
-        scores = out_of_fold(attack, whole, is_member, stream_seed(config.seed, NAME)).scores
-        area = delong_interval(scores, is_member, level)
-        areas[name] = area if area.value >= 0.5 else delong_interval(-scores, is_member, level)
+        scores = out_of_fold(attack, whole, is_member, stream_seed(config.seed, NAME))
+        area = auc_interval(scores, is_member, level)
+        areas[name] = area if area.value >= 0.5 else auc_interval(-scores, is_member, level)
     best = max(areas, key=lambda name: areas[name].value)
     area, blind = areas[best], [name for name, one in areas.items() if one.value <= REACHED]
     passed = area.value > REACHED and area.low > 0.5

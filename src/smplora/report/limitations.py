@@ -7,10 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from smplora.core.wording import count, percent, together
 from smplora.results.attack import AttackResult
+from smplora.results.audit import UNCROSSED
 from smplora.results.quality import Quality
 from smplora.results.subjects import ReportedAdapter, flat
 
 BUNDLED = "the bundled model"  # load.py's name of it
+OF_EARLIER_VERSIONS = (
+    "audited by an earlier version, whose numbers on aux members were too sure of themselves and whose "
+    "verdict depended on the number of attacks. Run the same 'smplora audit' again."
+)
 UNTRIED: tuple[tuple[str, Callable[[AttackResult], bool]], ...] = (
     (
         "Attacks that look inside the model (gradients, for example GSA)",
@@ -32,6 +37,7 @@ def cautions(subjects: Sequence[ReportedAdapter]) -> list[str]:
     checks: tuple[tuple[str, Callable[[ReportedAdapter], str | None]], ...] = (
         ("The subjects were audited on different splits", lambda s: s.audit.split.seal),
         ("The subjects adapt different base models", lambda s: s.audit.subject.model),
+        ("The audits are of different versions", lambda s: s.audit.format),
         ("The audits ran with different settings", lambda s: repr(sorted(flat(s.audit.settings).items()))),
         ("Not every attack ran on every subject", lambda s: repr(sorted(attack.name for attack in s.audit.attacks))),
         (
@@ -39,7 +45,8 @@ def cautions(subjects: Sequence[ReportedAdapter]) -> list[str]:
             lambda s: repr(_how_measured(s.quality)) if s.quality else None,
         ),
     )
-    lines = []
+    old = [s.label for s in subjects if s.audit.format == UNCROSSED]
+    lines = [f"{together(old)}: {OF_EARLIER_VERSIONS}"] if old else []
     for text, key in checks:
         groups = _grouped(subjects, key)
         if len(groups) > 1:

@@ -82,10 +82,10 @@ def attack_rows(subject: ReportedAdapter) -> list[AttackRow]:
             attack,
             attack is subject.audit.chosen("test"),
             (
-                auc_cell(attack.test, bootstrap_note(attack.test)),
+                auc_cell(attack.test, p_note(attack.test)),
                 fraction_cell(attack.test.asr),
                 *(rate_cell(attack.test, fpr) for fpr in _rates(subject)),
-                auc_cell(attack.aux_members, bootstrap_note(attack.aux_members))
+                auc_cell(attack.aux_members, p_note(attack.aux_members))
                 if attack.aux_members
                 else TableCell("\N{EN DASH}", note="trained on them"),
                 _paper_cell(attack),
@@ -119,13 +119,9 @@ def auc_cell(numbers: Numbers | None, note: str = "") -> TableCell:
     return TableCell(decimal(numbers.auc.value, 2), interval(numbers.auc), note)
 
 
-def bootstrap_note(numbers: Numbers | None) -> str:
-    """The bootstrap's interval of the AUC, to stand below DeLong's, and the p corrected for all attacks."""
-    if numbers is None:
-        return ""
-    shown = interval(numbers.auc_bootstrap)
-    p = [f"corrected p {p_text(numbers.p_value.corrected)}"] if numbers.p_value else []
-    return "; ".join([f"bootstrap {shown}"] * bool(shown) + p)
+def p_note(numbers: Numbers | None) -> str:
+    """The p corrected for everything that was looked at, to stand below the interval of the AUC."""
+    return f"corrected p {p_text(numbers.p_value.corrected)}" if numbers and numbers.p_value else ""
 
 
 def fraction_cell(estimate: Estimate) -> TableCell:

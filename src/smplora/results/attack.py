@@ -19,9 +19,9 @@ class PValue(Record):
     """Of "scores do not depend on membership"."""
 
     p: Share
-    """The attack alone."""
+    """Of the AUC, two-sided, the attack alone."""
     corrected: Share
-    """For all attacks on the group."""
+    """Of what says most, the AUC or a true positive rate; for all attacks, statistics and groups."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +58,24 @@ class Roc(Record):
         return tuple(zip(self.band.fpr_high, self.band.tpr_low, strict=True)) if self.band else ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Numbers(Record):
     """One attack on one group of members."""
 
     n_members: Positive
     n_nonmembers: Positive
     auc: Proportion
-    auc_bootstrap: Proportion | None
+    auc_bootstrap: Proportion | None = absent()
+    """Of earlier versions: percentiles, too narrow near AUC 1."""
     auc_deviation: Proportion | None
     """|AUC - 0.5| / 0.5."""
     asr: Proportion
-    """Accuracy at the threshold fitted on aux."""
+    """Accuracy at the threshold fitted on the other half."""
     tpr_at_fpr: dict[str, RateAtFpr]
     """By false positive rate: "0.001", "0.01", "0.05", "0.1"."""
     roc: Roc
+    sign: Sign | None = absent()
+    """-1: low scores mean member, as the other half showed; the numbers are of scores turned round."""
     p_value: PValue | None
 
     @property
@@ -124,14 +127,12 @@ class AttackResult(Record):
     reference: Line = ""
     bibtex: str = ""
     fitted_on: Line
-    """"aux", "aux and shadow adapters", or "aux, by the training": then "aux_members" is null."""
+    """"the other half", "the other half and shadow adapters", or "aux, by the training": then "aux_members" is null."""
     test: Numbers
-    """Members that no attack is fitted on against unseen images: the headline."""
+    """Members that no proxy has seen, by the attack as fitted on aux: the headline."""
     aux_members: Numbers | None
-    """Members that the proxy trained on; out of fold within aux."""
+    """Members that proxies are trained on, by the attack as fitted on test."""
     paper_protocol: PaperProtocol | None = None
-    sign: Sign | None = absent()
-    """Of ready scores: -1 where low ones mean member."""
     all_rows: AllRows | None = absent()
     """Of ready scores."""
 

@@ -11,7 +11,9 @@ from smplora.results.estimate import Proportion
 from smplora.results.memorisation import Memorisation
 from smplora.results.record import Count, Line, Record, Share, absent
 
-FORMAT: Literal["smplora.audit/2"] = "smplora.audit/2"
+FORMAT: Literal["smplora.audit/3"] = "smplora.audit/3"
+UNCROSSED: Literal["smplora.audit/2"] = "smplora.audit/2"
+"""Of versions that judged aux members by attacks fitted on aux, and corrected rates by Bonferroni: still read."""
 
 Level = Literal["invalid", "red", "amber", "green"]
 LEVELS: tuple[Level, ...] = get_args(Level)  # worst first
@@ -126,7 +128,7 @@ class Strongest(Record):
     """The strongest attack on one group, corrected for everything that was looked at."""
 
     attack: Line
-    """Chosen on aux, out of fold."""
+    """Chosen on the other half, out of fold."""
     sign: Sign
     attacks: Count
     """How many it was chosen among."""
@@ -134,9 +136,9 @@ class Strongest(Record):
     auc: Proportion
     auc_deviation: Proportion
     p_corrected: Share
-    """For all four claims of an audit; on aux members also for all attacks."""
+    """Of its AUC, for all attacks, statistics and groups."""
     smallest_p_corrected: Share
-    """The same for the most significant attack."""
+    """Of the most significant attack and statistic, likewise."""
     low_fpr: LowFpr | None
 
 
@@ -239,7 +241,7 @@ class AuditSubject(Record):
 class Audit(Record):
     """audit.json."""
 
-    format: Literal["smplora.audit/2"]
+    format: Literal["smplora.audit/3", "smplora.audit/2"]
     subject: Adapter
     split: SplitSummary
     settings: dict[str, Any] = field(default_factory=dict)

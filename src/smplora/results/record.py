@@ -84,17 +84,18 @@ def write(path: Path, result: Record) -> None:
     write_json(path, as_json(result))
 
 
-def read(path: Path, kind: type[Result], remedy: str, expected_format: str | None = None) -> Result:
+def read(path: Path, kind: type[Result], remedy: str, *formats: str) -> Result:
     """Read a result.
 
     Args:
         remedy: the command that writes it anew.
+        formats: those that it may have; none: the file names none.
 
     Raises:
         CheckpointError: whatever is wrong with the file, in one line that ends with the command ``remedy``.
     """
     try:
-        return parse(path, kind, expected_format)
+        return parse(path, kind, *formats)
     except WrongFormat as error:
         raise CheckpointError(f"{path} has format {error}; {remedy} again") from error
     except ValueError as error:
@@ -105,7 +106,7 @@ class WrongFormat(ValueError):
     """A file of another version, or of something else."""
 
 
-def parse(path: Path, kind: type[Result], expected_format: str | None = None) -> Result:
+def parse(path: Path, kind: type[Result], *formats: str) -> Result:
     """As ``read``, for callers that have words of their own.
 
     Raises:
@@ -114,8 +115,8 @@ def parse(path: Path, kind: type[Result], expected_format: str | None = None) ->
     try:
         text = read_text(path)
         content = parse_json(text)
-        if expected_format and content.get("format") != expected_format:
-            raise WrongFormat(f"{shortened(content.get('format'))} instead of {expected_format!r}")
+        if formats and content.get("format") not in formats:
+            raise WrongFormat(f"{shortened(content.get('format'))} instead of {formats[0]!r}")
         result: Result = adapter(kind).validate_json(text)
         return result
     except (WrongFormat, Unreadable):

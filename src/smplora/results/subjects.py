@@ -17,7 +17,7 @@ from smplora.core.reading import read_json
 from smplora.core.strips import cut, png, tiles
 from smplora.core.surroundings import real
 from smplora.core.yaml_text import read_yaml
-from smplora.results.audit import FORMAT, Audit
+from smplora.results.audit import FORMAT, UNCROSSED, Audit
 from smplora.results.curves import Curve, read_curves
 from smplora.results.gallery import EXPOSED, MEMORISED, CaptionMagnitudes, CopiedPair, ExposedImages, Memorised
 from smplora.results.quality import FORMAT as QUALITY_FORMAT
@@ -103,7 +103,7 @@ def _where(subject: ReportedAdapter) -> str:
 
 def _subject(folder: Path, runs: dict[Path, ReportedRun]) -> ReportedAdapter:
     path, remedy = audit_of(folder)
-    audit = read(path, Audit, remedy, FORMAT)
+    audit = read(path, Audit, remedy, FORMAT, UNCROSSED)
     _check_finished(folder, path, audit, remedy)
     quality, samples, real = _quality(folder, audit.subject.adapter_sha256)
     home = folder.parent.parent if folder.parent.name == "checkpoints" else folder

@@ -1,9 +1,15 @@
 """What several attacks together prove, corrected for having looked at all of them. Pure.
 
-An audit makes four claims about an adapter: how far the AUC is from 0.5, and how many members are found at few false
-alarms, each on test and on aux members. Each gets a quarter of the 5 % (Bonferroni). Within a claim, on test the attack
-is chosen on aux and read once, so that nothing needs correcting; on aux it is chosen where it is read, so that the
-interval holds for all attacks at once and the p is that of the best of them (``many_attacks``).
+An audit may be wrong in 5 % of the cases where nothing leaks, whatever the number of attacks. The 5 % are shared: 40 %
+of them for each group of members, 20 % for copies of training images. (Shares, and no permutation of both groups at
+once, since their results hang together in a way that no permutation knows: what is read on one half was fitted on the
+other.)
+
+In a group, one permutation maximum (``family_test``) goes over all attacks and statistics: the AUC, and the true
+positive rate at each false positive rate that the group can resolve. Two cells of that table were chosen on the other
+half before this one was looked at: an attack by its AUC, and an attack with a rate by their p. Each has 40 % of the
+weight, so that its corrected p is at most 1 / (0.4 * 0.4) = 6.25 times its own, however many attacks are added.
+Intervals of AUCs share out the same budget in the same way (Bonferroni), so that all of them hold together.
 """
 
 from __future__ import annotations
@@ -23,119 +29,167 @@ from smplora.statistics.epsilon import (
     epsilon_threshold,
     one_run_epsilon,
 )
-from smplora.statistics.intervals import auc_deviation, delong_interval
-from smplora.statistics.many_attacks import family_test, low_fpr_p_value, simultaneous_level
+from smplora.statistics.intervals import auc_deviation, auc_interval
+from smplora.statistics.many_attacks import family_test, low_fpr_p_value
 from smplora.statistics.power import POWER, detectable_auc
-from smplora.statistics.rates import tpr_at_fpr
+from smplora.statistics.rates import resolvable, tpr_at_fpr
 from smplora.statistics.summary import REPORTED_FPRS
 
-CLAIMS = 4
 LEVEL = 0.95
-CLAIM_LEVEL = 1 - (1 - LEVEL) / CLAIMS
-HISTOGRAM_BINS = 24
+SHARES = {"test": 0.4, "aux_members": 0.4, "copies": 0.2}  # of 1 - LEVEL
 GROUPS = {
-    "test": "members that no attack has trained on",
-    "aux_members": "members that attacks and proxies train on",
+    "test": "members that no proxy has seen",
+    "aux_members": "members that proxies are trained on",
 }
+CHOSEN_WEIGHT = 0.4  # of each of the two cells that were chosen on the other half, within a group
+CLAIM_LEVEL = 1 - (1 - LEVEL) * SHARES["test"] * CHOSEN_WEIGHT  # of the chosen attack's AUC
+HISTOGRAM_BINS = 24
 CHOSEN_ON = {
     "test": "aux, out of fold; then read once on test",
-    "aux_members": "aux, out of fold, where it is read",
+    "aux_members": "test, out of fold; then read once on aux",
 }
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Every attack's scores on one group: ``scores`` {attack: [n]} with membership [n]."""
+    """Every attack's scores on one group of members, and what chooses among attacks: their scores on the other half.
 
-    scores: dict[str, Floats]
-    is_member: Bools
+    All are turned so that higher means member, by what the other half showed.
+    """
+
+    scores: dict[str, Floats]  # [n] by attack
+    is_member: Bools  # [n]
+    held: dict[str, Floats]  # [m] by attack: the other half, out of fold; only of attacks that may be chosen
+    held_member: Bools  # [m]
 
     @property
     def sizes(self) -> tuple[int, int]:
         """Members and non-members."""
-        members = int(self.is_member.sum())
-        return members, len(self.is_member) - members
+        return _sizes(self.is_member)
+
+    @property
+    def fprs(self) -> tuple[float, ...]:
+        """The false positive rates that this group can resolve."""
+        return tuple(fpr for fpr in REPORTED_FPRS if resolvable(fpr, self.sizes[1]))
 
 
-def choose(aux: Scored) -> str:
-    """The attack whose AUC on aux, out of fold, is farthest from 0.5; the first of equals."""
-    return max(aux.scores, key=lambda name: abs(auc(aux.scores[name], aux.is_member) - 0.5))
+@dataclass(frozen=True)
+class Found:
+    """What a group's attacks prove: two-sided p of each attack's AUC, alone, and p of everything, corrected for all
+    attacks, statistics and groups."""
+
+    alone: dict[str, float]
+    auc: dict[str, float]
+    rates: dict[tuple[str, float], float]  # by attack and false positive rate
+
+    def smallest(self, name: str) -> float:
+        """The corrected p of what says most about one attack."""
+        return min([self.auc[name], *(p for (attack, _), p in self.rates.items() if attack == name)])
 
 
-def sign_of(name: str, aux: Scored) -> int:
-    """Whether high scores mean member (1) or non-member (-1), judged on aux."""
-    return 1 if auc(aux.scores[name], aux.is_member) >= 0.5 else -1
+def choose(scored: Scored) -> str:
+    """The attack whose AUC on the other half is highest; the first of equals."""
+    return max(scored.held, key=lambda name: auc(scored.held[name], scored.held_member))
 
 
-def tests(scored: Scored, rng: np.random.Generator) -> dict[str, dict[str, float]]:
-    """{attack: {"p", "corrected"}}: each attack alone, and corrected for all attacks on this group."""
-    results = family_test(list(scored.scores.values()), scored.is_member, rng)
-    return {
-        name: {"p": p, "corrected": corrected}
-        for name, p, corrected in zip(scored.scores, results.p, results.corrected, strict=True)
-    }
+def choose_rate(scored: Scored) -> tuple[str, float] | None:
+    """The attack and the false positive rate at which it finds most on the other half, by p; None: no rate resolves."""
+    cells = [(name, fpr) for name in scored.held for fpr in scored.fprs]
+    return min(cells, key=lambda c: low_fpr_p_value(scored.held[c[0]], scored.held_member, c[1]), default=None)
 
 
-def strongest(
-    group: str, aux: Scored, scored: Scored, p_values: dict[str, dict[str, float]], rng: np.random.Generator
-) -> dict[str, Any]:
-    """The "strongest" object of audit.json for one group (docs/formats.md)."""
-    name, everything = choose(aux), list(scored.scores.values())
-    here = scored.scores[name]
-    once = group == "test"
-    level = CLAIM_LEVEL if once else simultaneous_level(everything, scored.is_member, rng, CLAIM_LEVEL)
-    area = delong_interval(here, scored.is_member, level)
+def weights(scored: Scored) -> Floats:
+    """Of attacks (rows) and statistics: 40 % to each of the two chosen cells, the rest to the others alike."""
+    names, fprs = list(scored.scores), scored.fprs
+    cells = [(names.index(choose(scored)), 0)]
+    if rate := choose_rate(scored):
+        cells.append((names.index(rate[0]), 1 + fprs.index(rate[1])))
+    others = len(names) * (1 + len(fprs)) - len(cells)
+    shares: Floats = np.full((len(names), 1 + len(fprs)), (1 - len(cells) * CHOSEN_WEIGHT) / max(1, others))
+    for cell in cells:
+        shares[cell] = CHOSEN_WEIGHT
+    return shares
+
+
+def prove(scored: Scored, rng: np.random.Generator, permutations: int | None = None) -> Found:
+    """One permutation maximum over all attacks and statistics of a group."""
+    names, fprs = list(scored.scores), scored.fprs
+    result = family_test(
+        list(scored.scores.values()),
+        scored.is_member,
+        rng,
+        fprs=fprs,
+        weights=weights(scored),
+        permutations=permutations,
+    )
+    corrected = np.minimum(1.0, result.corrected / SHARES["test"]).tolist()
+    return Found(
+        {name: float(p) for name, p in zip(names, result.p[:, 0], strict=True)},
+        {name: row[0] for name, row in zip(names, corrected, strict=True)},
+        {(name, f): p for name, row in zip(names, corrected, strict=True) for f, p in zip(fprs, row[1:], strict=True)},
+    )
+
+
+def strongest(group: str, scored: Scored, found: Found) -> dict[str, Any]:
+    """The "strongest" object of audit.json for one group (docs/formats.md), but for "sign"."""
+    name = choose(scored)
     return {
         "attack": name,
-        "sign": sign_of(name, aux),
-        "attacks": len(aux.scores),
+        "attacks": len(scored.held),
         "chosen_on": CHOSEN_ON[group],
-        "auc": {**area.as_dict(), "level": level},
-        "auc_deviation": auc_deviation(area).bounds(),
-        "p_corrected": min(1.0, CLAIMS * p_values[name]["p" if once else "corrected"]),
-        "smallest_p_corrected": min(1.0, CLAIMS * min(p["corrected"] for p in p_values.values())),
-        "low_fpr": _low_fpr(scored),
+        **_claimed(scored, name, CLAIM_LEVEL),
+        "p_corrected": found.auc[name],
+        "smallest_p_corrected": min(found.smallest(one) for one in scored.scores),
+        "low_fpr": _low_fpr(scored, found),
     }
 
 
-def _low_fpr(scored: Scored) -> dict[str, Any] | None:
+def surest(scored: Scored) -> dict[str, Any]:
+    """The attack whose interval lies farthest from 0.5, at levels that hold for all attacks of a group together:
+    {"attack", "auc", "auc_deviation"}. Mostly the chosen one, whose interval is the narrowest."""
+    levels = 1 - (1 - LEVEL) * SHARES["test"] * weights(scored)[:, 0]
+    claims = [
+        {"attack": name, **_claimed(scored, name, level)} for name, level in zip(scored.scores, levels, strict=True)
+    ]
+    return max(claims, key=lambda claim: claim["auc_deviation"]["low"])
+
+
+def _claimed(scored: Scored, name: str, level: float) -> dict[str, Any]:
+    area = auc_interval(scored.scores[name], scored.is_member, level)
+    return {"auc": {**area.as_dict(), "level": level}, "auc_deviation": auc_deviation(area).bounds()}
+
+
+def _low_fpr(scored: Scored, found: Found) -> dict[str, Any] | None:
     """The most significant true positive rate at a resolvable false positive rate, over all attacks and rates."""
-    claims = []
-    for name, scores in scored.scores.items():
-        for fpr in REPORTED_FPRS:
-            rate = tpr_at_fpr(scores, scored.is_member, fpr)
-            if rate.resolvable:
-                claims.append((low_fpr_p_value(scores, scored.is_member, fpr), name, rate))
-    if not claims:
+    if not found.rates:
         return None
-    p, name, rate = min(claims, key=lambda f: f[0])
+    name, fpr = min(found.rates, key=lambda cell: found.rates[cell])
+    rate = tpr_at_fpr(scored.scores[name], scored.is_member, fpr)
     return {
         "attack": name,
-        "fpr": rate.fpr,
+        "fpr": fpr,
         "tpr": {"value": rate.value, "low": rate.low, "high": rate.high},
-        "p_corrected": min(1.0, CLAIMS * len(claims) * p),
+        "p_corrected": found.rates[name, fpr],
     }
 
 
-def epsilon(aux: Scored, test: Scored, delta: float, coin: bool) -> dict[str, Any]:
+def epsilon(test: Scored, delta: float, coin: bool) -> dict[str, Any]:
     """The "epsilon" object of audit.json: attack, sign, threshold and guesses chosen on aux, counted on test.
 
     Args:
         delta: of the (epsilon, delta) in question.
         coin: whether members were drawn by independent fair coins, which the one-run bound needs.
     """
-    aux_members, aux_others = aux.sizes
+    aux_members, aux_others = _sizes(test.held_member)
     members, others = test.sizes
     options = []
-    for name, scores in aux.scores.items():
-        signed = sign_of(name, aux) * scores
-        threshold = epsilon_threshold(signed, aux.is_member, delta)
-        hits, alarms = _accused(signed, aux.is_member, threshold)
+    for name, scores in test.held.items():
+        threshold = epsilon_threshold(scores, test.held_member, delta)
+        hits, alarms = _accused(scores, test.held_member, threshold)
         bound = epsilon_bound(hits, aux_members, alarms, aux_others, delta)
         options.append((bound, hits / aux_members - alarms / aux_others, name, threshold))
     _, _, name, threshold = max(options, key=lambda option: option[:2])
-    sign = sign_of(name, aux)
-    hits, alarms = _accused(sign * test.scores[name], test.is_member, threshold)
+    hits, alarms = _accused(test.scores[name], test.is_member, threshold)
     return {
         "delta": delta,
         "level": LEVEL,
@@ -146,8 +200,13 @@ def epsilon(aux: Scored, test: Scored, delta: float, coin: bool) -> dict[str, An
             "true_positives": hits,
             "false_positives": alarms,
         },
-        "one_run": _one_run(aux, test, delta) if coin else None,
+        "one_run": _one_run(test, delta) if coin else None,
     }
+
+
+def _sizes(is_member: Bools) -> tuple[int, int]:
+    members = int(is_member.sum())
+    return members, len(is_member) - members
 
 
 def _accused(scores: Floats, member: Bools, threshold: float) -> tuple[int, int]:
@@ -155,16 +214,15 @@ def _accused(scores: Floats, member: Bools, threshold: float) -> tuple[int, int]
     return int(accused[member].sum()), int(accused[~member].sum())
 
 
-def _one_run(aux: Scored, test: Scored, delta: float) -> dict[str, Any]:
+def _one_run(test: Scored, delta: float) -> dict[str, Any]:
     options = []
-    for name, scores in aux.scores.items():
-        signed = sign_of(name, aux) * scores
-        rule = best_guess_rule(signed, aux.is_member, delta)
-        guesses, right = count_guesses(signed, aux.is_member, rule)
-        bound = one_run_epsilon(guesses, right, len(signed), delta)
+    for name, scores in test.held.items():
+        rule = best_guess_rule(scores, test.held_member, delta)
+        guesses, right = count_guesses(scores, test.held_member, rule)
+        bound = one_run_epsilon(guesses, right, len(scores), delta)
         options.append((bound, (2 * right - guesses) / max(guesses, 1) ** 0.5, name, rule))
     _, _, name, rule = max(options, key=lambda option: option[:2])
-    guesses, right = count_guesses(sign_of(name, aux) * test.scores[name], test.is_member, rule)
+    guesses, right = count_guesses(test.scores[name], test.is_member, rule)
     candidates = len(test.is_member)
     return {
         "attack": name,
@@ -176,21 +234,21 @@ def _one_run(aux: Scored, test: Scored, delta: float) -> dict[str, Any]:
     }
 
 
-def power(scored: Scored, level: float) -> dict[str, Any]:
-    """The "power" object of one group: the smallest AUC that a test at ``level`` would have found."""
+def power(scored: Scored) -> dict[str, Any]:
+    """The "power" object of one group: the smallest AUC that its claim would have found."""
     members, others = scored.sizes
     return {
         "n_members": members,
         "n_nonmembers": others,
-        "level": level,
+        "level": CLAIM_LEVEL,
         "power": POWER,
-        "auc": detectable_auc(members, others, level),
+        "auc": detectable_auc(members, others, CLAIM_LEVEL),
     }
 
 
-def exposure(name: str, sign: int, scored: Scored) -> dict[str, Any]:
-    """The "exposure" object of one group: how the chosen attack's scores (sign applied) lie, as counts per bin."""
-    scores = sign * scored.scores[name]
+def exposure(name: str, scored: Scored) -> dict[str, Any]:
+    """The "exposure" object of one group: how an attack's scores lie, as counts per bin."""
+    scores = scored.scores[name]
     edges = np.histogram_bin_edges(scores, HISTOGRAM_BINS)
     return {
         "attack": name,

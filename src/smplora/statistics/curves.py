@@ -19,6 +19,11 @@ def auc(scores: ArrayLike, is_member: ArrayLike) -> float:
     return float((double_midranks(x)[member].sum() - m * (m + 1)) / (2 * m * n))
 
 
+def direction(scores: ArrayLike, is_member: ArrayLike) -> int:
+    """1 where high scores mean member, -1 where low ones do, by the AUC. Raises ValueError for bad input."""
+    return 1 if auc(scores, is_member) >= 0.5 else -1
+
+
 def best_threshold(scores: ArrayLike, is_member: ArrayLike) -> float:
     """Threshold t of the rule ``score >= t`` with the highest balanced accuracy (TPR + 1 - FPR) / 2.
 

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 def cells(scores: ArrayLike, is_member: ArrayLike) -> tuple[Floats, NDArray[np.bool_], int, int]:

@@ -1,104 +1,128 @@
-"""Several attacks on the same samples: how sure is one of them, given that we looked at all?"""
+"""Several attacks on the same samples, each looked at in several ways: how sure is one result, given that we looked at
+all of them?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import gammaln, ndtr  # type: ignore[import-untyped,unused-ignore]
+from scipy.special import gammaln, log_ndtr  # type: ignore[import-untyped,unused-ignore]
 
 from smplora.statistics.curves import roc_counts
-from smplora.statistics.inputs import Floats, cells, check_level, double_midranks
+from smplora.statistics.inputs import Bools, Floats, cells, double_midranks
 from smplora.statistics.rates import allowed_false_positives
 
 MOST_PERMUTATIONS, FEWEST_PERMUTATIONS = 9999, 999
-AFFORDABLE = 2 * 10**7  # samples times permutations that take about a second
-DRAWS = 20000
+AFFORDABLE = 10**8  # samples times permutations times attacks that take a few seconds
+CHUNK = 2 * 10**6  # labels held at once
 
 
 @dataclass(frozen=True)
 class FamilyTest:
-    """Two-sided p of each attack, alone and corrected for the whole family."""
+    """p of each attack (rows) by each statistic: first the two-sided one of its AUC, then the one-sided ones of its
+    true positive rates at the false positive rates asked for."""
 
-    p: tuple[float, ...]
-    corrected: tuple[float, ...]
+    p: Floats  # [k, 1 + rates], alone
+    corrected: Floats  # [k, 1 + rates], for everything in the table
 
 
-def affordable_permutations(samples: int) -> int:
-    """9,999 permutations, fewer above 2,000 samples, never below 999."""
-    return max(FEWEST_PERMUTATIONS, min(MOST_PERMUTATIONS, AFFORDABLE // samples))
+def affordable_permutations(samples: int, attacks: int = 1) -> int:
+    """9,999 permutations, fewer where samples times attacks exceed 10,000, never below 999."""
+    return max(FEWEST_PERMUTATIONS, min(MOST_PERMUTATIONS, AFFORDABLE // (samples * attacks)))
 
 
 def family_test(
-    scores: Sequence[ArrayLike], is_member: ArrayLike, rng: np.random.Generator, permutations: int | None = None
+    scores: Sequence[ArrayLike],
+    is_member: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    fprs: Sequence[float] = (),
+    weights: ArrayLike | None = None,
+    permutations: int | None = None,
 ) -> FamilyTest:
-    """Permutation test of every attack's |AUC - 0.5|, all attacks under the same shuffled labels.
+    """One permutation maximum over all attacks and statistics (Westfall & Young), under the same shuffled labels.
 
-    corrected_k = (1 + #{max_j |A*_j - 0.5| >= |A_k - 0.5|}) / (1 + permutations): the chance that *any* of the
-    attacks comes out so far from 0.5 when none of them knows anything. Exact for any number of attacks and any
-    dependence between them, so that ten attacks that are nearly the same cost little more than one. Source: Westfall &
-    Young 1993, "Resampling-Based Multiple Testing", Alg. 2.5 (single step).
+    A statistic s is put on the scale of its own p under the null, p_s (the normal one of |AUC - 0.5|, that of
+    ``low_fpr_p_value`` of a rate), and weighed: T_s = log w_s - log p_s. Then corrected_s =
+    (1 + #{max_r T*_r >= T_s}) / (1 + permutations): the chance that *anything* in the table comes out so far, when no
+    attack knows anything. Exact for any number of attacks and statistics, any dependence between them and any weights
+    that were fixed without these labels: the scale only says how much each counts. A statistic with the share w of all
+    weight has a corrected p of at most p / w (nearly), however many others there are. Sources: Westfall & Young 1993,
+    "Resampling-Based Multiple Testing", Alg. 2.5 (single step); weights: Genovese, Roeder & Wasserman 2006, "False
+    discovery control with p-value weighting".
 
     Args:
-        scores: [n] of each of k attacks.
+        scores: [n] of each of k attacks, higher = member.
         is_member: [n].
+        fprs: false positive rates at which true positive rates are looked at.
+        weights: [k, 1 + rates], non-negative; default: all equal.
         permutations: default ``affordable_permutations``.
 
-    Raises ValueError for bad input, no attack or permutations < 1.
+    Raises ValueError for bad input, no attack, weights that are negative or of another shape, or permutations < 1.
     """
     if not len(scores):
         raise ValueError("need at least one attack")
     checked = [cells(one, is_member) for one in scores]
     _, member, m, n = checked[0]
-    permutations = affordable_permutations(m + n) if permutations is None else permutations
+    shape = (len(scores), 1 + len(fprs))
+    share = np.full(shape, 1.0) if weights is None else np.asarray(weights, dtype=np.float64)
+    if share.shape != shape or not (share >= 0).all() or not share.any():
+        raise ValueError(f"need weights {shape} of which none is negative and one is positive, got shape {share.shape}")
+    permutations = affordable_permutations(m + n, len(scores)) if permutations is None else permutations
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1, got {permutations}")
-    ranks = np.stack([double_midranks(x) for x, *_ in checked], 1)  # [n, k] integers: equal AUCs count as equal
-    centre = m * (m + n + 1)
-    observed = np.abs(ranks[member].sum(0) - centre)
-    alone, together = np.zeros(len(scores)), np.zeros(len(scores))
-    for _ in range(permutations):
-        shuffled = np.abs(ranks[rng.permutation(m + n)[:m]].sum(0) - centre)
-        alone += shuffled >= observed
-        together += shuffled.max() >= observed
-    return FamilyTest(*(tuple(((1 + hits) / (1 + permutations)).tolist()) for hits in (alone, together)))
+    with np.errstate(divide="ignore"):
+        worth = np.log(share)
+    looks = [_Look(x, m, n, fprs) for x, *_ in checked]
+    observed = _values(looks, member[None])[0]
+    alone, together = np.zeros(shape), np.zeros(shape)
+    for labels in _shuffled(member, permutations, rng):
+        shuffled = _values(looks, labels)
+        alone += (shuffled >= observed).sum(0)
+        together += ((shuffled + worth).max((1, 2))[:, None, None] >= observed + worth).sum(0)
+    return FamilyTest(*((1 + hits) / (1 + permutations) for hits in (alone, together)))
 
 
-def simultaneous_level(
-    scores: Sequence[ArrayLike], is_member: ArrayLike, rng: np.random.Generator, level: float = 0.95
-) -> float:
-    """Level at which each of the attacks' DeLong intervals must be taken so that all cover together with ``level``.
-
-    2 Phi(c) - 1, where c is the ``level`` quantile of max_k |Z_k| for normal Z with the correlations of the attacks'
-    AUCs, estimated from DeLong's placements (20,000 draws). One attack keeps ``level``; attacks without variance do
-    not count. Sources: Hothorn, Bretz & Westfall 2008, "Simultaneous Inference in General Parametric Models", Sec. 3;
-    DeLong et al. 1988 for the covariance.
-
-    Raises ValueError for bad input or a level outside (0, 1).
-    """
-    check_level(level)
-    influences = [_influence(*cells(one, is_member)) for one in scores]
-    spread = [influence / size for influence in influences if (size := np.sqrt((influence**2).sum())) > 0]
-    if len(spread) < 2:
-        return level
-    values, vectors = np.linalg.eigh(np.stack(spread) @ np.stack(spread, 1))  # of the correlations [k, k]
-    root = vectors * np.sqrt(np.maximum(values, 0))
-    largest = np.abs(rng.standard_normal((DRAWS, len(spread))) @ root.T).max(1)
-    return float(2 * ndtr(np.quantile(largest, level)) - 1)
+def _shuffled(member: Bools, permutations: int, rng: np.random.Generator) -> Iterator[Bools]:
+    """Shuffled labels [b, n], so many at a time as memory allows."""
+    step = max(1, CHUNK // member.size)
+    for start in range(0, permutations, step):
+        yield rng.permuted(np.broadcast_to(member, (min(step, permutations - start), member.size)), axis=1)
 
 
-def _influence(x: Floats, member: np.ndarray, m: int, n: int) -> Floats:
-    """What each sample adds to the AUC's deviation [n]; the sum of squares is DeLong's variance."""
-    ranks = double_midranks(x)
-    influence = np.zeros(x.size)
-    for rows, others, count in ((member, n, m), (~member, m, n)):
-        if count > 1:
-            placement = (ranks[rows] - double_midranks(x[rows])) / (2 * others)
-            influence[rows] = (placement - placement.mean()) / np.sqrt(count * (count - 1))
-    influence[~member] *= -1
-    return influence
+def _values(looks: Sequence[_Look], labels: Bools) -> Floats:
+    """-log p of every statistic under each row of labels [b, n]: [b, k, 1 + rates], rounded to ten digits, so that what
+    is equal counts as equal."""
+    values: Floats = np.stack([look.values(labels) for look in looks], 1).round(10)
+    return values
+
+
+class _Look:
+    """One attack's scores, prepared for many labels."""
+
+    def __init__(self, x: Floats, m: int, n: int, fprs: Sequence[float]) -> None:
+        ranks = double_midranks(x)
+        self.ranks = (ranks - ranks.mean()).astype(np.float64)
+        self.spread = np.sqrt(m * n / ((m + n) * (m + n - 1)) * (self.ranks**2).sum())  # of their sum over m of them
+        self.order = np.argsort(-x, kind="stable")
+        self.ends = np.append(np.flatnonzero(np.diff(-x[self.order])), x.size - 1)  # of equal scores, highest first
+        self.allowed = [allowed_false_positives(fpr, n) for fpr in fprs]
+        self.surprise = [-_log_tails(k, m, n) for k in self.allowed]
+
+    def values(self, labels: Bools) -> Floats:
+        """-log p under each row of labels [b, n]: [b, 1 + rates]."""
+        columns = [np.zeros(len(labels))]
+        if self.spread > 0:
+            away = np.abs(labels @ self.ranks) / self.spread
+            columns = [-(np.log(2) + log_ndtr(-away))]
+        if self.allowed:
+            others = np.cumsum(~labels[:, self.order], axis=1, dtype=np.int32)[:, self.ends]
+            taken = np.column_stack([np.zeros(len(labels), np.int32), self.ends + 1 - others])  # members, by threshold
+            for allowed, surprise in zip(self.allowed, self.surprise, strict=True):
+                columns.append(surprise[np.take_along_axis(taken, (others <= allowed).sum(1)[:, None], 1)[:, 0]])
+        return np.stack(columns, 1)
 
 
 def low_fpr_p_value(scores: ArrayLike, is_member: ArrayLike, fpr: float) -> float:
@@ -114,13 +138,18 @@ def low_fpr_p_value(scores: ArrayLike, is_member: ArrayLike, fpr: float) -> floa
     """
     x, member, m, n = cells(scores, is_member)
     k = allowed_false_positives(fpr, n)
-    if k >= n:
-        return 1.0
     false, true, _ = roc_counts(x, member)
-    observed = int(true[false <= k].max())
-    h = np.arange(observed, m + 1)
+    return float(min(1.0, np.exp(_log_tails(k, m, n)[int(true[false <= k].max())])))
+
+
+def _log_tails(k: int, m: int, n: int) -> Floats:
+    """log P(H >= h) for h = 0 .. m, see ``low_fpr_p_value``; zeros where every non-member may be accused."""
+    if k >= n:
+        return np.zeros(m + 1)
+    h = np.arange(m + 1)
     logs = _log_choose(h + k, k) + _log_choose(m - h + n - k - 1, n - k - 1) - _log_choose(m + n, n)
-    return float(min(1.0, np.exp(logs).sum()))
+    tails: Floats = np.minimum(np.logaddexp.accumulate(logs[::-1])[::-1], 0.0)
+    return tails
 
 
 def _log_choose(total: ArrayLike, chosen: ArrayLike) -> Floats:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betaincinv  # type: ignore[import-untyped,unused-ignore]
+from scipy.optimize import brentq  # type: ignore[import-untyped,unused-ignore]
+from scipy.special import betainc, betaincinv  # type: ignore[import-untyped,unused-ignore]
+from scipy.stats import binom  # type: ignore[import-untyped,unused-ignore]
 
 from smplora.statistics.curves import roc_counts
 from smplora.statistics.inputs import Floats, Ints, cells, tail_of
@@ -35,21 +37,65 @@ class ResolvedRate:
         return {**shown, "resolvable": self.resolvable, "needs_nonmembers": self.needs_nonmembers}
 
 
-def tpr_at_fpr(scores: ArrayLike, is_member: ArrayLike, fpr: float) -> ResolvedRate:
-    """Highest TPR among the thresholds whose FPR is at most ``fpr``, with its 95 % Clopper-Pearson interval.
+def nonmembers_needed(fpr: float) -> int:
+    """ceil(5 / fpr): with fewer non-members a true positive rate at ``fpr`` hangs on a handful of them. Raises
+    ValueError for ``fpr`` outside (0, 1]."""
+    return ceil(MIN_FALSE_POSITIVES / _exactly(fpr))
 
-    Never the nearest FPR, which may exceed the target. The interval covers the chance in the members; the threshold
-    is taken as given. ``needs_nonmembers`` = ceil(5 / fpr), and the rate is resolvable with at least that many.
+
+def resolvable(fpr: float, nonmembers: int) -> bool:
+    """Whether there are ``nonmembers_needed``."""
+    return nonmembers >= nonmembers_needed(fpr)
+
+
+def tpr_at_fpr(scores: ArrayLike, is_member: ArrayLike, fpr: float) -> ResolvedRate:
+    """Highest TPR among the thresholds whose FPR is at most ``fpr``, with a 95 % interval of the TPR at FPR ``fpr``.
+
+    Never the nearest FPR, which may exceed the target. ``needs_nonmembers`` = ceil(5 / fpr), and the rate is resolvable
+    with at least that many. The interval is ``rate_interval``'s, widened where it would leave out the value itself.
     Source of the measure: Carlini et al. 2022, "Membership Inference Attacks From First Principles", Sec. III.
     Raises ValueError for bad input or ``fpr`` outside (0, 1].
     """
-    target = _exactly(fpr)
-    false, true, _ = roc_counts(*cells(scores, is_member)[:2])
-    m, n = int(true[-1]), int(false[-1])
-    hits = int(true[false <= allowed_false_positives(fpr, n)].max())
-    needed = ceil(MIN_FALSE_POSITIVES / target)
-    rate = clopper_pearson(hits, m)
-    return ResolvedRate(float(fpr), rate.value, rate.low, rate.high, n >= needed, needed)
+    needed = nonmembers_needed(fpr)
+    x, member, m, n = cells(scores, is_member)
+    false, true, _ = roc_counts(x, member)
+    value = int(true[false <= allowed_false_positives(fpr, n)].max()) / m
+    low, high = rate_interval(x[member], x[~member], fpr)
+    return ResolvedRate(float(fpr), value, min(low, value), max(high, value), resolvable(fpr, n), needed)
+
+
+def rate_interval(members: Floats, others: Floats, fpr: float, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the TPR at a false positive rate of exactly ``fpr``, for the chance in members and in the threshold.
+
+    The true threshold has K of the n non-members above it, K ~ Bin(n, fpr). With K = k it lies between the k-th and
+    the (k + 1)-th highest of them, and h_k to h_(k+1) of the m members, those above either, lie above it. So the
+    distribution of the TPR is taken for the mean over k of Beta(h + 1/2, m - h + 1/2) at h = h_k and h_(k+1), half
+    each; the ends are its quantiles. An interval of the hits at the threshold that was used takes that threshold for
+    the true one, and covers as little as 0.7 of 95 %. Simulated coverage of this one: 0.94 to 0.99, the most for few
+    non-members (docs/log/2026-11-29-verdicts.md). A binomial mixture of Jeffreys intervals (Brown et al. 2001); the
+    idea that thresholds are ranks of non-members is that of Gu, Ghosal & Roy 2008, "Bayesian bootstrap estimation of
+    ROC curve".
+
+    Args:
+        members: [m] scores; ``others`` [n] likewise of non-members.
+
+    Raises ValueError for ``fpr`` outside (0, 1] or a level outside (0, 1).
+    """
+    tail, m, n = tail_of(level), len(members), len(others)
+    chance = float(_exactly(fpr))
+    least, most = (int(end) for end in binom.ppf((1e-9, 1 - 1e-9), n, chance))
+    k = np.arange(least, most + 2)
+    ends = np.concatenate([[np.inf], np.sort(others)[::-1], [-np.inf]])
+    hits = (m - np.searchsorted(np.sort(members), ends[k], "right")).astype(np.float64)
+    weights = binom.pmf(k[:-1], n, chance)
+    both = np.append(weights, 0) + np.append(0, weights)
+    both /= both.sum()
+
+    def below(rate: float) -> float:
+        return float(both @ betainc(hits + 0.5, m - hits + 0.5, rate))
+
+    low, high = (float(brentq(lambda rate, p=p: below(rate) - p, 0.0, 1.0)) for p in (tail, 1 - tail))
+    return (low if hits.max() > 0 else 0.0), (high if hits.min() < m else 1.0)
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,22 @@ from numpy.typing import ArrayLike
 
 from smplora.statistics.curves import roc_counts
 from smplora.statistics.inputs import cells
-from smplora.statistics.intervals import affordable_resamples, auc_deviation, bootstrap_interval, delong_interval
+from smplora.statistics.intervals import auc_deviation, auc_interval
 from smplora.statistics.rates import attack_success_rate, roc_band, tpr_at_fpr
 
 MOST_CORNERS = 2000  # of a ROC that is written out
 REPORTED_FPRS = (0.001, 0.01, 0.05, 0.1)
 
 
-def summary(scores: ArrayLike, is_member: ArrayLike, decisions: ArrayLike, rng: np.random.Generator) -> dict[str, Any]:
-    """The NUMBERS object of docs/formats.md; ``decisions`` [n] (True: accused) are by thresholds from other samples;
-    ``rng`` is the bootstrap's.
+def summary(scores: ArrayLike, is_member: ArrayLike, decisions: ArrayLike) -> dict[str, Any]:
+    """The NUMBERS object of docs/formats.md; ``decisions`` [n] (True: accused) are by thresholds from other samples.
 
     Of the ROC, points on a straight line between their neighbours are left out: the drawn curve stays the same
     (of more than 2,000 corners a selection is left, dense at low rates).
     Raises ValueError for bad input or decisions that are not boolean.
     """
     x, member, m, n = cells(scores, is_member)
-    area = delong_interval(x, member)
+    area = auc_interval(x, member)
     false, true, _ = roc_counts(x, member)
     right, up = np.diff(false), np.diff(true)
     bends = np.flatnonzero(np.concatenate([[True], right[:-1] * up[1:] != up[:-1] * right[1:], [True]]))
@@ -37,7 +36,6 @@ def summary(scores: ArrayLike, is_member: ArrayLike, decisions: ArrayLike, rng: 
         "n_members": m,
         "n_nonmembers": n,
         "auc": area.as_dict(),
-        "auc_bootstrap": bootstrap_interval(x, member, rng, resamples=affordable_resamples(x.size)).bounds(),
         "auc_deviation": auc_deviation(area).bounds(),
         "asr": attack_success_rate(decisions, member).bounds(),
         "tpr_at_fpr": {str(fpr): tpr_at_fpr(x, member, fpr).as_dict() for fpr in REPORTED_FPRS},

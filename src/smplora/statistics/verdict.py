@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smplora.core.wording import p_text
-from smplora.statistics.claims import GROUPS, LEVEL
+from smplora.statistics.claims import GROUPS, LEVEL, SHARES
 
 # |AUC - 0.5| / 0.5: an interval wholly above the first is a leak; all below the second is none that these cells show
 LEAK, NO_LEAK = 0.1, 0.3
 # a few fully exposed images move the AUC little, but the true positive rate at a low false positive rate much
 EXPOSED = 2.0
-COPIED = 0.01  # p below which copies of training images speak for themselves
+COPIED = (1 - LEVEL) * SHARES["copies"]  # p below which copies of training images speak for themselves
 
 
 def verdict(
@@ -20,21 +20,24 @@ def verdict(
     strongest: Mapping[str, Mapping[str, Any]],
     failed_gates: Sequence[str] = (),
     memorisation: Mapping[str, Any] | None = None,
+    surest: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The "verdict" object of audit.json, from all numbers and the strongest of each group (docs/formats.md).
 
     Invalid: a gate failed, so that the numbers do not measure what the adapter gives away. Red: the corrected interval
-    of |AUC - 0.5| / 0.5 of a group's strongest attack lies wholly above 0.1; or the interval of its most significant
-    true positive rate lies wholly above twice the false positive rate, with a corrected p below 0.05; or training
-    images come back when images are drawn from their captions, with a corrected p below 0.01. Green: no corrected p is
-    below 0.05, and every attack's 95 % interval of |AUC - 0.5| / 0.5 ends below 0.3. The largest of these ends needs no
-    correction: it is too low only if the interval of the attack that is truly strongest is.
+    of |AUC - 0.5| / 0.5 of an attack lies wholly above 0.1 (that of a group's strongest, or of another, whose interval
+    then counts all attacks: ``claims.surest``); or the interval of a group's most significant true positive rate lies
+    wholly above twice the false positive rate, with a corrected p below 0.05; or training images come back when images
+    are drawn from their captions, with a p below 0.01. Green: no corrected p is below 0.05, and in each group the 95 %
+    interval of the strongest attack's |AUC - 0.5| / 0.5 ends below 0.3. That attack was chosen on the other half, so
+    that its interval holds as it stands, and attacks that find nothing do not widen it.
     """
-    worst = max(attack[g]["auc_deviation"]["high"] for attack in attacks for g in GROUPS if attack[g])
     titles = {attack["name"]: attack["title"] for attack in attacks}
-    group = max(GROUPS, key=lambda g: (strongest[g]["auc_deviation"]["low"], strongest[g]["auc_deviation"]["value"]))
-    best = strongest[group]
-    attack = best["attack"]
+    numbers = {(attack["name"], group): attack[group] for attack in attacks for group in GROUPS}
+    worst = max(numbers[strongest[g]["attack"], g]["auc_deviation"]["high"] for g in GROUPS)
+    claims = [(g, claim) for of_groups in (strongest, surest or {}) for g, claim in of_groups.items()]
+    group, best = max(claims, key=lambda c: (c[1]["auc_deviation"]["low"], c[1]["auc_deviation"]["value"]))
+    attack, among = best["attack"], strongest[group]["attacks"]
     rated = [(g, rate) for g in GROUPS if (rate := strongest[g]["low_fpr"])]
     exposed = [
         (rate["tpr"]["low"] / rate["fpr"], g, rate)
@@ -45,9 +48,10 @@ def verdict(
         [*(strongest[g]["smallest_p_corrected"] for g in GROUPS), *(strongest[g]["p_corrected"] for g in GROUPS)]
         + [rate["p_corrected"] for _, rate in rated]
     )
-    numbers = _numbers(best, titles[attack], group)
+    p = numbers[attack, group]["p_value"]["corrected"] if attack != strongest[group]["attack"] else None
+    said = _numbers(best["auc"], titles[attack], group, among, strongest[group]["p_corrected"] if p is None else p)
     if best["auc_deviation"]["low"] > LEAK:
-        level, sentence = "red", f"Leaks: {numbers}."
+        level, sentence = "red", f"Leaks: {said}."
     elif exposed:
         _, group, rate = max(exposed, key=lambda e: e[0])
         level, attack = "red", rate["attack"]
@@ -61,15 +65,15 @@ def verdict(
         level = "green"
         sentence = f"No leak found by these attacks; an average AUC above {0.5 + worst / 2:.2f} is ruled out at 95 %."
     else:
-        level, sentence = "amber", f"Unclear: strongest is {numbers}; an AUC of {0.5 + worst / 2:.2f} is possible."
+        level, sentence = "amber", f"Unclear: strongest is {said}; an AUC of {0.5 + worst / 2:.2f} is possible."
     if failed_gates:
         level, sentence = "invalid", f"Invalid audit: {'; '.join(failed_gates)}. Disregard: {sentence}"
     return {"level": level, "sentence": sentence, "attack": attack, "group": group}
 
 
-def _numbers(best: Mapping[str, Any], title: str, group: str) -> str:
-    auc, among = best["auc"], f"chosen among {best['attacks']} attacks, " if best["attacks"] > 1 else ""
+def _numbers(auc: Mapping[str, Any], title: str, group: str, attacks: int, p: float) -> str:
+    among = f"chosen among {attacks} attacks, " if attacks > 1 else ""
     return (
         f"AUC {auc['value']:.2f} [{auc['low']:.2f}, {auc['high']:.2f}] by '{title}' on {GROUPS[group]} "
-        f"({among}corrected p {p_text(best['p_corrected'])})"
+        f"({among}corrected p {p_text(p)})"
     )

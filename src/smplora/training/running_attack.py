@@ -19,7 +19,7 @@ from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch
 from smplora.models.diffusion import adaptation_loss
 from smplora.models.proxy import log_odds
-from smplora.statistics.intervals import Interval, delong_interval
+from smplora.statistics.intervals import Interval, auc_interval
 
 TIMESTEPS = 4  # of the grid that the loss attacks use
 
@@ -100,7 +100,7 @@ class RunningAttack:
         )
 
     def _auc(self, scores: Tensor) -> Interval | None:
-        return delong_interval(scores.numpy(), self.is_member) if bool(scores.isfinite().all()) else None
+        return auc_interval(scores.numpy(), self.is_member) if bool(scores.isfinite().all()) else None
 
     @torch.no_grad()
     def _losses_and_odds(self, cell: Batch | Cell, *, adapted: bool) -> tuple[Tensor, Tensor]:

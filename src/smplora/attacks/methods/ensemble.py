@@ -55,7 +55,7 @@ class Stacked:
         for part, own in zip(self.parts, _parted(signals), strict=True):
             scorer = part.scorer(self.seed).fit(own, is_member)
             self.fitted.append((scorer, scorer.score(own)))
-            held.append(out_of_fold(part, own, is_member, self.seed).scores)
+            held.append(out_of_fold(part, own, is_member, self.seed))
         self.weights.fit(np.stack(held, 1), is_member)
         return self
 

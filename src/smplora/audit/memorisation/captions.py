@@ -16,7 +16,7 @@ from torch import Tensor
 from smplora.core.arrays import Bools, Floats
 from smplora.core.random_streams import generator
 from smplora.models.diffusion import LatentDiffusion
-from smplora.statistics.intervals import delong_interval
+from smplora.statistics.intervals import auc_interval
 
 NOISES = 4
 SCORES = ("adapter", "base", "adapter_to_base")
@@ -87,7 +87,7 @@ def _mean(values: Floats) -> float | None:
 
 
 def _auc(scores: Floats, is_member: Bools) -> dict[str, Any]:
-    return delong_interval(scores, is_member).as_dict()
+    return auc_interval(scores, is_member).as_dict()
 
 
 def _reason(counts: Mapping[str, int]) -> str | None:
