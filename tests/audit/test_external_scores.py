@@ -50,8 +50,7 @@ def test_command_writes_audit_and_page(tmp_path: Path, capsys: pytest.CaptureFix
     good, mirrored = attacks["good"]["test"], attacks["reversed"]["test"]
     for number in ("auc", "asr", "tpr_at_fpr"):
         assert good[number] == mirrored[number]
-    assert good["p_value"]["p"] == mirrored["p_value"]["p"]
-    assert good["p_value"]["corrected"] < mirrored["p_value"]["corrected"] < 0.05  # the first was chosen on aux
+    assert good["p_value"] == mirrored["p_value"]
     assert "scores.csv" in (tmp_path / "out" / "report.html").read_text()
     assert main(["report", "--runs", f"[{tmp_path / 'out'}]", "--output", str(tmp_path / "page.html")]) == 0
     assert audit_scores(scores, member)["attacks"] == content["attacks"]

@@ -18,15 +18,16 @@ def group(low: float, value: float, high: float, p: float = 0.5, rate: tuple[flo
         "low": 0.0 if low <= 0.5 <= high else ends[0],
         "high": ends[1],
     }
-    auc = {"value": value, "low": low, "high": high}
     low_fpr = rate and {
         "attack": "a",
         "fpr": 0.05,
         "tpr": {"value": rate[0] + 0.05, "low": rate[0], "high": rate[0] + 0.1},
         "p_corrected": rate[1],
     }
-    best = {"attack": "a", "attacks": 3, "auc": auc, "auc_deviation": deviation, "low_fpr": low_fpr}
-    return {"auc_deviation": deviation}, {**best, "p_corrected": p, "smallest_p_corrected": p}
+    smallest = min([p, *([rate[1]] if rate else [])])
+    auc = {"value": value, "low": low, "high": high}
+    numbers = {"auc": auc, "auc_deviation": deviation, "p_value": {"p": p, "auc": p, "corrected": smallest}}
+    return numbers, {"attack": "a", "attacks": 3, "low_fpr": low_fpr, "smallest_p_corrected": smallest}
 
 
 def judged(test: Any, aux: Any, failed: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -43,6 +44,7 @@ NOTHING = group(0.4, 0.5, 0.6)
         (group(0.8, 0.9, 0.95, 0.001), NOTHING, "red", "test"),
         (NOTHING, group(0.8, 0.9, 0.95, 0.001), "red", "aux_members"),
         (group(0.05, 0.1, 0.2, 0.001), NOTHING, "red", "test"),  # confidently wrong is leakage too
+        (group(0.8, 0.9, 0.95, 0.06), NOTHING, "amber", "test"),  # large, perhaps by chance: so much was looked at
         (group(0.45, 0.5, 0.6), NOTHING, "green", None),
         (group(0.3, 0.5, 0.7), NOTHING, "amber", None),  # too few images to rule out 0.7
         (group(0.51, 0.55, 0.6, 0.01), NOTHING, "amber", "test"),
@@ -57,10 +59,21 @@ def test_verdict(test: Any, aux: Any, level: str, where: str | None) -> None:
     assert where in (None, result["group"])
 
 
-def test_another_attack_that_is_significant_forbids_green() -> None:
+def test_another_attack_counts_by_its_own_p() -> None:
     numbers, best = group(0.45, 0.5, 0.6)
-    assert judged((numbers, best), NOTHING)["level"] == "green"
-    assert judged((numbers, {**best, "smallest_p_corrected": 0.04}), NOTHING)["level"] == "amber"
+    other = group(0.52, 0.55, 0.6, 0.04)[0]
+    attacks = [
+        {"name": name, "title": name, "test": one, "aux_members": None if name == "b" else numbers}
+        for name, one in (("a", numbers), ("b", other))
+    ]
+    strongest = {"test": {**best, "smallest_p_corrected": 0.04}, "aux_members": best}
+    found = verdict(attacks, strongest)
+    assert (found["level"], found["attack"]) == ("amber", "b"), "significant, but small: no leak, and no green"
+    attacks[1]["test"] = group(0.6, 0.7, 0.8, 0.04)[0]
+    assert verdict(attacks, strongest)["level"] == "red"
+    wide = {"name": "c", "title": "c", "test": group(0.3, 0.5, 0.7)[0], "aux_members": None}
+    calm = {"test": best, "aux_members": best}
+    assert verdict([attacks[0], wide], calm)["level"] == "green", "an attack that finds nothing changes nothing"
 
 
 def test_the_sentence_says_how_many_attacks_and_how_sure() -> None:

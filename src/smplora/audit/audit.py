@@ -49,7 +49,7 @@ from smplora.audit.positive_control import control_check, control_sentence
 from smplora.audit.shadow_adapters import SHADOWS, ShadowPlan, plan_shadows, with_shadows
 from smplora.audit.signals import ATTACKED, AUX, TEST, Collector, OnBatch
 from smplora.config.audit import AuditConfig
-from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, WITH_ENCODER
+from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, TIERS, WITH_ENCODER
 from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
 from smplora.core.console import bar, say
@@ -153,6 +153,7 @@ def measure_and_write(
         measured.scored,
         *(labels(split.sizes, kind) for kind in ("aux", "test")),
         seed=config.seed,
+        core=TIERS["quick"],
         coin=split.protocol == "coin",
         delta=config.target_delta,
         failed_gates=failures(measured.gates),

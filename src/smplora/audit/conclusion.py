@@ -6,7 +6,7 @@ other. So both groups of members are judged by one rule, and differ only in what
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +129,7 @@ def conclude(
     test_member: Bools,
     *,
     seed: int,
+    core: Collection[str] = (),
     coin: bool = False,
     delta: float = 0.0,
     failed_gates: Sequence[str] | None = None,
@@ -140,6 +141,7 @@ def conclude(
     Args:
         scored_attacks: the attacks with their scores; one at least must not have seen aux in training.
         seed: of permutations.
+        core: attacks that every tier runs, and that have most of the weight.
         coin: whether membership was drawn by independent fair coins.
         delta: of the (epsilon, delta) in question.
         failed_gates: why the audit is invalid, if it is; None: no gates were run.
@@ -154,12 +156,14 @@ def conclude(
             test_member,
             {name: tested[name].held for name in crossed},
             aux_member,
+            frozenset(core),
         ),
         "aux_members": claims.Scored(
             {name: reading.scores for name, reading in crossed.items()},
             aux_member,
             {name: reading.held for name, reading in crossed.items()},
             test_member,
+            frozenset(core),
         ),
     }
     test = groups["test"]
@@ -173,7 +177,8 @@ def conclude(
 
     def numbers(name: str, group: str, reading: Reading) -> dict[str, Any]:
         content = summary(reading.scores, groups[group].is_member, reading.decisions)
-        p = {"p": found[group].alone[name], "corrected": found[group].smallest(name)}
+        of_attack = found[group]
+        p = {"p": of_attack.alone[name], "auc": of_attack.auc[name], "corrected": of_attack.smallest(name)}
         return {**content, "sign": reading.sign, "p_value": p}
 
     attacks: list[dict[str, Any]] = [
@@ -186,7 +191,6 @@ def conclude(
         for one in scored_attacks
     ]
     chosen = strongest["test"]["attack"]
-    surest = {group: claims.surest(scored) for group, scored in groups.items()}
     copies = as_json(memorisation) if memorisation else None
     return Conclusion(
         attacks=tuple(from_plain(records.AttackResult, one) for one in attacks),
@@ -195,7 +199,7 @@ def conclude(
         dataset_inference=DatasetInference(chosen, dataset_inference_p_value(test.scores[chosen], test_member)),
         power={g: from_plain(Power, claims.power(groups[g])) for g in GROUPS},
         exposure={g: from_plain(Exposure, claims.exposure(chosen, groups[g])) for g in GROUPS},
-        verdict=from_plain(Verdict, verdict(attacks, strongest, failed_gates or (), copies, surest)),
+        verdict=from_plain(Verdict, verdict(attacks, strongest, failed_gates or (), copies)),
         methods=tuple(
             from_plain(Method, method) for method in methods_used(one_run=coin, gates=failed_gates is not None)
         ),

@@ -14,12 +14,14 @@ GROUPS: tuple[Group, ...] = get_args(Group)
 Points = tuple[tuple[float, float], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PValue(Record):
     """Of "scores do not depend on membership"."""
 
     p: Share
     """Of the AUC, two-sided, the attack alone."""
+    auc: Share | None = absent()
+    """Of the AUC, for all attacks, statistics and groups."""
     corrected: Share
     """Of what says most, the AUC or a true positive rate; for all attacks, statistics and groups."""
 

@@ -6,10 +6,11 @@ once, since their results hang together in a way that no permutation knows: what
 other.)
 
 In a group, one permutation maximum (``family_test``) goes over all attacks and statistics: the AUC, and the true
-positive rate at each false positive rate that the group can resolve. Two cells of that table were chosen on the other
-half before this one was looked at: an attack by its AUC, and an attack with a rate by their p. Each has 40 % of the
-weight, so that its corrected p is at most 1 / (0.4 * 0.4) = 6.25 times its own, however many attacks are added.
-Intervals of AUCs share out the same budget in the same way (Bonferroni), so that all of them hold together.
+positive rate at each false positive rate that the group can resolve. What is there to be found is guessed on the other
+half, before this one is looked at: 40 % of the weight goes to AUCs and 40 % to rates in proportion to 1 / p^2 there,
+the rest to all alike. The attacks of the quick tier, which every tier runs, have 75 % of the weight wherever they are
+not alone, so that a larger tier multiplies their corrected p by 4 / 3 at most. The interval is that of the attack with
+the best AUC on the other half, at a level that does not depend on the number of attacks.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from smplora.core.arrays import Bools, Floats
-from smplora.statistics.curves import auc
 from smplora.statistics.epsilon import (
     best_guess_rule,
     count_guesses,
@@ -30,7 +30,7 @@ from smplora.statistics.epsilon import (
     one_run_epsilon,
 )
 from smplora.statistics.intervals import auc_deviation, auc_interval
-from smplora.statistics.many_attacks import family_test, low_fpr_p_value
+from smplora.statistics.many_attacks import family_test, surprise
 from smplora.statistics.power import POWER, detectable_auc
 from smplora.statistics.rates import resolvable, tpr_at_fpr
 from smplora.statistics.summary import REPORTED_FPRS
@@ -41,8 +41,9 @@ GROUPS = {
     "test": "members that no proxy has seen",
     "aux_members": "members that proxies are trained on",
 }
-CHOSEN_WEIGHT = 0.4  # of each of the two cells that were chosen on the other half, within a group
-CLAIM_LEVEL = 1 - (1 - LEVEL) * SHARES["test"] * CHOSEN_WEIGHT  # of the chosen attack's AUC
+GUESSED = 0.4  # of a group's weight: to AUCs, and as much to rates, by what the other half shows
+CORE = 0.75  # of a group's weight: to attacks of the quick tier, where others ran too
+CLAIM_LEVEL = 1 - (1 - LEVEL) * SHARES["test"] * GUESSED  # of the chosen attack's AUC
 HISTOGRAM_BINS = 24
 CHOSEN_ON = {
     "test": "aux, out of fold; then read once on test",
@@ -61,6 +62,7 @@ class Scored:
     is_member: Bools  # [n]
     held: dict[str, Floats]  # [m] by attack: the other half, out of fold; only of attacks that may be chosen
     held_member: Bools  # [m]
+    core: frozenset[str] = frozenset()  # attacks that every tier runs
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -88,27 +90,38 @@ class Found:
 
 
 def choose(scored: Scored) -> str:
-    """The attack whose AUC on the other half is highest; the first of equals."""
-    return max(scored.held, key=lambda name: auc(scored.held[name], scored.held_member))
-
-
-def choose_rate(scored: Scored) -> tuple[str, float] | None:
-    """The attack and the false positive rate at which it finds most on the other half, by p; None: no rate resolves."""
-    cells = [(name, fpr) for name in scored.held for fpr in scored.fprs]
-    return min(cells, key=lambda c: low_fpr_p_value(scored.held[c[0]], scored.held_member, c[1]), default=None)
+    """The attack with the most evidence on the other half: 1 / p of its AUC there times its part of the weight; the
+    first of equals."""
+    parts, evidence = _parts(scored), _evidence(scored)
+    part_of = {name: part / len(names) for part, names in parts for name in names}
+    return max(scored.held, key=lambda name: np.log(part_of[name]) + evidence[name][0])
 
 
 def weights(scored: Scored) -> Floats:
-    """Of attacks (rows) and statistics: 40 % to each of the two chosen cells, the rest to the others alike."""
-    names, fprs = list(scored.scores), scored.fprs
-    cells = [(names.index(choose(scored)), 0)]
-    if rate := choose_rate(scored):
-        cells.append((names.index(rate[0]), 1 + fprs.index(rate[1])))
-    others = len(names) * (1 + len(fprs)) - len(cells)
-    shares: Floats = np.full((len(names), 1 + len(fprs)), (1 - len(cells) * CHOSEN_WEIGHT) / max(1, others))
-    for cell in cells:
-        shares[cell] = CHOSEN_WEIGHT
+    """Of attacks (rows) and statistics, summing to 1: see above. Attacks that may not be chosen have their part of what
+    goes to all alike."""
+    names, evidence = list(scored.scores), _evidence(scored)
+    kinds = [slice(0, 1), slice(1, None)] if scored.fprs else [slice(0, 1)]  # AUCs, rates
+    shares = np.zeros((len(names), 1 + len(scored.fprs)))
+    for part, members in _parts(scored):
+        rows = [names.index(name) for name in members]
+        shares[rows] += part * (1 - GUESSED * len(kinds)) / (len(rows) * shares.shape[1])
+        likely = [names.index(name) for name in members if name in evidence] or rows
+        found = np.stack([2 * evidence.get(names[row], np.zeros(shares.shape[1])) for row in likely])
+        for columns in kinds:
+            guess = np.exp(found[:, columns] - found[:, columns].max())
+            shares[likely, columns] += part * GUESSED * guess / guess.sum()
     return shares
+
+
+def _parts(scored: Scored) -> list[tuple[float, list[str]]]:
+    """Attacks of the quick tier and others, with what they have of the weight."""
+    core, others = ([n for n in scored.scores if (n in scored.core) == kind] for kind in (True, False))
+    return [(CORE, core), (1 - CORE, others)] if core and others else [(1.0, core or others)]
+
+
+def _evidence(scored: Scored) -> dict[str, Floats]:
+    return {name: surprise(scores, scored.held_member, scored.fprs) for name, scores in scored.held.items()}
 
 
 def prove(scored: Scored, rng: np.random.Generator, permutations: int | None = None) -> Found:
@@ -133,30 +146,17 @@ def prove(scored: Scored, rng: np.random.Generator, permutations: int | None = N
 def strongest(group: str, scored: Scored, found: Found) -> dict[str, Any]:
     """The "strongest" object of audit.json for one group (docs/formats.md), but for "sign"."""
     name = choose(scored)
+    area = auc_interval(scored.scores[name], scored.is_member, CLAIM_LEVEL)
     return {
         "attack": name,
         "attacks": len(scored.held),
         "chosen_on": CHOSEN_ON[group],
-        **_claimed(scored, name, CLAIM_LEVEL),
+        "auc": {**area.as_dict(), "level": CLAIM_LEVEL},
+        "auc_deviation": auc_deviation(area).bounds(),
         "p_corrected": found.auc[name],
         "smallest_p_corrected": min(found.smallest(one) for one in scored.scores),
         "low_fpr": _low_fpr(scored, found),
     }
-
-
-def surest(scored: Scored) -> dict[str, Any]:
-    """The attack whose interval lies farthest from 0.5, at levels that hold for all attacks of a group together:
-    {"attack", "auc", "auc_deviation"}. Mostly the chosen one, whose interval is the narrowest."""
-    levels = 1 - (1 - LEVEL) * SHARES["test"] * weights(scored)[:, 0]
-    claims = [
-        {"attack": name, **_claimed(scored, name, level)} for name, level in zip(scored.scores, levels, strict=True)
-    ]
-    return max(claims, key=lambda claim: claim["auc_deviation"]["low"])
-
-
-def _claimed(scored: Scored, name: str, level: float) -> dict[str, Any]:
-    area = auc_interval(scored.scores[name], scored.is_member, level)
-    return {"auc": {**area.as_dict(), "level": level}, "auc_deviation": auc_deviation(area).bounds()}
 
 
 def _low_fpr(scored: Scored, found: Found) -> dict[str, Any] | None:

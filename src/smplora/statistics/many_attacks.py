@@ -85,6 +85,16 @@ def family_test(
     return FamilyTest(*((1 + hits) / (1 + permutations) for hits in (alone, together)))
 
 
+def surprise(scores: ArrayLike, is_member: ArrayLike, fprs: Sequence[float] = ()) -> Floats:
+    """-log p of the AUC (two-sided, normal) and of the true positive rates at ``fprs`` (exact, one-sided): [1 + rates].
+
+    Raises ValueError for bad input.
+    """
+    x, member, m, n = cells(scores, is_member)
+    values: Floats = _Look(x, m, n, fprs).values(member[None])[0]
+    return values
+
+
 def _shuffled(member: Bools, permutations: int, rng: np.random.Generator) -> Iterator[Bools]:
     """Shuffled labels [b, n], so many at a time as memory allows."""
     step = max(1, CHUNK // member.size)

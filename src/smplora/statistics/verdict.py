@@ -20,37 +20,37 @@ def verdict(
     strongest: Mapping[str, Mapping[str, Any]],
     failed_gates: Sequence[str] = (),
     memorisation: Mapping[str, Any] | None = None,
-    surest: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The "verdict" object of audit.json, from all numbers and the strongest of each group (docs/formats.md).
 
-    Invalid: a gate failed, so that the numbers do not measure what the adapter gives away. Red: the corrected interval
-    of |AUC - 0.5| / 0.5 of an attack lies wholly above 0.1 (that of a group's strongest, or of another, whose interval
-    then counts all attacks: ``claims.surest``); or the interval of a group's most significant true positive rate lies
-    wholly above twice the false positive rate, with a corrected p below 0.05; or training images come back when images
-    are drawn from their captions, with a p below 0.01. Green: no corrected p is below 0.05, and in each group the 95 %
-    interval of the strongest attack's |AUC - 0.5| / 0.5 ends below 0.3. That attack was chosen on the other half, so
-    that its interval holds as it stands, and attacks that find nothing do not widen it.
+    Invalid: a gate failed, so that the numbers do not measure what the adapter gives away. Red: something is
+    significant, with a p below 0.05 that is corrected for all that was looked at, and not small: the 95 % interval of
+    an attack's |AUC - 0.5| / 0.5 lies wholly above 0.1, or that of a group's most significant true positive rate
+    wholly above twice the false positive rate; or training images come back when images are drawn from their captions,
+    with a p below 0.01. Green: no corrected p is below 0.05, and in each group the 95 % interval of the strongest
+    attack's |AUC - 0.5| / 0.5 ends below 0.3. That attack was chosen on the other half, so that its interval holds as
+    it stands, and attacks that find nothing do not widen it.
     """
     titles = {attack["name"]: attack["title"] for attack in attacks}
-    numbers = {(attack["name"], group): attack[group] for attack in attacks for group in GROUPS}
-    worst = max(numbers[strongest[g]["attack"], g]["auc_deviation"]["high"] for g in GROUPS)
-    claims = [(g, claim) for of_groups in (strongest, surest or {}) for g, claim in of_groups.items()]
-    group, best = max(claims, key=lambda c: (c[1]["auc_deviation"]["low"], c[1]["auc_deviation"]["value"]))
-    attack, among = best["attack"], strongest[group]["attacks"]
+    numbers = {(group, attack["name"]): attack[group] for attack in attacks for group in GROUPS if attack[group]}
+    chosen = {group: numbers[group, strongest[group]["attack"]] for group in GROUPS}
+    worst = max(numbers["auc_deviation"]["high"] for numbers in chosen.values())
+    found = {key: one for key, one in numbers.items() if one["p_value"]["auc"] < 1 - LEVEL}
+    leaks = [key for key, one in found.items() if one["auc_deviation"]["low"] > LEAK]
     rated = [(g, rate) for g in GROUPS if (rate := strongest[g]["low_fpr"])]
     exposed = [
         (rate["tpr"]["low"] / rate["fpr"], g, rate)
         for g, rate in rated
         if rate["tpr"]["low"] > EXPOSED * rate["fpr"] and rate["p_corrected"] < 1 - LEVEL
     ]
-    suspicious = min(
-        [*(strongest[g]["smallest_p_corrected"] for g in GROUPS), *(strongest[g]["p_corrected"] for g in GROUPS)]
-        + [rate["p_corrected"] for _, rate in rated]
-    )
-    p = numbers[attack, group]["p_value"]["corrected"] if attack != strongest[group]["attack"] else None
-    said = _numbers(best["auc"], titles[attack], group, among, strongest[group]["p_corrected"] if p is None else p)
-    if best["auc_deviation"]["low"] > LEAK:
+    nothing = all(strongest[g]["smallest_p_corrected"] >= 1 - LEVEL for g in GROUPS)
+
+    def size(key: tuple[str, str]) -> tuple[float, float]:
+        return numbers[key]["auc_deviation"]["low"], numbers[key]["auc_deviation"]["value"]
+
+    group, attack = max(leaks or [*found, *((g, strongest[g]["attack"]) for g in GROUPS)], key=size)
+    said = _numbers(numbers[group, attack], titles[attack], group, strongest[group]["attacks"])
+    if leaks:
         level, sentence = "red", f"Leaks: {said}."
     elif exposed:
         _, group, rate = max(exposed, key=lambda e: e[0])
@@ -61,7 +61,7 @@ def verdict(
         sentence = f"Leaks some images: {share} by '{titles[attack]}' (corrected p {p_text(rate['p_corrected'])})."
     elif memorisation and memorisation["found"] == "copies" and memorisation["p_corrected"] < COPIED:
         level, sentence = "red", str(memorisation["sentence"])
-    elif suspicious >= 1 - LEVEL and worst < NO_LEAK:
+    elif nothing and worst < NO_LEAK:
         level = "green"
         sentence = f"No leak found by these attacks; an average AUC above {0.5 + worst / 2:.2f} is ruled out at 95 %."
     else:
@@ -71,9 +71,9 @@ def verdict(
     return {"level": level, "sentence": sentence, "attack": attack, "group": group}
 
 
-def _numbers(auc: Mapping[str, Any], title: str, group: str, attacks: int, p: float) -> str:
-    among = f"chosen among {attacks} attacks, " if attacks > 1 else ""
+def _numbers(numbers: Mapping[str, Any], title: str, group: str, attacks: int) -> str:
+    auc, among = numbers["auc"], f"chosen among {attacks} attacks, " if attacks > 1 else ""
     return (
         f"AUC {auc['value']:.2f} [{auc['low']:.2f}, {auc['high']:.2f}] by '{title}' on {GROUPS[group]} "
-        f"({among}corrected p {p_text(p)})"
+        f"({among}corrected p {p_text(numbers['p_value']['auc'])})"
     )
