@@ -78,11 +78,12 @@ class Collector:
         for cell in cells:
             pieces, order = self.cell(cell)
             parts: dict[str, list[Floats]] = {name: [] for name in attacks}
-            for piece in pieces:
-                for name, signals, cached in self._measure(attacks, piece, base):
-                    parts[name].append(signals)
-                    if on_batch:
-                        on_batch(base, name, len(signals), cached)
+            with self.loaded.adapted.without(base):  # switched once, not once per question
+                for piece in pieces:
+                    for name, signals, cached in self._measure(attacks, piece, base):
+                        parts[name].append(signals)
+                        if on_batch:
+                            on_batch(base, name, len(signals), cached)
             collected |= {(name, cell): np.concatenate(part)[np.argsort(order)] for name, part in parts.items()}
         return collected
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -85,6 +85,7 @@ class Adapted:
     model: LatentDiffusion
     adaptation: Adaptation | None = None
     proxy: nn.Module | None = None
+    _off: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)  # inside of ``without``
 
     @property
     def names(self) -> list[str]:
@@ -106,9 +107,19 @@ class Adapted:
         them."""
         self.model.checkpoint_activations(active, [name for name in self.names if name != "unet"])
 
-    def without(self, when: bool = True) -> AbstractContextManager[None]:
-        """Inside, the model is the base model, bit for bit."""
-        return self.adaptation.base(self.model) if when and self.adaptation else nullcontext()
+    @contextmanager
+    def without(self, when: bool = True) -> Iterator[None]:
+        """Inside, the model is the base model, bit for bit. One within another costs nothing: the outer one
+        switched."""
+        if not when or self.adaptation is None or self._off:
+            yield
+            return
+        with self.adaptation.base(self.model):
+            self._off.append(True)
+            try:
+                yield
+            finally:
+                self._off.pop()
 
     @contextmanager
     def without_gradients(self) -> Iterator[None]:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
+from smplora.attacks.methods.calibrated_loss import CalibratedLossAttack
 from smplora.attacks.methods.loss import at_scale, pair_draws, timestep_grid
-from smplora.attacks.scorers import BestColumn
+from smplora.attacks.scorers import BestColumn, Mean
 from smplora.core.arrays import Floats
 
 TIMESTEPS = range(0, 200, 10)  # of 1000
 POWER = 4
+TINY = 1e-30  # below every norm that is not zero
 
 
 def scores(predictions: list[torch.Tensor]) -> Floats:
@@ -58,15 +61,44 @@ class SimAMonteCarloAttack(Attack):
     noise_pairs: int = 2
     info = replace(SimAAttack.info, title="SimA-MC, norm of the mean prediction")
 
-    def signals(self, view: GreyBoxView) -> Floats:
-        """s_t: [b, T]. The questions are those of the loss attacks."""
-        draws, silence = pair_draws(self.noise_pairs), torch.zeros(())
-        means = [
-            torch.stack([view.predict(view.noised(draw, t), t) for draw in draws]).mean(0)
+    def means(self, view: GreyBoxView, *, adapted: bool = True) -> list[torch.Tensor]:
+        """The mean prediction at each timestep: T times [b, c, h, w]. The questions are those of the loss attacks."""
+        draws = pair_draws(self.noise_pairs)
+        return [
+            torch.stack([view.predict(view.noised(draw, t), t, adapted=adapted) for draw in draws]).mean(0)
             for t in timestep_grid(self.num_timesteps, view.num_train_timesteps)
         ]
-        return scores([view.difference(mean, silence) for mean in means])
 
-    def scorer(self, seed: int) -> BestColumn:
-        """The timestep is chosen on aux."""
+    def signals(self, view: GreyBoxView) -> Floats:
+        """s_t: [b, T]."""
+        return scores([view.difference(mean, torch.zeros(())) for mean in self.means(view)])
+
+    def scorer(self, seed: int) -> BestColumn | Mean:
+        """The timestep is chosen on the fitting half."""
         return BestColumn()
+
+
+@dataclass(frozen=True)
+class CalibratedSimAMonteCarloAttack(SimAMonteCarloAttack):
+    """s(x) = mean over t of log ||mean of eps_base(z_t, t, y)||_4^4 - log ||mean of eps(z_t, t, y)||_4^4, at common noise:
+    by how much the adapter made the mean prediction smaller. Nothing is fitted."""
+
+    info = replace(
+        SimAAttack.info,
+        title="SimA-MC, calibrated by the base model",
+        reference=f"{SimAAttack.info.reference}, with the calibration of Watson et al. 2022",
+        bibtex=f"{SimAAttack.info.bibtex}\n{CalibratedLossAttack.info.bibtex}",
+        fitted_on="nothing but the direction",
+    )
+
+    def signals(self, view: GreyBoxView) -> Floats:
+        """The difference of logarithms: [b, T]."""
+        base, own = (
+            np.log(np.maximum(-scores([view.difference(mean, torch.zeros(())) for mean in means]), TINY))
+            for means in (self.means(view, adapted=False), self.means(view))
+        )
+        return base - own
+
+    def scorer(self, seed: int) -> Mean:
+        """Nothing to fit."""
+        return Mean()

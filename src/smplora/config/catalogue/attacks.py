@@ -17,6 +17,7 @@ ATTACKS = {
     "pfami_network": "smplora.attacks.methods.pfami:PFAMINetworkAttack",
     "sima": "smplora.attacks.methods.sima:SimAAttack",
     "sima_mc": "smplora.attacks.methods.sima:SimAMonteCarloAttack",
+    "sima_mc_calibrated": "smplora.attacks.methods.sima:CalibratedSimAMonteCarloAttack",
     "clid": "smplora.attacks.methods.clid:CLiDAttack",
     "clid_vector": "smplora.attacks.methods.clid:CLiDVectorAttack",
     "clid_fixed_caption": "smplora.attacks.methods.clid:CLiDFixedCaptionAttack",
@@ -45,7 +46,7 @@ ATTACKS = {
 LOW_PASS = "+low_pass"  # behind a name: the same attack on low frequencies (low_pass.py)
 ERROR_BASED = ("error_map", "error_map_single", "error_map_timestep", "loss", "loss_vector", "loss_two_sided",
                "calibrated_loss", "calibrated_two_sided", "loss_single", "secmi", "secmi_network", "pia", "pian",
-               "pfami", "pfami_calibrated", "pfami_network", "sima", "sima_mc", "clid", "clid_vector", "clid_fixed_caption", "clid_other_caption")  # fmt: skip
+               "pfami", "pfami_calibrated", "pfami_network", "sima", "sima_mc", "sima_mc_calibrated", "clid", "clid_vector", "clid_fixed_caption", "clid_other_caption")  # fmt: skip
 
 SHADOW = ("lira", "lira_offline", "rmia")  # run where there are shadow adapters (--shadows), in every tier
 # signals that they can compare: every number of one is higher for members
@@ -54,7 +55,7 @@ SHADOW_SIGNALS = ("calibrated_loss", "loss", "loss_single", "secmi", "pia", "pia
 
 QUICK = ("error_map", "loss", "calibrated_loss", "sima")
 STANDARD = (*QUICK, "loss_vector", "loss_two_sided", "calibrated_two_sided", "proxy", "proxy_calibrated", "loss_single",
-            "secmi", "pia", "pian", "pfami", "pfami_calibrated", "sima_mc", "clid", "clid_vector",
+            "secmi", "pia", "pian", "pfami", "pfami_calibrated", "sima_mc", "sima_mc_calibrated", "clid", "clid_vector",
             "clid_fixed_caption", "clid_other_caption", "rediffuse", "ensemble", "gsa1", "gsa2", "gradient_alignment")  # fmt: skip
 WITH_ENCODER = ("reconstruction", "reconstruction_ratio", "semantic_distance")  # of --attack_encoder
 # these first: an encoder that does not suit the images is said at once

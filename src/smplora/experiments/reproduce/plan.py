@@ -136,7 +136,7 @@ class Plan:
             planned.evaluate = EvaluateConfig(**subject, **self.scale.evaluating)
         for attack in need.attacks:
             output = str(planned.folder / planned.place_of(attack))
-            planned.more_audits[attack] = AuditConfig(**auditing, attacks=[attack], output_dir=output)
+            planned.more_audits[attack] = AuditConfig(**{**auditing, "attacks": [attack]}, output_dir=output)
 
 
 def asdict_of(config: Any, options: type) -> dict[str, Any]:

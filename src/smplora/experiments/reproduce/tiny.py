@@ -133,7 +133,8 @@ class Tiny:
             return LOADING_S + task.num_images * PICTURE_S
         if isinstance(task, AuditConfig):
             sizes = (train.aux_size, train.aux_size, train.test_size, train.test_nonmember_size)
-            return LOADING_S + sum(size or 0 for size in sizes) * sum(AUDIT_S[a] for a in task.attacks or ["usual"])
+            of_attacks = sum(AUDIT_S.get(attack, 0.0) for attack in task.attacks or ()) or AUDIT_S["usual"]
+            return LOADING_S + sum(size or 0 for size in sizes) * of_attacks
         steps = train.max_train_steps or 0
         step = STEP_S * STEP_RATIO[train.objective] * (2 if train.adaptation == "dreambooth" else 1)
         measured = steps // train.hessian_steps * CURVATURE_S if train.hessian_steps else 0
@@ -177,7 +178,12 @@ class Quick(Tiny):
     """``--scale tiny --quick``: each kind of training once, so small that its numbers mean nothing."""
 
     evaluating: Mapping[str, Any] = {"num_images": 20, "num_inference_steps": 4}
-    auditing: Mapping[str, Any] = {"num_timesteps": 2, "noise_pairs": 1, "error_map_draws": 2}
+    auditing: Mapping[str, Any] = {
+        "num_timesteps": 2,
+        "noise_pairs": 1,
+        "error_map_draws": 2,
+        "attacks": ["error_map", "calibrated_loss"],
+    }
 
     def training(self, run: PaperRun, seed: int) -> dict[str, Any]:
         """As ``Tiny``, on a few images for a few steps. Lambda, rank, rate and data set do not matter; other
