@@ -102,9 +102,9 @@ def share(flags: list[bool]) -> float:
     return round(float(np.mean(flags)), 4)
 
 
-def null_rows(audits: int) -> Iterator[dict[str, Any]]:
+def null_rows(audits: int, numbers: list[int]) -> Iterator[dict[str, Any]]:
     """Nothing leaks."""
-    for size, attacks in product((50, 100, 200), (1, 5, 25)):
+    for size, attacks in product((50, 100, 200), numbers):
         runs = [audited(size, [0.0] * attacks, seed) for seed in range(max(1, audits // (5 if attacks == 25 else 1)))]
         kinds = {"": [run.crossed for run in runs], "_out_of_fold": [run.out_of_fold for run in runs]}
         row: dict[str, Any] = {"size": size, "attacks": attacks, "audits": len(runs)}
@@ -135,12 +135,12 @@ def coverage_rows(audits: int) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def added_rows(audits: int) -> Iterator[dict[str, Any]]:
+def added_rows(audits: int, numbers: list[int]) -> Iterator[dict[str, Any]]:
     """A leak beside attacks that find nothing."""
     for size, area in ((50, 0.75), (100, 0.65), (100, 0.7)):
         shift = sqrt(2 / COLUMNS) * float(norm.ppf(area))
         seeds = range(max(1, audits // 4))
-        runs = {n: [audited(size, [shift] + [0.0] * n, seed) for seed in seeds] for n in (0, 4, 24)}
+        runs = {n - 1: [audited(size, [shift] + [0.0] * (n - 1), seed) for seed in seeds] for n in numbers}
         alone = [run.crossed.attacks[0].test.p_value for run in runs[0]]
         for number, found in runs.items():
             p = [run.crossed.attacks[0].test.p_value for run in found]
@@ -204,12 +204,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser(__file__, __doc__)
     options.add_argument("--audits", type=int, default=400)
     options.add_argument("--samples", type=int, default=2000)
+    options.add_argument("--attacks", type=int, nargs="+", default=[1, 5, 25])
     args = options.parse_args(arguments)
     record = {
         "command": command(options, args, always=["audits", "samples"]),
-        "null": list(null_rows(args.audits)),
+        "null": list(null_rows(args.audits, args.attacks)),
         "covered": list(coverage_rows(args.audits)),
-        "added": list(added_rows(args.audits)),
+        "added": list(added_rows(args.audits, args.attacks)),
         "auc_interval": list(interval_rows(args.samples)),
         "rate_interval": list(rate_rows(args.samples)),
     }

@@ -10,10 +10,12 @@ from smplora.attacks.scorers import Logistic
 from smplora.audit.blind_baselines import (
     STATISTICS,
     blind_check,
+    compare,
     guess_blindly,
+    near_duplicate_check,
     near_duplicates,
-    odd_statistics,
     permutation_check,
+    phrases,
     picture_statistics,
 )
 from smplora.audit.gates import failures, gates
@@ -99,14 +101,56 @@ def test_statistics_by_hand() -> None:
     assert values["fine texture"] == 0.5
 
 
-def test_what_differs_is_named() -> None:
+def test_one_number_that_differs_fails_and_is_named() -> None:
     rng = np.random.default_rng(0)
     statistics = rng.normal(size=(120, len(STATISTICS)))
-    assert odd_statistics(statistics, MEMBER, np.random.default_rng(1)) == []
-    statistics[:, -1] += 3 * MEMBER
-    (sentence,) = odd_statistics(statistics, MEMBER, np.random.default_rng(1))
-    assert "members and non-members differ in original size" in sentence
-    assert "AUC 0.9" in sentence
+    found = compare(statistics, STATISTICS, MEMBER, np.random.default_rng(1))
+    check = blind_check("s", "statistics", guess_blindly(statistics, MEMBER, 0), MEMBER, LOOKS, found)
+    assert check.passed
+    assert "would have been seen in 80 % of cases" in check.sentence
+    statistics[:, 11] += 0.9 * MEMBER
+    found = compare(statistics, STATISTICS, MEMBER, np.random.default_rng(1))
+    scores = guess_blindly(statistics, MEMBER, 0)
+    assert blind_check("s", "statistics", scores, MEMBER, LOOKS).passed, "a classifier of many numbers overlooks it"
+    check = blind_check("s", "statistics", scores, MEMBER, LOOKS, found)
+    assert check.passed is False
+    assert "statistics alone can tell members from non-members: AUC" in check.sentence
+    assert "members and non-members differ in original size" in check.sentence
+
+
+def test_a_prefix_on_a_fifth_of_the_captions_and_shifted_crops_are_seen() -> None:
+    captions = [f"{'a photo of ' * (k < 15)}a {k % 7}" for k in range(120)]
+    table, names = phrases(captions)
+    first = compare(table, names, MEMBER, np.random.default_rng(0))[0]
+    assert first.p < 0.0025
+    assert "the phrase 'a photo'" in first.sentence
+    assert compare(*phrases([f"a {k % 7}" for k in range(120)]), MEMBER, np.random.default_rng(0))[0].p > 0.02
+    assert phrases([f"word{k}" for k in range(120)])[1] == []
+    pictures = np.zeros((120, 3, 32, 32))
+    places = np.random.default_rng(0).integers(10, 14, (120, 2))
+    for picture, (down, across), member in zip(pictures, places, MEMBER, strict=True):
+        picture[:, down : down + 8, across + 2 * member : across + 2 * member + 8] = 1
+    statistics = np.stack([picture_statistics(picture, (32, 32)) for picture in pictures])
+    assert compare(statistics, STATISTICS, MEMBER, np.random.default_rng(0))[0].p < 0.0025
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.55])
+def test_what_would_have_been_seen_is(shift: float) -> None:
+    """A number shifted to the AUC that a pass speaks of fails in about 80 % of cases, and hardly ever where it is
+    not."""
+    rng, failed = np.random.default_rng(0), 0
+    for seed in range(20):
+        columns = rng.normal(size=(400, 12))
+        columns[:200, 0] += shift
+        member = np.arange(400) < 200
+        found = compare(columns, [str(k) for k in range(12)], member, np.random.default_rng(seed))
+        failed += not blind_check("s", "s", np.zeros(400), member, LOOKS, found).passed
+    check = blind_check("s", "s", np.zeros(400), np.arange(400) < 200, LOOKS, found)
+    if shift:
+        assert failed >= 12
+    else:
+        assert failed <= 1
+        assert "(of one number 0.65) would" in check.sentence  # normal shift 0.55: AUC 0.65
 
 
 def test_near_duplicates_are_counted_between_cells() -> None:
@@ -116,6 +160,11 @@ def test_near_duplicates_are_counted_between_cells() -> None:
     cells["test_member"][3] = cells["aux_nonmember"][7] + 0.01
     cells["aux_member"][1] = cells["aux_member"][0]  # within a cell: no matter
     assert near_duplicates(cells) == {"aux_nonmember and test_member": 1}
+    check = near_duplicate_check(cells)
+    assert check.passed is False
+    assert "1 in aux_nonmember and test_member; leave out one" in check.sentence
+    del cells["test_member"]
+    assert near_duplicate_check(cells).passed
 
 
 def test_nothing_checked_is_not_passed() -> None:

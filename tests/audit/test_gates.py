@@ -65,6 +65,6 @@ def test_one_source_passes(tmp_path: Path) -> None:
     gates = json.loads((run / "audit" / "audit.json").read_text())["gates"]
     assert gates["passed"] is True
     assert [check["name"] for check in gates["checks"]] == [
-        "image_statistics", "image_features", "captions", "base_model", "shuffled_labels"
+        "image_statistics", "image_features", "captions", "near_duplicates", "base_model", "shuffled_labels"
     ]  # fmt: skip
     assert any(note.startswith("small cells: with 15 test members") for note in gates["notes"])

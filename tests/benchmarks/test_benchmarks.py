@@ -141,6 +141,26 @@ def test_hashing(tmp_path: Path) -> None:
     assert all(share > 0 for name in ("save", "load", "base_load") for share in found[name]["share"].values())
 
 
+def test_verdicts(tmp_path: Path) -> None:
+    found, before = start("verdicts", tmp_path, "--audits", 1, "--samples", 2, "--attacks", 1), written("verdicts")
+    assert not lacking({name: rows[0] for name, rows in found.items() if name != "command"}, {
+        name: rows[0] for name, rows in before.items() if name != "command"
+    })  # fmt: skip
+    assert max(row["significant"] for row in before["null"] if row["audits"] >= 300) <= 0.04 + 3 * 0.0113
+    assert min(row["0.95"] for row in before["auc_interval"]) >= 0.93
+    assert min(row["covered"] for row in before["rate_interval"]) >= 0.93
+
+
+def test_tiers(trained_run: Path, tmp_path: Path) -> None:
+    asked = {**AUDIT, "error_map_draws": 1}
+    found = start("tiers", tmp_path, "--tiers", "quick", "--audit", asked, "--runs", trained_run)
+    before = written("tiers")
+    (one,), first = found["adapters"].values(), next(iter(before["adapters"].values()))
+    assert not lacking({**one["quick"], "test": {}}, {**first["quick"], "test": {}})
+    for tiers in before["adapters"].values():
+        assert len({tier["level"] for tier in tiers.values()}) == 1, "the light does not depend on the tier"
+
+
 class Forked:
     """As ``warm``, whose server takes seconds to start: a command in a fork of this process."""
 

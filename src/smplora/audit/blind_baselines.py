@@ -6,11 +6,12 @@ Source of the idea: Das, Zhang & Tramer 2024, "Blind Baselines Beat Membership I
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri  # type: ignore[import-untyped,unused-ignore]
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -24,6 +25,7 @@ from smplora.results.estimate import Proportion
 from smplora.statistics import curves
 from smplora.statistics.intervals import auc_interval
 from smplora.statistics.many_attacks import family_test
+from smplora.statistics.power import POWER, detectable_auc, null_standard_error
 
 TOLERANCE = 0.02  # by how much the AUC without the adapter may surely exceed 0.5
 FOLDS = 5
@@ -32,10 +34,14 @@ WIDENED = 1.4  # the AUC of out-of-fold scores varies more than that of independ
 PENALTY = 0.1  # C of the logistic regressions: there are more features than a small cell can fit
 MOST_WORDS = 2000
 SHUFFLES = 10
+BANDS = 8  # of rows and columns whose brightness is compared: other crops move it
+FEWEST_CAPTIONS, MOST_PHRASES = 3, 500  # with a word or word pair, and how many of those are compared
 NEAR = 0.03  # root mean squared difference of two thumbnails on [0, 1]
+NEAR_DUPLICATES = "near_duplicates"
 STATISTICS = (
     "red", "green", "blue", "spread of red", "spread of green", "spread of blue", "contrast", "saturation",
     "sharpness", "fine texture", "aspect ratio", "original size",
+    *(f"brightness of {what} {k} of {BANDS}" for what in ("row", "column") for k in range(1, BANDS + 1)),
 )  # fmt: skip
 
 
@@ -45,11 +51,26 @@ def picture_statistics(pixels: Floats, size: tuple[int, int]) -> Floats:
     across, down = np.diff(grey, axis=1), np.diff(grey, axis=0)
     fine = grey[1:-1, 1:-1] - (grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]) / 4
     width, height = size
+    bands = [part.mean() - grey.mean() for axis in (0, 1) for part in np.array_split(grey, BANDS, axis)]
     return np.array([
         *pixels.mean((1, 2)), *pixels.std((1, 2)), grey.std(), (pixels.max(0) - pixels.min(0)).mean(),
         np.abs(across).mean() + np.abs(down).mean(), np.abs(fine).mean(),
-        np.log(width / height), np.log(width * height),
+        np.log(width / height), np.log(width * height), *bands,
     ])  # fmt: skip
+
+
+def phrases(captions: Sequence[str]) -> tuple[Floats, list[str]]:
+    """Which caption has which word or word pair: [n, k] of 0 and 1, and the phrases; the most frequent of those that
+    several captions have and not all."""
+    counter = CountVectorizer(
+        ngram_range=(1, 2), token_pattern=r"\S+", binary=True, min_df=FEWEST_CAPTIONS, max_features=MOST_PHRASES
+    )
+    try:
+        table: Floats = counter.fit_transform(captions).toarray().astype(np.float64)
+    except ValueError:  # no phrase is in so many captions
+        return np.zeros((len(captions), 0)), []
+    some = table.mean(0) < 1
+    return table[:, some], [f"the phrase '{name}'" for name in counter.get_feature_names_out()[some]]
 
 
 def guess_blindly(features: Floats | Sequence[str], is_member: Bools, seed: int) -> Floats:
@@ -71,20 +92,40 @@ def guess_blindly(features: Floats | Sequence[str], is_member: Bools, seed: int)
     return scores
 
 
-def blind_check(name: str, what: str, scores: Floats, is_member: Bools, looks: int) -> Gate:
-    """Whether out-of-fold ``scores`` surely tell members: the lower end of the AUC's interval exceeds 0.5 + TOLERANCE.
+def blind_check(
+    name: str, what: str, scores: Floats, is_member: Bools, looks: int, differences: Sequence[Difference] = ()
+) -> Gate:
+    """Whether out-of-fold ``scores`` surely tell members: the lower end of the AUC's interval exceeds 0.5 + TOLERANCE;
+    or a single number surely differs.
 
-    One-sided, as a classifier that is worse than chance out of fold knows nothing. ``looks`` such checks share ALARM.
+    One-sided, as a classifier that is worse than chance out of fold knows nothing. ``looks`` such checks share ALARM;
+    where single numbers were compared too, they have half of a check's.
     """
-    level = 1 - 2 * ALARM / looks
+    alarm = ALARM / looks / (2 if differences else 1)
+    level = 1 - 2 * alarm
     area = auc_interval(scores, is_member, float(2 * ndtr(WIDENED * ndtri((1 + level) / 2)) - 1))
-    passed = area.low <= 0.5 + TOLERANCE
-    verb = "cannot" if passed else "can"
+    odd = [one for one in differences if one.p < alarm]
+    seen = area.low > 0.5 + TOLERANCE
     sentence = (
-        f"{what} alone {verb} tell members from non-members: AUC {area.value:.2f} [{area.low:.2f}, {area.high:.2f}]"
+        f"{what} alone {'can' if seen or odd else 'cannot'} tell members from non-members: AUC {area.value:.2f} "
+        f"[{area.low:.2f}, {area.high:.2f}]"
     )
+    if odd:
+        sentence += "; " + "; ".join(one.sentence for one in odd[:3]) + f" and {len(odd) - 3} more" * (len(odd) > 3)
+    elif not seen:
+        sizes = int(is_member.sum()), int((~is_member).sum())
+        alone = f" (of one number {detectable_auc(*sizes, 1 - alarm / len(differences)):.2f})" if differences else ""
+        sentence += (
+            f"; an AUC of {detectable(*sizes, alarm):.2f}{alone} would have been seen in {100 * POWER:.0f} % of cases"
+        )
     method = f"{area.method}, {WIDENED:g} times as wide"
-    return Gate(name, passed, sentence, Proportion(area.value, area.low, area.high, method, level))
+    return Gate(name, not (seen or odd), sentence, Proportion(area.value, area.low, area.high, method, level))
+
+
+def detectable(members: int, nonmembers: int, alarm: float) -> float:
+    """The AUC that a classifier's out-of-fold scores must truly have to fail ``blind_check`` in 80 % of cases."""
+    reach = WIDENED * float(ndtri(1 - alarm) + ndtri(POWER))
+    return min(1.0, 0.5 + TOLERANCE + reach * null_standard_error(members, nonmembers))
 
 
 def permutation_check(name: str, attack: Attack, signals: Floats, is_member: Bools, seed: int) -> Gate:
@@ -104,15 +145,41 @@ def permutation_check(name: str, attack: Attack, signals: Floats, is_member: Boo
     return Gate(name, passed, sentence, Proportion(mean, mean - half, mean + half, "normal, over shuffles", 0.99))
 
 
-def odd_statistics(statistics: Floats, is_member: Bools, rng: np.random.Generator) -> list[str]:
-    """Sentences on the picture statistics [n, len(STATISTICS)] that surely differ between members and non-members."""
-    result = family_test(list(statistics.T), is_member, rng)
-    return [
-        f"members and non-members differ in {name}: {values[is_member].mean():.3g} against "
-        f"{values[~is_member].mean():.3g} on average, AUC {curves.auc(values, is_member):.2f}"
-        for name, values, p in zip(STATISTICS, statistics.T, result.corrected[:, 0], strict=True)
-        if p < ALARM
+@dataclass(frozen=True)
+class Difference:
+    """One number in which members and non-members differ, with its p, corrected for all numbers that were compared."""
+
+    sentence: str
+    p: float
+
+
+def compare(columns: Floats, names: Sequence[str], is_member: Bools, rng: np.random.Generator) -> list[Difference]:
+    """Each column [n, k] by itself, the surest first. A shift in one number drowns in a classifier of many."""
+    if not names:
+        return []
+    p = family_test(list(columns.T), is_member, rng).corrected[:, 0]
+    found = [
+        Difference(
+            f"members and non-members differ in {name}: {values[is_member].mean():.3g} against "
+            f"{values[~is_member].mean():.3g} on average, AUC {curves.auc(values, is_member):.2f}",
+            float(one),
+        )
+        for name, values, one in zip(names, columns.T, p, strict=True)
     ]
+    return sorted(found, key=lambda one: one.p)
+
+
+def near_duplicate_check(thumbnails: Mapping[str, Floats]) -> Gate:
+    """Images that are nearly the same must not lie in two cells: a member's twin among the non-members was trained on
+    too, and what an attack learned of an image it would know of its twin."""
+    counts = near_duplicates(thumbnails)
+    pairs = ", ".join(f"{count} in {cells}" for cells, count in counts.items())
+    sentence = (
+        f"near-duplicate pairs of images lie in two cells: {pairs}; leave out one image of each pair"
+        if counts
+        else "no image has a near-duplicate in another cell"
+    )
+    return Gate(NEAR_DUPLICATES, not counts, sentence, None)
 
 
 def near_duplicates(thumbnails: Mapping[str, Floats]) -> dict[str, int]:

@@ -15,12 +15,15 @@ from smplora.attacks.load import load_attacks
 from smplora.attacks.methods.loss import loss_vector
 from smplora.attacks.scorers import Logistic
 from smplora.audit.blind_baselines import (
+    ALARM,
+    STATISTICS,
     TOLERANCE,
     blind_check,
+    compare,
     guess_blindly,
-    near_duplicates,
-    odd_statistics,
+    near_duplicate_check,
     permutation_check,
+    phrases,
     picture_statistics,
 )
 from smplora.audit.conclusion import signals_of_half
@@ -68,7 +71,7 @@ class BaseLoss(Attack):
 class BlindFeatures:
     """What a blind classifier sees of the cells, in the order of ``ATTACKED``."""
 
-    statistics: Floats  # [n, k] of picture_statistics
+    statistics: Floats  # [n, len(STATISTICS)] of picture_statistics
     features: Floats  # [n, 64] of the bundled extractor
     thumbnails: dict[str, Floats]  # by cell: [n_cell, d]
     captions: list[str]
@@ -109,20 +112,23 @@ def _read_features(loaded: Loaded) -> BlindFeatures:
 
 
 def blind_checks(blind: BlindFeatures, seed: int) -> list[Gate]:
-    """Images and captions alone, each with its own classifier."""
+    """Images and captions alone, each with its own classifier, and single numbers and phrases; near-duplicates."""
+    table, names = phrases(blind.captions)
     results = (
-        ("image_statistics", "image statistics", blind.statistics),
-        ("image_features", "image features", blind.features),
-        ("captions", "captions", blind.captions),
+        ("image_statistics", "image statistics", blind.statistics, (blind.statistics, STATISTICS)),
+        ("image_features", "image features", blind.features, None),
+        ("captions", "captions", blind.captions, (table, names)),
     )
     checks = []
-    for name, what, features in results:
+    for name, what, features, columns in results:
         if not isinstance(features, np.ndarray) and len(set(features)) == 1:
             checks.append(Gate(name, True, "all captions are the same", None))
             continue
         scores = guess_blindly(features, blind.is_member, stream_seed(seed, "blind", name))
-        checks.append(blind_check(name, what, scores, blind.is_member, LOOKS))
-    return checks
+        rng = np.random.default_rng(stream_seed(seed, "compared", name))
+        differences = compare(columns[0], columns[1], blind.is_member, rng) if columns else []
+        checks.append(blind_check(name, what, scores, blind.is_member, LOOKS, differences))
+    return [*checks, near_duplicate_check(blind.thumbnails)]
 
 
 def base_attacks(names: Sequence[str], config: AuditConfig, *, gradients: bool) -> dict[str, Attack]:
@@ -194,10 +200,9 @@ def shuffled_check(
 
 def notes(blind: BlindFeatures, sizes: Mapping[str, int], seed: int) -> list[str]:
     """What a reader should know of the cells, with numbers; nothing that makes an audit invalid by itself."""
-    odd = odd_statistics(blind.statistics, blind.is_member, np.random.default_rng(stream_seed(seed, "statistics")))
-    for cells, count in near_duplicates(blind.thumbnails).items():
-        odd.append(f"{count} near-duplicate pairs of images in {cells}: they blur the difference that is measured")
-    return odd + small_cells(sizes)
+    rng = np.random.default_rng(stream_seed(seed, "statistics"))
+    odd = compare(blind.statistics, STATISTICS, blind.is_member, rng)
+    return [*(one.sentence for one in odd if one.p < ALARM), *small_cells(sizes)]
 
 
 def small_cells(sizes: Mapping[str, int]) -> list[str]:

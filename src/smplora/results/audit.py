@@ -93,7 +93,8 @@ class Gate(Record):
     """What must hold for the audit to mean anything."""
 
     name: Line
-    """"image_statistics", "image_features", "captions", "base_model", "shuffled_labels" or "positive_control"."""
+    """"image_statistics", "image_features", "captions", "near_duplicates", "base_model", "shuffled_labels" or
+    "positive_control"."""
     passed: bool | None
     """Null: it could not be checked."""
     sentence: Line

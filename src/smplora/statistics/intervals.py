@@ -44,7 +44,7 @@ def auc_interval(scores: ArrayLike, is_member: ArrayLike, level: float = 0.95) -
     tell: r^w, w = e / (e + 4), with e = min(A, 1 - A) min(m, n) samples on the wrong side.
 
     Either part alone fails at AUCs near 1: DeLong's variance is too small there, on any scale; V misses scores of which
-    a few stand out. What each covers is in docs/log/2026-11-29-intervals.md. Sources: Newcombe 2006, "Confidence
+    a few stand out. What each covers is in docs/log/2026-11-29-verdicts.md. Sources: Newcombe 2006, "Confidence
     intervals for an effect size measure based on the Mann-Whitney statistic, part 2", method 5; DeLong et al. 1988;
     midranks instead of pairs: Sun & Xu 2014.
 
