@@ -15,10 +15,10 @@ Clopper-Pearson's at the threshold that was used would cover.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from math import sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import norm
@@ -40,7 +40,6 @@ KINDS = ("normal", "wide", "exponential", "exposed")
 AREAS = (0.5, 0.65, 0.8, 0.9, 0.95, 0.99)
 
 
-@dataclass(frozen=True)
 class Fitted(Attack):
     """Logistic regression on the columns."""
 
@@ -51,8 +50,7 @@ class Fitted(Attack):
         return Logistic()
 
 
-@dataclass(frozen=True)
-class Simulated:
+class Simulated(NamedTuple):
     """One audit: what was found, what was found with aux read out of fold, and the true AUCs of group and attack."""
 
     crossed: Conclusion

@@ -134,7 +134,7 @@ def test_a_prefix_on_a_fifth_of_the_captions_and_shifted_crops_are_seen() -> Non
     assert compare(statistics, STATISTICS, MEMBER, np.random.default_rng(0))[0].p < 0.0025
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.55])
+@pytest.mark.parametrize("shift", [0.0, 0.47])
 def test_what_would_have_been_seen_is(shift: float) -> None:
     """A number shifted to the AUC that a pass speaks of fails in about 80 % of cases, and hardly ever where it is
     not."""
@@ -150,7 +150,7 @@ def test_what_would_have_been_seen_is(shift: float) -> None:
         assert failed >= 12
     else:
         assert failed <= 1
-        assert "(of one number 0.65) would" in check.sentence  # normal shift 0.55: AUC 0.65
+        assert "(of one number 0.63) would" in check.sentence  # normal shift 0.47: AUC 0.63
 
 
 def test_near_duplicates_are_counted_between_cells() -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,3 +124,25 @@ def test_captions_of_others() -> None:
     assert sorted(others) == captions
     assert not [1 for a, b in zip(captions, others, strict=True) if a == b]
     assert others == captions_of_others(captions, 0) != captions_of_others(captions, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "shadows"),
+    [
+        (["--tier", "strong"], 8),
+        (["--tier", "strong", "--shadows", "0"], None),
+        (["--tier", "strong", "--shadows", "4"], 4),
+        (["--tier", "strong", "--attacks", "[loss]"], None),
+        (["--tier", "standard"], None),
+    ],
+)
+def test_the_strong_tier_trains_shadows(options: list[str], shadows: int | None) -> None:
+    config = parse("audit", ["--adapter", "x", *options]).with_counts()
+    assert config.shadows == shadows
+    assert ("lira" in config.chosen_attacks) == bool(shadows)
+
+
+def test_of_an_adapter_made_elsewhere_somebody_must_say_how_shadows_are_trained() -> None:
+    elsewhere: dict[str, Any] = {"adapter": "x", "tier": "strong", "pretrained_model_name_or_path": "tiny"}
+    assert AuditConfig(**elsewhere).with_counts().shadows is None
+    assert AuditConfig(**elsewhere, shadow_config="train.yaml").with_counts().shadows == 8

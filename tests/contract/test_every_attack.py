@@ -26,7 +26,7 @@ from toys import toy_batch, toy_model, toy_pictures
 SIZE = 60
 MEMBER = np.arange(2 * SIZE) < SIZE
 NAMES = [*(name for name in ATTACKS if name not in SHADOW), "loss+low_pass", "secmi+low_pass", "pia+low_pass"]
-CELL, POOLS, RUNS, DEALS = 40, 5, 50, 30
+CELL, POOLS, RUNS, DEALS = 40, 5, 50, 15
 SLOW = (  # to fit
     "error_map",
     "error_map_single",

@@ -114,7 +114,7 @@ def test_stopped_and_resumed_is_bit_identical(
 ) -> None:
     """A scheduler's stop, or Ctrl-C: a checkpoint of the step that was reached, a line that says so, and the same
     command goes on from there to the adapter of an undisturbed run."""
-    settings: dict[str, Any] = {"max_train_steps": 100, "checkpointing_steps": 1000, "logging_steps": 2}
+    settings: dict[str, Any] = {"max_train_steps": 40, "checkpointing_steps": 1000, "logging_steps": 2}
     whole = train(short_config(image_folder, tmp_path / "whole", **settings), progress=False)
     config = short_config(image_folder, tmp_path / "stopped", **settings)
     run = Path(config.output_dir)
@@ -125,7 +125,7 @@ def test_stopped_and_resumed_is_bit_identical(
         os.kill(process.pid, number)
         assert process.wait() == status
     (step,) = steps_of(run)
-    assert 0 < step < 100
+    assert 0 < step < 40
     text = (tmp_path / "said").read_text()
     assert f"stopped after step {step}, which is checkpoint-{step}" in text
     assert text.rstrip().endswith("run the same command again to resume")
@@ -133,7 +133,7 @@ def test_stopped_and_resumed_is_bit_identical(
     again = warm.run(*flags(config))
     assert again.returncode == 0, again.stderr
     assert f"resuming {run} at step {step}" in again.stderr
-    assert contents(run, 100).keys() == contents(whole, 100).keys()
+    assert contents(run, 40).keys() == contents(whole, 40).keys()
     assert (run / ADAPTER_FILE).read_bytes() == (whole / ADAPTER_FILE).read_bytes()
 
 

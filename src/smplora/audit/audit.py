@@ -49,7 +49,8 @@ from smplora.audit.positive_control import control_check, control_sentence
 from smplora.audit.shadow_adapters import SHADOWS, ShadowPlan, plan_shadows, with_shadows
 from smplora.audit.signals import ATTACKED, AUX, TEST, Collector, OnBatch
 from smplora.config.audit import AuditConfig
-from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, TIERS, WITH_ENCODER
+from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, SHADOW, TIERS, WITH_ENCODER
+from smplora.config.subject import is_foreign
 from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
 from smplora.core.console import bar, say
@@ -67,6 +68,8 @@ from smplora.results.record import write
 from smplora.runs.generate import check_inference_steps
 from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import RESULT_FILES, Loaded, find_subject, result_folder
+
+NOT_TOLD = "an adapter made elsewhere needs --shadow_config, options of 'smplora train' that come closest to its own"
 
 
 @dataclass
@@ -103,6 +106,8 @@ def prepare(config: AuditConfig, progress: bool) -> PreparedAudit:
         check_inference_steps(config.memorisation_steps, "memorisation_steps", loaded.model)
         encoder_for(config.attack_encoder, loaded.resolution, config.device)  # is it there?
     shadows = plan_shadows(config, loaded, folder) if config.shadows else None
+    if config.strong_by_tier and not config.shadows and progress:
+        say(f"left out: shadow attacks ({', '.join(SHADOW)}); {NOT_TOLD if is_foreign(config) else '--shadows 0'}")
     return PreparedAudit(folder, loaded, attacks, base, Collector(loaded, config.seed, config.batch_size), shadows)
 
 

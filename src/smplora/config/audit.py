@@ -10,7 +10,7 @@ from smplora.config.catalogue.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_P
 from smplora.config.checks import at_least, existing_folder, if_any, needed, with_sizes
 from smplora.config.data import TWO_SOURCES, cache_problems
 from smplora.config.memorisation import MemorisationOptions, memorisation_problems
-from smplora.config.shadows import FEWEST, ShadowOptions
+from smplora.config.shadows import FEWEST, USUAL, ShadowOptions
 from smplora.config.subject import SubjectOptions, file_problems, is_foreign
 from smplora.core.registry import unknown
 
@@ -28,7 +28,7 @@ class AuditConfig(SubjectOptions, ShadowOptions, MemorisationOptions):
     coin_flip: bool = False
     """Each row of --signals became a member by an independent fair coin: epsilon is then also bounded from one run."""
     tier: Literal["quick", "standard", "strong"] = "quick"
-    """How hard to try: 'quick' (four attacks, about 90 denoiser passes per image), 'standard' (every inexpensive attack), 'strong' (all, with more draws)."""
+    """How hard to try: 'quick' (four attacks, about 90 denoiser passes per image), 'standard' (every inexpensive attack), 'strong' (all, with more draws, against shadow adapters that it trains)."""
     attacks: Optional[list[str]] = None
     """Attacks to run, by name; NAME+low_pass compares low frequencies only. Default: those of --tier."""
     num_timesteps: int = 8
@@ -77,12 +77,24 @@ class AuditConfig(SubjectOptions, ShadowOptions, MemorisationOptions):
     @property
     def looks_for_copies(self) -> bool:
         """``--memorisation``, or what ``--tier`` makes of it."""
-        return self.tier == "strong" and self.attacks is None if self.memorisation is None else self.memorisation
+        return self.strong_by_tier if self.memorisation is None else self.memorisation
 
     def with_counts(self) -> AuditConfig:
         """With what ``--tier`` makes of the options that say how often attacks look."""
         counts: dict[str, Any] = COUNTS[self.tier]
-        return replace(self, **{name: count for name, count in counts.items() if getattr(self, name) is None})
+        given = {name: count for name, count in counts.items() if getattr(self, name) is None}
+        return replace(self, **given, shadows=USUAL if self.shadows_by_tier else self.shadows or None)
+
+    @property
+    def shadows_by_tier(self) -> bool:
+        """Whether ``--tier`` trains shadow adapters: strong does, where it is known how."""
+        known = self.shadow_config is not None or not is_foreign(self)
+        return self.strong_by_tier and self.shadows is None and known
+
+    @property
+    def strong_by_tier(self) -> bool:
+        """Whether the attacks are those of ``--tier strong``."""
+        return self.tier == "strong" and self.attacks is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +156,7 @@ def _signals_problems(config: AuditConfig) -> list[str]:
 
 def shadow_problems(config: AuditConfig) -> list[str]:
     """What is wrong with the options of shadow adapters."""
-    shadow_attacks = [name for name in config.attacks or () if name in SHADOW]
+    shadow_attacks, config = [name for name in config.attacks or () if name in SHADOW], config.with_counts()
     if config.shadows is None:
         set_options = [f"--{f.name}" for f in fields(ShadowOptions) if getattr(config, f.name) != f.default]
         return [
@@ -159,7 +171,7 @@ def shadow_problems(config: AuditConfig) -> list[str]:
                 else []
             ),
         ]
-    number = f"--shadows got {config.shadows}; allowed: even numbers from {FEWEST} (every image is in half of them, and a spread needs two)"
+    number = f"--shadows got {config.shadows}; allowed: 0, and even numbers from {FEWEST} (every image is in half of them, and a spread needs two)"
     useless = f"--shadows got {config.shadows}, which none of --attacks uses; add one of {', '.join(SHADOW)}"
     return [
         *([] if config.shadows >= FEWEST and config.shadows % 2 == 0 else [number]),
