@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from smplora.attacks.load import load_attacks
 from smplora.attacks.low_pass import low_pass
+from smplora.attacks.methods.rediffuse import similarity
 from smplora.attacks.views import VIEWS, GreyBox
 from smplora.config.audit import AuditConfig
 from smplora.core.random_streams import generator, stream_seed
@@ -129,6 +131,19 @@ def sima_mc(x: Tensor, i: int) -> list[float]:
     return found
 
 
+def sima_mc_calibrated(x: Tensor, i: int) -> list[float]:
+    found = []
+    for t in GRID:
+        noises = [sign * noise(i, f"pair{k}") for k in (0, 1) for sign in (1, -1)]
+        means = []
+        for base in (True, False):
+            with MODEL.without(base):
+                means.append(sum(told(noised(x, t, eps), t, x) for eps in noises) / 4)
+        sizes = [sum(float(e) ** 4 for e in mean.flatten()) for mean in means]
+        found.append(math.log(sizes[0]) - math.log(sizes[1]))
+    return found
+
+
 def odds(x: Tensor, t: int, eps: Tensor) -> float:
     """The toy's proxy, written out."""
     return 2 - 4 * loss(x, t, eps, x)
@@ -163,6 +178,35 @@ def clid(x: Tensor, i: int) -> list[float]:
 
 
 def rediffuse(x: Tensor, i: int) -> list[float]:
+    back = [moved(noised(x, 50, noise(i, f"variation{k}")), 50, 0, x) for k in range(3)]
+    own, other = (MODEL.model.decode(z[None])[0] for z in (x, sum(back) / 3))
+
+    def grey(image: Tensor) -> Any:
+        return np.asarray(Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).convert("L"), float)
+
+    a, b = grey(own), grey(other)
+    c1, c2 = ((k * (b.max() - b.min())) ** 2 for k in (0.01, 0.03))
+    windows = []
+    for top in range(a.shape[0] - 6):
+        for left in range(a.shape[1] - 6):
+            p, q = (image[top : top + 7, left : left + 7].ravel() for image in (a, b))
+            both = np.cov(p, q)
+            light = (2 * p.mean() * q.mean() + c1) / (p.mean() ** 2 + q.mean() ** 2 + c1)
+            windows.append(light * (2 * both[0, 1] + c2) / (both[0, 0] + both[1, 1] + c2))
+    return [float(np.mean(windows))]
+
+
+def test_grey_similarity_is_that_of_scikit_image() -> None:
+    """Golden: structural_similarity(a, b, data_range=b.max() - b.min()) of scikit-image 0.26.0 on these images."""
+    rng, found = np.random.default_rng(0), []
+    for size in (16, 24):
+        a = rng.integers(0, 256, (size, size), dtype=np.uint8)
+        b = np.clip(a.astype(int) + rng.integers(-40, 41, (size, size)), 0, 255)
+        found.append(float(similarity(torch.from_numpy(a)[None], torch.from_numpy(b)[None])[0]))
+    assert found == pytest.approx([0.950920151890984, 0.9563003252520856], abs=1e-12)
+
+
+def rediffuse_images(x: Tensor, i: int) -> list[float]:
     recovered = []
     for k in range(3):
         z = noised(x, 199, noise(i, f"variation{k}"))
@@ -215,6 +259,7 @@ def semantic_distance(x: Tensor, i: int) -> list[float]:
         ("pian", pian),
         ("sima", sima),
         ("sima_mc", sima_mc),
+        ("sima_mc_calibrated", sima_mc_calibrated),
         ("pfami", pfami),
         ("pfami_calibrated", pfami_calibrated),
         ("loss_vector", losses_at),
@@ -224,6 +269,7 @@ def semantic_distance(x: Tensor, i: int) -> list[float]:
         ("proxy_calibrated", proxy_calibrated),
         ("clid", clid),
         ("rediffuse", rediffuse),
+        ("rediffuse_images", rediffuse_images),
         ("noise_probe", noise_probe),
         ("reconstruction", reconstruction),
         ("semantic_distance", semantic_distance),

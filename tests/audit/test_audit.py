@@ -123,7 +123,15 @@ def test_attacks_on_the_base_model_see_the_base_model(trained_run: Path) -> None
 def test_every_attack_has_a_say_about_the_base_model_or_a_reason() -> None:
     assert set(ON_BASE) <= set(ATTACKS)
     assert set(ON_BASE.values()) <= set(ATTACKS)
-    without = {"loss", "calibrated_loss", "clid_fixed_caption", "clid_other_caption", "rediffuse", "noise_probe"}
+    without = {
+        "loss",
+        "calibrated_loss",
+        "clid_fixed_caption",
+        "clid_other_caption",
+        "rediffuse",
+        "rediffuse_images",
+        "noise_probe",
+    }
     generating = {"reconstruction", "reconstruction_ratio", "semantic_distance"}
     assert set(ATTACKS) - set(ON_BASE) >= without | generating
 
@@ -222,7 +230,7 @@ def test_a_killed_audit_goes_on_where_it_was(
 def test_the_plan_counts_what_the_audit_asks(
     trained_run: Path, tmp_path: Path, private_cache: Path, asked: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = "[error_map, loss, calibrated_loss, sima, rediffuse]"
+    names = "[error_map, loss, calibrated_loss, sima, rediffuse_images]"
     command = ["audit", "--adapter", str(trained_run), "--output_dir", str(tmp_path / "a"), *FEW, "--attacks", names]
     command += ["--variations", "1", "--error_map_draws", "1"]
     assert main([*command, "--plan", "--json"]) == 0

@@ -23,7 +23,7 @@ from smplora.config.audit import AuditConfig, unknown_attack
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, TIERS
 from smplora.runs.subject import load_subject
 
-SOME = ["pia", "pfami", "clid_other_caption", "gsa2", "rediffuse"]
+SOME = ["pia", "pfami", "clid_other_caption", "gsa2", "rediffuse_images"]
 
 
 def test_signals_do_not_depend_on_the_batch_size(trained_run: Path) -> None:

@@ -13,7 +13,7 @@ from smplora.attacks import classifiers
 from smplora.attacks.base import Access, Attack
 from smplora.attacks.fitting import Reading, learn, out_of_fold
 from smplora.attacks.load import load_attacks
-from smplora.attacks.methods import clid, ensemble, error_map, gsa
+from smplora.attacks.methods import clid, ensemble, error_map, gsa, pfami, secmi
 from smplora.attacks.views import VIEWS
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, SHADOW
@@ -49,8 +49,8 @@ def attack_named(name: str) -> Attack:
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Classifiers that learn less, for what does not depend on how much they learn."""
     monkeypatch.setattr(error_map, "EPOCHS", 1)
-    monkeypatch.setattr(classifiers, "EPOCHS", 1)
-    monkeypatch.setattr(classifiers, "BATCH", 40)
+    for method in (secmi, pfami):
+        monkeypatch.setattr(method, "EPOCHS", 1)
     monkeypatch.setattr(classifiers, "WIDTHS", (4, 4))
     monkeypatch.setattr(classifiers, "DEPTHS", (1, 1))
     monkeypatch.setattr(classifiers, "PERCEPTRON", {**classifiers.PERCEPTRON, "max_iter": 2})

@@ -96,7 +96,7 @@ def test_likelihood_ratio_in_closed_form() -> None:
 @pytest.mark.parametrize(
     ("attacks", "reason"),
     [
-        ("[rediffuse+low_pass]", "compares no predictions"),
+        ("[rediffuse_images+low_pass]", "compares no predictions"),
         ("[los+low_pass]", "did you mean 'loss'?"),
         ("[]", "got none"),
     ],

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from smplora.core.arrays import Bools, Floats
 from smplora.core.random_streams import generator, stream_seed
 
-EPOCHS, BATCH = 15, 8
+AT_ONCE = 64  # images that are scored
 WIDTHS, DEPTHS = (64, 128, 256, 512), (2, 2, 2, 2)  # of ResNet-18
 
 
@@ -48,12 +48,15 @@ class ResNet:
     """A ResNet-18 from scratch: the log-odds of membership, of the last epoch. Signals [n, c, h, w], divided by their
     standard deviation per channel on the fitting samples."""
 
-    def __init__(self, seed: int, *, optimizer: str, learning_rate: float) -> None:
-        """``optimizer``: a class of torch.optim."""
-        self.seed, self.optimizer, self.learning_rate = seed, optimizer, learning_rate
+    def __init__(self, seed: int, *, epochs: int, batch: int | None, optimizer: str, **settings: float) -> None:
+        """Args:
+        batch: images a step; None: all.
+        optimizer: a class of torch.optim, with ``settings``.
+        """
+        self.seed, self.epochs, self.batch, self.optimizer, self.settings = seed, epochs, batch, optimizer, settings
 
     def fit(self, signals: Floats, is_member: Bools) -> ResNet:
-        """Cross entropy on shuffled batches."""
+        """Cross entropy on shuffled batches; of the last epoch."""
         from transformers import ResNetConfig, ResNetForImageClassification
 
         self.centre = signals.mean((0, 2, 3), keepdims=True)
@@ -66,10 +69,10 @@ class ResNet:
                 layer_type="basic", num_labels=2,
             )  # fmt: skip
             self.network: Any = ResNetForImageClassification(shape).train()
-            optimizer = getattr(torch.optim, self.optimizer)(self.network.parameters(), lr=self.learning_rate)
-            for epoch in range(EPOCHS):
+            optimizer = getattr(torch.optim, self.optimizer)(self.network.parameters(), **self.settings)
+            for epoch in range(self.epochs):
                 order = torch.randperm(len(images), generator=generator(self.seed, "resnet order", epoch))
-                for rows in order.split(BATCH):
+                for rows in order.split(self.batch or len(order)):
                     if len(rows) < 2:  # batch normalisation needs company
                         continue
                     optimizer.zero_grad(set_to_none=True)
@@ -80,7 +83,7 @@ class ResNet:
     @torch.no_grad()
     def score(self, signals: Floats) -> Floats:
         """[n, c, h, w] -> [n]."""
-        logits = torch.cat([self.network.eval()(part).logits for part in self._prepared(signals).split(BATCH)])
+        logits = torch.cat([self.network.eval()(part).logits for part in self._prepared(signals).split(AT_ONCE)])
         scores: Floats = (logits[:, 1] - logits[:, 0]).double().numpy()
         return scores
 

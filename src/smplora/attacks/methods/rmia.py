@@ -16,7 +16,8 @@ class Population:
     """Share of population images z with log [p(x|theta) / p(x)] > log [p(z|theta) / p(z)], gamma = 1.
 
     Offline, for losses without bounds: log p(x) is the mean over shadows without x, log p the mean over columns. The
-    softmax's term (1 - a) / 2 means nothing for such losses and is left out. The population are the aux non-members.
+    softmax's term (1 - a) / 2 means nothing for such losses and is left out, and with it the choice of a: hence "variant".
+    The population are the non-members of the half that it is fitted on; the paper has images of its own.
     """
 
     def fit(self, signals: Floats, is_member: Bools) -> Population:
@@ -41,7 +42,7 @@ class RMIAAttack(ShadowAttack):
     """Offline: shadows without the image, and a population of non-members."""
 
     about = AttackInfo(
-        title="RMIA, offline",
+        title="RMIA, offline, variant for losses",
         access=Access.GREY_BOX,  # that of the compared signal
         reference="Zarifzadeh et al. 2024",
         bibtex="""@inproceedings{zarifzadeh2024low,

@@ -23,6 +23,7 @@ ATTACKS = {
     "clid_fixed_caption": "smplora.attacks.methods.clid:CLiDFixedCaptionAttack",
     "clid_other_caption": "smplora.attacks.methods.clid:CLiDOtherCaptionAttack",
     "rediffuse": "smplora.attacks.methods.rediffuse:ReDiffuseAttack",
+    "rediffuse_images": "smplora.attacks.methods.rediffuse:ReDiffuseImagesAttack",
     "ensemble": "smplora.attacks.methods.ensemble:EnsembleAttack",
     "gsa1": "smplora.attacks.methods.gsa:GSA1Attack",
     "gsa2": "smplora.attacks.methods.gsa:GSA2Attack",
@@ -56,7 +57,7 @@ SHADOW_SIGNALS = ("calibrated_loss", "loss", "loss_single", "secmi", "pia", "pia
 QUICK = ("error_map", "loss", "calibrated_loss", "sima")
 STANDARD = (*QUICK, "loss_vector", "loss_two_sided", "calibrated_two_sided", "proxy", "proxy_calibrated", "loss_single",
             "secmi", "pia", "pian", "pfami", "pfami_calibrated", "sima_mc", "sima_mc_calibrated", "clid", "clid_vector",
-            "clid_fixed_caption", "clid_other_caption", "rediffuse", "ensemble", "gsa1", "gsa2", "gradient_alignment")  # fmt: skip
+            "clid_fixed_caption", "clid_other_caption", "rediffuse", "rediffuse_images", "ensemble", "gsa1", "gsa2", "gradient_alignment")  # fmt: skip
 WITH_ENCODER = ("reconstruction", "reconstruction_ratio", "semantic_distance")  # of --attack_encoder
 # these first: an encoder that does not suit the images is said at once
 STRONG = (*WITH_ENCODER, *STANDARD, "error_map_single", "error_map_timestep", "secmi_network", "pfami_network",
