@@ -17,9 +17,12 @@ from safetensors.torch import load_file
 
 import warm
 from smplora.config.catalogue.attacks import ATTACKS
+from smplora.config.train import TrainConfig
 from smplora.core.parallel import Task
 from smplora.core.reading import read_json
+from smplora.data import digits
 from smplora.data.digits import PRIVATE_DIGITS, caption, digit_images
+from smplora.experiments.tasks import train
 from smplora.models.encoders.digits import DigitFeatures
 from smplora.results.attack import GROUPS
 
@@ -151,9 +154,17 @@ def test_verdicts(tmp_path: Path) -> None:
     assert min(row["covered"] for row in before["rate_interval"]) >= 0.93
 
 
-def test_tiers(trained_run: Path, tmp_path: Path) -> None:
+def test_audit_cost(tmp_path: Path) -> None:
+    small = ["--cell", 3, "--rounds", 1, "--pixels", 64, "--widths", 64, 64, 64, "--audit", AUDIT]
+    assert not lacking(start("audit_cost", tmp_path, *small), before := written("audit_cost"))
+    assert before["ratio"]["high"] <= 1.1
+
+
+def test_tiers(tmp_path: Path) -> None:
     asked = {**AUDIT, "error_map_draws": 1}
-    found = start("tiers", tmp_path, "--tiers", "quick", "--audit", asked, "--runs", trained_run)
+    images, run = digits.write_private_digits(tmp_path), tmp_path / "run"
+    train(TrainConfig(train_data_dir=str(images), output_dir=str(run), objective="lora", **TRAIN), progress=False)  # type: ignore[arg-type]
+    found = start("tiers", tmp_path, "--tiers", "quick", "--audit", asked, "--runs", run)
     before = written("tiers")
     (one,), first = found["adapters"].values(), next(iter(before["adapters"].values()))
     assert not lacking({**one["quick"], "test": {}}, {**first["quick"], "test": {}})
