@@ -15,6 +15,7 @@ from smplora.results.record import as_json
 from smplora.statistics.claims import CLAIM_LEVEL, GROUPS
 from smplora.statistics.curves import direction
 from smplora.statistics.epsilon import one_run_epsilon
+from smplora.statistics.f_dp import gaussian_epsilon, one_run_mu
 from smplora.statistics.power import detectable_auc
 
 
@@ -77,7 +78,7 @@ def test_methods_are_those_that_were_used() -> None:
         return {method["reference"] for method in concluded(0, shifts, **more)["methods"]}
 
     one = [(1.0, 1.0)]
-    assert cited(one, coin=True) - cited(one) == {"Steinke et al. 2023"}
+    assert cited(one, coin=True) - cited(one) == {"Steinke et al. 2023", "Mahloujifar et al. 2024"}
     assert cited(one, failed_gates=()) - cited(one) == {"Das et al. 2024"}
 
 
@@ -169,6 +170,10 @@ def test_one_run_needs_coins() -> None:
     one_run = concluded(0, [(1.5, 1.5)], coin=True)["epsilon"]["one_run"]
     assert 0 < one_run["value"] < one_run["ceiling"] == one_run_epsilon(100, 100, 100)
     assert one_run["candidates"] == 100
+    assert one_run["mu"] == one_run_mu(one_run["guesses"], one_run["right"], 100) > 0
+    assert "gaussian_epsilon" not in one_run  # for delta 0 there is none
+    private = concluded(0, [(1.5, 1.5)], coin=True, delta=1e-5)["epsilon"]["one_run"]
+    assert private["gaussian_epsilon"] == gaussian_epsilon(private["mu"], 1e-5)
 
 
 def test_numbers_of_one_attack() -> None:

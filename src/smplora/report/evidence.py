@@ -42,7 +42,9 @@ def _strongest_cell(audit: Audit, group: Group) -> TableCell:
 
 
 def _epsilon_cell(epsilon: EpsilonByCounts | EpsilonOfOneRun) -> TableCell:
-    return TableCell(decimal(epsilon.value, 2), note=f"of at most {decimal(epsilon.ceiling, 2)} with these cells")
+    note = f"of at most {decimal(epsilon.ceiling, 2)} with these cells"
+    mu = epsilon.mu if isinstance(epsilon, EpsilonOfOneRun) else None
+    return TableCell(decimal(epsilon.value, 2), note=note if mu is None else f"{note}; mu {decimal(mu, 2)} or more")
 
 
 def power_sentence(subjects: Sequence[ReportedAdapter]) -> str:

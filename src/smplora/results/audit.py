@@ -164,6 +164,10 @@ class EpsilonOfOneRun(Record):
     guesses: Count
     right: Count
     candidates: Count
+    mu: float | None = absent()
+    """A lower bound on the mu of Gaussian differential privacy, from the same guesses."""
+    gaussian_epsilon: float | None = absent()
+    """The epsilon that goes with it and delta; absent where delta is 0."""
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,13 @@ SOURCES = {  # number of an audit -> who says so, and BibTeX
   author={Steinke, Thomas and Nasr, Milad and Jagielski, Matthew},
   booktitle={Advances in Neural Information Processing Systems}, year={2023}, note={arXiv 2305.08846}}""",
     ),
+    "mu from one run": (
+        "Mahloujifar et al. 2024",
+        """@article{mahloujifar2024auditing,
+  title={Auditing f-Differential Privacy in One Run},
+  author={Mahloujifar, Saeed and Melis, Luca and Chaudhuri, Kamalika},
+  journal={arXiv preprint arXiv:2410.22235}, year={2024}}""",
+    ),
     "the set as a whole": (
         "Maini et al. 2021",
         """@inproceedings{maini2021dataset,
@@ -86,13 +93,13 @@ SOURCES = {  # number of an audit -> who says so, and BibTeX
   journal={arXiv preprint arXiv:2406.16201}, year={2024}}""",
     ),
 }
-ONE_RUN, GATES = "epsilon from one run", "validity gates"
+ONE_RUN, GATES = ("epsilon from one run", "mu from one run"), "validity gates"
 
 
 def methods_used(*, one_run: bool, gates: bool) -> list[Mapping[str, str]]:
     """The "methods" of audit.json: what an audit rests on."""
     left_out = {
-        *(() if one_run else (ONE_RUN,)),
+        *(() if one_run else ONE_RUN),
         *(() if gates else (GATES,)),
     }
     return [

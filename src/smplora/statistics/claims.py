@@ -29,6 +29,7 @@ from smplora.statistics.epsilon import (
     epsilon_threshold,
     one_run_epsilon,
 )
+from smplora.statistics.f_dp import gaussian_epsilon, one_run_mu
 from smplora.statistics.intervals import auc_deviation, auc_interval
 from smplora.statistics.many_attacks import family_test, surprise
 from smplora.statistics.power import POWER, detectable_auc
@@ -231,6 +232,8 @@ def _one_run(test: Scored, delta: float) -> dict[str, Any]:
         "guesses": guesses,
         "right": right,
         "candidates": candidates,
+        "mu": (mu := one_run_mu(guesses, right, candidates)),
+        "gaussian_epsilon": gaussian_epsilon(mu, delta) if delta else None,
     }
 
 
