@@ -28,7 +28,7 @@ class AuditConfig(SubjectOptions, ShadowOptions, MemorisationOptions):
     coin_flip: bool = False
     """Each row of --signals became a member by an independent fair coin: epsilon is then also bounded from one run."""
     tier: Literal["quick", "standard", "strong"] = "quick"
-    """How hard to try: 'quick' (four attacks, about 90 denoiser passes per image), 'standard' (every inexpensive attack), 'strong' (all, with more draws, against shadow adapters that it trains)."""
+    """How hard to try: 'quick' (four attacks, about 90 denoiser passes per image), 'standard' (every inexpensive attack), 'strong' (all, and shadow adapters)."""
     attacks: Optional[list[str]] = None
     """Attacks to run, by name; NAME+low_pass compares low frequencies only. Default: those of --tier."""
     num_timesteps: int = 8

@@ -11,7 +11,7 @@ FEWEST, USUAL = 4, 8
 @dataclass(frozen=True, kw_only=True)
 class ShadowOptions:
     shadows: Optional[int] = None
-    """Train so many shadow adapters (4 or more, an even number) on halves of the audited images, and attack with LiRA and RMIA too. 8 and 16 are usual. Default: 8 for --tier strong, of an adapter made elsewhere only with --shadow_config; else none, as with 0."""
+    """Train so many shadow adapters (0, or an even number from 4; usual: 8, 16) and attack with LiRA and RMIA too. Default: 8 for --tier strong, else 0."""
     shadow_signal: str = "calibrated_loss"
     """What the shadow attacks compare: the signals of one attack, such as loss or secmi; with +low_pass on low frequencies only. docs/auditing.md lists them."""
     shadow_dir: Optional[str] = None

@@ -18,11 +18,11 @@ LEVEL_WORDS: dict[Level, str] = {"invalid": "Invalid", "red": "Leaks", "amber": 
 TERMS = (
     ("AUC", "how often an attack ranks a random member above a random unseen image: 0.5 is chance, 1 is certainty"),
     ("Members", "the images that an adapter was trained on"),
-    ("Test members", "the half of them that no attack is fitted on: the headline"),
+    ("Test members", "the half of them that no proxy has seen: the headline. Read by attacks fitted on the aux half"),
     (
         "Aux members",
-        "the other half, which also served the proxy attack model that MP-LoRA and SMP-LoRA train against "
-        "and on which attacks are fitted",
+        "the other half, which also served the proxy attack model that MP-LoRA and SMP-LoRA train against. "
+        "Read by attacks fitted on the test half",
     ),
     (
         "Accuracy (ASR)",

@@ -91,7 +91,7 @@ class CalibratedPFAMIAttack(PFAMIAttack):
 
 @dataclass(frozen=True)
 class PFAMINetworkAttack(Attack):
-    """A ResNet-18 on the matrix of rises, ten crops by ten timesteps, with the authors' settings (configs/config.yaml of their
+    """A ResNet-18 on the matrix of rises, ten crops by ten timesteps, with the authors' settings (config.yaml of their
     code: 110 steps of Adam at 0.01 on all images at once)."""
 
     crops: int = 10
