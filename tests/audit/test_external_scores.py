@@ -107,6 +107,7 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
         ("label,score\n1,2\n", "no column 'member' (1: member, 0: non-member); columns: label, score"),
         ("member,cell\n1,aux\n", "no score column"),
         ("member,s,s\n1,2,3\n", "the column 's' is there twice"),
+        ("member,s,t\n1,2,1\n0,2,3\n", "score 's' is 2 in every row: it ranks nothing; leave it out or mend it"),
         ("member,s\n1,2\n0\n", "line 3: 1 field, and the header has 2"),
         ("member,s\n1,2\n0,x\n", "column 's' has 'x' in line 3; allowed: numbers"),
         ("member,s\n1,2\n0,1_0\n", "column 's' has '1_0' in line 3"),

@@ -16,14 +16,17 @@ from smplora.data.split import Split, write_split
 from smplora.experiments.tasks import train
 
 
-def shifted_run(root: Path, brighter: int) -> Path:
-    """A run whose 30 members are images brighter by so much than the 30 non-members; 4 more for reference."""
-    folder, rng = root / "images", np.random.default_rng(0)
+def shifted_run(root: Path, brighter: int, prefix: str = "", twins: bool = False) -> Path:
+    """A run whose 30 members are images brighter by so much than the 30 non-members; 4 more for reference. ``prefix``
+    stands before the captions of members; with ``twins`` the first non-member is nearly the first member."""
+    folder, rng, first = root / "images", np.random.default_rng(0), np.zeros(())
     folder.mkdir(parents=True)
     for k in range(64):
         pixels = rng.integers(0, 150, (32, 32, 3)) + brighter * (k < 30)
+        first = pixels if k == 0 else first
+        pixels = first + (first < 149) if twins and k == 30 else pixels
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{k:02d}.png")
-        (folder / f"{k:02d}.txt").write_text(f"picture {rng.integers(5)}")
+        (folder / f"{k:02d}.txt").write_text(f"{prefix * (k < 30)}picture {rng.integers(5)}")
     config = short_config(folder, root / "run", objective="lora", max_train_steps=2, checkpointing_steps=2)
     samples = sorted(read_samples(open_source(config)), key=lambda s: s.file)
     parts = np.split(np.arange(64), [15, 30, 45, 60])
@@ -57,6 +60,22 @@ def test_members_from_another_source_make_the_audit_invalid(tmp_path: Path, caps
     assert any("members and non-members differ in red" in note for note in content["gates"]["notes"])
     assert main(["report", "--runs", f"[{run}]", "--output", str(tmp_path / "page.html")]) == 0
     assert "Invalid audit" in (tmp_path / "page.html").read_text()
+
+
+def test_the_owner_is_told_which_phrases_and_files_and_the_result_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shifted_run(tmp_path, brighter=0, prefix="zebulon ", twins=True)
+    assert main(["audit", "--adapter", str(run), *QUICK]) == 3
+    err = capsys.readouterr().err
+    assert "phrases that are more frequent among members or non-members: 'zebulon'" in err
+    assert "nearly the same, aux_member and aux_nonmember: '00.png' and '30.png'" in err
+    written = (run / "audit" / "audit.json").read_text()
+    assert "zebulon" not in written
+    assert ".png" not in written
+    checks = {check["name"]: check for check in json.loads(written)["gates"]["checks"]}
+    assert "differ in a phrase of the captions: 1 against 0 on average" in checks["captions"]["sentence"]
+    assert "1 in aux_member and aux_nonmember; leave out one image" in checks["near_duplicates"]["sentence"]
 
 
 def test_one_source_passes(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ from smplora.audit.gates import (
     blind_features,
     failures,
     gates,
-    notes,
     shuffled_check,
+    small_cells,
 )
 from smplora.audit.memorisation.search import cost_sentence, encoder_for, encoder_weights, forget, memorise, same_search
 from smplora.audit.most_exposed import write_exposed
@@ -212,7 +212,7 @@ def measure(
 
     # 1. what sees no adapter must not tell members from non-members
     features = blind_features(ready.loaded)
-    checks = blind_checks(features, config.seed)
+    checks, odd = blind_checks(features, config.seed)
     with progress_of(cost, progress) as (display, on_batch):
         signals = ready.collector.signals(ready.base_attacks, ATTACKED, base=True, on_batch=on_batch)
         checks.append(base_check(ready.base_attacks, signals, features.is_member, config.seed))
@@ -236,7 +236,7 @@ def measure(
 
         # 5. only now the adapter is attacked on the test cells; what is fitted there reads aux
         signals |= ready.collector.signals(ready.attacks, TEST, on_batch=on_batch)
-    remarks = [*(ready.shadows.notes() if ready.shadows else []), *notes(features, sizes, config.seed)]
+    remarks = [*(ready.shadows.notes() if ready.shadows else []), *odd, *small_cells(sizes)]
     scored = score_attacks(ready.attacks, learned, signals, aux_member, test_member, config.seed)
     return Evidence(checks, remarks, scored)
 

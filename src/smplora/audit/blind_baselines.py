@@ -70,7 +70,7 @@ def phrases(captions: Sequence[str]) -> tuple[Floats, list[str]]:
     except ValueError:  # no phrase is in so many captions
         return np.zeros((len(captions), 0)), []
     some = table.mean(0) < 1
-    return table[:, some], [f"the phrase '{name}'" for name in counter.get_feature_names_out()[some]]
+    return table[:, some], counter.get_feature_names_out()[some].tolist()
 
 
 def guess_blindly(features: Floats | Sequence[str], is_member: Bools, seed: int) -> Floats:
@@ -149,50 +149,60 @@ def permutation_check(name: str, attack: Attack, signals: Floats, is_member: Boo
 class Difference:
     """One number in which members and non-members differ, with its p, corrected for all numbers that were compared."""
 
+    column: int
     sentence: str
     p: float
 
 
 def compare(columns: Floats, names: Sequence[str], is_member: Bools, rng: np.random.Generator) -> list[Difference]:
-    """Each column [n, k] by itself, the surest first. A shift in one number drowns in a classifier of many."""
+    """Each column [n, k] by itself, the surest first. A shift in one number drowns in a classifier of many.
+
+    Args:
+        names: of the columns, fit to be shown to others: no words of captions.
+    """
     if not names:
         return []
     p = family_test(list(columns.T), is_member, rng).corrected[:, 0]
     found = [
         Difference(
+            column,
             f"members and non-members differ in {name}: {values[is_member].mean():.3g} against "
             f"{values[~is_member].mean():.3g} on average, AUC {curves.auc(values, is_member):.2f}",
             float(one),
         )
-        for name, values, one in zip(names, columns.T, p, strict=True)
+        for column, (name, values, one) in enumerate(zip(names, columns.T, p, strict=True))
     ]
     return sorted(found, key=lambda one: one.p)
 
 
-def near_duplicate_check(thumbnails: Mapping[str, Floats]) -> Gate:
+def near_duplicate_check(pairs: Mapping[str, Sequence[tuple[int, int]]]) -> Gate:
     """Images that are nearly the same must not lie in two cells: a member's twin among the non-members was trained on
-    too, and what an attack learned of an image it would know of its twin."""
-    counts = near_duplicates(thumbnails)
-    pairs = ", ".join(f"{count} in {cells}" for cells, count in counts.items())
+    too, and what an attack learned of an image it would know of its twin.
+
+    Args:
+        pairs: of ``near_duplicates``.
+    """
+    counts = ", ".join(f"{len(places)} in {cells}" for cells, places in pairs.items())
     sentence = (
-        f"near-duplicate pairs of images lie in two cells: {pairs}; leave out one image of each pair"
-        if counts
+        f"near-duplicate pairs of images lie in two cells: {counts}; leave out one image of each pair"
+        if pairs
         else "no image has a near-duplicate in another cell"
     )
-    return Gate(NEAR_DUPLICATES, not counts, sentence, None)
+    return Gate(NEAR_DUPLICATES, not pairs, sentence, None)
 
 
-def near_duplicates(thumbnails: Mapping[str, Floats]) -> dict[str, int]:
-    """Pairs of images in different cells that are nearly the same, by pair of cells: {"aux_member and test_member": 2}.
+def near_duplicates(thumbnails: Mapping[str, Floats]) -> dict[str, list[tuple[int, int]]]:
+    """Places of images in different cells that are nearly the same, by pair of cells: {"aux_member and test_member":
+    [(3, 7)]}.
 
     ``thumbnails`` {cell: [n, d]} on [0, 1]; near means a root mean squared difference below NEAR.
     """
-    cells, counts = list(thumbnails), {}
+    cells, pairs = list(thumbnails), {}
     for number, one in enumerate(cells):
         for other in cells[number + 1 :]:
             a, b = thumbnails[one].astype(np.float64), thumbnails[other].astype(np.float64)
             squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
-            count = int((squares < NEAR**2 * a.shape[1]).sum())
-            if count:
-                counts[f"{one} and {other}"] = count
-    return counts
+            places = np.argwhere(squares < NEAR**2 * a.shape[1]).tolist()
+            if places:
+                pairs[f"{one} and {other}"] = [(i, j) for i, j in places]
+    return pairs

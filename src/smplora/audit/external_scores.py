@@ -173,6 +173,8 @@ def _checked(scores: Mapping[str, ArrayLike], member: ArrayLike, cell: ArrayLike
                 f"score '{name}' is NaN, infinite or beyond {MOST:g} in {bad.size} of {column.size} rows, first in "
                 f"data row {bad[0] + 1}; remove those rows or mend the attack"
             )
+        if np.ptp(column) == 0:
+            raise DataError(f"score '{name}' is {column[0]:g} in every row: it ranks nothing; leave it out or mend it")
         checked[str(name)] = column
     is_aux = None
     if cell is not None:

@@ -22,6 +22,7 @@ from smplora.audit.blind_baselines import (
     compare,
     guess_blindly,
     near_duplicate_check,
+    near_duplicates,
     permutation_check,
     phrases,
     picture_statistics,
@@ -31,7 +32,7 @@ from smplora.audit.signals import ATTACKED
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import LOW_PASS, ON_BASE
 from smplora.core.arrays import Bools, Floats
-from smplora.core.console import progress
+from smplora.core.console import progress, say_once
 from smplora.core.random_streams import stream_seed
 from smplora.core.registry import from_options
 from smplora.data.pictures import load_pixels
@@ -45,6 +46,7 @@ from smplora.statistics.power import detectable_auc
 BASE = "base_model"
 LOOKS = 4  # blind classifiers that share one chance of a false alarm
 THUMBNAIL = 16  # pixels
+SAID = 5  # phrases and pairs of files
 COARSE = 0.75  # an audit that would miss such an AUC is said to be small
 COARSE_MAP = (8, 8)  # what a linear classifier sees of larger error maps
 MOST_COLUMNS = 256  # of the signals that the shuffled-labels gate refits ten times
@@ -76,6 +78,7 @@ class BlindFeatures:
     thumbnails: dict[str, Floats]  # by cell: [n_cell, d]
     captions: list[str]
     is_member: Bools
+    files: dict[str, list[str]]  # by cell: the images' names, for the owner alone
 
 
 _last_split: dict[
@@ -108,27 +111,44 @@ def _read_features(loaded: Loaded) -> BlindFeatures:
             captions.append(sample.caption)
         thumbnails[cell] = np.stack(small)
     is_member = np.concatenate([np.full(loaded.split.sizes[c], not c.endswith("nonmember")) for c in ATTACKED])
-    return BlindFeatures(np.stack(statistics), np.stack(features), thumbnails, captions, is_member)
+    files = {cell: [sample.file for sample in loaded.split.cells[cell]] for cell in ATTACKED}
+    return BlindFeatures(np.stack(statistics), np.stack(features), thumbnails, captions, is_member, files)
 
 
-def blind_checks(blind: BlindFeatures, seed: int) -> list[Gate]:
-    """Images and captions alone, each with its own classifier, and single numbers and phrases; near-duplicates."""
-    table, names = phrases(blind.captions)
-    results = (
-        ("image_statistics", "image statistics", blind.statistics, (blind.statistics, STATISTICS)),
-        ("image_features", "image features", blind.features, None),
-        ("captions", "captions", blind.captions, (table, names)),
-    )
+def blind_checks(blind: BlindFeatures, seed: int) -> tuple[list[Gate], list[str]]:
+    """Images and captions alone, each with its own classifier, and single numbers and phrases; near-duplicates. Returns
+    the gates, and sentences on picture statistics that perhaps differ.
+
+    Which phrases and which files it is the owner is told on the screen; results hold no words of captions, no names.
+    """
+    table, words = phrases(blind.captions)
+    differences = {
+        name: compare(columns, names, blind.is_member, np.random.default_rng(stream_seed(seed, "compared", name)))
+        for name, columns, names in (
+            ("image_statistics", blind.statistics, STATISTICS),
+            ("captions", table, ["a phrase of the captions"] * len(words)),
+        )
+    }
     checks = []
-    for name, what, features, columns in results:
+    for name, what, features in (
+        ("image_statistics", "image statistics", blind.statistics),
+        ("image_features", "image features", blind.features),
+        ("captions", "captions", blind.captions),
+    ):
         if not isinstance(features, np.ndarray) and len(set(features)) == 1:
             checks.append(Gate(name, True, "all captions are the same", None))
             continue
         scores = guess_blindly(features, blind.is_member, stream_seed(seed, "blind", name))
-        rng = np.random.default_rng(stream_seed(seed, "compared", name))
-        differences = compare(columns[0], columns[1], blind.is_member, rng) if columns else []
-        checks.append(blind_check(name, what, scores, blind.is_member, LOOKS, differences))
-    return [*checks, near_duplicate_check(blind.thumbnails)]
+        checks.append(blind_check(name, what, scores, blind.is_member, LOOKS, differences.get(name, ())))
+    if told := [f"'{words[one.column]}'" for one in differences["captions"] if one.p < ALARM][:SAID]:
+        say_once(f"phrases that are more frequent among members or non-members: {', '.join(told)}")
+    pairs = near_duplicates(blind.thumbnails)
+    for cells, places in pairs.items():
+        one, other = cells.split(" and ")
+        named = ", ".join(f"'{blind.files[one][i]}' and '{blind.files[other][j]}'" for i, j in places[:SAID])
+        say_once(f"nearly the same, {cells}: {named}" + f" and {len(places) - SAID} more" * (len(places) > SAID))
+    odd = [one.sentence for one in differences["image_statistics"] if one.p < ALARM]
+    return [*checks, near_duplicate_check(pairs)], odd
 
 
 def base_attacks(names: Sequence[str], config: AuditConfig, *, gradients: bool) -> dict[str, Attack]:
@@ -196,13 +216,6 @@ def shuffled_check(
             return permutation_check("shuffled_labels", attacks[name], aux, aux_member, stream_seed(seed, "shuffle"))
     sentence = "shuffled labels: not tried, as no attack here is cheap to refit ten times"
     return Gate("shuffled_labels", None, sentence, None)
-
-
-def notes(blind: BlindFeatures, sizes: Mapping[str, int], seed: int) -> list[str]:
-    """What a reader should know of the cells, with numbers; nothing that makes an audit invalid by itself."""
-    rng = np.random.default_rng(stream_seed(seed, "statistics"))
-    odd = compare(blind.statistics, STATISTICS, blind.is_member, rng)
-    return [*(one.sentence for one in odd if one.p < ALARM), *small_cells(sizes)]
 
 
 def small_cells(sizes: Mapping[str, int]) -> list[str]:

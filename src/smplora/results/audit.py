@@ -116,7 +116,8 @@ class Gates(Record):
 
 @dataclass(frozen=True)
 class LowFpr(Record):
-    """The most significant true positive rate at a resolvable false positive rate."""
+    """Of the significant true positive rates the one farthest above its false positive rate; where none is, the most
+    significant."""
 
     attack: Line
     fpr: Share

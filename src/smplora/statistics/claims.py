@@ -16,6 +16,7 @@ the best AUC on the other half, at a level that does not depend on the number of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,11 @@ class Scored:
         """Members and non-members."""
         return _sizes(self.is_member)
 
+    @cached_property
+    def evidence(self) -> dict[str, Floats]:
+        """-log p of the AUC and of each of ``fprs`` on the other half: [1 + rates] by attack that may be chosen."""
+        return {name: surprise(scores, self.held_member, self.fprs) for name, scores in self.held.items()}
+
     @property
     def fprs(self) -> tuple[float, ...]:
         """The false positive rates that this group can resolve."""
@@ -93,7 +99,7 @@ class Found:
 def choose(scored: Scored) -> str:
     """The attack with the most evidence on the other half: 1 / p of its AUC there times its part of the weight; the
     first of equals."""
-    parts, evidence = _parts(scored), _evidence(scored)
+    parts, evidence = _parts(scored), scored.evidence
     part_of = {name: part / len(names) for part, names in parts for name in names}
     return max(scored.held, key=lambda name: np.log(part_of[name]) + evidence[name][0])
 
@@ -101,7 +107,7 @@ def choose(scored: Scored) -> str:
 def weights(scored: Scored) -> Floats:
     """Of attacks (rows) and statistics, summing to 1: see above. Attacks that may not be chosen have their part of what
     goes to all alike."""
-    names, evidence = list(scored.scores), _evidence(scored)
+    names, evidence = list(scored.scores), scored.evidence
     kinds = [slice(0, 1), slice(1, None)] if scored.fprs else [slice(0, 1)]  # AUCs, rates
     shares = np.zeros((len(names), 1 + len(scored.fprs)))
     for part, members in _parts(scored):
@@ -119,10 +125,6 @@ def _parts(scored: Scored) -> list[tuple[float, list[str]]]:
     """Attacks of the quick tier and others, with what they have of the weight."""
     core, others = ([n for n in scored.scores if (n in scored.core) == kind] for kind in (True, False))
     return [(CORE, core), (1 - CORE, others)] if core and others else [(1.0, core or others)]
-
-
-def _evidence(scored: Scored) -> dict[str, Floats]:
-    return {name: surprise(scores, scored.held_member, scored.fprs) for name, scores in scored.held.items()}
 
 
 def prove(scored: Scored, rng: np.random.Generator, permutations: int | None = None) -> Found:
@@ -161,11 +163,15 @@ def strongest(group: str, scored: Scored, found: Found) -> dict[str, Any]:
 
 
 def _low_fpr(scored: Scored, found: Found) -> dict[str, Any] | None:
-    """The most significant true positive rate at a resolvable false positive rate, over all attacks and rates."""
+    """Of the significant true positive rates the one whose interval is farthest above its false positive rate; where
+    none is, the most significant. Over all attacks and resolvable rates."""
     if not found.rates:
         return None
-    name, fpr = min(found.rates, key=lambda cell: found.rates[cell])
-    rate = tpr_at_fpr(scored.scores[name], scored.is_member, fpr)
+    significant = [cell for cell, p in found.rates.items() if p < 1 - LEVEL]
+    cells = significant or [min(found.rates, key=lambda cell: found.rates[cell])]
+    rates = {(name, fpr): tpr_at_fpr(scored.scores[name], scored.is_member, fpr) for name, fpr in cells}
+    name, fpr = max(rates, key=lambda cell: rates[cell].low / cell[1])
+    rate = rates[name, fpr]
     return {
         "attack": name,
         "fpr": fpr,
