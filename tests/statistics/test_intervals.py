@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
 from metrics_samples import SAMPLES, labels, wins
 from smplora.statistics.intervals import Interval, auc_deviation, auc_interval, clopper_pearson
+from verdicts import scores_of
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])
@@ -39,22 +44,6 @@ def test_auc_interval_agrees_with_its_definition(
     assert (interval.low, interval.high) == pytest.approx((inside.min(), inside.max()), abs=2e-5)
 
 
-def of_kind(kind: str, area: float, shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Scores [runs, 2 n], members first, of a true AUC."""
-    runs, n = shape
-    others, members = rng.normal(size=(2, runs, n))
-    if kind == "normal":
-        members += math.sqrt(2) * norm.ppf(area)
-    elif kind == "wide":  # members vary twice as much
-        members = 2 * members + math.sqrt(5) * norm.ppf(area)
-    elif kind == "exponential":
-        others, members = rng.exponential(size=(2, runs, n))
-        members *= area / (1 - area)
-    else:  # a share of members beats everybody, the others know nothing
-        members[rng.random((runs, n)) < 2 * area - 1] += 99
-    return np.concatenate([members, others], axis=1)
-
-
 @pytest.mark.parametrize("kind", ["normal", "wide", "exponential", "exposed"])
 @pytest.mark.parametrize(
     ("n", "area"), [(50, 0.5), (50, 0.8), (50, 0.95), (50, 0.99), (100, 0.65), (100, 0.99), (500, 0.9), (500, 0.99)]
@@ -62,7 +51,7 @@ def of_kind(kind: str, area: float, shape: tuple[int, int], rng: np.random.Gener
 def test_auc_interval_covers_the_true_auc(kind: str, n: int, area: float) -> None:
     """Near AUC 1 an interval by DeLong's variance alone, or by the bootstrap, holds too seldom."""
     runs, member = 500, labels(n, n)
-    scores = of_kind(kind, area, (runs, n), np.random.default_rng([n, round(100 * area)]))
+    scores = scores_of(kind, area, (runs, n), np.random.default_rng([n, round(100 * area)]))
     intervals = [auc_interval(sample, member) for sample in scores]
     inside = np.mean([i.low <= area <= i.high for i in intervals])
     assert inside >= 0.95 - 0.02 - 0.005  # two standard errors of what covers 0.95
