@@ -81,6 +81,16 @@ def test_useless_scores_give_no_leak() -> None:
     assert levels.count("green") >= 3
 
 
+def test_rows_that_are_there_twice_are_said() -> None:
+    """They double the evidence of nothing: the p of a score that knows nothing falls below 0.05 too often."""
+    scores, member = sample()
+    assert not [note for note in audit_scores(scores, member)["gates"]["notes"] if "equal another" in note]
+    twice = audit_scores({name: np.tile(one, 2) for name, one in scores.items()}, np.tile(member, 2))
+    assert any(note.startswith("110 of 220 rows equal another one in label") for note in twice["gates"]["notes"])
+    coarse = audit_scores({"s": np.tile([0, 1, 2, 3], 20)}, np.arange(80) % 8 < 4)
+    assert not [note for note in coarse["gates"]["notes"] if "equal another" in note]
+
+
 def test_coins_give_the_one_run_bound(tmp_path: Path) -> None:
     scores, member = sample()
     assert audit_scores(scores, member)["epsilon"]["one_run"] is None

@@ -51,4 +51,6 @@ def test_it_has_a_page(tmp_path: Path) -> None:
     shutil.copytree(RUN, run)
     write_report([run], tmp_path / "report.html")
     strongest = json.loads((RUN / "audit" / "audit.json").read_text())["strongest"]["test"]
-    assert f"{strongest['auc']['value']:.2f}" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert f"{strongest['auc']['value']:.2f}" in page
+    assert "audited by an earlier version, whose numbers on aux members were too sure" in page

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 MEMBER, CELL = "member", "cell"
 CELLS = ("aux", "test")
+FINE = 20  # different values of a score, from which equal rows are no matter of chance
 MOST = 1e100  # of a score: differences and squares of larger ones are infinite
 OF_FILES = ("format", "subject", "split", "settings", "shadows", "memorisation", "environment")  # not of bare scores
 
@@ -232,11 +233,12 @@ def _audited(table: Table, is_aux: Bools, label: str, seal: str, seed: int, coin
             "all_rows": {"n": len(scores), "auc": auc_interval(scores, member).as_dict()},
         }
         scored.append(ScoredAttack(about, test, aux))
-    unchecked = (
+    unchecked: tuple[str, ...] = (
         "only scores were given: nothing here checks that members and non-members come from one source",
         "scores are taken as made without the label of their own row: of rows that an attack was fitted on they look "
         "like a leak",
     )
+    unchecked += repeated_rows(table)
     conclusion = conclude(scored, member[is_aux], member[~is_aux], seed=seed, coin=coin, delta=delta)
     protocol = "coin" if coin else "as given" if table.is_aux is not None else "random half"
     return Audit(
@@ -247,6 +249,19 @@ def _audited(table: Table, is_aux: Bools, label: str, seal: str, seed: int, coin
         gates=gates([], [*unchecked, *small_cells(sizes)]),
         **vars(conclusion),
         environment=environment(),
+    )
+
+
+def repeated_rows(table: Table) -> tuple[str, ...]:
+    """A sentence where rows are there again, label and all scores, that would hardly be so by chance."""
+    columns = np.column_stack([table.is_member, *table.scores.values()])
+    again = len(columns) - len(np.unique(columns, axis=0))
+    fine = any(len(np.unique(scores)) >= FINE for scores in table.scores.values())
+    if not again or not fine:
+        return ()
+    return (
+        f"{again} of {len(columns)} rows equal another one in label and all scores: if images are there twice, "
+        "intervals and p claim too much",
     )
 
 

@@ -17,7 +17,7 @@ from smplora.config.train import LORA_OPTIONS, TrainConfig
 from smplora.core.files import write_atomically
 from smplora.core.ownership import CARD_MARK
 from smplora.core.version import __version__
-from smplora.report.limitations import not_measured
+from smplora.report.limitations import cautions, not_measured
 from smplora.report.tables import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
 from smplora.report.wording import cells
 from smplora.results.audit import AuditSubject
@@ -158,7 +158,7 @@ def _numbers(subject: ReportedAdapter) -> dict[str, Any]:
         "cells": cells(audit.split.cells),
         "headers": attack_headers(subject),
         "rows": attack_rows(subject),
-        "gaps": not_measured([subject]),
+        "gaps": [*cautions([subject]), *not_measured([subject])],
         "quality": ", ".join(measured),
         "copies": audit.memorisation.sentence if audit.memorisation else "",
     }
