@@ -22,6 +22,7 @@ from smplora.attacks.base import Access, Attack, AttackInfo
 from smplora.attacks.load import load_attacks
 from smplora.attacks.methods.loss import timestep_grid
 from smplora.attacks.views import out_of_reach
+from smplora.audit.canaries import ask_canaries, canary_sentence
 from smplora.audit.conclusion import (
     ScoredAttack,
     conclude,
@@ -123,7 +124,8 @@ def plan(config: AuditConfig) -> CostPlan:
 
 def cost_of(ready: PreparedAudit, config: AuditConfig) -> CostPlan:
     """The passes that are ahead, and what else."""
-    more = [ready.shadows.cost()] if ready.shadows else []
+    more, canaries = [ready.shadows.cost()] if ready.shadows else [], ready.loaded.split.canaries
+    more += [canary_sentence(canaries)] if canaries else []
     more += [cost_sentence(ready.loaded, config)] if config.looks_for_copies else []
     more += [control_sentence(config.positive_control_steps)] if config.positive_control else []
     return estimate_cost(ready.collector, ready.base_attacks, ready.attacks, more)
@@ -153,6 +155,8 @@ def measure_and_write(
     """What was prepared is measured, judged and written; as ``audit``."""
     measured = measure(ready, config, training, cost, progress)
     loaded, split = ready.loaded, ready.loaded.split
+    ask = partial(signals_of, config.seed, config.batch_size, progress)
+    canaries = ask_canaries(loaded, ready.attacks, ask, delta=config.target_delta, seed=config.seed)
     memorisation = search(ready, config, progress) if config.looks_for_copies else None
     conclusion = conclude(
         measured.scored,
@@ -163,6 +167,7 @@ def measure_and_write(
         delta=config.target_delta,
         failed_gates=failures(measured.gates),
         memorisation=memorisation,
+        canaries=canaries is not None,
     )
     result = Audit(
         format=FORMAT,
@@ -179,6 +184,7 @@ def measure_and_write(
         gates=gates(measured.gates, measured.notes),
         **vars(conclusion),
         memorisation=memorisation,
+        canaries=canaries,
         environment=environment(),
         elapsed_s=round(time.perf_counter() - began, 1),
     )
@@ -245,7 +251,7 @@ def add_shadows(ready: PreparedAudit, shadows: ShadowPlan, config: AuditConfig, 
     """Train and ask the shadows; the adapter is unloaded meanwhile, since its memory is needed to train."""
     split = ready.loaded.split
     del ready.loaded, ready.collector
-    signals = partial(shadow_signals, config.seed, config.batch_size, progress)
+    signals = partial(signals_of, config.seed, config.batch_size, progress)
     ready.attacks = with_shadows(ready.attacks, shadows, split, training, signals, config.workers)
     ready.loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
     ready.collector = Collector(ready.loaded, config.seed, config.batch_size)
@@ -339,14 +345,14 @@ def chosen_attacks(loaded: Loaded, config: AuditConfig, progress: bool) -> tuple
     return attacks, base_attacks(list(attacks), config, gradients=Access.WHITE_BOX not in unseen)
 
 
-def shadow_signals(
-    seed: int, batch_size: int, progress: bool, shadow: Loaded, attacks: Mapping[str, Attack], title: str
+def signals_of(
+    seed: int, batch_size: int, progress: bool, subject: Loaded, attacks: Mapping[str, Attack], title: str
 ) -> dict[tuple[str, str], Floats]:
-    """The signal of a shadow adapter for every image."""
-    images = len(attacks) * sum(shadow.split.sizes[c] for c in ATTACKED)
+    """The signals of attacks on every image of a shadow adapter, or on every canary."""
+    images = len(attacks) * sum(subject.split.sizes[c] for c in ATTACKED)
     with bar(images, title, unit="signal", show=progress) as display:
         on_batch = lambda base, name, images, cached: display.update(images)  # noqa: E731
-        return Collector(shadow, seed, batch_size).signals(attacks, ATTACKED, on_batch=on_batch)
+        return Collector(subject, seed, batch_size).signals(attacks, ATTACKED, on_batch=on_batch)
 
 
 @contextmanager

@@ -134,6 +134,7 @@ def conclude(
     delta: float = 0.0,
     failed_gates: Sequence[str] | None = None,
     memorisation: Memorisation | None = None,
+    canaries: bool = False,
     permutations: int | None = None,
 ) -> Conclusion:
     """Everything in audit.json that follows from scores.
@@ -146,6 +147,7 @@ def conclude(
         delta: of the (epsilon, delta) in question.
         failed_gates: why the audit is invalid, if it is; None: no gates were run.
         memorisation: what the search for copies found, if there was one.
+        canaries: whether canaries were asked, which rests on other sources.
         permutations: of the labels; default: thousands (``many_attacks.affordable_permutations``).
     """
     crossed = {one.name: one.aux for one in scored_attacks if one.aux}
@@ -201,7 +203,8 @@ def conclude(
         exposure={g: from_plain(Exposure, claims.exposure(chosen, groups[g])) for g in GROUPS},
         verdict=from_plain(Verdict, verdict(attacks, strongest, failed_gates or (), copies)),
         methods=tuple(
-            from_plain(Method, method) for method in methods_used(one_run=coin, gates=failed_gates is not None)
+            from_plain(Method, method)
+            for method in methods_used(one_run=coin or canaries, gates=failed_gates is not None)
         ),
     )
 

@@ -260,9 +260,10 @@ def measure_shadows(plan: ShadowPlan, target: Split, attack: ShadowAttack, measu
 
 def _of_run(config: AuditConfig, subject: Subject) -> TrainConfig:
     """The run's own options; images where they are now."""
+    options = replace(subject.config, canaries_dir=None)  # they are asked on their own, without shadows
     if not (config.train_data_dir or config.dataset_name):
-        return subject.config
-    return replace(subject.config, train_data_dir=config.train_data_dir, dataset_name=config.dataset_name)
+        return options
+    return replace(options, train_data_dir=config.train_data_dir, dataset_name=config.dataset_name)
 
 
 def _of_elsewhere(config: AuditConfig, loaded: Loaded, where: Path) -> TrainConfig:

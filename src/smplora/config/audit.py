@@ -135,6 +135,7 @@ def subject_problems(config: SubjectOptions, output_dir: str | None) -> list[str
         *file_problems(config, output_dir),
         *([TWO_SOURCES] if config.train_data_dir and config.dataset_name else []),
         *existing_folder(config.train_data_dir, "train_data_dir"),
+        *existing_folder(config.canaries_dir, "canaries_dir"),
         *cache_problems(config, config.train_data_dir),
         *at_least(config, ("seed",), 0),
     ]

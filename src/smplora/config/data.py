@@ -56,6 +56,8 @@ class DataOptions:
     """A folder '10_sks dog' means, as in kohya's scripts: train on its images 10 times a pass; {class} is 'sks dog'. Default: true, unless it may be a numbering."""
     default_caption: Optional[str] = None
     """Caption for images that have none; without it such images are an error. '{class}' stands for an image's folder or class label, as in 'a photo of a {class}'."""
+    canaries_dir: Optional[str] = None
+    """Folder of canaries: pictures that nobody would miss ('smplora canaries' makes some). A fair coin puts each into training or not; the audit then says what epsilon they prove."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +193,7 @@ def data_problems(config: DataOptions) -> list[str]:
         ),
         *([TWO_SOURCES] if config.train_data_dir and config.dataset_name else []),
         *existing_folder(config.train_data_dir, "train_data_dir"),
+        *existing_folder(config.canaries_dir, "canaries_dir"),
     ]
 
 

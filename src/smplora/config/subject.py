@@ -73,6 +73,8 @@ class SubjectOptions(FileOptions, CacheOptions):
     """The images, if they moved since training; of an adapter made elsewhere those of --split_manifest."""
     dataset_name: Optional[str] = None
     """The data set, if it moved since training."""
+    canaries_dir: Optional[str] = None
+    """The canaries, if they moved since training."""
     split_manifest: Optional[str] = None
     """A split.json to use in place of the run's, with the same members. Of an adapter made elsewhere: who is who, in place of --members and --nonmembers."""
     seed: int = 0
@@ -116,7 +118,8 @@ def as_training(config: SubjectOptions, recorded: Mapping[str, Any]) -> TrainCon
     """
     known = {**recorded, **given_options(config)}
     options = {name: value for name, value in known.items() if name not in POOLS}
-    return TrainConfig(train_data_dir=config.train_data_dir, dataset_name=config.dataset_name, **options)
+    places = {name: getattr(config, name) for name in ("train_data_dir", "dataset_name", "canaries_dir")}
+    return TrainConfig(**places, **options)
 
 
 def file_problems(config: SubjectOptions, output_dir: str | None) -> list[str]:
@@ -136,7 +139,7 @@ def file_problems(config: SubjectOptions, output_dir: str | None) -> list[str]:
     return [
         *([] if not adapter or Path(adapter).exists() else [f"--adapter got '{adapter}', which does not exist"]),
         *_missing(config, output_dir),
-        *(p for name in POOLS for p in existing_folder(getattr(config, name), name)),
+        *(p for name in (*POOLS, "canaries_dir") for p in existing_folder(getattr(config, name), name)),
         *model_problems(options),
         *told_problems(options),
     ]
@@ -158,6 +161,8 @@ def _missing(config: SubjectOptions, output_dir: str | None) -> list[str]:
     source = config.train_data_dir or config.dataset_name
     if folders and (source or config.split_manifest):
         return [f"--{folders[0]} and --split_manifest are two ways to name the images; give one of them"]
+    if config.canaries_dir and not config.split_manifest:
+        return ["--canaries_dir: who is in is told by --split_manifest, as 'smplora split' writes it; give that too"]
     images = (
         [] if config.split_manifest and source
         else ["train_data_dir"] if config.split_manifest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smplora.config.data import DataOptions
 from smplora.core.console import in_threads, say_once
@@ -11,8 +11,10 @@ from smplora.core.errors import DataError, listing
 from smplora.data.folder import ImageFolder
 from smplora.data.listing import counted
 from smplora.data.pictures import NOTES, UnreadableImage, pixel_digest
-from smplora.data.source import ImageSource
+from smplora.data.source import ImageSource, JoinedSources
 from smplora.data.table import ImageTable
+
+CANARIES = "canaries://"  # before the names of canaries: no name of an image has two slashes in a row
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,24 @@ class Sample:
         """All captions, for digests."""
         return "\x1f".join((self.caption, *self.more_captions))
 
+    @property
+    def is_canary(self) -> bool:
+        """Whether it comes from ``--canaries_dir``."""
+        return self.file.startswith(CANARIES)
+
 
 def open_source(options: DataOptions) -> ImageSource:
-    """Where the images are.
+    """Where the images are, and the canaries.
 
     Raises:
         DataError: nothing there, or nothing that can be used.
     """
-    return ImageTable(options) if options.dataset_name else ImageFolder(options)
+    images: ImageSource = ImageTable(options) if options.dataset_name else ImageFolder(options)
+    if not options.canaries_dir:
+        return images
+    own = replace(options, train_data_dir=options.canaries_dir, dataset_name=None)
+    canaries = ImageFolder(own, "canaries_dir")
+    return JoinedSources({CANARIES: canaries, "": images}, f"{images.title} and {canaries.title}")
 
 
 def read_samples(source: ImageSource) -> list[Sample]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,6 +42,36 @@ class ImageSource(Protocol):
             UnreadableImage: it cannot be used.
         """
         ...
+
+
+@dataclass
+class JoinedSources:
+    """Several sources as one; the names of images begin with the prefix of their source, such as "members/"."""
+
+    sources: Mapping[str, ImageSource]  # by prefix; "" stands for names without one, and comes last
+    title: str
+    where_captions_come_from: str = "each folder"
+    reading: Reading = field(default_factory=Reading)
+
+    def captions(self, problems: list[str]) -> dict[str, str | None]:
+        """See ImageSource."""
+        self.reading = Reading()
+        captions: dict[str, str | None] = {}
+        for prefix, source in self.sources.items():
+            own: list[str] = []
+            captions |= {f"{prefix}{name}": caption for name, caption in source.captions(own).items()}
+            problems += [f"{prefix}{problem}" for problem in own]
+            found = source.reading
+            self.reading.more_captions |= {f"{prefix}{name}": more for name, more in found.more_captions.items()}
+            self.reading.repeats |= {f"{prefix}{name}": often for name, often in found.repeats.items()}
+            self.reading.captions_from += found.captions_from
+            self.reading.left_out += found.left_out
+        return captions
+
+    def read(self, name: str) -> Image.Image:
+        """See ImageSource."""
+        prefix = next(prefix for prefix in self.sources if name.startswith(prefix))
+        return self.sources[prefix].read(name.removeprefix(prefix))
 
 
 def one_and_more(value: object) -> tuple[str | None, tuple[str, ...]]:

@@ -1,5 +1,7 @@
 """The cells: training set = aux + test members; aux and test non-members; held-out reference. Sealed in a manifest.
 
+Canaries have cells of their own: a fair coin puts each into the training set or not.
+
 The proxy and every attack learn on the aux cells; the test cells are read once; no cell touches the reference set,
 which only measures quality (paper, section 2 and Table 4; the reference set is ours).
 """
@@ -8,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from smplora.config.canaries import FEWEST as FEWEST_CANARIES
 from smplora.config.data import SplitConfig, SplitOptions
 from smplora.config.dreambooth import CAPTION
 from smplora.core.console import say, say_once
@@ -29,6 +32,8 @@ MANIFEST = "split.json"
 LARGEST_DEFAULT_CELL = 100
 SMALLEST_CELL = 2
 POOLS = "pools"  # the protocol of ``split_pools``
+KINDS = ("_member", "_nonmember")  # ends of the names of cells
+AUX_CANARIES = 0.25  # of them, to choose an attack by
 
 
 @dataclass(frozen=True)
@@ -39,17 +44,25 @@ class Split:
     seed: int
     cells: dict[str, tuple[Sample, ...]]
     sealed: str | None = None  # the seal of the split that this one was made of
+    canaries: Split | None = None  # has no reference
 
     def worded(self, wording: str) -> Split:
         """The same images, with ``wording`` for captions, in which {caption} stands for each one's own. It keeps its
         seal: images and captions on disk are what they were."""
         cells = {cell: tuple(_worded(s, wording) for s in samples) for cell, samples in self.cells.items()}
-        return replace(self, cells=cells, sealed=self.seal)
+        canaries = self.canaries and self.canaries.worded(wording)
+        return replace(self, cells=cells, sealed=self.seal, canaries=canaries)
+
+    def only(self, keep: Callable[[Sample], bool], protocol: str, seed: int) -> Split:
+        """A split of some of the images."""
+        cells = {cell: tuple(s for s in samples if keep(s)) for cell, samples in self.cells.items()}
+        return Split(protocol, seed, cells, canaries=self.canaries and self.canaries.only(keep, "coin", seed))
 
     @property
     def train(self) -> tuple[Sample, ...]:
-        """D_tr = aux members + test members."""
-        return self.cells["aux_member"] + self.cells["test_member"]
+        """D_tr = aux members + test members, and behind them the canaries that the coin put in."""
+        canaries = self.canaries.train if self.canaries else ()
+        return self.cells["aux_member"] + self.cells["test_member"] + canaries
 
     @property
     def pass_length(self) -> int:
@@ -67,19 +80,25 @@ class Split:
         """Images per cell."""
         return {cell: len(self.cells[cell]) for cell in CELLS}
 
+    @property
+    def tossed(self) -> str:
+        """Of a split by coins, for people."""
+        inside, outside = (sum(n for cell, n in self.sizes.items() if cell.endswith(kind)) for kind in KINDS)
+        return f"{inside + outside} canaries, of which a fair coin put {inside} into the training set"
+
     def manifest(self) -> Manifest:
         """What split.json holds."""
-        cells = {cell: tuple(_sealed(s) for s in self.cells[cell]) for cell in CELLS}
-        return Manifest("smplora.split/1", self.protocol, self.seed, self.seal, cells)
+        canaries = self.canaries._sealed_cells() if self.canaries else None
+        return Manifest("smplora.split/1", self.protocol, self.seed, self.seal, self._sealed_cells(), canaries)
 
     @property
     def seal(self) -> str:
         """SHA-256 that names this division of these images and captions; files may be renamed or moved."""
-        return self.sealed or _seal(
-            self.protocol,
-            self.seed,
-            {cell: [_identity(_sealed(s)) for s in self.cells[cell]] for cell in CELLS},
-        )
+        canaries = self.canaries._sealed_cells() if self.canaries else None
+        return self.sealed or _seal(self.protocol, self.seed, self._sealed_cells(), canaries)
+
+    def _sealed_cells(self) -> dict[str, tuple[SealedImage, ...]]:
+        return {cell: tuple(_sealed(s) for s in self.cells[cell]) for cell in CELLS}
 
 
 def _worded(sample: Sample, wording: str) -> Sample:
@@ -102,8 +121,15 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _seal(protocol: str, seed: int, digests: dict[str, list[tuple[str | int, ...]]]) -> str:
-    return _digest(json.dumps([protocol, seed, digests], sort_keys=True))
+def _seal(
+    protocol: str,
+    seed: int,
+    cells: Mapping[str, Sequence[SealedImage]],
+    canaries: Mapping[str, Sequence[SealedImage]] | None,
+) -> str:
+    """Splits without canaries are sealed as before there were any."""
+    parts = [{cell: [_identity(i) for i in images] for cell, images in c.items()} for c in (cells, canaries) if c]
+    return _digest(json.dumps([protocol, seed, *parts], sort_keys=True))
 
 
 def make_split(samples: Sequence[Sample], options: SplitOptions) -> Split:
@@ -112,6 +138,8 @@ def make_split(samples: Sequence[Sample], options: SplitOptions) -> Split:
     Raises:
         SplitError: the pool is too small; the message says how many images are needed.
     """
+    canaries = draw_canaries([s for s in samples if s.is_canary], options.split_seed)
+    samples = [s for s in samples if not s.is_canary]
     ordered = sorted(samples, key=lambda s: s.digest)
     rng = np.random.default_rng(stream_seed(options.split_seed, "split"))
     shuffled = [ordered[i] for i in rng.permutation(len(ordered))]
@@ -122,7 +150,29 @@ def make_split(samples: Sequence[Sample], options: SplitOptions) -> Split:
         raise SplitError(
             f"the pool of {len(samples)} images leaves fewer than {SMALLEST_CELL} for {', '.join(small)}; add images"
         )
-    return Split(options.split_protocol, options.split_seed, cells)
+    return Split(options.split_protocol, options.split_seed, cells, canaries=canaries)
+
+
+def draw_canaries(samples: Sequence[Sample], seed: int) -> Split | None:
+    """Toss a fair coin for each canary, and choose a quarter of them to choose an attack by: a function of (seed, the
+    images' digests). None where there are no canaries.
+
+    Raises:
+        SplitError: there are too few.
+    """
+    if not samples:
+        return None
+    if len(samples) < FEWEST_CANARIES:
+        raise SplitError(
+            f"--canaries_dir has {len(samples)} pictures; allowed: {FEWEST_CANARIES} or more, and 400 prove more "
+            "('smplora canaries' makes them)"
+        )
+    rng, ordered = np.random.default_rng(stream_seed(seed, "canaries")), sorted(samples, key=lambda s: s.digest)
+    member, aux = rng.random(len(ordered)) < 0.5, rng.random(len(ordered)) < AUX_CANARIES
+    cells: dict[str, list[Sample]] = {cell: [] for cell in CELLS}
+    for sample, inside, chooses in zip(ordered, member, aux, strict=True):
+        cells[f"{'aux' if chooses else 'test'}_{'member' if inside else 'nonmember'}"].append(sample)
+    return Split("coin", seed, {cell: tuple(drawn) for cell, drawn in cells.items()})
 
 
 def split_pools(members: Sequence[Sample], nonmembers: Sequence[Sample], seed: int) -> Split:
@@ -205,17 +255,17 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
             f"'{path}' is not a split manifest of smplora ({error}); write one with 'smplora split'"
         ) from error
     cell_of: dict[str, str] = {}
-    for cell, images in manifest.cells.items():
+    every = [image for cells in (manifest.cells, manifest.canaries or {}) for cell in cells.values() for image in cell]
+    for cell, images in [*manifest.cells.items(), *(manifest.canaries or {}).items()]:
         for image in images:
             if before := cell_of.get(image.digest):
                 raise SplitError(
                     f"'{path}' has the image {image.file} twice, in {before} and in {cell}; write a new split"
                 )
             cell_of[image.digest] = cell
-    digests = {cell: [_identity(image) for image in images] for cell, images in manifest.cells.items()}
-    if manifest.seal != _seal(manifest.protocol, manifest.seed, digests):
+    if manifest.seal != _seal(manifest.protocol, manifest.seed, manifest.cells, manifest.canaries):
         raise SplitError(f"'{path}' was changed after it was sealed; write a new split")
-    by_digest, every = {s.digest: s for s in samples}, [i for images in manifest.cells.values() for i in images]
+    by_digest = {s.digest: s for s in samples}
     lost = [image.file for image in every if image.digest not in by_digest]
     if lost:
         raise SplitError(
@@ -239,8 +289,12 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
             f"{len(more)} of the {len(samples)} images are in no cell of '{path}': they are neither trained on nor "
             f"audited, {more[0]} among them"
         )
-    cells = {cell: tuple(by_digest[image.digest] for image in manifest.cells[cell]) for cell in CELLS}
-    return Split(manifest.protocol, manifest.seed, cells)
+
+    def filled(cells: Mapping[str, Sequence[SealedImage]]) -> dict[str, tuple[Sample, ...]]:
+        return {cell: tuple(by_digest[image.digest] for image in cells[cell]) for cell in CELLS}
+
+    canaries = Split("coin", manifest.seed, filled(manifest.canaries)) if manifest.canaries else None
+    return Split(manifest.protocol, manifest.seed, filled(manifest.cells), canaries=canaries)
 
 
 def split(config: SplitConfig) -> Split:
@@ -249,7 +303,10 @@ def split(config: SplitConfig) -> Split:
     result = make_split(read_samples(open_source(config)), config)
     with output_folder(Path(config.output_dir), [MANIFEST]):
         path = write_split(result, Path(config.output_dir))
-    say(f"{path}: " + ", ".join(f"{cell} {size}" for cell, size in result.sizes.items()))
+    canaries = result.canaries.sizes if result.canaries else None
+    tossed = f"; {result.canaries.tossed}" if result.canaries else ""
+    say(f"{path}: " + ", ".join(f"{cell} {size}" for cell, size in result.sizes.items()) + tossed)
     if config.json:
-        print(json.dumps({"manifest": str(path), "seal": result.seal, "cells": result.sizes}))
+        content = {"manifest": str(path), "seal": result.seal, "cells": result.sizes}
+        print(json.dumps({**content, "canaries": canaries} if canaries else content))
     return result

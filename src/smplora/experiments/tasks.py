@@ -78,6 +78,8 @@ def audit(config: AuditConfig, *, progress: bool = True) -> Audit:
         if config.signals:
             print_table([folder])
         say(f"{label}: {result.verdict.sentence}")
+        if result.canaries:
+            say(f"{label}: {result.canaries.sentence}")
         if result.memorisation:
             say(f"{label}: {result.memorisation.sentence}")
         if config.signals:

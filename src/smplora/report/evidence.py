@@ -16,6 +16,7 @@ HEADERS = (
     "Strongest attack on aux members",
     "Epsilon, at least",
     "Epsilon from one run, at least",
+    "Epsilon from canaries, at least",
     "The set as a whole (p)",
 )
 
@@ -26,11 +27,12 @@ def evidence_rows(subjects: Sequence[ReportedAdapter]) -> list[tuple[ReportedAda
 
 
 def _cells(audit: Audit) -> tuple[TableCell, ...]:
-    one_run = audit.epsilon.one_run
+    one_run, canaries = audit.epsilon.one_run, audit.canaries
     return (
         *(_strongest_cell(audit, group) for group in GROUPS),
         _epsilon_cell(audit.epsilon.clopper_pearson),
         _epsilon_cell(one_run) if one_run else TableCell("", note="needs --split_protocol coin"),
+        _epsilon_cell(canaries.one_run) if canaries else TableCell("", note="needs --canaries_dir in training"),
         TableCell(p_text(audit.dataset_inference.p)),
     )
 

@@ -182,6 +182,26 @@ class Epsilon(Record):
 
 
 @dataclass(frozen=True)
+class Canaries(Record):
+    """Pictures that a fair coin put into the training set or not, and what they prove."""
+
+    inside: Count
+    """How many the coin put in."""
+    outside: Count
+    chosen_on: Count
+    """Canaries that attacks learned from and were chosen on; those that are guessed are others."""
+    attack: Line
+    title: Line
+    """Of the attack."""
+    auc: Proportion
+    """Of that attack, on those that are guessed."""
+    one_run: EpsilonOfOneRun
+    left_out: tuple[Line, ...]
+    """Attacks that were not run on canaries."""
+    sentence: Line
+
+
+@dataclass(frozen=True)
 class DatasetInference(Record):
     """Whether the training set as a whole is found."""
 
@@ -264,6 +284,8 @@ class Audit(Record):
     methods: tuple[Method, ...] = ()
     memorisation: Memorisation | None = None
     """Null: copies were not looked for."""
+    canaries: Canaries | None = absent()
+    """Absent: there are none."""
     environment: dict[str, Any] = field(default_factory=dict)
     elapsed_s: float | None = absent()
 

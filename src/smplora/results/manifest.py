@@ -34,8 +34,11 @@ class Manifest(Record):
     """SHA-256 of the rest, but for file names: images that were only renamed are the same."""
     cells: dict[str, tuple[SealedImage, ...]]
     """Of each of ``CELLS``."""
+    canaries: dict[str, tuple[SealedImage, ...]] | None = absent()
+    """The cells of the canaries, where there are some: a fair coin decided which are members."""
 
     def __post_init__(self) -> None:
         """Raises ValueError: a cell is missing."""
-        if missing := [cell for cell in CELLS if cell not in self.cells]:
-            raise ValueError(f"it lacks {', '.join(missing)}")
+        for cells in (self.cells, self.canaries):
+            if cells is not None and (missing := [cell for cell in CELLS if cell not in cells]):
+                raise ValueError(f"it lacks {', '.join(missing)}")

@@ -5,13 +5,11 @@ There is no run to ask, so that options and the file's header tell how it was tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from smplora.adapters.files.names import is_part
 from smplora.adapters.files.read import read_adapter
@@ -30,7 +28,7 @@ from smplora.core.files import files_sha256
 from smplora.core.tensor_files import Header, read_header
 from smplora.data.folder import ImageFolder
 from smplora.data.pool import open_source, read_samples
-from smplora.data.source import ImageSource, Reading
+from smplora.data.source import ImageSource, JoinedSources
 from smplora.data.split import Split, read_split, split_pools
 from smplora.models.adapted import Adaptation, Adapted
 from smplora.models.diffusion import LatentDiffusion
@@ -52,9 +50,8 @@ def load_any(config: SubjectOptions, cache: Cache | None) -> Loaded:
     """
     if is_foreign(config):
         return load_foreign(config, cache)
-    return load_subject(
-        config.adapter or "", config.train_data_dir, config.device, config.split_manifest, config.dataset_name, cache
-    )
+    moved = {name: getattr(config, name) for name in ("train_data_dir", "dataset_name", "canaries_dir")}
+    return load_subject(config.adapter or "", moved, config.device, config.split_manifest, cache)
 
 
 def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
@@ -180,25 +177,5 @@ def _images(config: SubjectOptions, options: TrainConfig) -> tuple[ImageSource, 
     pools = {
         name: [replace(s, file=f"{name}/{s.file}") for s in read_samples(folder)] for name, folder in folders.items()
     }
-    return Pools(folders), split_pools(pools["members"], pools["nonmembers"], config.seed)
-
-
-@dataclass
-class Pools:
-    """Folders as one source; the names of images begin with that of their folder's option, "members/0001.png"."""
-
-    folders: Mapping[str, ImageFolder]
-    title: str = "--members and --nonmembers"
-    where_captions_come_from: str = "each folder"
-    reading: Reading = field(default_factory=Reading)
-
-    def captions(self, problems: list[str]) -> dict[str, str | None]:
-        """See ImageSource."""
-        for n, folder in self.folders.items():
-            self.reading.more_captions |= {f"{n}/{k}": more for k, more in folder.reading.more_captions.items()}
-        return {f"{n}/{k}": c for n, folder in self.folders.items() for k, c in folder.captions(problems).items()}
-
-    def read(self, name: str) -> Image.Image:
-        """See ImageSource."""
-        pool, _, rest = name.partition("/")
-        return self.folders[pool].read(rest)
+    joined = JoinedSources({f"{name}/": folder for name, folder in folders.items()}, "--members and --nonmembers")
+    return joined, split_pools(pools["members"], pools["nonmembers"], config.seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -221,30 +221,37 @@ class Loaded:
 
 def load_subject(
     adapter: str,
-    train_data_dir: str | None,
+    moved: Mapping[str, str | None] | None,
     device: str,
     split_manifest: str | None = None,
-    dataset_name: str | None = None,
     cache: Cache | None = None,
 ) -> Loaded:
     """Load what ``--adapter`` names, with the split of its run or of ``split_manifest``.
 
+    Args:
+        moved: ``train_data_dir``, ``dataset_name`` and ``canaries_dir`` where they are not those of the run any more.
+
     Raises:
         UserError: missing or damaged files, moved or changed images.
     """
-    subject = find_subject(adapter)
+    subject, moved = find_subject(adapter), moved or {}
     chosen = choose_device(device)
     config = subject.config
-    if train_data_dir or dataset_name:
-        config = replace(config, train_data_dir=train_data_dir, dataset_name=dataset_name)
+    if moved.get("canaries_dir") and not config.canaries_dir:
+        raise SplitError(f"--canaries_dir: '{subject.run}' was trained without canaries; leave it out")
+    if moved.get("train_data_dir") or moved.get("dataset_name"):
+        config = replace(config, train_data_dir=moved.get("train_data_dir"), dataset_name=moved.get("dataset_name"))
+    if moved.get("canaries_dir"):
+        config = replace(config, canaries_dir=moved["canaries_dir"])
     try:
         source = open_source(config)
     except UserError as error:
-        if train_data_dir or dataset_name:
+        if any(moved.values()):
             raise
+        canaries = ", or --canaries_dir" * bool(config.canaries_dir)
         raise DataError(
             f"{subject.run / CONFIG} says where the images of the run were, and they are not there ({error}); give "
-            "--train_data_dir or --dataset_name: where they are now"
+            f"--train_data_dir or --dataset_name{canaries}: where they are now"
         ) from error
     samples = read_samples(source)
     split = read_split(subject.run / MANIFEST, samples)

@@ -207,7 +207,7 @@ def epsilon(test: Scored, delta: float, coin: bool) -> dict[str, Any]:
             "true_positives": hits,
             "false_positives": alarms,
         },
-        "one_run": _one_run(test, delta) if coin else None,
+        "one_run": one_run(test, delta) if coin else None,
     }
 
 
@@ -221,7 +221,9 @@ def _accused(scores: Floats, member: Bools, threshold: float) -> tuple[int, int]
     return int(accused[member].sum()), int(accused[~member].sum())
 
 
-def _one_run(test: Scored, delta: float) -> dict[str, Any]:
+def one_run(test: Scored, delta: float) -> dict[str, Any]:
+    """What guesses on test prove, where fair coins decided who is a member; attack and shares of guesses are chosen on
+    the other half. See ``epsilon.one_run_epsilon`` and ``f_dp.one_run_mu``."""
     options = []
     for name, scores in test.held.items():
         rule = best_guess_rule(scores, test.held_member, delta)

@@ -26,7 +26,6 @@ from smplora.core.random_streams import generator, stream_seed
 from smplora.data.split import Split, write_split
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion
-from smplora.results.manifest import CELLS
 from smplora.training.prior_preservation import FOLDER as CLASS_IMAGES
 
 TEACHERS = "teachers"  # in the run folder
@@ -38,8 +37,11 @@ def folds(split: Split, count: int, seed: int) -> dict[str, int]:
     """The fold of every training image by its digest: a function of (seed, which images there are). Folds take equal
     parts of each cell, but for one image."""
     fold_of: dict[str, int] = {}
-    for cell in TRAINED:
-        digests = sorted(s.digest for s in split.cells[cell])
+    canaries = split.canaries.cells if split.canaries else {}
+    trained = {cell: split.cells[cell] for cell in TRAINED}
+    trained |= {f"canary_{cell}": canaries[cell] for cell in TRAINED if cell in canaries}
+    for cell, samples in trained.items():
+        digests = sorted(s.digest for s in samples)
         order = torch.randperm(len(digests), generator=generator(seed, "folds", cell)).tolist()
         fold_of |= {digests[i]: place % count for place, i in enumerate(order, len(fold_of))}
     return fold_of
@@ -74,8 +76,11 @@ def teacher_runs(config: TrainConfig, split: Split) -> list[TrainConfig]:
     passes = (config.max_train_steps or 1) / split.pass_length
     runs = []
     for k in range(config.num_teachers):
-        cells = {cell: tuple(s for s in split.cells[cell] if fold_of.get(s.digest) != k) for cell in CELLS}
-        own = Split(PROTOCOL, config.seed, cells | {"reference": ()})
+        own = replace(split, cells=split.cells | {"reference": ()}).only(
+            lambda s, k=k: fold_of.get(s.digest) != k,  # type: ignore[misc]
+            PROTOCOL,
+            config.seed,
+        )
         steps = config.teacher_steps or max(1, round(passes * own.pass_length))
         options: dict[str, Any] = UNWATCHED | {
             "objective": "lora",

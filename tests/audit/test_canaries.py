@@ -1,0 +1,207 @@
+"""Canaries: the coin, what training and audits make of it, and whether what they prove is true."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import short_config
+from smplora.attacks.base import Access, Attack, AttackInfo
+from smplora.attacks.scorers import StandardisedMean
+from smplora.audit.canaries import judge_canaries
+from smplora.audit.signals import ATTACKED
+from smplora.cli.main import main
+from smplora.config.canaries import CanariesConfig
+from smplora.config.data import SplitOptions
+from smplora.config.train import TrainConfig
+from smplora.data.canaries import canaries, pattern
+from smplora.data.pool import CANARIES, Sample, open_source, read_samples
+from smplora.data.split import Split, draw_canaries, make_split, read_split, write_split
+from smplora.experiments.tasks import train
+from smplora.results.audit import Audit
+from smplora.results.record import parse
+from smplora.runs.folder import read_config
+from smplora.training.distillation import check_teachers, folds, teacher_runs
+
+FEW = ("--attacks", "[loss, calibrated_loss]", "--num_timesteps", "2", "--noise_pairs", "1", "--device", "cpu")
+
+
+def made_up(count: int, before: str = CANARIES) -> list[Sample]:
+    return [Sample(f"{before}{k}.png", f"pattern {k}", f"{before}{k:05d}") for k in range(count)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return canaries(
+        CanariesConfig(output_dir=str(tmp_path_factory.mktemp("made") / "canaries"), number=100, resolution=32)
+    )
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = short_config(image_folder, tmp_path_factory.mktemp("canaries") / "run", canaries_dir=str(folder))
+    return train(config, progress=False)
+
+
+def split_of(run: Path) -> Split:
+    return read_split(run / "split.json", read_samples(open_source(read_config(run, TrainConfig))))
+
+
+def test_the_coin_is_fair_knows_no_order_and_leaves_the_others_alone() -> None:
+    pool = made_up(4000)
+    drawn = draw_canaries(pool, 0)
+    assert drawn == draw_canaries(pool[::-1], 0) != draw_canaries(pool, 1)
+    assert drawn is not None
+    for cell, share in zip(ATTACKED, (0.125, 0.375, 0.125, 0.375), strict=True):
+        assert abs(drawn.sizes[cell] - 4000 * share) < 5 * (4000 * share * (1 - share)) ** 0.5
+    images = made_up(100, "")
+    with_canaries, without = make_split(images + pool, SplitOptions()), make_split(images, SplitOptions())
+    assert with_canaries.cells == without.cells
+    assert without.canaries is None
+    assert with_canaries.seal != without.seal
+    assert with_canaries.train == without.train + drawn.train
+
+
+def test_patterns_differ_and_can_be_made_again() -> None:
+    one, same, other = (np.asarray(pattern(0, number, 64)) for number in (3, 3, 4))
+    assert np.array_equal(one, same)
+    assert np.abs(one.astype(float) - other).mean() > 20
+    small = np.asarray(pattern(0, 3, 32).resize((4, 4)), float)
+    assert np.abs(np.asarray(pattern(0, 3, 256).resize((4, 4)), float) - small).max() < 8, "the same at any size"
+
+
+def test_training_takes_those_that_the_coin_put_in(run: Path, image_folder: Path, folder: Path) -> None:
+    split = split_of(run)
+    assert split.canaries is not None
+    inside = {s.digest for cell in ("aux_member", "test_member") for s in split.canaries.cells[cell]}
+    assert {s.digest for s in split.train if s.is_canary} == inside
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 6
+    plain = read_split(run / "split.json", read_samples(open_source(read_config(run, TrainConfig))))
+    assert plain.seal == split.seal
+    assert len(split.train) == 20 + len(inside)
+
+
+def test_an_audit_says_what_they_prove(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", str(run), *FEW]) in (0, 3)
+    said = capsys.readouterr().err
+    result = parse(run / "audit" / "audit.json", Audit)
+    found, split = result.canaries, split_of(run).canaries
+    assert found is not None
+    assert split is not None
+    assert found.inside == len(split.train)
+    assert found.inside + found.outside == 100
+    assert found.one_run.candidates == split.sizes["test_member"] + split.sizes["test_nonmember"]
+    assert found.chosen_on == 100 - found.one_run.candidates
+    assert found.sentence in said
+    assert result.split.cells["test_member"] == 10, "they are no part of the verdict"
+    assert any(method.of == "epsilon from one run" for method in result.methods)
+    page = tmp_path / "page.html"
+    assert main(["report", str(run), "--output", str(page)]) == 0
+    assert f"guessed {found.one_run.guesses} of the other {found.one_run.candidates}" in page.read_text()
+
+
+def test_canaries_that_moved_changed_or_are_none(
+    run: Path, trained_run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*arguments: object) -> str:
+        assert main(["audit", *map(str, arguments), "--output_dir", str(tmp_path / "audit"), *FEW]) == 2
+        return capsys.readouterr().err
+
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    (moved / "00007.png").unlink()
+    (moved / "metadata.jsonl").write_text(
+        "".join(line for line in (folder / "metadata.jsonl").open() if "00007" not in line)
+    )
+    assert "1 images of" in refused(run, "--canaries_dir", moved)
+    assert "was trained without canaries; leave it out" in refused(trained_run, "--canaries_dir", folder)
+    assert "--canaries_dir got 'nowhere', which" in refused(run, "--canaries_dir", "nowhere")
+
+
+def test_too_few_or_a_folder_that_is_not_empty(
+    image_folder: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for k in range(3):
+        pattern(0, k, 32).save(few / f"{k}.png")
+        (few / f"{k}.txt").write_text("a pattern")
+    images = ("--train_data_dir", str(image_folder))
+    assert main(["split", *images, "--canaries_dir", str(few), "--output_dir", str(tmp_path / "split")]) == 2
+    assert "--canaries_dir has 3 pictures; allowed: 100 or more" in capsys.readouterr().err
+    assert main(["canaries", "--number", "20", "--output_dir", str(tmp_path / "new")]) == 2
+    assert "--number got 20; allowed: 100 or more" in capsys.readouterr().err
+    assert main(["canaries", "--output_dir", str(folder)]) == 2
+    assert "which is not empty; give a new folder" in capsys.readouterr().err
+    assert main(["split", *images, "--canaries_dir", str(image_folder), "--output_dir", str(tmp_path / "split")]) == 2
+    assert "the same picture as" in capsys.readouterr().err
+
+
+def test_each_teacher_leaves_out_its_canaries_too(run: Path, tmp_path: Path) -> None:
+    """Distill-LoRA: what is learned of a canary comes from a teacher that has not seen it."""
+    split = split_of(run)
+    config = replace(
+        read_config(run, TrainConfig),
+        objective="distill_lora",
+        num_teachers=2,
+        output_dir=str(tmp_path),
+        mi_lambda=0.05,
+    )
+    check_teachers(config, split)
+    fold_of = folds(split, 2, config.seed)
+    assert fold_of.keys() == {s.digest for s in split.train}
+    samples = read_samples(open_source(config))
+    for k, teacher in enumerate(teacher_runs(config, split)):
+        own = read_split(Path(teacher.split_manifest or ""), samples)
+        assert {s.digest for s in own.train} == {digest for digest, fold in fold_of.items() if fold != k}
+
+
+class Number(Attack):
+    """Its signal is its score."""
+
+    info = AttackInfo("Number", Access.GREY_BOX, "", "")
+
+    def scorer(self, seed: int) -> StandardisedMean:
+        return StandardisedMean()
+
+
+def of_gaussian_mechanism(mu: float, seed: int, attacks: int = 3, count: int = 200) -> tuple[float, float]:
+    """(mu, epsilon) that canaries prove where each is seen through noise of unit variance, ``mu`` higher
+    if it is in; other attacks see noise alone."""
+    rng = np.random.default_rng(seed)
+    split = draw_canaries(made_up(count), seed)
+    assert split is not None
+    signals = {
+        (f"attack {k}", cell): rng.normal(size=(split.sizes[cell], 1))
+        + mu * (k == 0) * (not cell.endswith("nonmember"))
+        for k in range(attacks)
+        for cell in ATTACKED
+    }
+    named: dict[str, Attack] = {f"attack {k}": Number() for k in range(attacks)}
+    found = judge_canaries(split, named, signals, [], delta=0.0, seed=seed)
+    return found.one_run.mu or 0.0, found.one_run.value
+
+
+def test_what_they_prove_of_the_gaussian_mechanism_is_true() -> None:
+    """mu of at most the true one in 95 % of runs: more than 6 of 40 wrong have a chance of 0.3 % if that holds."""
+    proved = [of_gaussian_mechanism(1.0, seed)[0] for seed in range(40)]
+    assert sum(mu > 1.0 for mu in proved) <= 6
+    assert np.median([of_gaussian_mechanism(3.0, seed)[0] for seed in range(8)]) > 1.0, "they prove something"
+    assert sum(of_gaussian_mechanism(0.0, seed)[1] > 0 for seed in range(40)) <= 6
+
+
+def test_the_manifest_keeps_them(tmp_path: Path) -> None:
+    samples = made_up(120) + made_up(60, "")
+    split = make_split(samples, SplitOptions())
+    assert read_split(write_split(split, tmp_path), samples) == split
+    content = json.loads((tmp_path / "split.json").read_text())
+    one = content["canaries"]["test_member"].pop()
+    content["canaries"]["test_nonmember"].append(one)
+    (tmp_path / "split.json").write_text(json.dumps(content))
+    with pytest.raises(Exception, match="was changed after it was sealed"):
+        read_split(tmp_path / "split.json", samples)
