@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 from scipy.stats import norm
+from sklearn.preprocessing import StandardScaler
 
 from smplora.attacks.methods import lira, quantile
+from smplora.attacks.methods.gsa_shadows import CarriedOver
 from smplora.attacks.methods.lira import Deviation, LikelihoodRatio
 from smplora.attacks.methods.quantile import LEVELS, Quantiles
 from smplora.attacks.methods.rmia import Population
+from smplora.attacks.scorers import Boosted
 from smplora.attacks.shadow_comparison import Comparison, near_normal
 from smplora.core.arrays import Bools, Floats
 from smplora.statistics.curves import auc
@@ -188,3 +191,17 @@ def test_quantile_regression_finds_what_difficulty_hides() -> None:
     aux, test = looks(2, leak=2.0)
     assert auc(test[:, 0], MEMBER) < 0.75
     assert auc(Quantiles().fit(aux, MEMBER).score(test), MEMBER) > 0.85
+
+
+def test_trees_learn_on_shadows_and_on_nobodys_membership() -> None:
+    """Row by row, as GSA's authors stack their shadow models; labels of the audited adapter change nothing."""
+    aux, test = cells(1.5, 0)
+    one, other = toy(0, 1.5), toy(1000, 1.5)
+    rows = [(one.shadows[i, j], one.is_in[i, j]) for i in range(80) for j in range(8)]
+    scaler = StandardScaler().fit([row for row, _ in rows])
+    trees = Boosted(0, n_estimators=20)
+    trees.fit(scaler.transform([row for row, _ in rows]), np.array([inside for _, inside in rows]))
+    expected = trees.score(StandardScaler().fit(one.target).transform(other.target))
+    ours = [CarriedOver(Boosted(0, n_estimators=20)).fit(aux, told).score(test) for told in (MEMBER, ~MEMBER)]
+    np.testing.assert_allclose(ours[0], expected, atol=1e-5)
+    np.testing.assert_array_equal(*ours)

@@ -30,7 +30,8 @@ def load_attack(name: str, options: Any) -> Attack:
     method = load(ATTACKS, plain, "attacks")
     attack: Attack
     if issubclass(method, ShadowAttack):
-        attack = method(options.shadow_signal, load_attack(options.shadow_signal, options))
+        signal = method.own_signal or options.shadow_signal
+        attack = method(signal, load_attack(signal, options))
     else:
         attack = from_options(method, options)
     attack.scorer(options.seed)  # what is not installed is said now

@@ -80,6 +80,7 @@ class ShadowAttack(Attack):
     """Compares a signal of the adapter with those of its shadows. A subclass says how, by its scorer."""
 
     about: ClassVar[AttackInfo]
+    own_signal: ClassVar[str | None] = None  # what it compares, whatever ``--shadow_signal`` says
     shadow_signal: str  # the name of the attack whose signals are compared
     compared: Attack  # that attack
     shadows: Shadows | None = None
@@ -88,6 +89,8 @@ class ShadowAttack(Attack):
     @property
     def info(self) -> AttackInfo:  # type: ignore[override]
         """That of LiRA or RMIA, and of what they compare."""
+        if self.own_signal:
+            return self.about
         inner = self.compared.info
         return replace(
             self.about,

@@ -50,7 +50,7 @@ from smplora.audit.positive_control import control_check, control_sentence
 from smplora.audit.shadow_adapters import SHADOWS, ShadowPlan, plan_shadows, with_shadows
 from smplora.audit.signals import ATTACKED, AUX, TEST, Collector, OnBatch
 from smplora.config.audit import AuditConfig
-from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, SHADOW, TIERS, WITH_ENCODER
+from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, SHADOW_OF, TIERS, WITH_ENCODER
 from smplora.config.subject import is_foreign
 from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
@@ -108,7 +108,8 @@ def prepare(config: AuditConfig, progress: bool) -> PreparedAudit:
         encoder_for(config.attack_encoder, loaded.resolution, config.device)  # is it there?
     shadows = plan_shadows(config, loaded, folder) if config.shadows else None
     if config.strong_by_tier and not config.shadows and progress:
-        say(f"left out: shadow attacks ({', '.join(SHADOW)}); {NOT_TOLD if is_foreign(config) else '--shadows 0'}")
+        why = NOT_TOLD if is_foreign(config) else "--shadows 0"
+        say(f"left out: shadow attacks ({', '.join(SHADOW_OF[config.tier])}); {why}")
     return PreparedAudit(folder, loaded, attacks, base, Collector(loaded, config.seed, config.batch_size), shadows)
 
 

@@ -209,9 +209,11 @@ def with_shadows(
         TrainingError: one or more could not be trained.
     """
     train_shadows(plan, training, workers)
-    (first, *_) = (attack for attack in attacks.values() if isinstance(attack, ShadowAttack))
-    shadows = measure_shadows(plan, target, first, measure)
-    return {name: a.among(shadows) if isinstance(a, ShadowAttack) else a for name, a in attacks.items()}
+    compared = {a.shadow_signal: a.compared for a in attacks.values() if isinstance(a, ShadowAttack)}
+    shadows = measure_shadows(plan, target, compared, measure)
+    return {
+        name: a.among(shadows[a.shadow_signal]) if isinstance(a, ShadowAttack) else a for name, a in attacks.items()
+    }
 
 
 def train_shadows(plan: ShadowPlan, training: Work, workers: int | None = None) -> None:
@@ -232,14 +234,17 @@ def train_shadows(plan: ShadowPlan, training: Work, workers: int | None = None) 
         raise TrainingError(f"{len(failed)} of {len(tasks)} shadow adapters were not trained; {name}: {problem}")
 
 
-def measure_shadows(plan: ShadowPlan, target: Split, attack: ShadowAttack, measure: MeasureSignals) -> Shadows:
-    """The signal of every shadow for every audited image.
+def measure_shadows(
+    plan: ShadowPlan, target: Split, compared: Mapping[str, Attack], measure: MeasureSignals
+) -> dict[str, Shadows]:
+    """The signals of every shadow for every audited image, by the attack whose they are.
 
     Args:
         target: the split of the adapter under audit; its captions are not used.
+        compared: attacks, by the names of their signals.
         measure: computes signals of every cell of a subject, as an audit does; its last argument is a title for people.
     """
-    measured = []
+    measured: dict[str, list[Floats]] = {name: [] for name in compared}
     for number, shadow in enumerate(plan.shadows):
         options = shadow.options
         cache = open_cache(options.cache_dir, options.cache_latents_to_disk)
@@ -247,15 +252,16 @@ def measure_shadows(plan: ShadowPlan, target: Split, attack: ShadowAttack, measu
         known = {s.digest: s for cell in ATTACKED for s in loaded.split.cells[cell]}
         split = replace(target, cells={c: tuple(known[s.digest] for s in target.cells[c]) for c in ATTACKED} | NO_MORE)
         title = f"ask shadow {number + 1} of {len(plan.shadows)}"
-        signals = measure(replace(loaded, split=split), {attack.shadow_signal: attack.compared}, title)
-        measured.append(
-            np.concatenate([near_normal(attack.shadow_signal, signals[attack.shadow_signal, c]) for c in ATTACKED])
-        )
-    stacked = np.stack(measured, 1)  # [n, N, k]
+        signals = measure(replace(loaded, split=split), compared, title)
+        for name, parts in measured.items():
+            parts.append(np.concatenate([near_normal(name, signals[name, c]) for c in ATTACKED]))
     digests = [s.digest for cell in ATTACKED for s in target.cells[cell]]
     trained_on = [{s.digest for s in shadow.split.train} for shadow in plan.shadows]
     is_in = {digest: np.array([digest in images for images in trained_on]) for digest in digests}
-    return Shadows(dict(zip(digests, stacked, strict=True)), is_in)
+    return {
+        name: Shadows(dict(zip(digests, np.stack(parts, 1), strict=True)), is_in)  # [n, N, k]
+        for name, parts in measured.items()
+    }
 
 
 def _of_run(config: AuditConfig, subject: Subject) -> TrainConfig:

@@ -6,7 +6,16 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Optional
 
-from smplora.config.catalogue.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, SHADOW_SIGNALS, TIERS
+from smplora.config.catalogue.attacks import (
+    ATTACKS,
+    COUNTS,
+    ERROR_BASED,
+    LOW_PASS,
+    SHADOW,
+    SHADOW_OF,
+    SHADOW_SIGNALS,
+    TIERS,
+)
 from smplora.config.checks import at_least, existing_folder, if_any, needed, with_sizes
 from smplora.config.data import TWO_SOURCES, cache_problems
 from smplora.config.memorisation import MemorisationOptions, memorisation_problems
@@ -71,7 +80,7 @@ class AuditConfig(SubjectOptions, ShadowOptions, MemorisationOptions):
     @property
     def chosen_attacks(self) -> list[str]:
         """``--attacks``, or those of ``--tier``, with ``--shadows`` also those that need shadow adapters."""
-        usual = [*TIERS[self.tier], *(SHADOW if self.shadows else ())]
+        usual = [*TIERS[self.tier], *(SHADOW_OF[self.tier] if self.shadows else ())]
         return usual if self.attacks is None else self.attacks
 
     @property

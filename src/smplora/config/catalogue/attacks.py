@@ -42,6 +42,8 @@ ATTACKS = {
     "lira": "smplora.attacks.methods.lira:LiRAAttack",
     "lira_offline": "smplora.attacks.methods.lira:OfflineLiRAAttack",
     "rmia": "smplora.attacks.methods.rmia:RMIAAttack",
+    "gsa1_shadows": "smplora.attacks.methods.gsa_shadows:GSA1ShadowsAttack",
+    "gsa2_shadows": "smplora.attacks.methods.gsa_shadows:GSA2ShadowsAttack",
 }
 
 LOW_PASS = "+low_pass"  # behind a name: the same attack on low frequencies (low_pass.py)
@@ -49,7 +51,8 @@ ERROR_BASED = ("error_map", "error_map_single", "error_map_timestep", "loss", "l
                "calibrated_loss", "calibrated_two_sided", "loss_single", "secmi", "secmi_network", "pia", "pian",
                "pfami", "pfami_calibrated", "pfami_network", "sima", "sima_mc", "sima_mc_calibrated", "clid", "clid_vector", "clid_fixed_caption", "clid_other_caption")  # fmt: skip
 
-SHADOW = ("lira", "lira_offline", "rmia")  # run where there are shadow adapters (--shadows), in every tier
+SHADOW = ("lira", "lira_offline", "rmia", "gsa1_shadows", "gsa2_shadows")  # need shadow adapters (--shadows)
+SHADOW_OF = {"quick": SHADOW[:3], "standard": SHADOW, "strong": SHADOW}  # run where there are some; gsa needs XGBoost
 # signals that they can compare: every number of one is higher for members
 SHADOW_SIGNALS = ("calibrated_loss", "loss", "loss_single", "secmi", "pia", "pian", "sima", "pfami", "clid",
                   "gradient_alignment", "noise_probe", "rediffuse", "reconstruction")  # fmt: skip
