@@ -36,8 +36,8 @@ SLOW = (  # to fit
     "pfami_network",
     "ensemble",
 )
-# the first two ask with wrong captions, and the toy's leak hangs on captions; the third has a toy of its own
-APART = ("clid_fixed_caption", "clid_other_caption", "gradient_alignment")
+# the first two ask with wrong captions, and the toy's leak hangs on captions; the others have toys of their own
+APART = ("clid_fixed_caption", "clid_other_caption", "gradient_alignment", "distribution")
 
 
 def attack_named(name: str) -> Attack:

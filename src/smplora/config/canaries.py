@@ -16,7 +16,7 @@ class CanariesConfig:
     output_dir: str = "canaries"
     """Where the pictures and metadata.jsonl go. A folder of your own pictures with captions serves as well."""
     number: int = 400
-    """How many. Half of them will be trained on, a quarter is needed to choose an attack. 100 right guesses of 100 would prove epsilon 3.5."""
+    """How many. A coin puts half of them into training, a quarter serves to choose an attack; 100 right guesses of 100 prove epsilon 3.5."""
     resolution: int = 512
     """Edge length in pixels: that of training."""
     seed: int = 0

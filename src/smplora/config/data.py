@@ -57,7 +57,7 @@ class DataOptions:
     default_caption: Optional[str] = None
     """Caption for images that have none; without it such images are an error. '{class}' stands for an image's folder or class label, as in 'a photo of a {class}'."""
     canaries_dir: Optional[str] = None
-    """Folder of canaries: pictures that nobody would miss ('smplora canaries' makes some). A fair coin puts each into training or not; the audit then says what epsilon they prove."""
+    """Folder of canaries, such as 'smplora canaries' makes: a fair coin puts each picture into training or not. The audit says what epsilon they prove."""
 
 
 @dataclass(frozen=True, kw_only=True)

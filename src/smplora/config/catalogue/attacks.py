@@ -38,6 +38,7 @@ ATTACKS = {
     "reconstruction": "smplora.attacks.methods.reconstruction:ReconstructionAttack",
     "reconstruction_ratio": "smplora.attacks.methods.reconstruction:ReconstructionRatioAttack",
     "semantic_distance": "smplora.attacks.methods.semantic_distance:SemanticDistanceAttack",
+    "distribution": "smplora.attacks.methods.distribution:DistributionAttack",
     "quantile": "smplora.attacks.methods.quantile:QuantileAttack",
     "lira": "smplora.attacks.methods.lira:LiRAAttack",
     "lira_offline": "smplora.attacks.methods.lira:OfflineLiRAAttack",
@@ -61,7 +62,7 @@ QUICK = ("error_map", "loss", "calibrated_loss", "sima")
 STANDARD = (*QUICK, "loss_vector", "loss_two_sided", "calibrated_two_sided", "proxy", "proxy_calibrated", "loss_single",
             "secmi", "pia", "pian", "pfami", "pfami_calibrated", "sima_mc", "sima_mc_calibrated", "clid", "clid_vector",
             "clid_fixed_caption", "clid_other_caption", "rediffuse", "rediffuse_images", "ensemble", "gsa1", "gsa2", "gradient_alignment")  # fmt: skip
-WITH_ENCODER = ("reconstruction", "reconstruction_ratio", "semantic_distance")  # of --attack_encoder
+WITH_ENCODER = ("reconstruction", "reconstruction_ratio", "semantic_distance", "distribution")  # of --attack_encoder
 # these first: an encoder that does not suit the images is said at once
 STRONG = (*WITH_ENCODER, *STANDARD, "error_map_single", "error_map_timestep", "secmi_network", "pfami_network",
           "gsa1_base", "gsa2_base", "noise_probe", "quantile", "calibrated_loss+low_pass", "secmi+low_pass",
