@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -19,11 +20,13 @@ import smplora.audit.shadow_adapters
 import warm
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
-from smplora.audit.shadow_adapters import ATTACKED, divide, plan_shadows
+from smplora.audit.shadow_plan import ATTACKED, ShadowPlan, divide, plan_shadows
 from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError
+from smplora.core.files import LOCK
+from smplora.core.lock import lock, waiting_lock
 from smplora.core.parallel import Task
 from smplora.core.reading import read_json
 from smplora.core.wording import duration
@@ -88,7 +91,7 @@ def test_a_killed_audit_goes_on_where_it_was(
     content = read_json(output / "audit.json")
     assert content["shadows"] == {
         **{"number": 4, "signal": "calibrated_loss", "objective": "smp_lora", "mi_lambda": 0.05},
-        **{"adaptation": "lora", "steps": 6, "images": 20},
+        **{"adaptation": "lora", "steps": 6, "images": 20, "alike": True},
     }
     assert content["gates"]["notes"][0].startswith("4 shadow adapters were trained as SMP-LoRA was")
     assert [a["name"] for a in content["attacks"]] == ["calibrated_loss", "lira", "lira_offline", "rmia"]
@@ -239,7 +242,7 @@ def test_an_adapter_made_elsewhere_needs_to_be_told_how_it_was_trained(
         (["--shadows", "4", "--attacks", "[loss]"], "lira_offline"),
         (["--shadows", "4", "--shadow_signal", "los"], "did you mean 'loss'"),
         (["--shadows", "4", "--shadow_signal", "error_map"], "calibrated_loss"),
-        (["--shadows", "4", "--shadow_config", "x.yaml"], "a run knows"),
+        (["--shadows", "4", "--shadow_config", "x.yaml"], "'x.yaml', which is not a file"),
         (["--shadows", "4", "--workers", "0"], "1 or more"),
         (["--attacks", "[lira, rmia+low_pass]", "--shadows", "4"], "low-pass"),
     ],
@@ -261,6 +264,67 @@ def test_other_shadows_in_the_folder_are_refused(
     (manifest / MANIFEST).write_bytes((trained_run / MANIFEST).read_bytes())
     with said(capsys, *loaded_once, "--shadows", "4", *FAST, status=2) as err:
         assert f"--shadow_dir '{tmp_path / 'there'}' holds shadows of other images" in err
+
+
+def planned(folder: Path, images: Path, where: Path, told: Path | None = None, **changes: Any) -> ShadowPlan:
+    """The shadows of a run of its own that nobody trained, in a folder that is shared."""
+    loaded = subject_of(short_config(images, folder, **changes), folder)
+    options = AuditConfig(
+        adapter=str(folder), shadows=4, shadow_dir=str(where), shadow_config=str(told) if told else None
+    )
+    return plan_shadows(options, loaded, folder / "audit")
+
+
+def test_adapters_that_are_trained_alike_share_their_shadows(image_folder: Path, tmp_path: Path) -> None:
+    """Whatever their seed; another objective or other images have shadows of their own in the same folder."""
+    where, told = tmp_path / "shared", tmp_path / "lora.yaml"
+    told.write_text(yaml.safe_dump({"max_train_steps": 6, "train_batch_size": 4, "learning_rate": 1e-3}))
+    kinds = {
+        name: planned(tmp_path / name, image_folder, where, **changes)
+        for name, changes in {
+            "one": {},
+            "again": {"seed": 3},
+            "lambda": {"mi_lambda": 0.5},
+            "lora": {"objective": "lora"},
+            "fewer": {"aux_size": 8},
+            "told": {"told": told},
+            "lora_told": {"told": told, "objective": "lora"},
+        }.items()
+    }
+    assert kinds["one"].shadows == kinds["again"].shadows
+    assert kinds["told"].shadows == kinds["lora_told"].shadows, "an attacker who does not know the objective"
+    folders = {name: plan.folder for name, plan in kinds.items()}
+    assert len(set(folders.values())) == 5
+    assert {folder.parent for folder in folders.values()} == {where}
+    assert folders["lora"].name.startswith("lora-")
+    one, other = kinds["one"], kinds["told"]
+    assert (one.alike, other.alike) == (True, False)
+    assert other.shadows[0].options.objective == "lora"
+    assert other.shadows[0].options.train_data_dir == str(image_folder)
+    assert "as SMP-LoRA was" in one.notes()[0]
+    assert "not as SMP-LoRA was, so that they do not know its objective" in other.notes()[0]
+
+
+def test_who_needs_shadows_that_another_audit_trains_waits(image_folder: Path, tmp_path: Path) -> None:
+    plan = planned(tmp_path / "run", image_folder, tmp_path / "shared")
+    held, said = threading.Event(), []
+
+    def holder() -> None:
+        with lock(plan.folder / LOCK):
+            held.set()
+            while not said:
+                time.sleep(0.01)
+
+    thread = threading.Thread(target=holder)
+    thread.start()
+    held.wait()
+    with waiting_lock(plan.folder / LOCK, lambda: said.append("waiting")):
+        thread.join(1)
+        assert not thread.is_alive()
+    assert said == ["waiting"]
+    with waiting_lock(plan.folder / LOCK, lambda: said.append("again")):
+        pass
+    assert said == ["waiting"]
 
 
 def test_durations() -> None:

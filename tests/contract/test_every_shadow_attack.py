@@ -14,7 +14,7 @@ from smplora.attacks.fitting import learn, out_of_fold
 from smplora.attacks.load import load_attacks
 from smplora.attacks.shadow_comparison import ShadowAttack, Shadows, near_normal
 from smplora.attacks.views import VIEWS
-from smplora.audit.shadow_adapters import divide
+from smplora.audit.shadow_plan import divide
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import SHADOW, SHADOW_OF, SHADOW_SIGNALS
 from smplora.core.errors import ConfigError

@@ -105,6 +105,17 @@ def test_options_of_audits_and_evaluations(images: str) -> None:
     assert (one.audit.num_timesteps, one.audit.tier, one.audit.seed, one.evaluate.num_images) == (2, "standard", 7, 30)
 
 
+def test_audits_share_one_folder_of_shadow_adapters(images: str) -> None:
+    grid = ("--grid", "{objective: [lora, smp_lora]}")
+    sweeps = [options(images, *grid, *more) for more in (("--audit", "{shadows: 4}"), ("--tier", "strong"))]
+    for config in sweeps:
+        folders = {subject.audit.shadow_dir for subject in plan.subjects(config)}
+        assert folders == {str(Path(config.output_dir) / "shadows")}
+    own = options(images, *grid, "--audit", "{shadows: 4, shadow_dir: there}")
+    assert {subject.audit.shadow_dir for subject in plan.subjects(own)} == {"there"}
+    assert {subject.audit.shadow_dir for subject in plan.subjects(options(images, *grid))} == {None}
+
+
 def test_checkpoints_are_those_of_plain_lora(images: str) -> None:
     given = ("--grid", "{objective: [lora, smp_lora]}", "--max_train_steps", "400", "--checkpointing_steps", "100")
     assert [s.step for s in plan.subjects(options(images, *given, "--checkpoints", "[300, 100]"))] == [

@@ -47,7 +47,8 @@ from smplora.audit.memorisation.search import cost_sentence, encoder_for, encode
 from smplora.audit.most_exposed import write_exposed
 from smplora.audit.positive_control import FOLDER as CONTROL_RUNS
 from smplora.audit.positive_control import control_check, control_sentence
-from smplora.audit.shadow_adapters import SHADOWS, ShadowPlan, plan_shadows, with_shadows
+from smplora.audit.shadow_adapters import with_shadows
+from smplora.audit.shadow_plan import SHADOWS, ShadowPlan, plan_shadows
 from smplora.audit.signals import ATTACKED, AUX, TEST, Collector, OnBatch
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, SHADOW_OF, TIERS, WITH_ENCODER
@@ -57,7 +58,7 @@ from smplora.core.cache import open_cache
 from smplora.core.console import bar, say
 from smplora.core.environment import environment
 from smplora.core.errors import ConfigError
-from smplora.core.files import write_atomically
+from smplora.core.files import files_sha256, write_atomically
 from smplora.core.output import output_folder
 from smplora.core.parallel import Work
 from smplora.core.registry import load
@@ -297,6 +298,7 @@ def audit_settings(config: AuditConfig) -> dict[str, Any]:
         "seed": config.seed,
         "shadows": config.shadows,
         "shadow_signal": config.shadow_signal if config.shadows else None,
+        "shadow_config": files_sha256([Path(config.shadow_config)]) if config.shadow_config else None,
         "positive_control": config.positive_control_steps if config.positive_control else None,
         "attack_encoder": encoder_weights(config.attack_encoder) if uses_encoder(config) else None,
     }

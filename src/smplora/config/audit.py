@@ -199,8 +199,8 @@ def unknown_signal(name: str) -> str | None:
 
 def _config_problems(config: AuditConfig) -> list[str]:
     path = config.shadow_config
-    if not is_foreign(config):
-        return [f"--shadow_config got '{path}'; a run knows how it was trained: leave it out"] if path else []
+    if not path and not is_foreign(config):
+        return []
     if not path:
         return [
             f"--shadows: '{config.adapter}' is no run of 'smplora train', so that shadow adapters need to be told how it "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +19,7 @@ except ImportError:  # everywhere else
     msvcrt = None  # type: ignore[assignment]
 
 REFUSED = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)  # what says that another process has it
+WAIT_S = 0.5  # between looks
 FAR = 2**30  # the byte that is locked on Windows: what stands before it can be read by others
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
@@ -48,6 +50,23 @@ def try_lock(handle: int) -> bool:
 
 
 @contextmanager
+def waiting_lock(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
+    """As ``lock``, but where another process has it, wait until it has not; ``on_wait`` is called once."""
+    said = False
+    while True:
+        try:
+            handle = _acquired(path)
+            break
+        except HeldError:
+            if not said:
+                on_wait()
+            said = True
+            time.sleep(WAIT_S)
+    with _held(handle, path):
+        yield
+
+
+@contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Inside, this process has the lock that is the file ``path``; a link is not followed. The file goes with it.
 
@@ -55,7 +74,12 @@ def lock(path: Path) -> Iterator[None]:
         HeldError: another process has it.
         OSError: the file cannot be made.
     """
-    handle = _acquired(path)
+    with _held(_acquired(path), path):
+        yield
+
+
+@contextmanager
+def _held(handle: int, path: Path) -> Iterator[None]:
     try:
         yield
     finally:

@@ -78,6 +78,8 @@ class ShadowSummary(Record):
     steps: Count
     images: Count
     """Images of each."""
+    alike: bool = True
+    """As the adapter was, as far as that is known; false: by --shadow_config, of a run that knows better."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from smplora.results.curves import seconds_per_step
 from smplora.runs.folder import RunFolder
 from smplora.training.train import train
 
-RUNS, MEASURED = "runs", "measured"
+RUNS, MEASURED, SHADOWS = "runs", "measured", "shadows"
 TRIAL_STEPS = 5  # the first of them is slower and not counted
 
 
@@ -74,13 +74,22 @@ def subjects(config: SweepConfig) -> list[SweptAdapter]:
                     ", ".join([point.run, *([f"step {step}"] if step else []), *([point.variant] * bool(own))]),
                     point.run,
                     folder,
-                    AuditConfig(**{**options, "output_dir": str(own / "audit") if own else None, **point.audit}),
+                    _with_shared_shadows(
+                        AuditConfig(**{**options, "output_dir": str(own / "audit") if own else None, **point.audit}),
+                        Path(config.output_dir) / SHADOWS,
+                    ),
                     EvaluateConfig(
                         **{**options, "output_dir": str(own / "quality") if own else None, **point.evaluate}
                     ),
                 )
             )
     return adapters
+
+
+def _with_shared_shadows(audit: AuditConfig, folder: Path) -> AuditConfig:
+    """Shadow adapters that are the same for several adapters are trained once."""
+    shadows = audit.with_counts().shadows and not audit.shadow_dir
+    return replace(audit, shadow_dir=str(folder)) if shadows else audit
 
 
 def tasks_of(runs: Mapping[str, TrainConfig], measured: Sequence[SweptAdapter]) -> list[Task]:

@@ -1,0 +1,301 @@
+"""Which shadow adapters an audit needs (``smplora audit --shadows N``), how they are trained, and what they will cost.
+
+They come in pairs. Each pair divides the audited images anew at random, whoever is a member of the adapter under
+audit: one half is what the first shadow of the pair trains on, the other half what the second does. So every image is
+in half of the shadows. Objective and options are the adapter's own, unless ``--shadow_config`` names others; a min-max
+objective plays against a proxy of its own, on aux cells of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smplora.config.audit import AuditConfig
+from smplora.config.catalogue.objectives import WITH_PROXY
+from smplora.config.data import DataOptions, ModelOptions
+from smplora.config.exactly import exactly
+from smplora.config.monitor import UNWATCHED
+from smplora.config.train import TrainConfig, steps_of_teachers
+from smplora.core.console import progress
+from smplora.core.errors import ConfigError, SplitError, listing
+from smplora.core.files import PRIVATE
+from smplora.core.random_streams import stream_seed
+from smplora.core.reading import Unreadable
+from smplora.core.wording import duration
+from smplora.core.yaml_text import read_yaml
+from smplora.data.folder import write_folder
+from smplora.data.pool import Sample, open_source, read_samples
+from smplora.data.split import MANIFEST, Split, read_split, write_split
+from smplora.results.audit import ShadowSummary
+from smplora.results.curves import seconds_per_step
+from smplora.results.manifest import CELLS
+from smplora.runs.folder import FREE_OPTIONS, RunFolder
+from smplora.runs.subject import FROM_METADATA, Foreign, Loaded, Subject
+
+ATTACKED = CELLS[:4]
+PROTOCOL = "shadow"
+STEADY = ("constant", "constant_with_warmup")  # schedules that do not depend on when training ends
+SHADOWS = "shadows"  # their folder, below that of the audit
+SPLITS = "splits"
+PLACES = ("train_data_dir", "dataset_name", "canaries_dir", "split_manifest", "cache_dir", "output_dir")
+OTHER_SHADOWS = "--shadow_dir '{}' holds shadows of other images, cells or another --seed; give another folder"
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """One shadow adapter: how it is trained, on which images, and the folder of the adapter that is asked."""
+
+    options: TrainConfig
+    split: Split
+    adapter: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether it is trained."""
+        return RunFolder(Path(self.options.output_dir)).done is not None
+
+
+@dataclass(frozen=True)
+class ShadowPlan:
+    """All shadows of an audit."""
+
+    folder: Path
+    shadows: tuple[Shadow, ...]
+    title: str  # of the adapter under audit
+    seconds_per_step: float | None
+    bytes_each: int
+    alike: bool = True  # trained as the adapter was, as far as that is known; False: a run, by --shadow_config
+
+    @property
+    def steps(self) -> int:
+        """Of each."""
+        return self.shadows[0].options.max_train_steps or 0
+
+    def summary(self, signal: str) -> ShadowSummary:
+        """How the shadows are trained; ``signal`` is what attacks compare."""
+        one = self.shadows[0]
+        return ShadowSummary(
+            number=len(self.shadows),
+            signal=signal,
+            objective=one.options.objective,
+            mi_lambda=one.options.mi_lambda if one.options.objective in WITH_PROXY else None,
+            adaptation=one.options.adaptation,
+            steps=self.steps,
+            images=len(one.split.train),
+            alike=self.alike,
+        )
+
+    def notes(self) -> list[str]:
+        """What a reader of the report should know."""
+        how = (
+            f"as {self.title} was: the same options"
+            if self.alike
+            else f"with the options of --shadow_config, not as {self.title} was, so that they do not know its objective"
+        )
+        return [
+            f"{len(self.shadows)} shadow adapters were trained {how}, {self.steps:,} steps, "
+            f"{len(self.shadows[0].split.train)} images each, half of those audited"
+        ]
+
+    def cost(self) -> str:
+        """For people, before it is paid."""
+        left = [shadow for shadow in self.shadows if not shadow.done]
+        there = len(self.shadows) - len(left)
+        work = f"{len(left)} x {self.steps:,} steps on {len(self.shadows[0].split.train)} images"
+        time = "time unknown (no run to go by)"
+        if self.seconds_per_step is not None:
+            seconds = self.seconds_per_step * sum(self.steps + steps_of_teachers(s.options) for s in left)
+            time = f"about {duration(seconds)} one after another, at the run's {self.seconds_per_step:.2g} s a step"
+        space = f"about {self.bytes_each * len(left) / 2**20:,.0f} MB in {self.folder}"
+        return f"{len(self.shadows)} shadow adapters" + (
+            f" ({there} are there already): {work}; {time}; {space}" if left else f": all in {self.folder}"
+        )
+
+
+def divide(digests: Sequence[str], sizes: Mapping[str, int], seed: int, pair: int) -> list[dict[str, list[str]]]:
+    """The cells, as digests, of both shadows of a pair: a function of (seed, pair, which images there are and how many
+    were trained on), not of which ones.
+
+    Args:
+        digests: of all audited images.
+        sizes: images of each cell of the adapter under audit.
+    """
+    ordered = sorted(digests)
+    order = np.random.default_rng(stream_seed(seed, "shadows", pair)).permutation(len(ordered))
+    middle = len(ordered) // 2
+    halves = [[ordered[i] for i in part] for part in (order[:middle], order[middle:])]
+
+    def cells(half: list[str], kind: str) -> dict[str, list[str]]:
+        aux, test = sizes[f"aux_{kind}"], sizes[f"test_{kind}"]
+        first = round(len(half) * aux / (aux + test))
+        return {f"aux_{kind}": half[:first], f"test_{kind}": half[first:]}
+
+    return [
+        {**cells(inside, "member"), **cells(outside, "nonmember"), "reference": []}
+        for inside, outside in (halves, halves[::-1])
+    ]
+
+
+def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPlan:
+    """What is to be trained. Writes the splits, and the images where the adapter was made elsewhere.
+
+    Args:
+        folder: of the audit; shadows go to ``--shadow_dir`` or below it.
+
+    Raises:
+        UserError: options of ``--shadow_config``, or a folder that holds other shadows.
+    """
+    where = Path(config.shadow_dir) if config.shadow_dir else folder / SHADOWS
+    for path in (folder, where):
+        path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    subject, sizes = loaded.subject, loaded.split.sizes
+    options = _of_elsewhere(config, loaded, where) if isinstance(subject, Foreign) else _of_run(config, subject)
+    half = sum(sample.repeats for cell in ATTACKED for sample in loaded.split.cells[cell]) // 2
+    told = subject if isinstance(subject, Subject) and not config.shadow_config else None
+    steps, step = _lengths(options, told, half, loaded.split.pass_length)
+    samples = {s.digest: s for s in read_samples(open_source(options))}
+    pool = [s.digest for cell in ATTACKED for s in loaded.split.cells[cell]]
+    if any(digest not in samples for digest in pool):
+        raise SplitError(OTHER_SHADOWS.format(where))
+    if config.shadow_dir and not (where / SPLITS).is_dir():  # earlier versions had one kind of shadows in a folder
+        where /= _kind(options, (steps, step), pool, sizes, config.seed)
+    shadows = []
+    for number in range(config.shadows or 0):
+        cells = divide(pool, sizes, config.seed, number // 2)[number % 2]
+        split = Split(PROTOCOL, config.seed, {cell: tuple(samples[d] for d in cells[cell]) for cell in CELLS})
+        name = f"shadow-{number}"
+        _check_same(where / SPLITS / name, split, samples.values(), where)
+        manifest = write_split(split, where / SPLITS / name)
+        run = where / name
+        one = replace(
+            options,
+            **UNWATCHED,
+            split_manifest=str(manifest),
+            output_dir=str(run),
+            seed=stream_seed(config.seed, "shadow", number) % 2**31,
+            max_train_steps=steps,
+            checkpointing_steps=step or min(options.checkpointing_steps, steps),
+            checkpoints_total_limit=None if step else 1,
+            device=config.device,
+            cache_latents_to_disk=config.cache_latents_to_disk,
+            cache_dir=config.cache_dir,
+        )
+        adapter = run / "checkpoints" / f"checkpoint-{step}" if step else run
+        shadows.append(Shadow(one, split, adapter))
+    rate = None if isinstance(subject, Foreign) else seconds_per_step([(0, 0.0), *RunFolder(subject.run).elapsed()])
+    title = subject.label if isinstance(subject, Foreign) else subject.title
+    alike = isinstance(subject, Foreign) or not config.shadow_config
+    return ShadowPlan(where, tuple(shadows), title, rate, _bytes_each(loaded), alike)
+
+
+def _kind(
+    options: TrainConfig, lengths: tuple[int, int | None], pool: Sequence[str], sizes: Mapping[str, int], seed: int
+) -> str:
+    """A folder's name for shadows of these options and images: adapters for which they would be the same share them."""
+    places = {*FREE_OPTIONS, *PLACES, "seed", "max_train_steps", "checkpointing_steps"}
+    decided = {name: value for name, value in asdict(options).items() if name not in places}
+    content = json.dumps([decided, lengths, sorted(pool), dict(sizes), seed], sort_keys=True, default=str)
+    return f"{options.objective}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _of_run(config: AuditConfig, subject: Subject) -> TrainConfig:
+    """The run's own options, or those of ``--shadow_config``; images where they are now."""
+    options = replace(subject.config, canaries_dir=None)  # they are asked on their own, without shadows
+    if config.train_data_dir or config.dataset_name:
+        options = replace(options, train_data_dir=config.train_data_dir, dataset_name=config.dataset_name)
+    if not config.shadow_config:
+        return options
+    images = {f.name: getattr(options, f.name) for f in fields(DataOptions)}
+    return read_training(Path(config.shadow_config), {**_recorded(options), **images})
+
+
+def _recorded(options: TrainConfig) -> dict[str, Any]:
+    """Base model and preparation, which are known for sure."""
+    buckets = ("bucket_reso_steps", "min_bucket_reso", "max_bucket_reso")
+    names = (*FROM_METADATA, *buckets, *(f.name for f in fields(ModelOptions)))
+    return {name: getattr(options, name) for name in names}
+
+
+def _of_elsewhere(config: AuditConfig, loaded: Loaded, where: Path) -> TrainConfig:
+    """Those of ``--shadow_config``, with what is known for sure: base model, preparation, images."""
+    known = loaded.subject.config
+    samples = sorted((s for c in ATTACKED for s in loaded.split.cells[c]), key=lambda s: s.digest)  # tells no members
+    pictures = (
+        (
+            f"{_repeated(sample)}{number:05d}.png",
+            loaded.source.read(sample.file),
+            [sample.caption, *sample.more_captions],
+        )
+        for number, sample in enumerate(progress(samples, "copy images", "image"))
+    )
+    images = write_folder(where / "images", pictures)
+    return read_training(Path(config.shadow_config or ""), {**_recorded(known), "train_data_dir": str(images)})
+
+
+def read_training(path: Path, known: Mapping[str, Any]) -> TrainConfig:
+    """The options of 'smplora train' in a YAML file; ``known`` ones win.
+
+    Raises:
+        ConfigError: lists what is wrong with them.
+    """
+    name = f"--shadow_config '{path}'"
+    try:
+        content = read_yaml(path)
+    except (OSError, Unreadable) as error:
+        raise ConfigError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    config, problems = exactly(TrainConfig, content)
+    if config is None:
+        raise ConfigError(listing(f"{name} cannot be used", problems))
+    nowhere = {"dataset_name": None, "default_caption": None, "caption_column": "text", "split_manifest": None}
+    config = replace(config, **{**nowhere, "canaries_dir": None, **known})
+    problems = config.problems()
+    if problems:
+        raise ConfigError(listing(f"{name} cannot be used", problems))
+    return config
+
+
+def _repeated(sample: Sample) -> str:
+    """The folder that says how often an image is trained on."""
+    return f"{sample.repeats}_images/" if sample.repeats > 1 else ""
+
+
+def _lengths(options: TrainConfig, run: Subject | None, half: int, trained: int) -> tuple[int, int | None]:
+    """Steps of a shadow, and its checkpoint to ask if that is not the end. ``run`` is None where the options say how
+    long; ``half`` and ``trained`` are what a pass of a shadow and of the adapter takes. Shadows see each image as often
+    as the adapter did: where halves are larger than its training set, they train longer."""
+    share = half / trained
+    if run is None:
+        batch = options.train_batch_size * options.gradient_accumulation_steps
+        steps = options.max_train_steps or math.ceil(options.num_train_epochs * trained / batch)
+        return max(1, round(steps * share)), None
+    stop, end = max(1, round(run.step * share)), max(1, round(run.max_train_steps * share))
+    return (stop, None) if stop == end or options.lr_scheduler in STEADY else (end, stop)
+
+
+def _check_same(folder: Path, split: Split, samples: Sequence[Sample] | Any, where: Path) -> None:
+    """Raises SplitError where a shadow was already divided otherwise."""
+    if (folder / MANIFEST).exists() and read_split(folder / MANIFEST, list(samples)).seal != split.seal:
+        raise SplitError(OTHER_SHADOWS.format(where))
+
+
+def _bytes_each(loaded: Loaded) -> int:
+    """Disk space of a shadow: what the adapter's run takes without all but one checkpoint; of a file made elsewhere,
+    two adapter files and the optimizer's two moments beside the weights."""
+    subject = loaded.subject
+    if isinstance(subject, Foreign):
+        return 6 * (subject.path.stat().st_size if subject.path.is_file() else _size(subject.path))
+    newest = [subject.run / "checkpoints" / f"checkpoint-{s}" for s in RunFolder(subject.run).steps()[-1:]]
+    published = [subject.run / name for name in subject.adaptation.published(subject.run)]
+    return sum(_size(path) for path in (*newest, *published))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
