@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from smplora.adapters.lora import LoRAAdaptation
 from smplora.attacks.methods.gradient_alignment import GradientAlignmentAttack
+from smplora.attacks.methods.self_influence import SelfInfluence
 from smplora.attacks.views import GRADIENT_NUMBERS, WhiteBox
 from smplora.core.errors import ConfigError
 from smplora.core.random_streams import generator
@@ -22,12 +23,11 @@ from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.models.load import load_model
 from smplora.models.sample_gradients import (
+    BUCKETS,
     Gradients,
     adapted_layers,
-    gram_norms,
-    norms,
+    count_sketch,
     sample_gradients,
-    sample_weights,
 )
 from smplora.models.text import configured
 from smplora.statistics.curves import auc
@@ -41,6 +41,7 @@ def one_by_one(adapted: Adapted, batch: Batch, layers: list[Any], ups: list[Any]
     each = np.zeros((len(batch), len(DRAWS), len(layers)))
     mean = np.zeros((len(batch), len(layers)))
     along = np.zeros((len(batch), len(DRAWS), len(deltas)))
+    sketch = np.zeros((len(batch), BUCKETS))
     model = adapted.model
     base = adapted_layers(*adapted.components)[2]
     weights = [layer.weight.requires_grad_() for layer in layers]
@@ -57,9 +58,10 @@ def one_by_one(adapted: Adapted, batch: Batch, layers: list[Any], ups: list[Any]
             total = [a + g for a, g in zip(total, own, strict=True)]
             along[i, k] = [float((g * d).sum()) for g, d in zip(found[len(weights) :], deltas, strict=True)]
         mean[i] = [float(g.double().norm()) / len(DRAWS) for g in total]
+        sketch[i] = sum(count_sketch(g.flatten(1)[None] / len(DRAWS), salt)[0] for salt, g in enumerate(total))
     for weight in (*weights, *base_weights):
         weight.requires_grad_(False)
-    return each, mean, along
+    return each, mean, along, sketch
 
 
 def compare(adapted: Adapted, batch: Batch) -> None:
@@ -72,8 +74,10 @@ def compare(adapted: Adapted, batch: Batch) -> None:
         found = WhiteBox(adapted, batch, 0).gradients(DRAWS, STEPS, of)
         single = WhiteBox(adapted, batch, 0).gradients(DRAWS[:1], STEPS[:1], of)
         torch.testing.assert_close(single.norms, found.norms[:, :1], rtol=1e-5, atol=1e-5 * float(found.norms.max()))
-        each, mean, along = one_by_one(adapted, batch, layers, up, deltas)
-        for mine, slow in ((found.norms, each), (found.norms_of_mean, mean), (found.along_update, along)):
+        slow_ones = one_by_one(adapted, batch, layers, up, deltas)
+        for mine, slow in zip(
+            (found.norms, found.norms_of_mean, found.along_update, found.sketch), slow_ones, strict=True
+        ):
             np.testing.assert_allclose(mine.numpy(), slow, rtol=1e-5, atol=1e-5 * np.abs(slow).max())
 
 
@@ -169,13 +173,30 @@ def test_convolutions(kernel: int, stride: int, padding: int) -> None:
     torch.testing.assert_close(found.norms[:, 0, 0], torch.stack(slow), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("tokens", [1, 3, 50])
-def test_gram_matrices_and_gradients_agree(tokens: int) -> None:
+def test_sketches_add_numbers_up_and_keep_inner_products() -> None:
     rng = torch.Generator().manual_seed(0)
-    inputs, slopes = torch.randn(5, tokens, 7, generator=rng), torch.randn(5, tokens, 9, generator=rng)
-    direct = sample_weights(inputs, slopes).flatten(1).norm(dim=1)
-    torch.testing.assert_close(gram_norms(inputs, slopes), direct, rtol=1e-5, atol=0)
-    torch.testing.assert_close(norms(inputs, slopes), direct, rtol=1e-5, atol=0)
+    one, other = torch.randn(2, 1, 20, 30, generator=rng)
+    rng = torch.Generator().manual_seed(7)
+    buckets, signs = (torch.randint(n, (600,), generator=rng).tolist() for n in (BUCKETS, 2))
+    slow = [0.0] * BUCKETS
+    for number, bucket, sign in zip(one.flatten().tolist(), buckets, signs, strict=True):
+        slow[bucket] += number if sign else -number
+    torch.testing.assert_close(count_sketch(one, 7)[0], torch.tensor(slow))
+    mixed = one + other  # <one, mixed> is far from 0
+    found = [float((count_sketch(one, salt) * count_sketch(mixed, salt)).sum()) for salt in range(200)]
+    true = float((one * mixed).sum())
+    error = (2 / BUCKETS / 200) ** 0.5 * float(one.norm() * mixed.norm())
+    assert abs(np.mean(found) - true) < 4 * error < true / 10
+
+
+def test_self_influence_is_that_of_loops() -> None:
+    rng = np.random.default_rng(0)
+    aux, test = rng.normal(size=(30, 6)) * [9, 3, 1, 1, 1, 0.1], rng.normal(size=(5, 6))
+    second = sum(np.outer(g, g) for g in aux) / 30
+    ridged = second + np.trace(second) / 6 * np.eye(6)
+    slow = [-g @ np.linalg.solve(ridged, g) for g in test]
+    for told in (np.arange(30) < 15, np.arange(30) % 2 == 0):
+        np.testing.assert_allclose(SelfInfluence().fit(aux, told).score(test), slow)
 
 
 def test_little_memory_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

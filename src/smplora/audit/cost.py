@@ -195,4 +195,5 @@ class CountingWhiteBox(WhiteBox):
         if key not in self._memory:
             self._model.passes += len(draws) * (1 + BACKWARD)  # type: ignore[attr-defined]
             self._memory[key] = True
-        return Gradients(torch.ones(1, len(draws), 1), torch.ones(1, 1), torch.ones(1, len(draws), 1))
+        one = torch.ones(1, len(draws), 1)
+        return Gradients(one, torch.ones(1, 1), one, torch.ones(1, 1))

@@ -1,8 +1,7 @@
-"""Exact gradients of each sample's loss, or their norms, out of one backward pass of a batch.
+"""Exact gradients of each sample's loss out of one backward pass of a batch.
 
-For a linear layer y = W a the gradient of sample i is G_i = sum over tokens t of d_t a_t^T, with d the gradient at y.
-||G_i||^2 = sum over token pairs (t, s) of <a_t, a_s> <d_t, d_s>: two Gram matrices, G_i itself is never made
-(Goodfellow 2015, arXiv 1510.01799; Li et al. 2022, arXiv 2110.05679). A convolution is a linear layer on patches.
+For a linear layer y = W a the gradient of sample i is G_i = sum over tokens t of d_t a_t^T, with d the gradient at y
+(Goodfellow 2015, arXiv 1510.01799). A convolution is a linear layer on patches.
 """
 
 from __future__ import annotations
@@ -17,11 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def gram_norms(inputs: Tensor, slopes: Tensor) -> Tensor:
-    """||G_i|| through the Gram matrices: a [b, T, I], d [b, T, O] -> [b]."""
-    return ((inputs @ inputs.mT) * (slopes @ slopes.mT)).sum((1, 2)).clamp(min=0).sqrt()
-
-
 def sample_weights(inputs: Tensor, slopes: Tensor) -> Tensor:
     """G_i: a [b, T, I], d [b, T, O] -> [b, O, I]."""
     return slopes.mT @ inputs
@@ -32,12 +26,23 @@ def matrix_norms(matrices: Tensor) -> Tensor:
     return matrices.square().sum((1, 2)).sqrt()
 
 
-def norms(inputs: Tensor, slopes: Tensor) -> Tensor:
-    """||G_i|| [b], the cheaper way: Gram matrices take T^2 (I + O) products, the gradients themselves T I O."""
-    tokens, rows, columns = inputs.shape[1], inputs.shape[2], slopes.shape[2]
-    if tokens * (rows + columns) < rows * columns:
-        return gram_norms(inputs, slopes)
-    return matrix_norms(sample_weights(inputs, slopes))
+BUCKETS = 1024
+
+
+def count_sketch(gradients: Tensor, salt: int) -> Tensor:
+    """Every number of a layer's gradients [b, O, I], with a random sign, added to one of ``BUCKETS``: [b, BUCKETS].
+
+    Sums over layers keep inner products on average, E<sketch(g), sketch(h)> = <g, h>, with a variance of at most
+    2 ||g||^2 ||h||^2 / BUCKETS (Charikar et al. 2004, "Finding Frequent Items in Data Streams").
+
+    Args:
+        salt: of the layer; the same for all samples.
+    """
+    flat, rng = gradients.flatten(1), torch.Generator().manual_seed(salt)
+    buckets = torch.randint(BUCKETS, (flat.shape[1],), generator=rng)
+    signs = 2.0 * torch.randint(2, (flat.shape[1],), generator=rng) - 1
+    empty = torch.zeros(len(flat), BUCKETS, device=flat.device)
+    return empty.index_add_(1, buckets.to(flat.device), flat * signs.to(flat.device))
 
 
 @dataclass
@@ -133,15 +138,13 @@ def sample_gradients(
         with torch.enable_grad(), recorded(list(dict.fromkeys([*layers, *updates])), samples) as records:
             losses(k).sum().backward()
         parts = [_reached(records[layer]) for layer in layers]
-        if draws == 1:
-            each.append(torch.stack([norms(a, d) for a, d in parts], 1))
-        else:  # the gradients themselves are needed for their mean
-            made = [sample_weights(a, d) for a, d in parts]
-            each.append(torch.stack([matrix_norms(g) for g in made], 1))
-            sums = made if not sums else [total.add_(one) for total, one in zip(sums, made, strict=True)]
+        made = [sample_weights(a, d) for a, d in parts]
+        each.append(torch.stack([matrix_norms(g) for g in made], 1))
+        sums = made if not sums else [total.add_(one) for total, one in zip(sums, made, strict=True)]
         along.append(torch.stack([_along(records[layer], update) for layer, update in updates.items()], 1))
-    mean = torch.stack([matrix_norms(total) / draws for total in sums], 1) if sums else each[0]
-    return Gradients(torch.stack(each, 1).cpu(), mean.cpu(), torch.stack(along, 1).cpu())
+    mean = torch.stack([matrix_norms(total) / draws for total in sums], 1)
+    sketch = sum(count_sketch(total / draws, salt) for salt, total in enumerate(sums))
+    return Gradients(torch.stack(each, 1).cpu(), mean.cpu(), torch.stack(along, 1).cpu(), cast(Tensor, sketch).cpu())
 
 
 def _along(record: LayerRecord, update: Callable[[], Tensor] | None) -> Tensor:
@@ -163,3 +166,4 @@ class Gradients:
     norms: Tensor  # [b, K, P], of each draw's gradient
     norms_of_mean: Tensor  # [b, P], of the mean over draws
     along_update: Tensor  # [b, K, P'], inner products with what the adapter added to each of P' layers' weight
+    sketch: Tensor  # [b, BUCKETS], of the mean over draws

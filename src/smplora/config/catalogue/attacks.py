@@ -30,6 +30,7 @@ ATTACKS = {
     "gsa1_base": "smplora.attacks.methods.gsa:GSA1BaseAttack",
     "gsa2_base": "smplora.attacks.methods.gsa:GSA2BaseAttack",
     "gradient_alignment": "smplora.attacks.methods.gradient_alignment:GradientAlignmentAttack",
+    "self_influence": "smplora.attacks.methods.self_influence:SelfInfluenceAttack",
     "proxy": "smplora.attacks.methods.proxy:ProxyAttack",
     "proxy_calibrated": "smplora.attacks.methods.proxy:CalibratedProxyAttack",
     "error_map_single": "smplora.attacks.methods.error_map:SingleErrorMapAttack",
@@ -61,7 +62,8 @@ SHADOW_SIGNALS = ("calibrated_loss", "loss", "loss_single", "secmi", "pia", "pia
 QUICK = ("error_map", "loss", "calibrated_loss", "sima")
 STANDARD = (*QUICK, "loss_vector", "loss_two_sided", "calibrated_two_sided", "proxy", "proxy_calibrated", "loss_single",
             "secmi", "pia", "pian", "pfami", "pfami_calibrated", "sima_mc", "sima_mc_calibrated", "clid", "clid_vector",
-            "clid_fixed_caption", "clid_other_caption", "rediffuse", "rediffuse_images", "ensemble", "gsa1", "gsa2", "gradient_alignment")  # fmt: skip
+            "clid_fixed_caption", "clid_other_caption", "rediffuse", "rediffuse_images", "ensemble", "gsa1", "gsa2", "gradient_alignment",
+            "self_influence")  # fmt: skip
 WITH_ENCODER = ("reconstruction", "reconstruction_ratio", "semantic_distance", "distribution")  # of --attack_encoder
 # these first: an encoder that does not suit the images is said at once
 STRONG = (*WITH_ENCODER, *STANDARD, "error_map_single", "error_map_timestep", "secmi_network", "pfami_network",
@@ -77,7 +79,7 @@ ON_BASE = {
     "pfami": "pfami", "pfami_calibrated": "pfami", "pfami_network": "pfami", "sima": "sima", "sima_mc": "sima",
     "clid": "clid", "clid_vector": "clid",
     "gsa1": "gsa1_base", "gsa1_base": "gsa1_base", "gsa2": "gsa2_base", "gsa2_base": "gsa2_base",
-    "gradient_alignment": "gsa1_base",
+    "gradient_alignment": "gsa1_base", "self_influence": "gsa1_base",
 }  # fmt: skip
 
 # how often the attacks of a tier look, where it is not said by an option
