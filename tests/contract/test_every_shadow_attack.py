@@ -119,7 +119,7 @@ def test_attacks_have_the_access_and_the_papers_of_what_they_compare() -> None:
     assert "shadow" in attack.info.fitted_on
 
 
-@pytest.mark.parametrize("name", SHADOW)
+@pytest.mark.parametrize("name", ["lira", "lira_offline"])
 def test_the_base_models_loss_cancels(name: str) -> None:
     """Each image is compared with itself, so that calibrating changes nothing."""
     batch, scores = toy_batch(2 * SIZE, 10), []
