@@ -12,7 +12,7 @@ from smplora.attacks.methods import lira, quantile
 from smplora.attacks.methods.gsa_shadows import CarriedOver
 from smplora.attacks.methods.lira import Deviation, LikelihoodRatio
 from smplora.attacks.methods.quantile import LEVELS, Quantiles
-from smplora.attacks.methods.rmia import Population
+from smplora.attacks.methods.rmia import FACTORS, Population, dominated, prior
 from smplora.attacks.scorers import Boosted
 from smplora.attacks.shadow_comparison import Comparison, near_normal
 from smplora.core.arrays import Bools, Floats
@@ -97,22 +97,106 @@ def test_offline_lira_ranks_as_the_probability_of_a_smaller_answer() -> None:
 def test_offline_attacks_do_not_look_at_shadows_that_trained_on_the_image() -> None:
     aux, test = toy(1), toy(2)
     changed = [Comparison(c.target, c.shadows + 100.0 * c.is_in[..., None], c.is_in) for c in (aux, test)]
-    for scorer in (Deviation, Population):
-        before = scorer().fit(aux.packed(), MEMBER).score(test.packed())
-        after = scorer().fit(changed[0].packed(), MEMBER).score(changed[1].packed())
-        np.testing.assert_allclose(after, before, rtol=1e-9)
+    before = Deviation().fit(aux.packed(), MEMBER).score(test.packed())
+    after = Deviation().fit(changed[0].packed(), MEMBER).score(changed[1].packed())
+    np.testing.assert_allclose(after, before, rtol=1e-9)
+    rmia = Population().fit(aux.packed(), MEMBER)  # chooses a on shadows, whose own images are known
+    np.testing.assert_array_equal(rmia.score(changed[1].packed()), rmia.score(test.packed()))
 
 
-def test_rmia_counts_the_aux_nonmembers_that_gained_less() -> None:
+def waves(n: int, start: int) -> Floats:
+    """Probabilities of n images under ten models, by formula rather than by a generator that may change."""
+    return (np.sin(1.7 * np.arange(start, start + 10 * n)) + 1.05).reshape(n, 10) / 2.1
+
+
+def halves(n: int, start: int) -> Bools:
+    """Which of ten models, in complementary pairs, saw each of n images: [n, 10]."""
+    first = np.cos(np.arange(start, start + 5 * n)).reshape(n, 5) > 0
+    return np.stack([first, ~first], 2).reshape(n, 10)
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [
+        (0.0, [10, 1, 13, 13, 3, 7, 16, 7]),
+        (0.3, [10, 1, 15, 14, 3, 7, 15, 7]),
+        (1.0, [10, 2, 19, 15, 2, 7, 13, 7]),
+    ],
+)
+def test_rmia_has_the_scores_of_the_authors_code(factor: float, expected: list[int]) -> None:
+    """Of attacks.py of privacytrustlab/ml_privacy_meter at e384af8. How to get them anew, in a folder with that file:
+
+    from attacks import run_rmia
+    z = np.where(seen, 0, waves(19, 500)); seen is halves(19, 300) with column 0 set to False
+    19 * run_rmia(0, waves(8, 0), z, halves(8, 100), num_reference_models=4, offline_a=factor)
+
+    Model 0 is attacked; its pair, model 1, helps nobody. The zeros keep references that saw z out of p(z): the code
+    takes the four largest of eight, since there no reference has seen the population.
+    """
+    ratios = []
+    for p, is_in in ((waves(8, 0), halves(8, 100)), (waves(19, 500), halves(19, 300))):
+        outside = Comparison(p[:, :1], p[:, 2:, None], is_in[:, 2:]).mean(False)
+        ratios.append(p[:, :1] / prior(outside, factor))
+    np.testing.assert_allclose(19 * dominated(*ratios), expected)
+
+
+def odds_inverted(phi: Floats, compared: Comparison) -> Floats:
+    """The probabilities that RMIA reads off phi, which is standardised by the aux non-members."""
+    outside = compared.target[~MEMBER]
+    return 1 / (1 + np.exp(-(phi - outside.mean(0)) / outside.std(0)))
+
+
+def slow_rmia(p: Floats, shadows: Floats, is_in: Bools, others: list[int], a: float) -> list[list[float]]:
+    """p(x | theta) / p(x) by image and column; p [n, k], shadows [n, N, k]."""
+    found = []
+    for i in range(len(p)):
+        outside = np.mean([shadows[i, j] for j in others if not is_in[i, j]], 0)
+        found.append([p[i, c] / ((1 + a) / 2 * outside[c] + (1 - a) / 2) for c in range(p.shape[1])])
+    return found
+
+
+def slow_shares(ratios: list[list[float]], population: list[list[float]]) -> list[float]:
+    """Of the population, with a vote of the columns."""
+    return [
+        float(np.mean([sum(x / z > 1 for x, z in zip(r, q, strict=True)) >= 2 for q in population])) for r in ratios
+    ]
+
+
+def test_rmia_is_the_paper_written_out() -> None:
+    """Image by image, three columns that vote; a is the one with which the shadows are attacked best, each by the
+    others."""
     aux, test = toy(1, leak=1.0), toy(2, leak=1.0)
-    found = Population().fit(aux.packed(), MEMBER).score(test.packed())
+    scorer = Population().fit(aux.packed(), MEMBER)
+    shadows = odds_inverted(aux.shadows, aux)
+    means = []
+    for a in FACTORS:
+        aucs = []
+        for j in range(8):
+            ratios = slow_rmia(shadows[:, j], shadows, aux.is_in, [o for o in range(8) if o != j], a)
+            inside = aux.is_in[:, j]
+            population = [r for r, known in zip(ratios, inside, strict=True) if not known]
+            aucs.append(auc(slow_shares(ratios, population), inside))
+        means.append(np.mean(aucs))
+    assert scorer.factor == FACTORS[int(np.argmax(means))]
+    every = list(range(8))
+    population = slow_rmia(odds_inverted(aux.target, aux), shadows, aux.is_in, every, scorer.factor)[40:]
+    ratios = slow_rmia(
+        odds_inverted(test.target, aux), odds_inverted(test.shadows, aux), test.is_in, every, scorer.factor
+    )
+    np.testing.assert_allclose(scorer.score(test.packed()), slow_shares(ratios, population))
 
-    def gain(compared: Comparison, i: int) -> float:
-        outside = compared.shadows[i, ~compared.is_in[i]].mean(0)
-        return float(np.mean(compared.target[i] - outside))
 
-    for i in range(0, 80, 7):
-        assert found[i] == np.mean([gain(test, i) > gain(aux, z) for z in range(40, 80)])
+def test_rmia_chooses_a_by_how_far_members_outdo_shadows_without_them() -> None:
+    """a = 1 means p_in = p_out: right where images' own difficulty is all there is, wrong where members are sure."""
+    hard, sure = toy(1, shadows=16, columns=1), toy(1, shadows=16, columns=1)
+    sure = Comparison(sure.target / 20, np.where(sure.is_in[..., None], 3.0, sure.shadows / 20), sure.is_in)
+    chosen = [Population().fit(c.packed(), MEMBER).factor for c in (hard, sure)]
+    assert chosen[0] > chosen[1]
+
+
+def test_half_of_the_columns_are_no_majority() -> None:
+    ratios = np.array([[2.0, 1.0], [2.0, 2.0], [1.0, 1.0]])
+    np.testing.assert_array_equal(dominated(ratios, np.array([[1.0, 1.0], [3.0, 0.5]])), [0.0, 0.5, 0.0])
 
 
 @pytest.mark.parametrize("scorer", SCORERS)

@@ -154,6 +154,18 @@ def test_verdicts(tmp_path: Path) -> None:
     assert min(row["covered"] for row in before["rate_interval"]) >= 0.93
 
 
+def test_rmia(tmp_path: Path) -> None:
+    """As published it finds nearly what the simplest score finds; with another gamma it may find nothing."""
+    found, before = start("rmia", tmp_path, "--draws", 1, "--cell", 10), written("rmia")
+    assert not lacking(found["rows"][0], before["rows"][0])
+    aucs = {(row["columns"], row["difficulty"], row["score"]): row["auc"] for row in before["rows"]}
+    for columns, difficulty, score in aucs:
+        simple = aucs[columns, difficulty, "gain"]
+        least = {"rmia, gamma 1": simple - 0.05, "lira_offline": simple - 0.005}
+        assert aucs[columns, difficulty, score] > least.get(score, 0)
+    assert min(area for (*_, score), area in aucs.items() if score == "rmia, gamma 2") < 0.55
+
+
 def test_audit_cost(tmp_path: Path) -> None:
     small = ["--cell", 3, "--rounds", 1, "--pixels", 64, "--widths", 64, 64, 64, "--audit", AUDIT]
     assert not lacking(start("audit_cost", tmp_path, *small), before := written("audit_cost"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Classifiers that learn less, for what does not depend on how much they learn."""
     monkeypatch.setattr(error_map, "EPOCHS", 1)
     for method in (secmi, pfami):
-        monkeypatch.setattr(method, "EPOCHS", 1)
+        monkeypatch.setattr(method, "RECIPE", replace(method.RECIPE, epochs=1))
     monkeypatch.setattr(classifiers, "WIDTHS", (4, 4))
     monkeypatch.setattr(classifiers, "DEPTHS", (1, 1))
     monkeypatch.setattr(classifiers, "PERCEPTRON", {**classifiers.PERCEPTRON, "max_iter": 2})

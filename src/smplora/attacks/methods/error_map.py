@@ -9,7 +9,7 @@ name. Two variants: judged by a single draw without a choice on the test cells, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,24 +17,29 @@ import torch
 
 from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
 from smplora.core.arrays import Bools, Floats
+from smplora.core.device import choose_device, reproducible
 from smplora.core.random_streams import generator, stream_seed
 from smplora.models.proxy import WEIGHT_DECAY, ProxyAttackModel, ascend, at_size
 from smplora.statistics.curves import auc
 from smplora.statistics.rates import tpr_at_fpr
 
 EPOCHS, LEARNING_RATE, HALF_BATCH = 100, 1e-5, 10
+AT_ONCE = 1024  # maps that are scored
 
 
 class ErrorMapScorer:
     """Mean over draws of log h' - log(1 - h'), of the last epoch. Signals [n, draws, c, h, w].
 
     Args:
+        device: where the network is fitted and asked; its first weights and the order of images are drawn on the CPU.
         scored_draws: how many of the draws are scored.
         sees_timestep: the last channel holds t / T everywhere, which the network is told.
     """
 
-    def __init__(self, seed: int, *, scored_draws: int | None = None, sees_timestep: bool = False) -> None:
-        self.seed, self.scored_draws, self.sees_timestep = seed, scored_draws, sees_timestep
+    def __init__(
+        self, seed: int, device: torch.device, *, scored_draws: int | None = None, sees_timestep: bool = False
+    ) -> None:
+        self.seed, self.device, self.scored_draws, self.sees_timestep = seed, device, scored_draws, sees_timestep
 
     def fit(
         self, signals: Floats, is_member: Bools, after_epoch: Callable[[int, ErrorMapScorer], None] | None = None
@@ -43,10 +48,10 @@ class ErrorMapScorer:
         maps, timesteps = self._parts(signals)
         members, others = (torch.from_numpy(np.flatnonzero(x)) for x in (is_member, ~is_member))
         half = min(HALF_BATCH, len(members), len(others))
-        labels = torch.arange(2 * half) < half
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream_seed(self.seed, "error map attack"))
-            self.network = ProxyAttackModel(maps[0, 0].numel(), sees_timestep=self.sees_timestep, num_train_timesteps=1)
+        labels = (torch.arange(2 * half) < half).to(self.device)
+        with reproducible(stream_seed(self.seed, "error map attack"), self.device):
+            fresh = ProxyAttackModel(maps[0, 0].numel(), sees_timestep=self.sees_timestep, num_train_timesteps=1)
+            self.network = fresh.to(self.device)
             optimizer = torch.optim.Adam(
                 self.network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
             )
@@ -55,8 +60,8 @@ class ErrorMapScorer:
                 order_m, order_o = (rows[torch.randperm(len(rows), generator=rng)] for rows in (members, others))
                 for start in range(0, min(len(members), len(others)) - half + 1, half):
                     rows = torch.cat([order_m[start : start + half], order_o[start : start + half]])
-                    draw = epoch % maps.shape[1]
-                    ascend(self.network, optimizer, maps[rows, draw], timesteps[rows, draw], labels)
+                    draw = rows, epoch % maps.shape[1]
+                    ascend(self.network, optimizer, maps[draw].to(self.device), timesteps[draw].to(self.device), labels)
                 if after_epoch:
                     after_epoch(epoch, self)
         return self
@@ -65,7 +70,9 @@ class ErrorMapScorer:
     def score(self, signals: Floats) -> Floats:
         """[n, draws, c, h, w] -> [n]; give a single draw to be judged as in the paper."""
         maps, timesteps = self._parts(signals[:, : self.scored_draws])
-        log_h = self.network.eval()(maps.flatten(0, 1), timesteps.flatten())
+        self.network.eval()
+        parts = zip(maps.flatten(0, 1).split(AT_ONCE), timesteps.flatten().split(AT_ONCE), strict=True)
+        log_h = torch.cat([self.network(part.to(self.device), t.to(self.device)).cpu() for part, t in parts])
         scores: Floats = (log_h[:, 1] - log_h[:, 0]).double().numpy().reshape(maps.shape[:2]).mean(1)
         return scores
 
@@ -82,6 +89,7 @@ class ErrorMapAttack(Attack):
     """h'(e(x, y; t, eps)) at random t and eps."""
 
     error_map_draws: int = 10
+    device: str = field(default="cpu", compare=False)  # where the network is fitted; the signals are the same
     info = AttackInfo(
         title="Error-map network (the paper's), averaged",
         access=Access.GREY_BOX,
@@ -99,7 +107,7 @@ class ErrorMapAttack(Attack):
 
     def scorer(self, seed: int) -> ErrorMapScorer:
         """A fresh network."""
-        return ErrorMapScorer(seed)
+        return ErrorMapScorer(seed, choose_device(self.device))
 
     def paper_protocol(
         self, aux: Floats, aux_member: Bools, test: Floats, test_member: Bools, seed: int
@@ -129,7 +137,7 @@ class SingleErrorMapAttack(ErrorMapAttack):
 
     def scorer(self, seed: int) -> ErrorMapScorer:
         """A fresh network."""
-        return ErrorMapScorer(seed, scored_draws=1)
+        return ErrorMapScorer(seed, choose_device(self.device), scored_draws=1)
 
     def paper_protocol(self, aux: Floats, aux_member: Bools, test: Floats, test_member: Bools, seed: int) -> None:
         """Stands with the averaged attack."""
@@ -153,7 +161,7 @@ class TimestepErrorMapAttack(ErrorMapAttack):
 
     def scorer(self, seed: int) -> ErrorMapScorer:
         """A fresh network."""
-        return ErrorMapScorer(seed, sees_timestep=True)
+        return ErrorMapScorer(seed, choose_device(self.device), sees_timestep=True)
 
     def paper_protocol(self, aux: Floats, aux_member: Bools, test: Floats, test_member: Bools, seed: int) -> None:
         """The paper's network is not told."""

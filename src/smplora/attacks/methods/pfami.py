@@ -6,7 +6,7 @@ the image itself (the authors' code draws noise anew).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,14 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
-from smplora.attacks.classifiers import ResNet
+from smplora.attacks.classifiers import Recipe, ResNet
 from smplora.attacks.methods.loss import at_scale
 from smplora.attacks.scorers import Mean
 from smplora.core.arrays import Floats
+from smplora.core.device import choose_device
 from smplora.models.diffusion import adaptation_loss
 
 TIMESTEPS = range(0, 500, 50)  # of 1000
-EPOCHS = 110
+RECIPE = Recipe(stages=2, epochs=110, batch=None, optimizer="Adam", settings={"lr": 0.01}, regression=False)
 WIDEST, NARROWEST = 0.95, 0.7  # share of the edge that a crop keeps
 
 
@@ -91,16 +92,21 @@ class CalibratedPFAMIAttack(PFAMIAttack):
 
 @dataclass(frozen=True)
 class PFAMINetworkAttack(Attack):
-    """A ResNet-18 on the matrix of rises, ten crops by ten timesteps, with the authors' settings (config.yaml of their
-    code: 110 steps of Adam at 0.01 on all images at once)."""
+    """The first half of a ResNet-18 on the matrix of rises, ten timesteps by ten crops, with the authors' settings
+    (attack_model_PFAMI.py, resnet.py and config.yaml of wjfu99/MIA-Gen: their forward pass leaves out the last two stages).
+
+    They train on the images of a shadow model, here it is the other half. Their configuration subtracts the rises of a
+    reference model, which here only pfami_calibrated does.
+    """
 
     crops: int = 10
+    device: str = field(default="cpu", compare=False)  # where the network is fitted; the signals are the same
     info = replace(PFAMIAttack.info, title="PFAMI, network")
 
     def signals(self, view: GreyBoxView) -> Floats:
-        """[b, 1, M, T]."""
-        return fluctuations(view, self.crops)[:, None].numpy()
+        """[b, 1, T, M]."""
+        return fluctuations(view, self.crops).mT[:, None].numpy()
 
     def scorer(self, seed: int) -> ResNet:
         """A fresh network."""
-        return ResNet(seed, epochs=EPOCHS, batch=None, optimizer="Adam", lr=0.01)
+        return ResNet(seed, RECIPE, choose_device(self.device))

@@ -5,19 +5,23 @@ Walk up from z0 along the predictions, take one step further and one back; membe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView
-from smplora.attacks.classifiers import ResNet
+from smplora.attacks.classifiers import Recipe, ResNet
 from smplora.attacks.methods.loss import at_scale
 from smplora.attacks.scorers import Mean
 from smplora.core.arrays import Floats
+from smplora.core.device import choose_device
 from smplora.models import ddim
 from smplora.models.proxy import at_size
 
-EPOCHS = 15
+RECIPE = Recipe(
+    stages=4, epochs=15, batch=128, optimizer="SGD", settings={"lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4},
+    regression=True,
+)  # fmt: skip
 STEP, LEVEL = 10, 140  # of 1000; SecMI's code for latent diffusion compares at 140, its paper at 100 for pixels
 
 
@@ -54,10 +58,15 @@ class SecMIAttack(Attack):
 
 @dataclass(frozen=True)
 class SecMINetworkAttack(Attack):
-    """A ResNet-18 on |t-error| with the authors' settings (mia_evals/secmia.py of their code), but of the last epoch: theirs is
-    the one that is best on the test images. Batches of 128 are an epoch of one step where cells are small, so that it learns
-    little there."""
+    """A ResNet-18 on |t-error|, with the authors' settings (nns_attack in mia_evals/secmia.py of jinhaoduan/SecMI).
 
+    They train on a fifth of all images, here it is the other half. Their code means to take the epoch that is best on the
+    test images, but never updates what it compares with, so that it takes the last, as here. Their network is for images
+    of 32 pixels; larger maps are averaged. Batches of 128 are an epoch of one step where cells are small, so that it learns
+    little there.
+    """
+
+    device: str = field(default="cpu", compare=False)  # where the network is fitted; the signals are the same
     info = replace(SecMIAttack.info, title="SecMI, network")
 
     def signals(self, view: GreyBoxView) -> Floats:
@@ -67,4 +76,4 @@ class SecMINetworkAttack(Attack):
 
     def scorer(self, seed: int) -> ResNet:
         """A fresh network."""
-        return ResNet(seed, epochs=EPOCHS, batch=128, optimizer="SGD", lr=1e-3, momentum=0.9, weight_decay=5e-4)
+        return ResNet(seed, RECIPE, choose_device(self.device))
