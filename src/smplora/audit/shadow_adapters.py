@@ -25,6 +25,7 @@ from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.data import ModelOptions
 from smplora.config.exactly import exactly
 from smplora.config.monitor import UNWATCHED
+from smplora.config.properties import PropertiesConfig
 from smplora.config.train import TrainConfig, steps_of_teachers
 from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
@@ -155,9 +156,9 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
     for path in (folder, where):
         path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     subject, sizes = loaded.subject, loaded.split.sizes
-    options = _of_elsewhere(config, loaded, where) if isinstance(subject, Foreign) else _of_run(config, subject)
+    options = _of_elsewhere(config, loaded, where) if isinstance(subject, Foreign) else of_run(config, subject)
     half = sum(sample.repeats for cell in ATTACKED for sample in loaded.split.cells[cell]) // 2
-    steps, step = _lengths(options, subject, half, loaded.split.pass_length)
+    steps, step = lengths(options, subject, half, loaded.split.pass_length)
     samples = {s.digest: s for s in read_samples(open_source(options))}
     pool = [s.digest for cell in ATTACKED for s in loaded.split.cells[cell]]
     if any(digest not in samples for digest in pool):
@@ -169,25 +170,44 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
         name = f"shadow-{number}"
         _check_same(where / "splits" / name, split, samples.values(), where)
         manifest = write_split(split, where / "splits" / name)
-        run = where / name
-        one = replace(
-            options,
-            **UNWATCHED,
-            split_manifest=str(manifest),
-            output_dir=str(run),
-            seed=stream_seed(config.seed, "shadow", number) % 2**31,
-            max_train_steps=steps,
-            checkpointing_steps=step or min(options.checkpointing_steps, steps),
-            checkpoints_total_limit=None if step else 1,
-            device=config.device,
-            cache_latents_to_disk=config.cache_latents_to_disk,
-            cache_dir=config.cache_dir,
-        )
-        adapter = run / "checkpoints" / f"checkpoint-{step}" if step else run
-        shadows.append(Shadow(one, split, adapter))
+        seed = stream_seed(config.seed, "shadow", number) % 2**31
+        shadows.append(trained_alike(options, split, manifest, where / name, (steps, step), seed, config))
     rate = None if isinstance(subject, Foreign) else seconds_per_step([(0, 0.0), *RunFolder(subject.run).elapsed()])
     title = subject.label if isinstance(subject, Foreign) else subject.title
-    return ShadowPlan(where, tuple(shadows), title, rate, _bytes_each(loaded))
+    return ShadowPlan(where, tuple(shadows), title, rate, bytes_each(loaded))
+
+
+def trained_alike(
+    options: TrainConfig,
+    split: Split,
+    manifest: Path,
+    run: Path,
+    length: tuple[int, int | None],
+    seed: int,
+    machine: AuditConfig | PropertiesConfig,
+) -> Shadow:
+    """An adapter trained with ``options``, but for its images, its seed and its length.
+
+    Args:
+        manifest: of ``split``.
+        length: steps, and the checkpoint to ask if that is not the end.
+        machine: says where it computes and what it keeps.
+    """
+    steps, step = length
+    one = replace(
+        options,
+        **UNWATCHED,
+        split_manifest=str(manifest),
+        output_dir=str(run),
+        seed=seed,
+        max_train_steps=steps,
+        checkpointing_steps=step or min(options.checkpointing_steps, steps),
+        checkpoints_total_limit=None if step else 1,
+        device=machine.device,
+        cache_latents_to_disk=machine.cache_latents_to_disk,
+        cache_dir=machine.cache_dir,
+    )
+    return Shadow(one, split, run / "checkpoints" / f"checkpoint-{step}" if step else run)
 
 
 def with_shadows(
@@ -220,16 +240,26 @@ def train_shadows(plan: ShadowPlan, training: Work, workers: int | None = None) 
     Raises:
         TrainingError: one or more could not be trained; what was trained stays.
     """
+    train_each(plan.shadows, "shadow adapters", "shadow_dir", training, workers)
+
+
+def train_each(shadows: Sequence[Shadow], title: str, option: str, training: Work, workers: int | None) -> None:
+    """As ``train_shadows``.
+
+    Args:
+        title: what messages call them.
+        option: that says where they go.
+    """
     if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()  # what this process keeps, workers cannot have
-    tasks = [Task(Path(shadow.options.output_dir).name, shadow.options, training) for shadow in plan.shadows]
-    problems = run_tasks(tasks, "shadow adapters", workers=workers, device=plan.shadows[0].options.device)
+    tasks = [Task(Path(shadow.options.output_dir).name, shadow.options, training) for shadow in shadows]
+    problems = run_tasks(tasks, title, workers=workers, device=shadows[0].options.device)
     failed = {name: problem for name, problem in problems.items() if problem}
     if failed:
         name, problem = next(iter(failed.items()))
-        problem = problem.replace("--output_dir", "--shadow_dir")
-        raise TrainingError(f"{len(failed)} of {len(tasks)} shadow adapters were not trained; {name}: {problem}")
+        problem = problem.replace("--output_dir", f"--{option}")
+        raise TrainingError(f"{len(failed)} of {len(tasks)} {title} were not trained; {name}: {problem}")
 
 
 def measure_shadows(plan: ShadowPlan, target: Split, attack: ShadowAttack, measure: MeasureSignals) -> Shadows:
@@ -258,7 +288,7 @@ def measure_shadows(plan: ShadowPlan, target: Split, attack: ShadowAttack, measu
     return Shadows(dict(zip(digests, stacked, strict=True)), is_in)
 
 
-def _of_run(config: AuditConfig, subject: Subject) -> TrainConfig:
+def of_run(config: AuditConfig | PropertiesConfig, subject: Subject) -> TrainConfig:
     """The run's own options; images where they are now."""
     if not (config.train_data_dir or config.dataset_name):
         return subject.config
@@ -319,7 +349,7 @@ def _repeated(sample: Sample) -> str:
     return f"{sample.repeats}_images/" if sample.repeats > 1 else ""
 
 
-def _lengths(options: TrainConfig, subject: Subject | Foreign, half: int, trained: int) -> tuple[int, int | None]:
+def lengths(options: TrainConfig, subject: Subject | Foreign, half: int, trained: int) -> tuple[int, int | None]:
     """Steps of a shadow, and its checkpoint to ask if that is not the end. ``half`` and ``trained`` are what a pass of
     a shadow and of the adapter takes. Shadows see each image as often as the
     adapter did: where halves are larger than its training set, they train longer."""
@@ -338,7 +368,7 @@ def _check_same(folder: Path, split: Split, samples: Sequence[Sample] | Any, whe
         raise SplitError(OTHER_SHADOWS.format(where))
 
 
-def _bytes_each(loaded: Loaded) -> int:
+def bytes_each(loaded: Loaded) -> int:
     """Disk space of a shadow: what the adapter's run takes without all but one checkpoint; of a file made elsewhere,
     two adapter files and the optimizer's two moments beside the weights."""
     subject = loaded.subject
