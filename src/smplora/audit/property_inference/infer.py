@@ -99,7 +99,9 @@ def prepare(config: PropertiesConfig) -> Prepared:
     sizes = tuple(making.of_sizes(size_grid(config, making.pool))) if config.count else ()
     notes: list[str] = []
     share = share_question(config, loaded, making, notes) if config.attribute else None
-    return Prepared(folder, loaded, making, sizes, share, notes)
+    ready = Prepared(folder, loaded, making, sizes, share, notes)
+    making.check(ready.references)
+    return ready
 
 
 def share_question(config: PropertiesConfig, loaded: Loaded, making: Trainer, notes: list[str]) -> ShareQuestion:
@@ -187,8 +189,9 @@ def infer(config: PropertiesConfig, training: Work, *, progress: bool = True) ->
         bare = replace(ready.loaded, adapted=None)  # type: ignore[arg-type]
         del ready.loaded  # its memory is needed to train
         ready.trainer.train(ready.references, training)
-        for reference in with_bar(ready.references, "measure reference adapters", "adapter"):
-            measured.append(measure(_loaded(reference, bare, config), ready.share, config))
+        for number, reference in enumerate(with_bar(ready.references, "measure reference adapters", "adapter")):
+            share = ready.share if number >= len(ready.sizes) else None
+            measured.append(measure(_loaded(reference, bare, config), share, config))
         result = Properties(
             format=FORMAT,
             subject=subject,

@@ -31,7 +31,7 @@ class Scale:
 
     def back(self, value: float) -> float:
         """From the scale; of a difference: the factor, or the difference."""
-        return exp(value) if self.logarithmic else value
+        return round(exp(value), 9) if self.logarithmic else value  # 80, not 79.999..
 
 
 IMAGES, SHARES = Scale(True, 1.0, None), Scale(False, 0.0, 1.0)
@@ -84,6 +84,8 @@ def judge(
         low, high = jackknife_minmax(without, own - y, level)
         errors.append(np.abs(own - y).mean())
         chance.append(np.abs(read(rows, shuffled) - shuffled).mean(1))
+        if predictor.names_labels:
+            low, high = whole_cells(low, high, y)
         touches = 1e-9 * max(1.0, abs(lowest), abs(highest))
         found.append(
             Said(
@@ -100,3 +102,10 @@ def judge(
     alone, corrected = permutation_p(np.array(errors), np.stack(chance, 1))
     said = [replace(one, p=float(p)) for one, p in zip(found, alone, strict=True)]
     return said, scale.back(float(np.abs(y - y.mean()).mean())), corrected
+
+
+def whole_cells(low: float, high: float, labels: Floats) -> tuple[float, float]:
+    """An interval widened to where the next labels become nearer: what only names labels knows no better."""
+    values = np.unique(labels)
+    edges = (values[1:] + values[:-1]) / 2
+    return float(max(edges[edges <= low], default=values[0])), float(min(edges[edges >= high], default=values[-1]))

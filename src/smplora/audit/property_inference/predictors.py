@@ -17,7 +17,7 @@ from smplora.models.spectra import UPDATE
 
 Ints = NDArray[np.int64]
 Spectra = Mapping[tuple[str, str], Floats]  # by (layer, which matrix): singular values of N adapters [N, r]
-PENALTY = 0.1  # of the regression on spectra, whose features have a mean square of 1; fixed: nothing is tuned
+PENALTY = 0.01  # of the regression on spectra; docs/log/2026-11-29-properties.md says how it was chosen
 SMALLEST = 1e-12  # singular values below it are none
 SALAMA = """@article{salama2024dataset,
   title={Dataset Size Recovery from LoRA Weights},
@@ -36,6 +36,7 @@ class Predictor(Protocol):
     title: ClassVar[str]
     reference: ClassVar[str]
     bibtex: ClassVar[str]
+    names_labels: ClassVar[bool]  # it can only say what a known adapter has
 
     def row(self, known: Ints, asked: int) -> Floats:
         """How the answer for ``asked`` is made of the labels of the ``known``."""
@@ -58,6 +59,7 @@ class Dsire:
     title: ClassVar[str] = "DSiRe: nearest singular values in each layer, majority of layers"
     reference: ClassVar[str] = "Salama et al. 2024, arXiv 2406.19395"
     bibtex: ClassVar[str] = SALAMA
+    names_labels: ClassVar[bool] = True
 
     @cached_property
     def distances(self) -> Floats:
@@ -93,6 +95,7 @@ class SpectrumRegression:
     title: ClassVar[str] = "Ridge regression on the singular values of all layers"
     reference: ClassVar[str] = "variant of Salama et al. 2024"
     bibtex: ClassVar[str] = SALAMA
+    names_labels: ClassVar[bool] = False
 
     @cached_property
     def features(self) -> Floats:
@@ -123,6 +126,7 @@ class LossRegression:
     title: ClassVar[str] = "Line through the losses: calibrated loss with the value less that without"
     reference: ClassVar[str] = "attribute inference by calibrated losses, after Watson et al. 2022"
     bibtex: ClassVar[str] = CALIBRATED
+    names_labels: ClassVar[bool] = False
 
     def row(self, known: Ints, asked: int) -> Floats:
         """Weights of the labels: [N]."""

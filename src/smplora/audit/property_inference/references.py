@@ -222,19 +222,26 @@ class Trainer:
             f"{len(references)} reference adapters{ready}: {len(left)} x {steps:,} steps on {images}; {time}; {space}"
         )
 
+    def check(self, references: Sequence[Reference]) -> None:
+        """See whether those that are there are these.
+
+        Raises:
+            SplitError: the folder holds others.
+        """
+        for reference in references:
+            manifest = Path(reference.shadow.options.split_manifest or "")
+            if manifest.exists() and sealed(manifest) != reference.shadow.split.seal:
+                raise SplitError(OTHERS.format(self.where))
+
     def train(self, references: Sequence[Reference], training: Work) -> None:
         """Train those that are not there, in worker processes.
 
         Raises:
-            SplitError: the folder holds others.
             TrainingError: one or more could not be trained; what was trained stays.
         """
         self.where.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         for reference in references:
-            folder = Path(reference.shadow.options.split_manifest or "").parent
-            if (folder / MANIFEST).exists() and sealed(folder) != reference.shadow.split.seal:
-                raise SplitError(OTHERS.format(self.where))
-            write_split(reference.shadow.split, folder)
+            write_split(reference.shadow.split, Path(reference.shadow.options.split_manifest or "").parent)
         shadows = [reference.shadow for reference in references]
         train_each(shadows, "reference adapters", "reference_dir", training, self.config.workers)
 
@@ -252,10 +259,10 @@ def trainer(config: PropertiesConfig, loaded: Loaded, folder: Path) -> Trainer:
     return Trainer(config, loaded.subject, options, pool, where, loaded.split.pass_length)
 
 
-def sealed(folder: Path) -> str | None:
-    """The seal of the split in a folder; None where it cannot be read."""
+def sealed(manifest: Path) -> str | None:
+    """The seal of a split that is there; None where it cannot be read."""
     try:
-        return parse(folder / MANIFEST, Manifest).seal
+        return parse(manifest, Manifest).seal
     except ValueError:
         return None
 
