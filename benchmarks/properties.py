@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser(__file__, __doc__, "train", "properties")
     options.add_argument("--folder", type=Path)
     options.add_argument("--steps", type=int, default=300)
-    options.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    options.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     options.add_argument("--shares", type=float, nargs="*", default=SHARES)
     options.add_argument("--share_of", type=int, default=SHARE_OF)
     args = options.parse_args(arguments)
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
         captioned = digits.write_private_digits(folder / "images")
         pool = mixed(read_samples(open_source(TrainConfig(train_data_dir=str(captioned)))))
         for size in args.sizes:
-            manifest = written(pool[:size], pool[max(args.sizes) :], folder / "splits" / f"size-{size}")
+            manifest = written(pool[:size], pool[max(args.sizes, default=0) :], folder / "splits" / f"size-{size}")
             own = {"reference_dir": str(folder / "references"), "sizes": None}
             record["size"][size] = answers(asked(folder, f"size-{size}", captioned, manifest, args, **own).size)
         plain = without_captions(captioned, folder / "plain")

@@ -239,6 +239,17 @@ def test_shadows(tmp_path: Path) -> None:
     assert found["command"].startswith("python benchmarks/shadows.py --steps 1 --shadows 4 --train ")
 
 
+def test_properties(tmp_path: Path) -> None:
+    changed = {name: value for name, value in TRAIN.items() if not name.endswith(("_size", "_steps"))}
+    words = ["--folder", tmp_path / "runs", "--steps", 1, "--sizes", "--shares", 0.5, "--share_of", 8]
+    found = start("properties", tmp_path, *words, "--train", changed, "--properties", {"references": 6})
+    before = written("properties")
+    assert not lacking(found, {**before, "size": {}, "share": {"0.5": before["share"]["0.5"]}})
+    assert found["share"]["0.5"]["truth"] == 0.5
+    assert {*before["size"]} == {"25", "50", "100", "200"}
+    assert all(row["spectrum_regression"]["error"] < row["error_without"] for row in before["size"].values())
+
+
 def test_step_memory(tmp_path: Path) -> None:
     found = start("step_memory", tmp_path, "--model", "tiny", wrote="step_memory_tiny")
     assert not lacking(found, written("step_memory"))
