@@ -91,17 +91,18 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser(__file__, __doc__, "train", "properties")
     options.add_argument("--folder", type=Path)
     options.add_argument("--steps", type=int, default=300)
-    options.add_argument("--sizes", type=int, nargs="*", default=SIZES)
-    options.add_argument("--shares", type=float, nargs="*", default=SHARES)
+    options.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    options.add_argument("--shares", type=float, nargs="+", default=SHARES)
     options.add_argument("--share_of", type=int, default=SHARE_OF)
+    options.add_argument("--only", choices=("size", "share"))
     args = options.parse_args(arguments)
     record: dict[str, Any] = {"command": command(options, args, always=["steps"]), "size": {}, "share": {}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         captioned = digits.write_private_digits(folder / "images")
         pool = mixed(read_samples(open_source(TrainConfig(train_data_dir=str(captioned)))))
-        for size in args.sizes:
-            manifest = written(pool[:size], pool[max(args.sizes, default=0) :], folder / "splits" / f"size-{size}")
+        for size in args.sizes if args.only != "share" else ():
+            manifest = written(pool[:size], pool[max(args.sizes) :], folder / "splits" / f"size-{size}")
             own = {"reference_dir": str(folder / "references"), "sizes": None}
             record["size"][size] = answers(asked(folder, f"size-{size}", captioned, manifest, args, **own).size)
         plain = without_captions(captioned, folder / "plain")
@@ -111,8 +112,8 @@ def main(arguments: list[str] | None = None) -> None:
         five = [s for s in pool if values[s.file] == FIVE]
         other = [s for s in pool if values[s.file] != FIVE]
         most = [round(share * args.share_of) for share in args.shares]
-        kept = (max(most, default=0), args.share_of - min(most, default=0))  # no attacker has them
-        for share, count in zip(args.shares, most, strict=True):
+        kept = (max(most), args.share_of - min(most))  # no attacker has them
+        for share, count in zip(args.shares, most, strict=True) if args.only != "size" else ():
             members = mixed([*five[:count], *other[: args.share_of - count]])
             held = mixed([*five[kept[0] :], *other[kept[1] :]])
             manifest = written(members, held, folder / "splits" / f"share-{share}")
