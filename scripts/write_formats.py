@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from smplora.results.audit import Audit
 from smplora.results.gallery import ExposedImages, Memorised
 from smplora.results.manifest import Manifest
+from smplora.results.properties import Properties
 from smplora.results.quality import Quality
 from smplora.results.record import ABSENT, Count, Line, Positive, Share, adapter
 from smplora.results.run import BaseModel, CheckpointState, Done, Privacy, Prompts
@@ -26,6 +27,7 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "formats.md"
 FILES: dict[str, type] = {
     "audit.json": Audit,
     "quality.json": Quality,
+    "properties.json": Properties,
     "exposed.json": ExposedImages,
     "memorised.json": Memorised,
     "DONE.json": Done,

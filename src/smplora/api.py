@@ -35,6 +35,7 @@ __all__ = [
     "audit",
     "dataset",
     "evaluate",
+    "properties",
     "quickstart",
     "report",
     "reproduce",
@@ -162,6 +163,18 @@ def audit(run: str | os.PathLike[str], **options: Any) -> Result:
     return Result(_as_json(audited), f"{audited.subject.label}: {audited.verdict.sentence}")
 
 
+@command("properties", ["run"])
+def properties(run: str | os.PathLike[str], **options: Any) -> Result:
+    """What an adapter tells of its training set as a whole; returns the content of properties.json. With ``plan=True``
+    what would be trained for it. See ``smplora properties --help``."""
+    if options.get("plan"):
+        lines = _call("properties", {"adapter": run, **options}, "smplora.audit.property_inference.infer:plan")
+        return Result({"plan": lines}, "\n".join(lines))
+    found = _call("properties", {"adapter": run, **options}, "smplora.experiments.tasks:properties")
+    asked = [question.sentence for question in (found.size, found.share) if question]
+    return Result(_as_json(found), f"{found.subject.label}: {' '.join(asked)}")
+
+
 @command("evaluate", ["run"])
 def evaluate(run: str | os.PathLike[str], **options: Any) -> Result:
     """Generate images and measure their quality; returns the content of quality.json. See ``smplora evaluate
@@ -215,16 +228,17 @@ def reproduce(targets: Sequence[str], **options: Any) -> Page:
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a result's file: "audit" of audit.json, "quality" of quality.json.
+    """The JSON Schema (2020-12) of a result's file: "audit" of audit.json, "quality" of quality.json, "properties".
 
     Raises:
         ConfigError: another name.
     """
     from smplora.results.audit import Audit
+    from smplora.results.properties import Properties
     from smplora.results.quality import Quality
     from smplora.results.record import schema as schema_of
 
-    kinds = {"audit": Audit, "quality": Quality}
+    kinds = {"audit": Audit, "quality": Quality, "properties": Properties}
     if name not in kinds:
         raise ConfigError(f"schema got '{name}'; allowed: {', '.join(kinds)}")
     return schema_of(kinds[name])

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import warm
+from smplora.attacks.methods.calibrated_loss import CalibratedLossAttack
 from smplora.config.catalogue.attacks import ATTACKS
 from smplora.config.train import TrainConfig
 from smplora.core.parallel import Task
@@ -249,6 +250,19 @@ def test_shadows(tmp_path: Path) -> None:
     assert not lacking(found["lora"], written("shadows")["lora"])
     assert found["lora"]["shadows"]["number"] == 4
     assert found["command"].startswith("python benchmarks/shadows.py --steps 1 --shadows 4 --train ")
+
+
+def test_properties(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = partial(CalibratedLossAttack, num_timesteps=1)
+    monkeypatch.setattr("smplora.audit.property_inference.infer.CalibratedLossAttack", few)
+    changed = {name: value for name, value in TRAIN.items() if not name.endswith(("_size", "_steps"))}
+    words = ["--folder", tmp_path / "runs", "--steps", 1, "--only", "share", "--shares", 0.5, "--share_of", 8]
+    found = start("properties", tmp_path, *words, "--train", changed, "--properties", {"references": 3})
+    before = written("properties")
+    assert not lacking(found, {**before, "size": {}, "share": {"0.5": before["share"]["0.5"]}})
+    assert found["share"]["0.5"]["truth"] == 0.5
+    assert {*before["size"]} == {"25", "50", "100", "200"}
+    assert all(row["spectrum_regression"]["error"] < row["error_without"] for row in before["size"].values())
 
 
 def test_step_memory(tmp_path: Path) -> None:

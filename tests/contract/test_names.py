@@ -132,5 +132,7 @@ def test_files_that_documents_name_are_there() -> None:
 def test_names_of_formats_stay() -> None:
     """Files of earlier versions open: a format is named after what it is, not after the file of the code."""
     sources = "".join(path.read_text() for path in SOURCES)
-    formats = {f"{name}/1" for name in ("cache", "dataset", "privacy", "reproduce", "split", "sweep", "theory")}
+    formats = {
+        f"{name}/1" for name in ("cache", "dataset", "privacy", "properties", "reproduce", "split", "sweep", "theory")
+    }
     assert set(re.findall(r'"smplora\.([\w.]+/\d+)"', sources)) == formats | {"audit/2", "audit/3", "quality/2"}

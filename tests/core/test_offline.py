@@ -71,6 +71,7 @@ def test_no_command_touches_a_network(image_folder: Path, hub_cache: Path, tmp_p
         commands += [
             (["train", *small, *base, "--output_dir", run, "--objective", "smp_lora"], status),
             (["audit", "--adapter", run, *attacks], status),
+            (["properties", "--adapter", run, "--plan"], status),
             (["evaluate", "--adapter", run, *images], status),
             (["export", "--adapter", run, "--output_dir", f"{run}-published"], status),
             (["push", "--adapter", run, "--repo_id", "anna/adapter", "--dry_run"], status),

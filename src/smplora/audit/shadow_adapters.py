@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 
 from smplora.attacks.base import Attack
 from smplora.attacks.shadow_comparison import ShadowAttack, Shadows, near_normal
-from smplora.audit.shadow_plan import ATTACKED, ShadowPlan
+from smplora.audit.shadow_plan import ATTACKED, Shadow, ShadowPlan
 from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
 from smplora.core.console import say
@@ -60,18 +60,28 @@ def train_shadows(plan: ShadowPlan, training: Work, workers: int | None = None) 
     Raises:
         TrainingError: one or more could not be trained; what was trained stays.
     """
+    waiting = f"another audit trains the shadow adapters in {plan.folder}, which this one will use too: waiting for it"
+    with waiting_lock(plan.folder / LOCK, lambda: say(waiting)):
+        train_each(plan.shadows, "shadow adapters", "shadow_dir", training, workers)
+
+
+def train_each(shadows: Sequence[Shadow], title: str, option: str, training: Work, workers: int | None) -> None:
+    """As ``train_shadows``.
+
+    Args:
+        title: what messages call them.
+        option: that says where they go.
+    """
     if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()  # what this process keeps, workers cannot have
-    tasks = [Task(Path(shadow.options.output_dir).name, shadow.options, training) for shadow in plan.shadows]
-    waiting = f"another audit trains the shadow adapters in {plan.folder}, which this one will use too: waiting for it"
-    with waiting_lock(plan.folder / LOCK, lambda: say(waiting)):
-        problems = run_tasks(tasks, "shadow adapters", workers=workers, device=plan.shadows[0].options.device)
+    tasks = [Task(Path(shadow.options.output_dir).name, shadow.options, training) for shadow in shadows]
+    problems = run_tasks(tasks, title, workers=workers, device=shadows[0].options.device)
     failed = {name: problem for name, problem in problems.items() if problem}
     if failed:
         name, problem = next(iter(failed.items()))
-        problem = problem.replace("--output_dir", "--shadow_dir")
-        raise TrainingError(f"{len(failed)} of {len(tasks)} shadow adapters were not trained; {name}: {problem}")
+        problem = problem.replace("--output_dir", f"--{option}")
+        raise TrainingError(f"{len(failed)} of {len(tasks)} {title} were not trained; {name}: {problem}")
 
 
 def measure_shadows(

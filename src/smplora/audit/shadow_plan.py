@@ -23,6 +23,7 @@ from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.data import DataOptions, ModelOptions
 from smplora.config.exactly import exactly
 from smplora.config.monitor import UNWATCHED
+from smplora.config.properties import PropertiesConfig
 from smplora.config.train import TrainConfig, steps_of_teachers
 from smplora.core.console import progress
 from smplora.core.errors import ConfigError, SplitError, listing
@@ -157,10 +158,14 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
     for path in (folder, where):
         path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     subject, sizes = loaded.subject, loaded.split.sizes
-    options = _of_elsewhere(config, loaded, where) if isinstance(subject, Foreign) else _of_run(config, subject)
+    if isinstance(subject, Foreign):
+        options = _of_elsewhere(config, loaded, where)
+    else:
+        options = of_run(subject, config.train_data_dir, config.dataset_name)
+        options = _told(config, options) if config.shadow_config else options
     half = sum(sample.repeats for cell in ATTACKED for sample in loaded.split.cells[cell]) // 2
     told = subject if isinstance(subject, Subject) and not config.shadow_config else None
-    steps, step = _lengths(options, told, half, loaded.split.pass_length)
+    steps, step = lengths(options, told, half, loaded.split.pass_length)
     samples = {s.digest: s for s in read_samples(open_source(options))}
     pool = [s.digest for cell in ATTACKED for s in loaded.split.cells[cell]]
     if any(digest not in samples for digest in pool):
@@ -174,26 +179,45 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
         name = f"shadow-{number}"
         _check_same(where / SPLITS / name, split, samples.values(), where)
         manifest = write_split(split, where / SPLITS / name)
-        run = where / name
-        one = replace(
-            options,
-            **UNWATCHED,
-            split_manifest=str(manifest),
-            output_dir=str(run),
-            seed=stream_seed(config.seed, "shadow", number) % 2**31,
-            max_train_steps=steps,
-            checkpointing_steps=step or min(options.checkpointing_steps, steps),
-            checkpoints_total_limit=None if step else 1,
-            device=config.device,
-            cache_latents_to_disk=config.cache_latents_to_disk,
-            cache_dir=config.cache_dir,
-        )
-        adapter = run / "checkpoints" / f"checkpoint-{step}" if step else run
-        shadows.append(Shadow(one, split, adapter))
+        seed = stream_seed(config.seed, "shadow", number) % 2**31
+        shadows.append(trained_alike(options, split, manifest, where / name, (steps, step), seed, config))
     rate = None if isinstance(subject, Foreign) else seconds_per_step([(0, 0.0), *RunFolder(subject.run).elapsed()])
     title = subject.label if isinstance(subject, Foreign) else subject.title
     alike = isinstance(subject, Foreign) or not config.shadow_config
-    return ShadowPlan(where, tuple(shadows), title, rate, _bytes_each(loaded), alike)
+    return ShadowPlan(where, tuple(shadows), title, rate, bytes_each(loaded), alike)
+
+
+def trained_alike(
+    options: TrainConfig,
+    split: Split,
+    manifest: Path,
+    run: Path,
+    length: tuple[int, int | None],
+    seed: int,
+    machine: AuditConfig | PropertiesConfig,
+) -> Shadow:
+    """An adapter trained with ``options``, but for its images, its seed and its length.
+
+    Args:
+        manifest: of ``split``.
+        length: steps, and the checkpoint to ask if that is not the end.
+        machine: says where it computes and what it keeps.
+    """
+    steps, step = length
+    one = replace(
+        options,
+        **UNWATCHED,
+        split_manifest=str(manifest),
+        output_dir=str(run),
+        seed=seed,
+        max_train_steps=steps,
+        checkpointing_steps=step or min(options.checkpointing_steps, steps),
+        checkpoints_total_limit=None if step else 1,
+        device=machine.device,
+        cache_latents_to_disk=machine.cache_latents_to_disk,
+        cache_dir=machine.cache_dir,
+    )
+    return Shadow(one, split, run / "checkpoints" / f"checkpoint-{step}" if step else run)
 
 
 def _kind(
@@ -206,15 +230,18 @@ def _kind(
     return f"{options.objective}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
-def _of_run(config: AuditConfig, subject: Subject) -> TrainConfig:
-    """The run's own options, or those of ``--shadow_config``; images where they are now."""
-    options = replace(subject.config, canaries_dir=None)  # they are asked on their own, without shadows
-    if config.train_data_dir or config.dataset_name:
-        options = replace(options, train_data_dir=config.train_data_dir, dataset_name=config.dataset_name)
-    if not config.shadow_config:
+def of_run(subject: Subject, train_data_dir: str | None, dataset_name: str | None) -> TrainConfig:
+    """The run's own options; images where they are now. Without canaries, which are asked on their own."""
+    options = replace(subject.config, canaries_dir=None)
+    if not (train_data_dir or dataset_name):
         return options
-    images = {f.name: getattr(options, f.name) for f in fields(DataOptions)}
-    return read_training(Path(config.shadow_config), {**_recorded(options), **images})
+    return replace(options, train_data_dir=train_data_dir, dataset_name=dataset_name)
+
+
+def _told(config: AuditConfig, own: TrainConfig) -> TrainConfig:
+    """Those of ``--shadow_config``, with what is known for sure of the run."""
+    images = {f.name: getattr(own, f.name) for f in fields(DataOptions)}
+    return read_training(Path(config.shadow_config or ""), {**_recorded(own), **images})
 
 
 def _recorded(options: TrainConfig) -> dict[str, Any]:
@@ -267,7 +294,7 @@ def _repeated(sample: Sample) -> str:
     return f"{sample.repeats}_images/" if sample.repeats > 1 else ""
 
 
-def _lengths(options: TrainConfig, run: Subject | None, half: int, trained: int) -> tuple[int, int | None]:
+def lengths(options: TrainConfig, run: Subject | None, half: int, trained: int) -> tuple[int, int | None]:
     """Steps of a shadow, and its checkpoint to ask if that is not the end. ``run`` is None where the options say how
     long; ``half`` and ``trained`` are what a pass of a shadow and of the adapter takes. Shadows see each image as often
     as the adapter did: where halves are larger than its training set, they train longer."""
@@ -286,7 +313,7 @@ def _check_same(folder: Path, split: Split, samples: Sequence[Sample] | Any, whe
         raise SplitError(OTHER_SHADOWS.format(where))
 
 
-def _bytes_each(loaded: Loaded) -> int:
+def bytes_each(loaded: Loaded) -> int:
     """Disk space of a shadow: what the adapter's run takes without all but one checkpoint; of a file made elsewhere,
     two adapter files and the optimizer's two moments beside the weights."""
     subject = loaded.subject

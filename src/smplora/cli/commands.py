@@ -10,6 +10,7 @@ from smplora.config.caption import CaptionConfig
 from smplora.config.data import CacheConfig, SplitConfig
 from smplora.config.dataset import DatasetConfig
 from smplora.config.evaluate import EvaluateConfig
+from smplora.config.properties import PropertiesConfig
 from smplora.config.publish import ExportConfig, PushConfig
 from smplora.config.quickstart import QuickstartConfig
 from smplora.config.reproduce import ReproduceConfig
@@ -45,6 +46,12 @@ VERBS = {
     ),
     "audit": Verb(
         AuditConfig, "smplora.experiments.tasks:audit_command", "smplora audit runs/smp_lora", positional="adapter"
+    ),
+    "properties": Verb(
+        PropertiesConfig,
+        "smplora.experiments.tasks:properties_command",
+        "smplora properties runs/smp_lora --attribute label --attribute_value five",
+        positional="adapter",
     ),
     "evaluate": Verb(
         EvaluateConfig, "smplora.experiments.tasks:evaluate", "smplora evaluate runs/smp_lora", positional="adapter"

@@ -25,7 +25,7 @@ MOST_OF = {
     "noise_multiplier": 10**4, "target_epsilon": 10**6,
     "rank": 4096, "resolution": 8192, "validation_inference_steps": 1000, "positive_control_steps": 10**6,
     "seed": 2**63 - 1, "split_seed": 2**63 - 1, "max_new_tokens": 1000, "num_beams": 1000, "workers": 1000,
-    "num_teachers": 1000, "shadows": 10**4, "clip_skip": 100, "num_vectors": 1000,
+    "num_teachers": 1000, "shadows": 10**4, "references": 10**4, "clip_skip": 100, "num_vectors": 1000,
 }  # fmt: skip
 
 PLACES = (

@@ -8,9 +8,11 @@ from typing import TypeAlias
 
 from smplora.audit import audit as measuring
 from smplora.audit.external_scores import audit_signals
+from smplora.audit.property_inference import infer as inferring
 from smplora.audit.reuse import audit_done, previous_audit
 from smplora.config.audit import AuditConfig
 from smplora.config.evaluate import EvaluateConfig
+from smplora.config.properties import PropertiesConfig
 from smplora.config.subject import is_foreign
 from smplora.config.train import TrainConfig
 from smplora.core.console import say
@@ -22,6 +24,7 @@ from smplora.quality import evaluate as quality
 from smplora.quality.reuse import evaluate_done, previous_quality
 from smplora.report.report import print_table, write_report
 from smplora.results.audit import Audit
+from smplora.results.properties import Properties
 from smplora.results.quality import Quality
 from smplora.results.record import as_json
 from smplora.runs.folder import DONE
@@ -103,6 +106,39 @@ def audit_command(config: AuditConfig) -> None:
     verdict = audit(config).verdict
     if verdict.level == "invalid":
         raise InvalidAudit(verdict.sentence)
+
+
+def properties(config: PropertiesConfig, *, progress: bool = True) -> Properties:
+    """Ask what an adapter tells of its training set as a whole, and say it.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    result = inferring.infer(config, BARE_TRAINING, progress=progress)
+    if progress:
+        for question in (result.size, result.share):
+            for line in (*(a.sentence for a in question.answers), question.sentence) if question else ():
+                say(f"{result.subject.label}: {line}")
+        for note in result.notes:
+            say(note)
+        folder = result_folder(config.adapter, config.output_dir, "properties")
+        say(f"result: {real(folder / 'properties.json')}; 'smplora report' shows it beside the adapter's audit")
+    if config.json:
+        print(json.dumps(as_json(result)))
+    return result
+
+
+def properties_command(config: PropertiesConfig) -> None:
+    """``smplora properties``; with ``--plan`` only what it would do is printed.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    if not config.plan:
+        properties(config)
+        return
+    lines = inferring.plan(config)
+    print(json.dumps({"plan": lines}) if config.json else "\n".join(map(readable, lines)))
 
 
 def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from smplora.core.version import __version__
 from smplora.core.wording import percent
-from smplora.report import evidence, memorisation, tables, wording
+from smplora.report import evidence, memorisation, properties, tables, wording
 from smplora.report.anonymise import anonymous
 from smplora.report.figures import overview
 from smplora.report.figures.svg import Style, mark, style
@@ -56,6 +56,7 @@ def render(subjects: Sequence[ReportedAdapter], shareable: bool = False) -> str:
         copy_rows=memorisation.measure_rows,
         prompt_headers=memorisation.PROMPT_HEADERS,
         prompt_rows=memorisation.prompt_rows,
+        told=properties.properties_of(subjects),
         qualities=tables.quality_rows(subjects),
         quality_headers=tables.QUALITY_HEADERS,
         diversity=tables.diversity_rows(subjects),
@@ -83,6 +84,7 @@ def citations(subjects: Sequence[ReportedAdapter]) -> list[str]:
         *(attack.bibtex for subject in subjects for attack in subject.audit.attacks),
         *(method.bibtex for subject in subjects for method in subject.audit.methods),
         *(entry for s in subjects if s.audit.memorisation for entry in memorisation.cited(s.audit.memorisation)),
+        *(entry for s in subjects if s.properties for entry in properties.cited(s.properties)),
     ]
     entries = [PAPER, *(entry for text in used for entry in re.split(r"\n(?=@)", text.strip()) if entry)]
     first: dict[str, str] = {}

@@ -20,6 +20,8 @@ from smplora.core.yaml_text import read_yaml
 from smplora.results.audit import FORMAT, UNCROSSED, Audit
 from smplora.results.curves import Curve, read_curves
 from smplora.results.gallery import EXPOSED, MEMORISED, CaptionMagnitudes, CopiedPair, ExposedImages, Memorised
+from smplora.results.properties import FORMAT as PROPERTIES_FORMAT
+from smplora.results.properties import Properties
 from smplora.results.quality import FORMAT as QUALITY_FORMAT
 from smplora.results.quality import Quality
 from smplora.results.record import plain, read
@@ -70,6 +72,7 @@ class ReportedAdapter:
     exposed: Exposed | None
     copies: Copies
     run: ReportedRun
+    properties: Properties | None = None  # of the training set as a whole; never in a shareable report
 
 
 def collect(folders: Sequence[Path]) -> tuple[ReportedAdapter, ...]:
@@ -119,6 +122,7 @@ def _subject(folder: Path, runs: dict[Path, ReportedRun]) -> ReportedAdapter:
         exposed=_exposed(path.parent, audit),
         copies=_copies(path.parent) if audit.memorisation else Copies(),
         run=runs[home],
+        properties=_properties(folder, audit.subject.adapter_sha256),
     )
 
 
@@ -157,6 +161,17 @@ def _quality(folder: Path, audited: str | None) -> tuple[Quality | None, tuple[b
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {plain(error)}); {remedy} again") from error
     return quality, rows[0], rows[1]
+
+
+def _properties(folder: Path, audited: str | None) -> Properties | None:
+    path = folder / "properties" / "properties.json"
+    remedy = f"run `smplora properties {shlex.quote(str(folder))}`"
+    if not path.is_file():
+        return None
+    found = read(path, Properties, remedy, PROPERTIES_FORMAT)
+    if audited and found.subject.adapter_sha256 not in (None, audited):
+        raise CheckpointError(f"{path} is about another adapter than the audit; {remedy} again")
+    return found
 
 
 def _run(folder: Path) -> ReportedRun:

@@ -152,8 +152,9 @@ RESULT_FILES = {  # what the commands write into a folder that is named
         MANIFEST,
     ),
     "quality": ("quality.json", "samples.png", "real.png"),
+    "properties": ("properties.json",),
 }  # fmt: skip
-PROOFS = {"audit": ("audit.json", "scores.npz"), "quality": ("quality.json",)}
+PROOFS = {"audit": ("audit.json", "scores.npz"), "quality": ("quality.json",), "properties": ("properties.json",)}
 
 
 @dataclass(frozen=True)
