@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from conftest import short_config
+from smplora.audit import gates
+from smplora.audit.gates import blind_features, latent_features
+from smplora.audit.signals import ATTACKED
 from smplora.cli.main import main
-from smplora.data.pool import open_source, read_samples
+from smplora.data.pool import Sample, open_source, read_samples
 from smplora.data.split import Split, write_split
 from smplora.experiments.tasks import train
+from toys import toy_batch, toy_cell
 
 
 def shifted_run(root: Path, brighter: int, prefix: str = "", twins: bool = False) -> Path:
@@ -87,3 +95,35 @@ def test_one_source_passes(tmp_path: Path) -> None:
         "image_statistics", "image_features", "captions", "near_duplicates", "base_model", "shuffled_labels"
     ]  # fmt: skip
     assert any(note.startswith("small cells: with 15 test members") for note in gates["notes"])
+
+
+def test_what_images_look_like_to_what_is_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above 64 pixels the base model's VAE, in the order of the images; an encoder where one is given."""
+    batch = toy_batch(6, seed=0)
+    cell = toy_cell(batch)
+    moved = replace(cell, groups=(replace(cell.groups[0], places=(3, 0, 1, 2, 5, 4)),))
+    wide = [batch.mean[k].reshape(4, -1).numpy() for k in (1, 2, 3, 0, 5, 4)]
+    size = batch.mean.shape[-1] // 4
+    pooled = [
+        [latents.reshape(batch.mean.shape[1:])[:, i * size : (i + 1) * size, j * size : (j + 1) * size].mean((1, 2))
+         for i in range(4) for j in range(4)]
+        for latents in wide
+    ]  # fmt: skip
+    expected = np.array([np.stack(rows, 1).ravel() for rows in pooled])
+    np.testing.assert_allclose(latent_features(moved), expected, rtol=1e-5)
+
+    picture = Image.fromarray(np.arange(96 * 96 * 3, dtype=np.uint32).astype(np.uint8).reshape(96, 96, 3))
+    sample = Sample("a.png", "a picture", "digest")
+    cells = dict.fromkeys(ATTACKED, (sample,) * 2)
+    loaded: Any = SimpleNamespace(
+        split=Split("fixed", 0, cells | {"reference": ()}), resolution=96, model=SimpleNamespace(digest="base"),
+        source=SimpleNamespace(read=lambda name: picture), encode=lambda name: toy_cell(toy_batch(2, 0)),
+    )  # fmt: skip
+    assert blind_features(loaded, "tiny", "cpu").features_from == "the base model's VAE"
+    encoder = SimpleNamespace(embedding=lambda pixels: torch.full((len(pixels), 5), pixels.mean()))
+    monkeypatch.setattr(gates, "load_encoder", lambda name, device: encoder)
+    found = blind_features(loaded, "some/encoder", "cpu")
+    assert found.features_from == "--attack_encoder"
+    assert found.features.shape == (8, 5)
+    loaded.resolution = 64
+    assert blind_features(loaded, "tiny", "cpu").features_from == "the bundled extractor"

@@ -219,7 +219,7 @@ def measure(
     aux_member, test_member = (labels(sizes, kind) for kind in ("aux", "test"))
 
     # 1. what sees no adapter must not tell members from non-members
-    features = blind_features(ready.loaded)
+    features = blind_features(ready.loaded, config.attack_encoder, config.device)
     checks, odd = blind_checks(features, config.seed)
     with progress_of(cost, progress) as (display, on_batch):
         signals = ready.collector.signals(ready.base_attacks, ATTACKED, base=True, on_batch=on_batch)
@@ -305,9 +305,9 @@ def audit_settings(config: AuditConfig) -> dict[str, Any]:
 
 
 def uses_encoder(config: AuditConfig) -> bool:
-    """Whether an attack asks --attack_encoder."""
+    """Whether an attack, or a gate, asks --attack_encoder."""
     names = [*config.chosen_attacks, *([config.shadow_signal] if config.shadows else [])]
-    return any(name in WITH_ENCODER for name in names)
+    return config.attack_encoder != BUNDLED or any(name in WITH_ENCODER for name in names)
 
 
 def same_audit(before: Audit, config: AuditConfig) -> bool:

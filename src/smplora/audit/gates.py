@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from smplora.attacks.base import Access, Attack, AttackInfo, GreyBoxView, Scorer
 from smplora.attacks.classifiers import Perceptron
@@ -35,8 +36,9 @@ from smplora.core.arrays import Bools, Floats
 from smplora.core.console import progress, say_once
 from smplora.core.random_streams import stream_seed
 from smplora.core.registry import from_options
+from smplora.data.cells import Cell
 from smplora.data.pictures import load_pixels
-from smplora.models.encoders.digits import load_digit_features
+from smplora.models.encoders.transformers import BUNDLED, LARGEST_FOR_BUNDLED, load_encoder
 from smplora.models.proxy import at_size
 from smplora.results.audit import Gate, Gates, TriedAttack
 from smplora.runs.subject import Loaded
@@ -46,6 +48,7 @@ from smplora.statistics.power import detectable_auc
 BASE = "base_model"
 LOOKS = 4  # blind classifiers that share one chance of a false alarm
 THUMBNAIL = 16  # pixels
+PATCHES, AT_ONCE = 4, 64  # a side, of latents; images
 SAID = 5  # phrases and pairs of files
 COARSE = 0.75  # an audit that would miss such an AUC is said to be small
 COARSE_MAP = (8, 8)  # what a linear classifier sees of larger error maps
@@ -74,29 +77,44 @@ class BlindFeatures:
     """What a blind classifier sees of the cells, in the order of ``ATTACKED``."""
 
     statistics: Floats  # [n, len(STATISTICS)] of picture_statistics
-    features: Floats  # [n, 64] of the bundled extractor
+    features: Floats  # [n, k], see ``features_from``
+    features_from: str  # "the bundled extractor", "the base model's VAE", "--attack_encoder"
     thumbnails: dict[str, Floats]  # by cell: [n_cell, d]
     captions: list[str]
     is_member: Bools
     files: dict[str, list[str]]  # by cell: the images' names, for the owner alone
 
 
-_last_split: dict[
-    tuple[str, int], BlindFeatures
-] = {}  # of the last split: several adapters of one split are audited in a row
+# of the last split: several adapters of one split are audited in a row
+_last_split: dict[tuple[str, int, str, str], BlindFeatures] = {}
 
 
-def blind_features(loaded: Loaded) -> BlindFeatures:
-    """Read every audited image once; what is seen depends on the split's images alone, which its seal names."""
-    key = (loaded.split.seal, loaded.resolution)
+def blind_features(loaded: Loaded, attack_encoder: str, device: str) -> BlindFeatures:
+    """Read every audited image once; what is seen depends on the split's images, which its seal names, and on what
+    looks at them.
+
+    Args:
+        attack_encoder: an encoder that is at hand; the bundled one knows nothing above 64 pixels, where the base
+            model's VAE takes its place.
+        device: where the encoder computes.
+    """
+    key = (loaded.split.seal, loaded.resolution, attack_encoder, loaded.model.digest)
     if key not in _last_split:
         _last_split.clear()
-        _last_split[key] = _read_features(loaded)
+        _last_split[key] = _read_features(loaded, attack_encoder, device)
     return _last_split[key]
 
 
-def _read_features(loaded: Loaded) -> BlindFeatures:
-    extractor = load_digit_features()
+def latent_features(cell: Cell) -> Floats:
+    """The VAE's latents, averaged down to 4 x 4, in the order of the cell: [n, 16 c]."""
+    parts = [F.adaptive_avg_pool2d(batch.mean.float().cpu(), PATCHES).flatten(1) for batch in cell.split(AT_ONCE)]
+    rows: Floats = torch.cat(parts).double().numpy()[np.argsort(cell.order)]
+    return rows
+
+
+def _read_features(loaded: Loaded, attack_encoder: str, device: str) -> BlindFeatures:
+    own = attack_encoder != BUNDLED
+    encoder = load_encoder(attack_encoder, device) if own or loaded.resolution <= LARGEST_FOR_BUNDLED else None
     statistics, features, thumbnails, captions = [], [], {}, []
     for cell in ATTACKED:
         small = []
@@ -104,15 +122,18 @@ def _read_features(loaded: Loaded) -> BlindFeatures:
             picture = loaded.source.read(sample.file)
             pixels = (load_pixels([picture], loaded.resolution) + 1) / 2
             statistics.append(picture_statistics(pixels[0].numpy(), picture.size))
-            with torch.no_grad():
-                features.append(extractor(pixels)[0].numpy())
+            if encoder:
+                features.append(encoder.embedding(pixels)[0].numpy())
             thumbnail = torch.nn.functional.interpolate(pixels, size=(THUMBNAIL, THUMBNAIL), mode="area")
             small.append(thumbnail.flatten().numpy())
             captions.append(sample.caption)
+        if not encoder:
+            features += list(latent_features(loaded.encode(cell)))
         thumbnails[cell] = np.stack(small)
     is_member = np.concatenate([np.full(loaded.split.sizes[c], not c.endswith("nonmember")) for c in ATTACKED])
     files = {cell: [sample.file for sample in loaded.split.cells[cell]] for cell in ATTACKED}
-    return BlindFeatures(np.stack(statistics), np.stack(features), thumbnails, captions, is_member, files)
+    seen_by = "--attack_encoder" if own else "the bundled extractor" if encoder else "the base model's VAE"
+    return BlindFeatures(np.stack(statistics), np.stack(features), seen_by, thumbnails, captions, is_member, files)
 
 
 def blind_checks(blind: BlindFeatures, seed: int) -> tuple[list[Gate], list[str]]:
@@ -132,7 +153,7 @@ def blind_checks(blind: BlindFeatures, seed: int) -> tuple[list[Gate], list[str]
     checks = []
     for name, what, features in (
         ("image_statistics", "image statistics", blind.statistics),
-        ("image_features", "image features", blind.features),
+        ("image_features", f"image features ({blind.features_from})", blind.features),
         ("captions", "captions", blind.captions),
     ):
         if not isinstance(features, np.ndarray) and len(set(features)) == 1:

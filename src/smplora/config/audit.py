@@ -53,7 +53,7 @@ class AuditConfig(SubjectOptions, ShadowOptions, MemorisationOptions):
     target_delta: float = 0.0
     """Delta of the (epsilon, delta) whose epsilon is bounded from below."""
     attack_encoder: str = "tiny"
-    """Image encoder of attacks that compare generated images: 'tiny' (up to 64 pixels), a folder in transformers' format, or an id in the local hub cache."""
+    """Image encoder of gates and of attacks that compare images: 'tiny' (up to 64 pixels), a folder in transformers' format, or an id in the local hub cache."""
     positive_control: bool = False
     """Also train an adapter that learns some aux members by heart. If the attacks do not find it out, the audit is invalid: it could not have found a leak."""
     positive_control_steps: int = 400

@@ -15,7 +15,7 @@ class ShadowOptions:
     shadow_signal: str = "calibrated_loss"
     """What the shadow attacks compare: the signals of one attack, such as loss or secmi; with +low_pass on low frequencies only. docs/auditing.md lists them."""
     shadow_dir: Optional[str] = None
-    """Where the shadow adapters go. Audits that name one folder share the shadows that are the same for both. Default: shadows/ beside audit.json."""
+    """Where the shadow adapters go; audits that name one folder share those that are the same. Default: shadows/ beside audit.json."""
     shadow_config: Optional[str] = None
     """YAML file with options of 'smplora train' for the shadows. Of an adapter made elsewhere, those that come closest; of a run in place of its own."""
     workers: Optional[int] = None
