@@ -85,6 +85,7 @@ def test_training_takes_those_that_the_coin_put_in(run: Path, image_folder: Path
     plain = read_split(run / "split.json", read_samples(open_source(read_config(run, TrainConfig))))
     assert plain.seal == split.seal
     assert len(split.train) == 20 + len(inside)
+    assert not any(s.is_canary for s in split.members), "what images are compared with knows none"
 
 
 def test_an_audit_says_what_they_prove(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,7 +95,7 @@ def test_an_audit_says_what_they_prove(run: Path, tmp_path: Path, capsys: pytest
     found, split = result.canaries, split_of(run).canaries
     assert found is not None
     assert split is not None
-    assert found.inside == len(split.train)
+    assert found.inside == len(split.members)
     assert found.inside + found.outside == 100
     assert found.one_run.candidates == split.sizes["test_member"] + split.sizes["test_nonmember"]
     assert found.chosen_on == 100 - found.one_run.candidates

@@ -48,7 +48,8 @@ def open_source(options: DataOptions) -> ImageSource:
     images: ImageSource = ImageTable(options) if options.dataset_name else ImageFolder(options)
     if not options.canaries_dir:
         return images
-    own = replace(options, train_data_dir=options.canaries_dir, dataset_name=None)
+    # each once a pass, whatever its folder is called: a bound on epsilon is about one record
+    own = replace(options, train_data_dir=options.canaries_dir, dataset_name=None, folder_repeats=False)
     canaries = ImageFolder(own, "canaries_dir")
     return JoinedSources({CANARIES: canaries, "": images}, f"{images.title} and {canaries.title}")
 

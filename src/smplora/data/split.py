@@ -59,10 +59,14 @@ class Split:
         return Split(protocol, seed, cells, canaries=self.canaries and self.canaries.only(keep, "coin", seed))
 
     @property
+    def members(self) -> tuple[Sample, ...]:
+        """Aux members + test members: the images that training is for."""
+        return self.cells["aux_member"] + self.cells["test_member"]
+
+    @property
     def train(self) -> tuple[Sample, ...]:
-        """D_tr = aux members + test members, and behind them the canaries that the coin put in."""
-        canaries = self.canaries.train if self.canaries else ()
-        return self.cells["aux_member"] + self.cells["test_member"] + canaries
+        """D_tr = ``members``, and behind them the canaries that the coin put in."""
+        return self.members + (self.canaries.members if self.canaries else ())
 
     @property
     def pass_length(self) -> int:

@@ -123,7 +123,7 @@ def extract_features(
     """What every network sees in generated, held-out and training images, by network and set; and, with ``clip``, how
     well images go with their captions, 100 times the cosine where it is positive (Hessel et al. 2021, with
     torchmetrics' factor), of the generated and, to compare with, of the held-out images."""
-    held_out, train = loaded.split.cells[loaded.split.held_out], loaded.split.train
+    held_out, train = loaded.split.cells[loaded.split.held_out], loaded.split.members
     sets: dict[str, tuple[int, Callable[[int], Tensor], Sequence[str]]] = {
         "generated": (len(images), lambda i: images[i : i + AT_ONCE], captions),
         "held_out": (

@@ -116,7 +116,7 @@ def memorise(
     return Memorisation(
         **conclusion({m["title"]: m for m in measures}, len(images)),
         images=ComparedImages(len(images), len(sides.train), len(sides.held_out)),
-        left_out=LeftOut(len(loaded.split.train) - len(prompted), **sides.left_out),
+        left_out=LeftOut(len(loaded.split.members) - len(prompted), **sides.left_out),
         settings=settings,
         measures=tuple(from_plain(CopyMeasure, m) for m in measures),
         prompts=from_plain(Prompts, prompts),
@@ -155,7 +155,7 @@ def choose(split: Split, seed: int) -> BothSides:
     def shuffled(samples: Sequence[Sample]) -> list[Sample]:
         return sorted(samples, key=lambda s: stream_seed(seed, s.digest, "memorisation"))
 
-    train = shuffled(split.train)
+    train = shuffled(split.members)
     unseen = shuffled(split.cells["test_nonmember"] + split.cells["reference"])
     if len(unseen) < len(train):
         unseen += shuffled(split.cells["aux_nonmember"])
@@ -165,7 +165,7 @@ def choose(split: Split, seed: int) -> BothSides:
 
 def cost_sentence(loaded: Loaded, options: MemorisationOptions) -> str:
     """For the plan."""
-    count = min(len(loaded.split.train), options.memorisation_captions) * options.memorisation_images
+    count = min(len(loaded.split.members), options.memorisation_captions) * options.memorisation_images
     return f"search for copies: {count:,} images, {options.memorisation_steps} steps each, unless they are in the cache"
 
 
