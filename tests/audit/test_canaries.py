@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import short_config
+from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.attacks.base import Access, Attack, AttackInfo
 from smplora.attacks.scorers import StandardisedMean
 from smplora.audit.canaries import judge_canaries
@@ -122,6 +123,25 @@ def test_canaries_that_moved_changed_or_are_none(
     assert "1 images of" in refused(run, "--canaries_dir", moved)
     assert "was trained without canaries; leave it out" in refused(trained_run, "--canaries_dir", folder)
     assert "--canaries_dir got 'nowhere', which" in refused(run, "--canaries_dir", "nowhere")
+
+
+def test_an_adapter_made_elsewhere_with_canaries(
+    run: Path, image_folder: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The manifest says who is in; folders of members and non-members do not."""
+    file = shutil.copy(run / ADAPTER_FILE, tmp_path / "found.safetensors")
+    told = ["audit", str(file), "--pretrained_model_name_or_path", "tiny", "--canaries_dir", str(folder), *FEW]
+    told += ["--output_dir", str(tmp_path / "audit")]
+    pools = ["--members", str(image_folder), "--nonmembers", str(folder)]
+    assert main([*told, *pools]) == 2
+    assert "--canaries_dir: who is in is told by --split_manifest" in capsys.readouterr().err
+    manifest = ["--split_manifest", str(run / "split.json"), "--train_data_dir", str(image_folder)]
+    assert main([*told, *manifest]) in (0, 3)
+    found = parse(tmp_path / "audit" / "audit.json", Audit).canaries
+    split = split_of(run).canaries
+    assert found is not None
+    assert split is not None
+    assert (found.inside, found.outside) == (len(split.members), 100 - len(split.members))
 
 
 def test_too_few_or_a_folder_that_is_not_empty(
