@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
@@ -17,10 +18,9 @@ from smplora.attacks.scorers import StandardisedMean
 from smplora.audit.canaries import judge_canaries
 from smplora.audit.signals import ATTACKED
 from smplora.cli.main import main
-from smplora.config.canaries import CanariesConfig
 from smplora.config.data import SplitOptions
 from smplora.config.train import TrainConfig
-from smplora.data.canaries import canaries, pattern
+from smplora.data.folder import write_folder
 from smplora.data.pool import CANARIES, Sample, open_source, read_samples
 from smplora.data.split import Split, draw_canaries, make_split, read_split, write_split
 from smplora.experiments.tasks import train
@@ -38,9 +38,10 @@ def made_up(count: int, before: str = CANARIES) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return canaries(
-        CanariesConfig(output_dir=str(tmp_path_factory.mktemp("made") / "canaries"), number=100, resolution=32)
-    )
+    rng = np.random.default_rng(0)
+    pictures = (Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(100))
+    named = ((f"{k:05d}.png", picture, [f"pattern {k}"]) for k, picture in enumerate(pictures))
+    return write_folder(tmp_path_factory.mktemp("made") / "canaries", named)
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +69,20 @@ def test_the_coin_is_fair_knows_no_order_and_leaves_the_others_alone() -> None:
     assert with_canaries.train == without.train + drawn.train
 
 
-def test_patterns_differ_and_can_be_made_again() -> None:
-    one, same, other = (np.asarray(pattern(0, number, 64)) for number in (3, 3, 4))
-    assert np.array_equal(one, same)
-    assert np.abs(one.astype(float) - other).mean() > 20
-    small = np.asarray(pattern(0, 3, 32).resize((4, 4)), float)
-    assert np.abs(np.asarray(pattern(0, 3, 256).resize((4, 4)), float) - small).max() < 8, "the same at any size"
+def test_images_of_the_pool_serve_as_well() -> None:
+    """Drawn at random; the others are divided as if there were no more."""
+    pool = made_up(400, "")
+    split = make_split(pool, SplitOptions(num_canaries=150))
+    assert split == make_split(pool[::-1], SplitOptions(num_canaries=150))
+    assert split.canaries is not None
+    chosen = {s.digest for cell in ATTACKED for s in split.canaries.cells[cell]}
+    assert len(chosen) == 150
+    left = [s for s in pool if s.digest not in chosen]
+    assert split.cells == make_split(left, SplitOptions()).cells
+    assert sum(split.sizes.values()) == 250
+    other = make_split(pool, SplitOptions(num_canaries=150, split_seed=1)).canaries
+    assert other is not None
+    assert {s.digest for cell in ATTACKED for s in other.cells[cell]} != chosen
 
 
 def test_training_takes_those_that_the_coin_put_in(run: Path, image_folder: Path, folder: Path) -> None:
@@ -121,7 +130,7 @@ def test_canaries_that_moved_changed_or_are_none(
         "".join(line for line in (folder / "metadata.jsonl").open() if "00007" not in line)
     )
     assert "1 images of" in refused(run, "--canaries_dir", moved)
-    assert "was trained without canaries; leave it out" in refused(trained_run, "--canaries_dir", folder)
+    assert "was trained without one; leave it out" in refused(trained_run, "--canaries_dir", folder)
     assert "--canaries_dir got 'nowhere', which" in refused(run, "--canaries_dir", "nowhere")
 
 
@@ -144,23 +153,24 @@ def test_an_adapter_made_elsewhere_with_canaries(
     assert (found.inside, found.outside) == (len(split.members), 100 - len(split.members))
 
 
-def test_too_few_or_a_folder_that_is_not_empty(
+def test_too_few_or_not_to_be_used(
     image_folder: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = tmp_path / "few"
     few.mkdir()
     for k in range(3):
-        pattern(0, k, 32).save(few / f"{k}.png")
-        (few / f"{k}.txt").write_text("a pattern")
-    images = ("--train_data_dir", str(image_folder))
-    assert main(["split", *images, "--canaries_dir", str(few), "--output_dir", str(tmp_path / "split")]) == 2
-    assert "--canaries_dir has 3 pictures; allowed: 100 or more" in capsys.readouterr().err
-    assert main(["canaries", "--number", "20", "--output_dir", str(tmp_path / "new")]) == 2
-    assert "--number got 20; allowed: 100 or more" in capsys.readouterr().err
-    assert main(["canaries", "--output_dir", str(folder)]) == 2
-    assert "which is not empty; give a new folder" in capsys.readouterr().err
-    assert main(["split", *images, "--canaries_dir", str(image_folder), "--output_dir", str(tmp_path / "split")]) == 2
-    assert "the same picture as" in capsys.readouterr().err
+        shutil.copy(folder / f"0000{k}.png", few)
+        (few / f"0000{k}.txt").write_text("a pattern")
+    for options, said in (
+        (["--canaries_dir", few], "--canaries_dir has 3 pictures; allowed: 100 or more"),
+        (["--canaries_dir", image_folder], "the same picture as"),
+        (["--num_canaries", 20], "--num_canaries got 20; allowed: 100 or more"),
+        (["--num_canaries", 100], "--num_canaries got 100; allowed: fewer than there are images, which is 60"),
+        (["--num_canaries", 100, "--canaries_dir", folder], "are both given; give one of them"),
+    ):
+        output = ["--output_dir", str(tmp_path / "split")]
+        assert main(["split", "--train_data_dir", str(image_folder), *map(str, options), *output]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_each_teacher_leaves_out_its_canaries_too(run: Path, tmp_path: Path) -> None:

@@ -91,13 +91,18 @@ def judge_canaries(
 def _sentence(
     inside: int, outside: int, chosen_on: int, title: str, bound: EpsilonOfOneRun, left_out: list[str], delta: float
 ) -> str:
-    mu = f" (mu of Gaussian differential privacy {decimal(bound.mu, 2)} or more)" if bound.mu is not None else ""
+    mu = f" (mu of Gaussian differential privacy {decimal(bound.mu, 2)} or more)" if bound.mu else ""
+    proved = (
+        f": epsilon is {decimal(bound.value, 2)} or more at delta {delta:g}, with 95 % confidence{mu}"
+        if bound.value or bound.mu
+        else ", which proves nothing"
+    )
     missing = f"; not run on canaries: {together(left_out)}" if left_out else ""
+    most = f"the right answer about every one would have proved {decimal(bound.ceiling, 2)}"
     return (
         f"canaries: a fair coin put {inside} of {inside + outside} into the training set. '{title}', chosen on "
         f"{chosen_on} of them, guessed {bound.guesses} of the other {bound.candidates} and was right about "
-        f"{bound.right}: epsilon is {decimal(bound.value, 2)} or more at delta {delta:g}, with 95 % confidence{mu}; "
-        f"nothing wrong among as many canaries would have proved {decimal(bound.ceiling, 2)}{missing}"
+        f"{bound.right}{proved}; {most}{missing}"
     )
 
 

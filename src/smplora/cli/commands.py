@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from smplora.config.audit import AuditConfig, ReportConfig
-from smplora.config.canaries import CanariesConfig
 from smplora.config.caption import CaptionConfig
 from smplora.config.data import CacheConfig, SplitConfig
 from smplora.config.dataset import DatasetConfig
@@ -69,9 +68,6 @@ VERBS = {
     ),
     "push": Verb(
         PushConfig, "smplora.publish.publish:push", "smplora push --adapter runs/smp_lora --repo_id user/my-adapter"
-    ),
-    "canaries": Verb(
-        CanariesConfig, "smplora.data.canaries:canaries", "smplora canaries --output_dir canaries --resolution 512"
     ),
     "caption": Verb(
         CaptionConfig, "smplora.data.captioning:caption", "smplora caption my_images", positional="train_data_dir"

@@ -10,6 +10,8 @@ from smplora.core.files import BUNDLED_MODEL, PICKLED_MODEL, no_pickle
 from smplora.core.surroundings import real
 
 GUIDANCE = 7.5  # classifier-free guidance that pipelines for Stable Diffusion use
+FEWEST_CANARIES = 100  # fewer prove next to nothing
+TWO_KINDS = "--num_canaries and --canaries_dir are both given; give one of them"
 TWO_SOURCES = "--train_data_dir and --dataset_name are both given; give one of them"
 
 
@@ -57,7 +59,7 @@ class DataOptions:
     default_caption: Optional[str] = None
     """Caption for images that have none; without it such images are an error. '{class}' stands for an image's folder or class label, as in 'a photo of a {class}'."""
     canaries_dir: Optional[str] = None
-    """Folder of canaries, such as 'smplora canaries' makes: a fair coin puts each picture into training or not. The audit says what epsilon they prove."""
+    """Folder of further pictures as canaries, in place of --num_canaries: each is put into training or not by a fair coin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +138,8 @@ class SplitOptions:
     """With --split_protocol fixed: images in the cell of test non-members, where it is to differ. Default: as test_size."""
     reference_size: Optional[int] = None
     """Held-out images that no cell touches, for quality. Default: all that are left ('fixed') or a fifth of the pool ('coin')."""
+    num_canaries: Optional[int] = None
+    """So many images become canaries (100 or more; 400 prove more): a fair coin puts each into training or not. The audit says what epsilon they prove."""
     split_seed: int = 0
     """Seed of the split alone, apart from --seed."""
 
@@ -208,6 +212,8 @@ def split_problems(config: SplitOptions) -> list[str]:
     return [
         *(set_sizes if config.split_protocol == "coin" else at_least(config, sizes, 2)),
         *at_least(config, ("reference_size", "split_seed"), 0),
+        *at_least(config, ("num_canaries",), FEWEST_CANARIES),
+        *([TWO_KINDS] if config.num_canaries and getattr(config, "canaries_dir", None) else []),
     ]
 
 

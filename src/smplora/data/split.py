@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smplora.config.canaries import FEWEST as FEWEST_CANARIES
-from smplora.config.data import SplitConfig, SplitOptions
+from smplora.config.data import FEWEST_CANARIES, SplitConfig, SplitOptions
 from smplora.config.dreambooth import CAPTION
 from smplora.core.console import say, say_once
 from smplora.core.errors import SplitError
@@ -142,8 +141,8 @@ def make_split(samples: Sequence[Sample], options: SplitOptions) -> Split:
     Raises:
         SplitError: the pool is too small; the message says how many images are needed.
     """
-    canaries = draw_canaries([s for s in samples if s.is_canary], options.split_seed)
-    samples = [s for s in samples if not s.is_canary]
+    candidates, samples = _candidates(samples, options)
+    canaries = draw_canaries(candidates, options.split_seed)
     ordered = sorted(samples, key=lambda s: s.digest)
     rng = np.random.default_rng(stream_seed(options.split_seed, "split"))
     shuffled = [ordered[i] for i in rng.permutation(len(ordered))]
@@ -157,6 +156,17 @@ def make_split(samples: Sequence[Sample], options: SplitOptions) -> Split:
     return Split(options.split_protocol, options.split_seed, cells, canaries=canaries)
 
 
+def _candidates(samples: Sequence[Sample], options: SplitOptions) -> tuple[list[Sample], list[Sample]]:
+    """Canaries, those of ``--canaries_dir`` or ``--num_canaries`` drawn at random, and the other images."""
+    ordered = sorted((s for s in samples if not s.is_canary), key=lambda s: s.digest)
+    count = options.num_canaries or 0
+    if count > len(ordered):
+        raise SplitError(f"--num_canaries got {count}; allowed: fewer than there are images, which is {len(ordered)}")
+    order = np.random.default_rng(stream_seed(options.split_seed, "canaries", "chosen")).permutation(len(ordered))
+    mixed = [ordered[i] for i in order]
+    return [s for s in samples if s.is_canary] + mixed[:count], mixed[count:]
+
+
 def draw_canaries(samples: Sequence[Sample], seed: int) -> Split | None:
     """Toss a fair coin for each canary, and choose a quarter of them to choose an attack by: a function of (seed, the
     images' digests). None where there are no canaries.
@@ -168,8 +178,7 @@ def draw_canaries(samples: Sequence[Sample], seed: int) -> Split | None:
         return None
     if len(samples) < FEWEST_CANARIES:
         raise SplitError(
-            f"--canaries_dir has {len(samples)} pictures; allowed: {FEWEST_CANARIES} or more, and 400 prove more "
-            "('smplora canaries' makes them)"
+            f"--canaries_dir has {len(samples)} pictures; allowed: {FEWEST_CANARIES} or more, and 400 prove more"
         )
     rng, ordered = np.random.default_rng(stream_seed(seed, "canaries")), sorted(samples, key=lambda s: s.digest)
     member, aux = rng.random(len(ordered)) < 0.5, rng.random(len(ordered)) < AUX_CANARIES

@@ -239,7 +239,7 @@ def load_subject(
     chosen = choose_device(device)
     config = subject.config
     if moved.get("canaries_dir") and not config.canaries_dir:
-        raise SplitError(f"--canaries_dir: '{subject.run}' was trained without canaries; leave it out")
+        raise SplitError(f"--canaries_dir: '{subject.run}' was trained without one; leave it out")
     if moved.get("train_data_dir") or moved.get("dataset_name"):
         config = replace(config, train_data_dir=moved.get("train_data_dir"), dataset_name=moved.get("dataset_name"))
     if moved.get("canaries_dir"):
