@@ -65,16 +65,9 @@ def measured(root: Path, objective: str, kind: str, args: Namespace) -> dict[str
             "max_train_steps": args.steps // 10,
         },
     }  # fmt: skip
-    options = {
-        **RECIPE,
-        "objective": objective,
-        "max_train_steps": args.steps,
-        "device": "cpu",
-        **own.get(objective, {}),
-    }
-    run = train(
-        train_config(images, root / f"{objective}-{kind}", canaries_dir=str(kinds[kind]), **options, **args.train)
-    )
+    options = {**RECIPE, "objective": objective, "max_train_steps": args.steps, "canaries_dir": str(kinds[kind])}
+    options |= {"device": "cpu", **own.get(objective, {}), **args.train}
+    run = train(train_config(images, root / f"{objective}-{kind}", **options))
     found = audited(**{"adapter": str(run), "device": "cpu", "target_delta": args.delta, **args.audit})
     assert found.canaries is not None
     one = found.canaries.one_run

@@ -23,6 +23,7 @@ from smplora.core.parallel import Task
 from smplora.core.reading import read_json
 from smplora.data import digits
 from smplora.data.digits import PRIVATE_DIGITS, caption, digit_images
+from smplora.data.folder import write_folder
 from smplora.experiments.tasks import train
 from smplora.models.encoders.digits import DigitFeatures
 from smplora.results.attack import GROUPS
@@ -269,6 +270,16 @@ def test_shadows(tmp_path: Path) -> None:
     assert not lacking(found["lora"], written("shadows")["lora"])
     assert found["lora"]["shadows"]["number"] == 4
     assert found["command"].startswith("python benchmarks/shadows.py --steps 1 --shadows 4 --train ")
+
+
+def test_canaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures, labels = digit_images(PRIVATE_DIGITS)
+    some = [(f"{k}.png", picture, [caption(labels[k])]) for k, picture in enumerate(pictures[:150])]
+    monkeypatch.setattr(digits, "write_private_digits", lambda folder: write_folder(folder, some))
+    words = ["--steps", 2, "--canaries", 100, "--objectives", "lora", "--kinds", "held_out"]
+    found, before = start("canaries", tmp_path, *words, "--train", TRAIN, "--audit", AUDIT), written("canaries")
+    assert not lacking(found["lora"]["held_out"], before["lora"]["held_out"])
+    assert before["dp_lora"]["held_out"]["epsilon"] < before["dp_lora"]["held_out"]["promised_epsilon"]
 
 
 def test_properties(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
