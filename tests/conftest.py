@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
 from collections.abc import Iterator
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # threads would not outlive a fork
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
@@ -20,6 +22,14 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 torch.set_num_threads(1)
+gc.disable()  # until everything is imported, see pytest_collection_finish
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: half a million objects that no search for garbage needs to look at again."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +53,23 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SMPLORA_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def what_processes_are_forked_from() -> None:
+    """Before the first test: commands in processes of their own, see warm.py, start from here and import nothing."""
+    import warm
+
+    warm.start_server()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_workers() -> Iterator[None]:
+    """Worker processes are forked from the tests', which have imported everything. core/test_parallel.py has the real
+    ones, which import it all again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("smplora.core.parallel.get_context", lambda method: get_context("fork"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -22,9 +22,15 @@ train(TrainConfig(**settings, output_dir=str(target / "two")), progress=False)
 if processes.is_main_process:
     shutil.copytree(target / "two", target / "resumed")
 processes.wait_for_everyone()
-resumed = {**settings, "output_dir": str(target / "resumed"), "resume_from_checkpoint": "checkpoint-3"}
+resumed = {**settings, "output_dir": str(target / "resumed"), "resume_from_checkpoint": "checkpoint-2"}
 train(TrainConfig(**resumed), progress=False)
-sharded = {**settings, "shard_base_model": True, "monitor_steps": 3, "validation_steps": 3}
+sharded = {
+    **settings,
+    "shard_base_model": True,
+    "monitor_steps": 2,
+    "validation_steps": 2,
+    "validation_inference_steps": 2,
+}
 train(TrainConfig(**sharded, output_dir=str(target / "sharded")), progress=False)
 try:  # a run of one process, taken up by two
     train(TrainConfig(**{**resumed, "train_batch_size": 4, "output_dir": str(target / "one")}), progress=False)

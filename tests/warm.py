@@ -1,6 +1,9 @@
 """Programs and commands in processes of their own, forked from one that has imported everything: a start takes
 milliseconds in place of seconds. What is started is a process like any other: it has its own standard output and error,
-environment and exit status, and can be killed."""
+environment and exit status, and can be killed.
+
+What they are forked from is itself a fork of this process, made before the first test, so that no test can change it.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ import tempfile
 import traceback
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
+from importlib import import_module
+from multiprocessing import get_context
 from typing import IO, Any
 
 COMMAND = "from smplora.cli.main import entry_point; entry_point()"
 PRELOADED = ("smplora.experiments.quickstart", "smplora.cli.commands", "peft")
-NOT_INHERITED = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "SMPLORA_OFFLINE")  # read when a library is imported
 
 
 class Process:
@@ -89,21 +92,37 @@ def _ask(request: dict[str, Any], handles: list[int] | None = None) -> Any:
 @cache
 def _server() -> socket.socket:
     ours, theirs = socket.socketpair()
-    environment = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED} | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(Path(__file__)), str(theirs.fileno())]
-    server = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, start_new_session=True)
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        try:
+            os.setsid()
+            serve(theirs)
+        finally:
+            os._exit(1)
     theirs.close()
-    atexit.register(server.wait)
+    atexit.register(os.waitpid, pid, 0)
     atexit.register(ours.close)
     return ours
 
 
+def start_server() -> None:
+    """Now, and not when the first process is started."""
+    _server()
+
+
+@cache
+def _everything() -> None:
+    """Imported, and workers of a command are forked too."""
+    for name in PRELOADED:
+        import_module(name)
+    from smplora.core import parallel
+
+    parallel.get_context = lambda method: get_context("fork")
+
+
 def serve(connection: socket.socket) -> None:
     """Fork what is asked for until the other end is closed."""
-    import importlib
-
-    for name in PRELOADED:
-        importlib.import_module(name)
     while True:
         header, handles, _, _ = socket.recv_fds(connection, 4, 2)
         if not header:
@@ -116,6 +135,7 @@ def serve(connection: socket.socket) -> None:
             pid, status = os.waitpid(request["wait"], 0 if request["block"] else os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
         else:
+            _everything()
             answer = os.fork()
             if answer == 0:
                 connection.close()
@@ -130,6 +150,11 @@ def _become(request: dict[str, Any], handles: list[int]) -> None:
     for target, handle in enumerate(handles, 1):
         os.dup2(handle, target)
         os.close(handle)
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):  # they are pytest's
+        errors = "backslashreplace" if name == "stderr" else None
+        stream = os.fdopen(number, mode, 1, encoding="utf-8", errors=errors, closefd=False)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -152,7 +177,3 @@ def _become(request: dict[str, Any], handles: list[int]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(int(status or 0))
-
-
-if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))

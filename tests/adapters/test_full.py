@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from checkpoints import build, stock
 from conftest import short_config
+from small_networks import draw_little, learn_little
 from smplora.adapters.full import FullAdaptation
 from smplora.attacks.views import WhiteBox
 from smplora.cli.main import main
@@ -133,6 +134,8 @@ def test_every_tier_fits_every_method(
     name: str, attacks: int, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Attacks on gradients are left out where no layer was trained, unless they were asked for."""
+    learn_little(monkeypatch)
+    draw_little(monkeypatch)
     monkeypatch.setattr("smplora.config.audit.TIERS", {"quick": ("loss", "gsa1", "gradient_alignment")})
     more = {"initializer_token": "six"} if name == "textual_inversion" else {}
     config = short_config(

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-import warm
 from smplora.attacks.methods.calibrated_loss import CalibratedLossAttack
 from smplora.config.catalogue.attacks import ATTACKS
 from smplora.config.train import TrainConfig
@@ -205,35 +203,6 @@ def test_tiers(tmp_path: Path) -> None:
         assert len({tier["level"] for tier in tiers.values()}) == 1, "the light does not depend on the tier"
 
 
-class Forked:
-    """As ``warm``, whose server takes seconds to start: a command in a fork of this process."""
-
-    def __init__(self, pid: int = 0) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-
-    def start(self, *arguments: str, program: str, env: dict[str, str], stdout: IO[str], stderr: IO[str]) -> Forked:
-        pid = os.fork()
-        if pid == 0:
-            request = {"program": program, "arguments": arguments, "environment": env}
-            warm._become(request, [os.dup(stdout.fileno()), os.dup(stderr.fileno())])
-        return Forked(pid)
-
-    def run(self, *arguments: str) -> None:
-        """Everything is imported."""
-
-    def poll(self) -> int | None:
-        ended = self.returncode is None and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        return self.wait() if ended else self.returncode
-
-    def wait(self) -> int:
-        if self.returncode is None:
-            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self.returncode
-
-    COMMAND = warm.COMMAND
-
-
 def test_mutations(tmp_path: Path) -> None:
     found = start("mutations", tmp_path, "--readers", 20, "--commands", 0)
     assert not lacking(
@@ -243,7 +212,7 @@ def test_mutations(tmp_path: Path) -> None:
 
 
 def test_kills(tmp_path: Path) -> None:
-    found = start("kills", tmp_path, "--kills", 1, "--only", "split", warm=Forked())
+    found = start("kills", tmp_path, "--kills", 1, "--only", "split")
     before = written("kills")
     assert not lacking({**found, "by_command": {}}, {**before, "by_command": {}})
     assert not lacking(found["by_command"]["split"], before["by_command"]["split"])

@@ -14,6 +14,7 @@ from PIL import Image
 import warm
 from conftest import short_config
 from said import complaint
+from small_networks import draw_little, learn_little
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli.main import main
 from smplora.config.data import SplitOptions
@@ -39,10 +40,11 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def audited(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("audited") / "run"
     shutil.copytree(trained_run, run)
-    assert (
-        main(["audit", "--adapter", str(run), "--num_timesteps", "2", "--noise_pairs", "1", "--error_map_draws", "2"])
-        == 0
-    )
+    few = ["--num_timesteps", "2", "--noise_pairs", "1", "--error_map_draws", "2"]
+    with pytest.MonkeyPatch.context() as patch:
+        learn_little(patch)
+        draw_little(patch)
+        assert main(["audit", "--adapter", str(run), *few]) == 0
     return run
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from small_networks import draw_little, learn_little
 from smplora.attacks.views import GreyBox
 from smplora.audit.signals import ATTACKED, Collector
 from smplora.cli.main import main
@@ -88,8 +89,10 @@ def shapes(tmp_path: Path) -> Path:
     return folder
 
 
-def test_images_of_several_shapes(shapes: Path, tmp_path: Path) -> None:
+def test_images_of_several_shapes(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained, resumed exactly, audited whatever the batch size; every option of the preparation is on."""
+    learn_little(monkeypatch)
+    draw_little(monkeypatch)
     run = tmp_path / "run"
     arguments = ("--train_data_dir", str(shapes), "--objective", "smp_lora", "--aux_size", "4", "--seed", "3")
     sizes = ("--train_batch_size", "2", "--max_train_steps", "6", "--checkpointing_steps", "3", "--device", "cpu")
@@ -98,14 +101,15 @@ def test_images_of_several_shapes(shapes: Path, tmp_path: Path) -> None:
     assert main(["train", "--config", str(run / "config.yaml"), "--resume_from_checkpoint", "checkpoint-3"]) == 0
     assert json.loads((run / "DONE.json").read_text()) == finished
     scores = []
-    for batch_size in ("64", "3"):
+    for batch_size in ("64", "1"):
         where = tmp_path / f"audit{batch_size}"
         quick = ("--num_timesteps", "1", "--noise_pairs", "1", "--error_map_draws", "1", "--batch_size", batch_size)
+        quick += ("--cache_latents_to_disk", "false")  # measured each time
         attacks = ("--attacks", "[error_map, loss]", "--device", "cpu")
         assert main(["audit", "--adapter", str(run), *quick, *attacks, "--output_dir", str(where)]) == 0
         scores.append(np.load(where / "scores.npz"))
     for name in ("loss/test", "error_map/test"):
-        np.testing.assert_allclose(scores[0][name], scores[1][name], atol=1e-3)
+        np.testing.assert_allclose(scores[0][name], scores[1][name], atol=1e-4)
     few = ("--num_images", "20", "--num_inference_steps", "1", "--device", "cpu")
     assert main(["evaluate", "--adapter", str(run), *few]) == 0
 

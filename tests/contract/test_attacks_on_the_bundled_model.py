@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from small_networks import draw_little, learn_little
 from smplora.attacks.base import Access
 from smplora.attacks.load import load_attacks
 from smplora.attacks.views import out_of_reach
@@ -39,10 +40,12 @@ def test_signals_do_not_depend_on_the_batch_size(trained_run: Path) -> None:
         np.testing.assert_allclose(signals, found[1][key], rtol=2e-3, atol=1e-3 * np.abs(signals).max())
 
 
-def test_an_audit_with_names_of_attacks(trained_run: Path, tmp_path: Path) -> None:
+def test_an_audit_with_names_of_attacks(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learn_little(monkeypatch)
+    draw_little(monkeypatch)
     names = ["clid_vector", "gsa1", "pia+low_pass"]
     command = ["audit", "--adapter", str(trained_run), "--output_dir", str(tmp_path / "audit"), "--device", "cpu"]
-    assert main([*command, "--attacks", f"[{', '.join(names)}]", "--tier", "strong"]) == 0
+    assert main([*command, "--attacks", f"[{', '.join(names)}]", "--tier", "strong", "--num_timesteps", "2"]) == 0
     content = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert [a["name"] for a in content["attacks"]] == names == content["settings"]["attacks"]
     assert content["settings"]["tier"] is None  # the attacks were chosen by hand

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,12 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from small_networks import learn_little
 from smplora.attacks import classifiers
 from smplora.attacks.base import Access, Attack
 from smplora.attacks.fitting import Reading, learn, out_of_fold
 from smplora.attacks.load import load_attacks
-from smplora.attacks.methods import clid, ensemble, error_map, gsa, pfami, secmi
+from smplora.attacks.methods import error_map
 from smplora.attacks.views import VIEWS
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.attacks import ATTACKS, SHADOW
@@ -27,7 +27,7 @@ from toys import toy_batch, toy_model, toy_pictures
 SIZE = 60
 MEMBER = np.arange(2 * SIZE) < SIZE
 NAMES = [*(name for name in ATTACKS if name not in SHADOW), "loss+low_pass", "secmi+low_pass", "pia+low_pass"]
-CELL, POOLS, RUNS, DEALS = 40, 5, 50, 15
+CELL, POOLS, RUNS, DEALS = 40, 5, 25, 30
 SLOW = (  # to fit
     "error_map",
     "error_map_single",
@@ -48,16 +48,7 @@ def attack_named(name: str) -> Attack:
 
 @pytest.fixture
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Classifiers that learn less, for what does not depend on how much they learn."""
-    monkeypatch.setattr(error_map, "EPOCHS", 1)
-    for method in (secmi, pfami):
-        monkeypatch.setattr(method, "RECIPE", replace(method.RECIPE, epochs=1))
-    monkeypatch.setattr(classifiers, "WIDTHS", (4, 4))
-    monkeypatch.setattr(classifiers, "DEPTHS", (1, 1))
-    monkeypatch.setattr(classifiers, "PERCEPTRON", {**classifiers.PERCEPTRON, "max_iter": 2})
-    monkeypatch.setattr(ensemble, "PARTS", ensemble.PARTS[:2])
-    monkeypatch.setattr(gsa, "TREES", 5)
-    monkeypatch.setattr(clid, "BOOSTING", {**clid.BOOSTING, "n_estimators": 5})
+    learn_little(monkeypatch)
 
 
 def cells(seed: int) -> tuple[Batch, Batch]:
@@ -133,7 +124,7 @@ def test_permuted_labels_give_nothing(name: str) -> None:
     model = toy_model(torch.cat([aux.mean[:SIZE], test.mean[:SIZE]]))
     aux_signals, test_signals = (attack.signals(view_of(attack, model, b, 10)) for b in (aux, test))
     inside = 0
-    repetitions = 5 if name in (*SLOW, "quantile") else 20
+    repetitions = 5 if name in (*SLOW, "quantile") else 10
     for seed in range(repetitions):
         told, asked = np.random.default_rng(seed).permuted(np.stack([MEMBER, MEMBER]), axis=1)
         scored = learn(attack, aux_signals, told, seed).read(test_signals)

@@ -18,7 +18,8 @@ from smplora.core.files import BUNDLED_FOLDER
 from smplora.core.offline import HUB_SWITCHES, TELEMETRY, hub
 
 WATCHED = """
-import json, sys
+import gc, json, sys
+gc.disable()  # nothing lives long here
 def watch(event, arguments):
     if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.sendto"):
         raise SystemExit(f"NETWORK {event} {arguments}")

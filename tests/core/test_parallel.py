@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from concurrent.futures.process import _ExecutorManagerThread
-from multiprocessing import active_children
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,12 @@ from smplora.config.train import TrainConfig
 from smplora.core.parallel import ATTEMPTS, KILLED, Task, TaskQueue, Work, run_tasks
 from smplora.experiments.tasks import task
 from smplora.runs.folder import RunFolder
+
+
+@pytest.fixture(autouse=True)
+def real_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not forked from the tests, as elsewhere."""
+    monkeypatch.setattr("smplora.core.parallel.get_context", get_context)
 
 
 def training(images: Path, folder: Path, **options: object) -> TrainConfig:

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+import smplora.experiments.quickstart
+from small_networks import draw_little, learn_little
 from smplora.cli.main import main
 
 
 def arguments(images: Path, output: Path, *more: str) -> list[str]:
-    small = (
-        "--aux_size",
-        "8",
-        "--train_batch_size",
-        "2",
-        "--max_train_steps",
-        "110",
-        "--early_stops",
-        "[100]",
-        "--rank",
-        "2",
-    )
+    small = ("--aux_size", "8", "--train_batch_size", "2", "--rank", "2", "--max_train_steps", "11")
+    stop = ("--early_stops", "[10]", "--distill_steps", "4", "--teacher_steps", "2")
     return [
         "quickstart",
         "--train_data_dir",
@@ -31,6 +24,7 @@ def arguments(images: Path, output: Path, *more: str) -> list[str]:
         "--output_dir",
         str(output),
         *small,
+        *stop,
         "--num_images",
         "20",
         "--json",
@@ -40,15 +34,23 @@ def arguments(images: Path, output: Path, *more: str) -> list[str]:
 
 
 def test_quickstart_on_a_folder_then_resumed(
-    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    learn_little(monkeypatch)  # nobody looks at what attacks find, or at when checkpoints are written
+    draw_little(monkeypatch)
+    for place in ("config", "experiments"):
+        monkeypatch.setattr(f"smplora.{place}.quickstart.CHECKPOINT_EVERY", 10)
+    few = {"AuditConfig": {"num_timesteps": 2, "error_map_draws": 1}, "EvaluateConfig": {"num_inference_steps": 2}}
+    for name, options in few.items():
+        whole = getattr(smplora.experiments.quickstart, name)
+        monkeypatch.setattr(smplora.experiments.quickstart, name, partial(whole, **options))
     root = tmp_path / "q"
     assert main(arguments(image_folder, root)) == 0
     out, err = capsys.readouterr()
     summary = json.loads(out)
-    labels = ["LoRA, stopped at step 100", "LoRA", "MP-LoRA", "SMP-LoRA", "Distill-LoRA"]
+    labels = ["LoRA, stopped at step 10", "LoRA", "MP-LoRA", "SMP-LoRA", "Distill-LoRA"]
     assert [s["label"] for s in summary["subjects"]] == labels
-    assert [s["step"] for s in summary["subjects"]] == [100, 110, 110, 110, 44]
+    assert [s["step"] for s in summary["subjects"]] == [10, 11, 11, 11, 4]
     page = (root / "report.html").read_text()
     assert all(s["label"] in page for s in summary["subjects"])
     assert "60 private images: 16 to train on" in err
@@ -59,7 +61,7 @@ def test_quickstart_on_a_folder_then_resumed(
         )
         == 1
     )
-    for subject in (root / "lora", root / "lora" / "checkpoints" / "checkpoint-100"):
+    for subject in (root / "lora", root / "lora" / "checkpoints" / "checkpoint-10"):
         assert (subject / "audit" / "audit.json").exists()
         assert (subject / "quality" / "quality.json").exists()
 
@@ -83,8 +85,8 @@ def test_bad_options_come_before_any_work(
 ) -> None:
     assert main(arguments(image_folder, tmp_path / "q", "--early_stops", "[150]", "--rank", "0")) == 2
     err = capsys.readouterr().err
-    assert "--early_stops got 150; allowed: multiples of 100 below --max_train_steps (110)" in err
+    assert "--early_stops got 150; allowed: multiples of 100 below --max_train_steps (11)" in err
     assert "--rank got 0" in err
-    assert main(arguments(image_folder, tmp_path / "q", "--aux_size", "30")) == 2
+    assert main(arguments(image_folder, tmp_path / "q", "--early_stops", "[]", "--aux_size", "30")) == 2
     assert "there are 60 images" in capsys.readouterr().err
     assert not (tmp_path / "q").exists()

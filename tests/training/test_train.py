@@ -108,15 +108,22 @@ def test_the_page_of_a_run_that_was_killed_when_it_was_complete_is_written(image
     assert len(page.read_text()) == len(whole)
 
 
+LONG: dict[str, Any] = {"max_train_steps": 40, "checkpointing_steps": 1000, "logging_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody stopped."""
+    return train(short_config(image_folder, tmp_path_factory.mktemp("whole") / "run", **LONG), progress=False)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped_and_resumed_is_bit_identical(
-    number: signal.Signals, status: int, image_folder: Path, tmp_path: Path
+    number: signal.Signals, status: int, image_folder: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     """A scheduler's stop, or Ctrl-C: a checkpoint of the step that was reached, a line that says so, and the same
     command goes on from there to the adapter of an undisturbed run."""
-    settings: dict[str, Any] = {"max_train_steps": 40, "checkpointing_steps": 1000, "logging_steps": 2}
-    whole = train(short_config(image_folder, tmp_path / "whole", **settings), progress=False)
-    config = short_config(image_folder, tmp_path / "stopped", **settings)
+    config = short_config(image_folder, tmp_path / "stopped", **LONG)
     run = Path(config.output_dir)
     with (tmp_path / "said").open("w") as said:
         process = warm.start(*flags(config), stderr=said)
@@ -133,8 +140,8 @@ def test_stopped_and_resumed_is_bit_identical(
     again = warm.run(*flags(config))
     assert again.returncode == 0, again.stderr
     assert f"resuming {run} at step {step}" in again.stderr
-    assert contents(run, 40).keys() == contents(whole, 40).keys()
-    assert (run / ADAPTER_FILE).read_bytes() == (whole / ADAPTER_FILE).read_bytes()
+    assert contents(run, 40).keys() == contents(undisturbed, 40).keys()
+    assert (run / ADAPTER_FILE).read_bytes() == (undisturbed / ADAPTER_FILE).read_bytes()
 
 
 def test_who_has_read_enough_ends_us_in_silence() -> None:
@@ -236,7 +243,7 @@ def test_not_a_number_stops_the_run_and_keeps_no_bad_checkpoint(image_folder: Pa
 
 def test_no_host_synchronisation_per_step(image_folder: Path, tmp_path: Path) -> None:
     counts = []
-    for steps in (10, 30):
+    for steps in (4, 12):
         config = short_config(
             image_folder, tmp_path / str(steps), max_train_steps=steps, logging_steps=1000, checkpointing_steps=1000
         )
@@ -294,9 +301,11 @@ def test_other_weights_under_the_same_name_are_refused(image_folder: Path, tmp_p
             act()
 
 
-def test_a_finished_run_is_left_alone_even_without_its_checkpoints(image_folder: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_left_alone_even_without_its_checkpoints(
+    image_folder: Path, trained_run: Path, tmp_path: Path
+) -> None:
     config = short_config(image_folder, tmp_path / "run")
-    run = train(config, progress=False)
+    run = Path(shutil.copytree(trained_run, config.output_dir))
     shutil.rmtree(run / "checkpoints")
     metrics = (run / "metrics.jsonl").read_bytes()
     train(config, progress=False)
@@ -304,10 +313,10 @@ def test_a_finished_run_is_left_alone_even_without_its_checkpoints(image_folder:
 
 
 def test_killed_while_deleting_a_checkpoint(
-    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = short_config(image_folder, tmp_path / "run")
-    run = train(config, progress=False)
+    run = Path(shutil.copytree(trained_run, config.output_dir))
     whole = (run / ADAPTER_FILE).read_bytes()
 
     def killed(folder: Path, **_: Any) -> None:
@@ -333,11 +342,11 @@ def flipped(path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["proxy", "state", "gone", "stateless"])
 def test_a_damaged_checkpoint_is_stepped_over(
-    file: str, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    file: str, image_folder: Path, trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The run goes on from the one before, says so, and ends as it would have."""
     config = short_config(image_folder, tmp_path / "run")
-    run = train(config, progress=False)
+    run = Path(shutil.copytree(trained_run, config.output_dir))
     expected, newest = (run / ADAPTER_FILE).read_bytes(), run / "checkpoints" / "checkpoint-6"
     (run / "DONE.json").unlink()
     if file == "state":
@@ -375,9 +384,9 @@ def test_without_a_sound_checkpoint_a_run_starts_anew_and_says_so(
     assert (run / ADAPTER_FILE).read_bytes() == expected
 
 
-def test_a_finished_run_is_what_it_was(image_folder: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_what_it_was(image_folder: Path, trained_run: Path, tmp_path: Path) -> None:
     config = short_config(image_folder, tmp_path / "run")
-    run = train(config, progress=False)
+    run = Path(shutil.copytree(trained_run, config.output_dir))
     flipped(run / ADAPTER_FILE)
     for use in (lambda: train(config, progress=False), lambda: load_subject(str(run), None, "cpu")):
         with pytest.raises(CheckpointError, match=r"its adapter is not the one whose SHA-256 DONE\.json holds"):

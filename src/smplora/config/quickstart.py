@@ -17,6 +17,8 @@ from smplora.config.data import (
     split_problems,
 )
 
+CHECKPOINT_EVERY = 100  # steps, of every run
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
@@ -61,9 +63,10 @@ class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         stops = [
-            f"--early_stops got {s}; allowed: multiples of 100 below --max_train_steps ({self.max_train_steps})"
+            f"--early_stops got {s}; allowed: multiples of {CHECKPOINT_EVERY} below --max_train_steps "
+            f"({self.max_train_steps})"
             for s in self.early_stops
-            if s % 100 or not 0 < s < self.max_train_steps
+            if s % CHECKPOINT_EVERY or not 0 < s < self.max_train_steps
         ]
         return [
             *model_problems(self),

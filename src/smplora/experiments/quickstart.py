@@ -15,7 +15,7 @@ from smplora.config.audit import AuditConfig
 from smplora.config.data import CacheOptions, DataOptions
 from smplora.config.distill import DISTILLED
 from smplora.config.evaluate import EvaluateConfig
-from smplora.config.quickstart import QuickstartConfig
+from smplora.config.quickstart import CHECKPOINT_EVERY, QuickstartConfig
 from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.device import choose_device
@@ -30,7 +30,6 @@ from smplora.report.report import print_table, summary, write_report
 from smplora.runs.base_model import fetch_model, load_base
 from smplora.runs.folder import check_place, check_settings, open_folder
 
-CHECKPOINT_EVERY = 100
 DIGITS_PER_CELL = 50
 DIGITS = "the digits that come with smplora"  # what messages call them
 NOISE_PAIRS = 1

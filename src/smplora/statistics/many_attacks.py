@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln, log_ndtr  # type: ignore[import-untyped,unused-ignore]
 
 from smplora.statistics.curves import roc_counts
-from smplora.statistics.inputs import Bools, Floats, cells, double_midranks
+from smplora.statistics.inputs import Bools, Floats, Ints, cells, double_midranks
 from smplora.statistics.rates import allowed_false_positives
 
 MOST_PERMUTATIONS, FEWEST_PERMUTATIONS = 9999, 999
@@ -91,7 +91,8 @@ def surprise(scores: ArrayLike, is_member: ArrayLike, fprs: Sequence[float] = ()
     Raises ValueError for bad input.
     """
     x, member, m, n = cells(scores, is_member)
-    values: Floats = _Look(x, m, n, fprs).values(member[None])[0]
+    look = _Look(x, m, n, fprs)
+    values: Floats = look.values(member[None], member[None].astype(np.float64) @ look.ranks)[0]
     return values
 
 
@@ -105,7 +106,8 @@ def _shuffled(member: Bools, permutations: int, rng: np.random.Generator) -> Ite
 def _values(looks: Sequence[_Look], labels: Bools) -> Floats:
     """-log p of every statistic under each row of labels [b, n]: [b, k, 1 + rates], rounded to ten digits, so that what
     is equal counts as equal."""
-    values: Floats = np.stack([look.values(labels) for look in looks], 1).round(10)
+    sums = labels.astype(np.float64) @ np.stack([look.ranks for look in looks], 1)  # exact: ranks are whole numbers
+    values: Floats = np.stack([look.values(labels, one) for look, one in zip(looks, sums.T, strict=True)], 1).round(10)
     return values
 
 
@@ -121,18 +123,28 @@ class _Look:
         self.allowed = [allowed_false_positives(fpr, n) for fpr in fprs]
         self.surprise = [-_log_tails(k, m, n) for k in self.allowed]
 
-    def values(self, labels: Bools) -> Floats:
-        """-log p under each row of labels [b, n]: [b, 1 + rates]."""
+    def values(self, labels: Bools, sums: Floats) -> Floats:
+        """-log p under each row of labels [b, n], whose members' ranks have these sums [b]: [b, 1 + rates]."""
         columns = [np.zeros(len(labels))]
         if self.spread > 0:
-            away = np.abs(labels @ self.ranks) / self.spread
-            columns = [-(np.log(2) + log_ndtr(-away))]
+            columns = [-(np.log(2) + log_ndtr(-np.abs(sums) / self.spread))]
         if self.allowed:
-            others = np.cumsum(~labels[:, self.order], axis=1, dtype=np.int32)[:, self.ends]
-            taken = np.column_stack([np.zeros(len(labels), np.int32), self.ends + 1 - others])  # members, by threshold
+            others = self._others(labels)
+            ends = self.ends[: others.shape[1]]
+            taken = np.column_stack([np.zeros(len(labels), np.int32), ends + 1 - others])  # members, by threshold
             for allowed, surprise in zip(self.allowed, self.surprise, strict=True):
                 columns.append(surprise[np.take_along_axis(taken, (others <= allowed).sum(1)[:, None], 1)[:, 0]])
         return np.stack(columns, 1)
+
+    def _others(self, labels: Bools) -> Ints:
+        """Non-members at or above each threshold, the highest first, as far down as any row allows: [b, thresholds]."""
+        width, most = 0, max(self.allowed)
+        while True:
+            width = min(max(2 * width, 4 * (most + 1)), len(self.order))
+            counts: Ints = np.cumsum(~labels[:, self.order[:width]], axis=1, dtype=np.int32)
+            others = counts[:, self.ends[self.ends < width]]
+            if width == len(self.order) or (others.size and others[:, -1].min() > most):
+                return others
 
 
 def low_fpr_p_value(scores: ArrayLike, is_member: ArrayLike, fpr: float) -> float:

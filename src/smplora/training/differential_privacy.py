@@ -61,13 +61,7 @@ class Guarantee:
 
     def epsilon(self, steps: int) -> float:
         """Epsilon after so many steps, an upper bound; infinity where no number is small enough."""
-        from opacus.accountants import PRVAccountant, RDPAccountant
-
-        accountant = RDPAccountant() if self.accountant(steps) == RDP else PRVAccountant()
-        accountant.history = [(self.noise_multiplier, self.sample_rate, steps)]
-        with warnings.catch_warnings(action="ignore"):  # PRV's first guess is RDP's, which may be coarse
-            bound = float(accountant.get_epsilon(self.delta))
-        return math.inf if math.isnan(bound) else bound
+        return _epsilon(self, steps)
 
     def accountant(self, steps: int) -> str:
         """The one that bounds epsilon after so many steps."""
@@ -77,14 +71,7 @@ class Guarantee:
     def grid(self, steps: int) -> tuple[float, float]:
         """What the PRV accountant computes with: numbers from -L to L, with L the epsilon of RDP at a smaller delta, on
         a mesh that keeps its error (Gopi et al. 2021, remark 5.6). Returns L and how many they are."""
-        from opacus.accountants import RDPAccountant
-
-        rdp, delta = RDPAccountant(), self.delta / 1000
-        rdp.history = [(self.noise_multiplier, self.sample_rate, steps)]
-        with warnings.catch_warnings(action="ignore"):
-            reach = float(rdp.get_epsilon(delta / 4)) + 3
-        points = 2 * reach * math.sqrt(steps * math.log(12 / delta) / 2) / PRV_ERROR
-        return reach, points
+        return _grid(self, steps)
 
     def describe(self, max_grad_norm: float, noise_multiplicity: int, steps: int) -> Privacy:
         """What is promised after so many steps."""
@@ -99,6 +86,29 @@ class Guarantee:
             max_grad_norm=max_grad_norm,
             noise_multiplicity=noise_multiplicity,
         )
+
+
+@lru_cache
+def _epsilon(mechanism: Guarantee, steps: int) -> float:
+    from opacus.accountants import PRVAccountant, RDPAccountant
+
+    accountant = RDPAccountant() if mechanism.accountant(steps) == RDP else PRVAccountant()
+    accountant.history = [(mechanism.noise_multiplier, mechanism.sample_rate, steps)]
+    with warnings.catch_warnings(action="ignore"):  # PRV's first guess is RDP's, which may be coarse
+        bound = float(accountant.get_epsilon(mechanism.delta))
+    return math.inf if math.isnan(bound) else bound
+
+
+@lru_cache
+def _grid(mechanism: Guarantee, steps: int) -> tuple[float, float]:
+    from opacus.accountants import RDPAccountant
+
+    rdp, delta = RDPAccountant(), mechanism.delta / 1000
+    rdp.history = [(mechanism.noise_multiplier, mechanism.sample_rate, steps)]
+    with warnings.catch_warnings(action="ignore"):
+        reach = float(rdp.get_epsilon(delta / 4)) + 3
+    points = 2 * reach * math.sqrt(steps * math.log(12 / delta) / 2) / PRV_ERROR
+    return reach, points
 
 
 def check_private(
