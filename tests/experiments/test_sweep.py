@@ -116,6 +116,19 @@ def test_audits_share_one_folder_of_shadow_adapters(images: str) -> None:
     assert {subject.audit.shadow_dir for subject in plan.subjects(options(images, *grid))} == {None}
 
 
+def test_the_cost_of_shadow_adapters_is_said_first(
+    images: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plan, "step_seconds", lambda runs: 0.1)
+    for audit, said in (("{shadows: 4}", True), ("{noise_pairs: 1}", False)):
+        config = options(images, "--seeds", "[0, 1]", "--max_train_steps", "7", "--audit", audit)
+        runs, subjects = plan.trainings(config), plan.subjects(config)
+        command.say_cost(config, runs, subjects, plan.tasks_of(runs, subjects))
+        err = capsys.readouterr().err
+        assert "2 runs of 7 steps" in err
+        assert ("audits train 4 shadow adapters for each setting on top" in err) is said
+
+
 def test_checkpoints_are_those_of_plain_lora(images: str) -> None:
     given = ("--grid", "{objective: [lora, smp_lora]}", "--max_train_steps", "400", "--checkpointing_steps", "100")
     assert [s.step for s in plan.subjects(options(images, *given, "--checkpoints", "[300, 100]"))] == [

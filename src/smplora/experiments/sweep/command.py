@@ -150,6 +150,10 @@ def say_cost(
     seconds = plan.steps_left(left) * plan.step_seconds(runs)
     say(f"to do: {plan.steps_left(left):,} steps, an audit or evaluation counted as {MEASURING}: about "
         f"{duration(seconds)}")  # fmt: skip
+    shadows = max((subject.audit.with_counts().shadows or 0 for subject in subjects), default=0)
+    if shadows:
+        say(f"audits train {shadows} shadow adapters for each setting on top, as long as its run each; settings that "
+            f"would have the same ones share them, in {Path(config.output_dir) / plan.SHADOWS}")  # fmt: skip
 
 
 def print_table(settings: Sequence[results.Setting]) -> None:
