@@ -13,7 +13,7 @@ from scipy.stats import mannwhitneyu, ttest_ind
 from metrics_samples import draw, labels
 from smplora.statistics.curves import auc
 from smplora.statistics.intervals import clopper_pearson
-from smplora.statistics.many_attacks import family_test, low_fpr_p_value
+from smplora.statistics.many_attacks import family_test, low_fpr_p_value, surprise
 from smplora.statistics.power import dataset_inference_p_value, detectable_auc, null_standard_error
 from smplora.statistics.rates import roc_band, tpr_at_fpr
 
@@ -32,21 +32,32 @@ def test_family_p_is_that_of_the_largest_of_all_attacks_and_statistics() -> None
     member, weights = np.array([False, False, True, False, True, True]), np.array([[4.0, 1.0], [1.0, 1.0], [0.5, 2.0]])
     ways = [np.isin(np.arange(6), way) for way in combinations(range(6), 3)]
 
-    def surprise(scores: np.ndarray, labels: np.ndarray) -> list[float]:
+    def slowly(scores: np.ndarray, labels: np.ndarray) -> list[float]:
         """-log p of the AUC's normal deviation and of the rate, pair by pair."""
         areas = np.array([auc(scores, way) for way in ways])
         p = math.erfc(abs(auc(scores, labels) - 0.5) / areas.std() / math.sqrt(2))
         return [-math.log(p), -math.log(low_fpr_p_value(scores, labels, 0.34))]
 
-    table = np.array([[surprise(scores, way) for scores in attacks] for way in ways])
+    table = np.array([[slowly(scores, way) for scores in attacks] for way in ways])
     largest = (table + np.log(weights)).max((1, 2))
     found = family_test(attacks, member, np.random.default_rng(0), fprs=(0.34,), weights=weights, permutations=4000)
-    observed = np.array([surprise(scores, member) for scores in attacks])
+    observed = np.array([slowly(scores, member) for scores in attacks])
     for place in np.ndindex(3, 2):
         alone = np.mean(table[:, *place] >= observed[place] - 1e-9)
         together = np.mean(largest >= observed[place] + np.log(weights[place]) - 1e-9)
         assert found.p[place] == pytest.approx(alone, abs=0.03)
         assert found.corrected[place] == pytest.approx(together, abs=0.03)
+
+
+def test_rates_are_looked_at_as_far_down_as_they_go() -> None:
+    """However many members stand above the non-members that are allowed, with ties and without."""
+    rng, fprs = np.random.default_rng(0), (0.001, 0.05, 0.3, 1.0)
+    for shift, digits in ((0.0, 3), (3.0, 3), (9.0, 3), (3.0, 0), (-9.0, 3)):
+        member = np.arange(90) < 60
+        scores = (rng.normal(size=90) + shift * member).round(digits)
+        told = [-math.log(low_fpr_p_value(scores, member, fpr)) for fpr in fprs]
+        np.testing.assert_allclose(surprise(scores, member, fprs)[1:], told, atol=1e-9)
+        np.testing.assert_allclose([surprise(scores, member, [fpr])[1] for fpr in fprs], told, atol=1e-9)
 
 
 def test_family_error_is_kept_where_single_tests_break_it() -> None:
