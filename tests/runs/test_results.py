@@ -95,11 +95,11 @@ def audited(**options: Any) -> Any:
     [
         ({}, {}, True),
         ({}, {"noise_pairs": 1}, False),
-        ({}, {"attack_encoder": "some/blip"}, True),  # no attack asks it
+        ({}, {"attack_encoder": "some/blip"}, False),  # no attack asks it, but the gate that looks at images does
         ({"tier": "strong"}, {"tier": "strong"}, True),
         ({"tier": "strong"}, {"tier": "strong", "attack_encoder": "some/blip"}, False),
         ({"attacks": ["reconstruction"]}, {"attacks": ["reconstruction"], "attack_encoder": "some/blip"}, False),
-        ({"shadows": 4}, {"shadows": 4, "attack_encoder": "some/blip"}, True),
+        ({"shadows": 4}, {"shadows": 4, "attack_encoder": "some/blip"}, False),
         (
             {"shadows": 4, "shadow_signal": "reconstruction"},
             {"shadows": 4, "shadow_signal": "reconstruction", "attack_encoder": "some/blip"},
