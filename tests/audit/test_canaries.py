@@ -16,17 +16,21 @@ from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.attacks.base import Access, Attack, AttackInfo
 from smplora.attacks.scorers import StandardisedMean
 from smplora.audit.canaries import judge_canaries
-from smplora.audit.signals import ATTACKED
+from smplora.audit.signals import ATTACKED, Collector, captions_of_others
 from smplora.cli.main import main
 from smplora.config.data import SplitOptions
 from smplora.config.train import TrainConfig
+from smplora.core.errors import DataError, SplitError
+from smplora.data.attributes import attribute_values
 from smplora.data.folder import write_folder
 from smplora.data.pool import CANARIES, Sample, open_source, read_samples
+from smplora.data.source import JoinedSources
 from smplora.data.split import Split, draw_canaries, make_split, read_split, write_split
 from smplora.experiments.tasks import train
 from smplora.results.audit import Audit
 from smplora.results.record import parse
 from smplora.runs.folder import read_config
+from smplora.runs.subject import load_subject
 from smplora.training.distillation import check_teachers, folds, teacher_runs
 
 FEW = ("--attacks", "[loss, calibrated_loss]", "--num_timesteps", "2", "--noise_pairs", "1", "--device", "cpu")
@@ -134,6 +138,63 @@ def test_canaries_that_moved_changed_or_are_none(
     assert "--canaries_dir got 'nowhere', which" in refused(run, "--canaries_dir", "nowhere")
 
 
+def test_the_captions_that_controls_ask_with_know_no_coins(run: Path) -> None:
+    """A guess that depends on the coins proves nothing: with captions of canaries that are in for those that are in, an
+    adapter that knows captions alone would be taken for one that knows images."""
+    split = split_of(run).canaries
+    assert split is not None
+    turned = {cell: split.cells[other] for cell, other in zip(ATTACKED, ATTACKED[2:] + ATTACKED[:2], strict=True)}
+    others = [captions_of_others([s for cell in ATTACKED for s in cells[cell]], 0) for cells in (split.cells, turned)]
+    assert others[0] == others[1]
+    loaded = load_subject(str(run), None, "cpu")
+    collector = Collector(replace(loaded, split=split), 0, 64)
+    inside = {s.caption for s in split.members}
+    asked = [c for piece in collector.cell("test_member")[0] for c in piece.pictures.other_captions]
+    assert 0.2 < np.mean([caption in inside for caption in asked]) < 0.8
+
+
+def test_a_named_manifest_keeps_the_coins(
+    run: Path, image_folder: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may leave out the canaries, which the run knows; other coins, or trained images as others, are refused."""
+    split = split_of(run)
+    assert split.canaries is not None
+    names = ("aux_member", "aux_nonmember")
+    swapped = dict(zip(names, (split.canaries.cells[n] for n in names[::-1]), strict=True))
+    tossed = replace(split, canaries=replace(split.canaries, cells=split.canaries.cells | swapped))
+    blamed = split.canaries.cells["test_member"][:3]
+    cells = split.cells | {"test_nonmember": split.cells["test_nonmember"] + blamed}
+    for name, named, said in (
+        ("tossed", tossed, "has other canaries, or other coins"),
+        ("trained", replace(split, cells=cells, canaries=None), "3 images were not trained on which were"),
+        ("without", replace(split, canaries=None), ""),
+    ):
+        manifest = write_split(named, tmp_path / name)
+        if said:
+            with pytest.raises(SplitError, match=said):
+                load_subject(str(run), None, "cpu", str(manifest))
+        else:
+            found = load_subject(str(run), None, "cpu", str(manifest)).split.canaries
+            assert found is not None
+            assert found.cells == split.canaries.cells
+    plain = write_split(replace(split, canaries=None), tmp_path / "plain")
+    for option, value in (("num_canaries", 100), ("canaries_dir", folder)):
+        words = ["--train_data_dir", image_folder, "--split_manifest", plain, f"--{option}", value]
+        assert main(["train", *map(str, words), "--output_dir", str(tmp_path / "run")]) == 2
+        assert f"--{option} got '{value}', but --split_manifest" in capsys.readouterr().err
+
+
+def test_a_question_about_a_run_with_canaries(run: Path) -> None:
+    """Attributes are those of the images; of canaries nobody asks."""
+    source = open_source(read_config(run, TrainConfig))
+    assert isinstance(source, JoinedSources)
+    values = attribute_values(source, "text")
+    assert values
+    assert not [name for name in values if name.startswith(CANARIES)]
+    with pytest.raises(DataError, match=r"--attribute got 'txt'.*did you mean 'text'"):
+        attribute_values(source, "txt")
+
+
 def test_an_adapter_made_elsewhere_with_canaries(
     run: Path, image_folder: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +205,9 @@ def test_an_adapter_made_elsewhere_with_canaries(
     pools = ["--members", str(image_folder), "--nonmembers", str(folder)]
     assert main([*told, *pools]) == 2
     assert "--canaries_dir: who is in is told by --split_manifest" in capsys.readouterr().err
+    plain = write_split(replace(split_of(run), canaries=None), tmp_path / "plain")
+    assert main([*told, "--split_manifest", str(plain), "--train_data_dir", str(image_folder)]) == 2
+    assert "has no canaries; leave it out, or give the manifest" in capsys.readouterr().err
     manifest = ["--split_manifest", str(run / "split.json"), "--train_data_dir", str(image_folder)]
     assert main([*told, *manifest]) in (0, 3)
     found = parse(tmp_path / "audit" / "audit.json", Audit).canaries
@@ -162,7 +226,7 @@ def test_too_few_or_not_to_be_used(
         shutil.copy(folder / f"0000{k}.png", few)
         (few / f"0000{k}.txt").write_text("a pattern")
     for options, said in (
-        (["--canaries_dir", few], "--canaries_dir has 3 pictures; allowed: 100 or more"),
+        (["--canaries_dir", few], "there are 3 canaries; allowed: 100 or more"),
         (["--canaries_dir", image_folder], "the same picture as"),
         (["--num_canaries", 20], "--num_canaries got 20; allowed: 100 or more"),
         (["--num_canaries", 100], "--num_canaries got 100; allowed: fewer than there are images, which is 60"),

@@ -22,6 +22,7 @@ from smplora.cli.main import main
 from smplora.cli.parse import parse
 from smplora.config.audit import AuditConfig, unknown_attack
 from smplora.config.catalogue.attacks import ATTACKS, COUNTS, ERROR_BASED, LOW_PASS, SHADOW, TIERS
+from smplora.data.pool import Sample
 from smplora.runs.subject import load_subject
 
 SOME = ["pia", "pfami", "clid_other_caption", "gsa2", "rediffuse_images"]
@@ -122,11 +123,12 @@ def test_the_low_pass_filter_is_offered_for_attacks_that_see_errors() -> None:
 
 
 def test_captions_of_others() -> None:
-    captions = [str(i) for i in range(9)]
-    others = captions_of_others(captions, 0)
-    assert sorted(others) == captions
-    assert not [1 for a, b in zip(captions, others, strict=True) if a == b]
-    assert others == captions_of_others(captions, 0) != captions_of_others(captions, 1)
+    """Each once, nobody's own; the same whoever is a member, that is, in whatever order the cells come."""
+    samples = [Sample(f"{i}.png", str(i), f"digest {i}") for i in range(9)]
+    others = captions_of_others(samples, 0)
+    assert sorted(others.values()) == [s.caption for s in samples]
+    assert not [s for s in samples if others[s.digest] == s.caption]
+    assert others == captions_of_others(samples[::-1], 0) != captions_of_others(samples, 1)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class Pictures:
     """What an attacker holds of the samples themselves, model or no model; one entry per row of a batch."""
 
     captions: tuple[str, ...]  # as in training
-    other_captions: tuple[str, ...]  # each that of another image of the same cell: for controls
+    other_captions: tuple[str, ...]  # each that of another of the audited images: for controls
     load_pixels: Callable[[], Tensor]  # [b, 3, H, W] in [-1, 1], prepared as in training
 
 

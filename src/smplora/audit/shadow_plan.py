@@ -170,12 +170,16 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
     pool = [s.digest for cell in ATTACKED for s in loaded.split.cells[cell]]
     if any(digest not in samples for digest in pool):
         raise SplitError(OTHER_SHADOWS.format(where))
+
+    def split_of(number: int) -> Split:
+        cells = divide(pool, sizes, config.seed, number // 2)[number % 2]
+        return Split(PROTOCOL, config.seed, {cell: tuple(samples[d] for d in cells[cell]) for cell in CELLS})
+
     if config.shadow_dir and not (where / SPLITS).is_dir():  # earlier versions had one kind of shadows in a folder
-        where /= _kind(options, (steps, step), pool, sizes, config.seed)
+        where /= _kind(options, (steps, step), split_of(0).seal)
     shadows = []
     for number in range(config.shadows or 0):
-        cells = divide(pool, sizes, config.seed, number // 2)[number % 2]
-        split = Split(PROTOCOL, config.seed, {cell: tuple(samples[d] for d in cells[cell]) for cell in CELLS})
+        split = split_of(number)
         name = f"shadow-{number}"
         _check_same(where / SPLITS / name, split, samples.values(), where)
         manifest = write_split(split, where / SPLITS / name)
@@ -220,19 +224,18 @@ def trained_alike(
     return Shadow(one, split, run / "checkpoints" / f"checkpoint-{step}" if step else run)
 
 
-def _kind(
-    options: TrainConfig, lengths: tuple[int, int | None], pool: Sequence[str], sizes: Mapping[str, int], seed: int
-) -> str:
-    """A folder's name for shadows of these options and images: adapters for which they would be the same share them."""
+def _kind(options: TrainConfig, lengths: tuple[int, int | None], seal: str) -> str:
+    """A folder's name for shadows of these options, images and captions (``seal`` is of the first one's split):
+    adapters for which they would be the same share them."""
     places = {*FREE_OPTIONS, *PLACES, "seed", "max_train_steps", "checkpointing_steps"}
     decided = {name: value for name, value in asdict(options).items() if name not in places}
-    content = json.dumps([decided, lengths, sorted(pool), dict(sizes), seed], sort_keys=True, default=str)
+    content = json.dumps([decided, lengths, seal], sort_keys=True, default=str)
     return f"{options.objective}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
 def of_run(subject: Subject, train_data_dir: str | None, dataset_name: str | None) -> TrainConfig:
     """The run's own options; images where they are now. Without canaries, which are asked on their own."""
-    options = replace(subject.config, canaries_dir=None)
+    options = replace(subject.config, canaries_dir=None, num_canaries=None)
     if not (train_data_dir or dataset_name):
         return options
     return replace(options, train_data_dir=train_data_dir, dataset_name=dataset_name)
@@ -282,7 +285,7 @@ def read_training(path: Path, known: Mapping[str, Any]) -> TrainConfig:
     if config is None:
         raise ConfigError(listing(f"{name} cannot be used", problems))
     nowhere = {"dataset_name": None, "default_caption": None, "caption_column": "text", "split_manifest": None}
-    config = replace(config, **{**nowhere, "canaries_dir": None, **known})
+    config = replace(config, **{**nowhere, "canaries_dir": None, "num_canaries": None, **known})
     problems = config.problems()
     if problems:
         raise ConfigError(listing(f"{name} cannot be used", problems))

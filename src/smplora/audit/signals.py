@@ -27,6 +27,7 @@ from smplora.core.errors import CheckpointError
 from smplora.core.random_streams import generator
 from smplora.core.reading import parse_json
 from smplora.core.version import __version__
+from smplora.data.pool import Sample
 from smplora.models.batch import Batch
 from smplora.results.manifest import CELLS
 from smplora.runs.subject import FROM_METADATA, Loaded
@@ -55,6 +56,7 @@ class Collector:
         self.loaded, self.seed, self.batch_size = loaded, seed, batch_size
         self.measured = 0  # signals that did not come from the cache
         self._cells: dict[str, tuple[list[Piece], list[int]]] = {}
+        self._others = captions_of_others([s for c in ATTACKED for s in loaded.split.cells[c]], seed)
         self._names = {base: _model_names(loaded, seed, base) for base in (True, False)}
 
     def signals(
@@ -91,14 +93,13 @@ class Collector:
         """The batches of a cell, and the places of their images in it."""
         if name not in self._cells:
             samples, encoded = self.loaded.split.cells[name], self.loaded.encode(name)
-            others = captions_of_others([s.caption for s in samples], self.seed)
             order, pieces, start = encoded.order, [], 0
             for batch in encoded.split(self.batch_size):
                 rows = order[start : start + len(batch)]
                 start += len(batch)
                 pictures = Pictures(
                     captions=tuple(samples[row].caption for row in rows),
-                    other_captions=tuple(others[row] for row in rows),
+                    other_captions=tuple(self._others[samples[row].digest] for row in rows),
                     load_pixels=partial(self.loaded.pixels, [samples[row] for row in rows]),
                 )
                 piece = Piece(batch, pictures, _digest(batch, pictures))
@@ -168,11 +169,15 @@ def _check_numbers(name: str, signals: Floats, label: str) -> None:
         )
 
 
-def captions_of_others(captions: Sequence[str], seed: int) -> list[str]:
-    """For each image the caption of another one: a random cycle through all."""
-    order = torch.randperm(len(captions), generator=generator(seed, "captions of others")).tolist()
-    others = dict(zip(order, [captions[i] for i in order[1:] + order[:1]], strict=True))
-    return [others[i] for i in range(len(captions))]
+def captions_of_others(samples: Sequence[Sample], seed: int) -> dict[str, str]:
+    """For each image, by its digest, the caption of another one: a random cycle through all of them.
+
+    A function of which images there are and not of who is a member: captions of members alone for members would tell
+    them by what was trained on, and a bound on epsilon allows no guess that knows the coins.
+    """
+    ordered = sorted(samples, key=lambda s: s.digest)
+    order = torch.randperm(len(ordered), generator=generator(seed, "captions of others")).tolist()
+    return {ordered[i].digest: ordered[j].caption for i, j in zip(order, order[1:] + order[:1], strict=True)}
 
 
 def described(attack: Attack) -> str:

@@ -8,7 +8,7 @@ from smplora.core.errors import DataError, nearest
 from smplora.core.reading import shortened
 from smplora.data.caption_tables import FILE_NAME, rows
 from smplora.data.folder import ImageFolder
-from smplora.data.source import ImageSource
+from smplora.data.source import ImageSource, JoinedSources
 from smplora.data.table import ImageTable
 
 FOLDER = "folder"  # the name of an image's folder, unless a table has a column of that name
@@ -20,6 +20,8 @@ def attribute_values(source: ImageSource, column: str) -> dict[str, str]:
     Raises:
         DataError: no such column; the message lists those that there are.
     """
+    if isinstance(source, JoinedSources):  # of canaries nobody asks
+        return attribute_values(source.sources[""], column)
     if isinstance(source, ImageTable):
         return _of_table(source, column)
     assert isinstance(source, ImageFolder), "runs of 'smplora train' have no other source"

@@ -23,7 +23,7 @@ from smplora.core.errors import SplitError
 from smplora.core.output import output_folder
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.random_streams import stream_seed
-from smplora.data.pool import Sample, open_source, read_samples
+from smplora.data.pool import CANARIES, Sample, open_source, read_samples
 from smplora.results.manifest import CELLS, Manifest, SealedImage
 from smplora.results.record import parse, write
 
@@ -178,7 +178,8 @@ def draw_canaries(samples: Sequence[Sample], seed: int) -> Split | None:
         return None
     if len(samples) < FEWEST_CANARIES:
         raise SplitError(
-            f"--canaries_dir has {len(samples)} pictures; allowed: {FEWEST_CANARIES} or more, and 400 prove more"
+            f"there are {len(samples)} canaries; allowed: {FEWEST_CANARIES} or more, in --canaries_dir or by "
+            "--num_canaries, and 400 prove more"
         )
     rng, ordered = np.random.default_rng(stream_seed(seed, "canaries")), sorted(samples, key=lambda s: s.digest)
     member, aux = rng.random(len(ordered)) < 0.5, rng.random(len(ordered)) < AUX_CANARIES
@@ -283,6 +284,8 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
     if lost:
         raise SplitError(
             f"{len(lost)} images of '{path}' are gone or changed, {lost[0]} among them; restore them or split anew"
+            + "; names that begin with 'canaries://' are in the folder of --canaries_dir"
+            * any(name.startswith(CANARIES) for name in lost)
         )
     recaptioned = [image.file for image in every if _digest(by_digest[image.digest].words) != image.caption_digest]
     if recaptioned:
@@ -296,7 +299,7 @@ def read_split(path: Path, samples: Sequence[Sample]) -> Split:
             "them (folder names such as '10_dog' say how often, unless --folder_repeats false); restore the names or "
             "split anew"
         )
-    more = [s.file for s in samples if s.digest not in cell_of]
+    more = [s.file for s in samples if s.digest not in cell_of and not s.is_canary]  # of those the caller knows
     if more:
         say_once(
             f"{len(more)} of the {len(samples)} images are in no cell of '{path}': they are neither trained on nor "

@@ -23,7 +23,7 @@ from smplora.config.train import TrainConfig
 from smplora.core.cache import Cache
 from smplora.core.console import say
 from smplora.core.device import choose_device
-from smplora.core.errors import CheckpointError, ConfigError
+from smplora.core.errors import CheckpointError, ConfigError, SplitError
 from smplora.core.files import files_sha256
 from smplora.core.tensor_files import Header, read_header
 from smplora.data.folder import ImageFolder
@@ -169,7 +169,13 @@ def _images(config: SubjectOptions, options: TrainConfig) -> tuple[ImageSource, 
     """The images and who is a member: by folders, or by a manifest."""
     if config.split_manifest:
         source = open_source(options)
-        return source, read_split(Path(config.split_manifest), read_samples(source))
+        split = read_split(Path(config.split_manifest), read_samples(source))
+        if config.canaries_dir and not split.canaries:
+            raise SplitError(
+                f"--canaries_dir got '{config.canaries_dir}', but --split_manifest '{config.split_manifest}' has no "
+                "canaries; leave it out, or give the manifest that 'smplora split --canaries_dir' wrote before training"
+            )
+        return source, split
     folders = {
         name: ImageFolder(replace(options, train_data_dir=getattr(config, name), dataset_name=None), name)
         for name in POOLS

@@ -307,12 +307,28 @@ def _proxy(subject: Subject, model: LatentDiffusion) -> nn.Module | None:
     return proxy.to(model.device).eval()
 
 
+def _digests(split: Split | None) -> dict[str, set[str]]:
+    return {cell: {s.digest for s in samples} for cell, samples in split.cells.items()} if split else {}
+
+
 def _with_same_members(trained: Split, named: Split, name: str) -> Split:
     for cell in ("aux_member", "test_member"):
-        if {s.digest for s in trained.cells[cell]} != {s.digest for s in named.cells[cell]}:
+        if _digests(trained)[cell] != _digests(named)[cell]:
             raise SplitError(
                 f"--split_manifest '{name}' has another {cell} cell than the split that the adapter was trained on"
             )
+    if named.canaries is None:
+        named = replace(named, canaries=trained.canaries)
+    if _digests(named.canaries) != _digests(trained.canaries):
+        raise SplitError(f"--split_manifest '{name}' has other canaries, or other coins, than those of the training")
+    inside = {s.digest for s in trained.train}
+    unseen = [s for cell in ("aux_nonmember", "test_nonmember", "reference") for s in named.cells[cell]]
+    wrong = [s.file for s in unseen if s.digest in inside]
+    if wrong:
+        raise SplitError(
+            f"--split_manifest '{name}' says that {len(wrong)} images were not trained on which were, {wrong[0]} among "
+            "them: canaries of the run, which its coin put in"
+        )
     nonmembers = {s.digest for s in trained.cells["aux_nonmember"]}
     if any(s.digest in nonmembers for s in named.cells["test_nonmember"]):
         raise SplitError(

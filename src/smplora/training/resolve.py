@@ -24,6 +24,13 @@ def load_split(config: TrainConfig, sealed: Path) -> Split:
     """
     samples = read_samples(open_source(config))
     named = read_split(Path(config.split_manifest), samples) if config.split_manifest else None
+    option = "num_canaries" if config.num_canaries else "canaries_dir"
+    asked = getattr(config, option)
+    if named and asked and not named.canaries:
+        raise SplitError(
+            f"--{option} got '{asked}', but --split_manifest '{config.split_manifest}' says who is who and has no "
+            f"canaries; give --{option} to 'smplora split', or leave it out"
+        )
     if not sealed.exists():
         return named or make_split(samples, config)
     started = read_split(sealed, samples)

@@ -3,6 +3,8 @@ the adapter under audit (Pang et al. 2025)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from smplora.attacks.base import Access, AttackInfo
@@ -64,10 +66,4 @@ class GSA2ShadowsAttack(GSA1ShadowsAttack):
     """GSA2 with shadow adapters."""
 
     own_signal = "gsa2"
-    about = AttackInfo(
-        title="GSA2 trained on shadow adapters",
-        access=Access.WHITE_BOX,
-        reference="Pang et al. 2025",
-        bibtex=GSA1Attack.info.bibtex,
-        fitted_on="shadow adapters",
-    )
+    about = replace(GSA1ShadowsAttack.about, title="GSA2 trained on shadow adapters")

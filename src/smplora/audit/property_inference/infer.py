@@ -123,22 +123,23 @@ def share_question(config: PropertiesConfig, loaded: Loaded, making: Trainer, no
             f"--attribute_value got '{value}', which none of the attacker's images has{nearest(value, held)}; allowed: "
             f"{there}"
         )
-    known = [values[s.file] for s in loaded.split.train if s.file in values]
+    trained = loaded.split.train  # canaries of another folder have no value
+    known = [values[s.file] for s in trained if s.file in values]
     if not known:
-        raise DataError(f"--attribute '{column}': none of the {len(loaded.split.train)} training images has a value")
-    unknown = len(loaded.split.train) - len(known)
+        raise DataError(f"--attribute '{column}': none of the {len(trained)} training images has a value")
+    unknown = len(trained) - len(known)
     left_out = len(making.pool.samples) - sum(held.values())
     if unknown or left_out:
         notes.append(
-            f"Without a value in '{column}', and left out: {unknown} of {len(loaded.split.train)} training images, "
+            f"Without a value in '{column}', and left out: {unknown} of {len(trained)} training images, "
             f"{left_out} of the attacker's {len(making.pool.samples)}."
         )
     sides = sides_of(making.pool, values, value, config.seed)
     grid = share_grid(config)
-    size = share_size(grid, sides, making.pool, len(loaded.split.train))
-    if size < len(loaded.split.train):
+    size = share_size(grid, sides, making.pool, len(trained))
+    if size < len(trained):
         notes.append(
-            f"Adapters with known shares are trained on {size} images where this one was on {len(loaded.split.train)}: "
+            f"Adapters with known shares are trained on {size} images where this one was on {len(trained)}: "
             "the attacker holds no more with and without the value."
         )
     counts = known.count(value)

@@ -86,27 +86,18 @@ def majority(votes: Floats) -> Floats:
     return winners
 
 
-@dataclass(frozen=True)
-class SpectrumRegression:
-    """Ridge regression on the logarithms of dW's singular values, each standardised over the known adapters."""
+class LinearPredictor:
+    """Ridge regression of the label on ``features`` [N, D], standardised over the known adapters."""
 
-    spectra: Spectra
-    name: ClassVar[str] = "spectrum_regression"
-    title: ClassVar[str] = "Ridge regression on the singular values of all layers"
-    reference: ClassVar[str] = "variant of Salama et al. 2024"
-    bibtex: ClassVar[str] = SALAMA
+    features: Floats
+    penalty: ClassVar[float]
     names_labels: ClassVar[bool] = False
-
-    @cached_property
-    def features(self) -> Floats:
-        """[N, D]."""
-        updates = [s for (_, which), s in self.spectra.items() if which == UPDATE]
-        features: Floats = np.log(np.maximum(np.concatenate(updates, 1), SMALLEST))
-        return features
 
     def row(self, known: Ints, asked: int) -> Floats:
         """Weights of the labels: [N], 0 for those that are not known."""
-        return spread(ridge_weights(self.features[known], self.features[asked], PENALTY), known, len(self.features))
+        row = np.zeros(len(self.features))
+        row[known] = ridge_weights(self.features[known], self.features[asked], self.penalty)
+        return row
 
     def read(self, rows: Floats, labels: Floats) -> Floats:
         """The weighted sum."""
@@ -114,7 +105,26 @@ class SpectrumRegression:
 
 
 @dataclass(frozen=True)
-class LossRegression:
+class SpectrumRegression(LinearPredictor):
+    """Ridge regression on the logarithms of dW's singular values, each standardised over the known adapters."""
+
+    spectra: Spectra
+    name: ClassVar[str] = "spectrum_regression"
+    title: ClassVar[str] = "Ridge regression on the singular values of all layers"
+    reference: ClassVar[str] = "variant of Salama et al. 2024"
+    bibtex: ClassVar[str] = SALAMA
+    penalty: ClassVar[float] = PENALTY
+
+    @cached_property
+    def features(self) -> Floats:  # type: ignore[override]
+        """[N, D]."""
+        updates = [s for (_, which), s in self.spectra.items() if which == UPDATE]
+        features: Floats = np.log(np.maximum(np.concatenate(updates, 1), SMALLEST))
+        return features
+
+
+@dataclass(frozen=True)
+class LossRegression(LinearPredictor):
     """A line through (d, label), d = how much easier the adapter made images with the value than images without.
 
     ``differences`` [N]: mean over images with the value of log l_base - log l_adapted, less that over the others, on
@@ -126,16 +136,12 @@ class LossRegression:
     title: ClassVar[str] = "Line through the losses: calibrated loss with the value less that without"
     reference: ClassVar[str] = "attribute inference by calibrated losses, after Watson et al. 2022"
     bibtex: ClassVar[str] = CALIBRATED
-    names_labels: ClassVar[bool] = False
+    penalty: ClassVar[float] = 1e-6
 
-    def row(self, known: Ints, asked: int) -> Floats:
-        """Weights of the labels: [N]."""
-        column = self.differences[:, None]
-        return spread(ridge_weights(column[known], column[asked], 1e-6), known, len(column))
-
-    def read(self, rows: Floats, labels: Floats) -> Floats:
-        """The weighted sum."""
-        return labels @ rows.T
+    @property
+    def features(self) -> Floats:  # type: ignore[override]
+        """[N, 1]."""
+        return self.differences[:, None]
 
 
 def ridge_weights(known: Floats, asked: Floats, penalty: float) -> Floats:
@@ -159,13 +165,6 @@ def ridge_weights(known: Floats, asked: Floats, penalty: float) -> Floats:
     weights = np.linalg.solve(kernel + penalty * n * np.eye(n), z @ one / z.shape[1])
     centred: Floats = weights - weights.mean() + 1 / n
     return centred
-
-
-def spread(weights: Floats, known: Ints, adapters: int) -> Floats:
-    """The weights at the places of the known adapters, 0 elsewhere."""
-    row = np.zeros(adapters)
-    row[known] = weights
-    return row
 
 
 def stacked(spectra: Sequence[Mapping[tuple[str, str], Floats]]) -> dict[tuple[str, str], Floats]:

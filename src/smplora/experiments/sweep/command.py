@@ -123,7 +123,8 @@ def check_images(runs: Iterable[TrainConfig]) -> None:
     for options in runs:
         if CAPTION not in options.wording and not options.default_caption:  # as in train
             options = replace(options, default_caption=options.wording)
-        where = (options.train_data_dir, options.dataset_name, options.default_caption, options.caption_column)
+        names = ("train_data_dir", "dataset_name", "canaries_dir", "default_caption", "caption_column")
+        where = tuple(getattr(options, name) for name in names)
         how = tuple(getattr(options, f.name) for f in fields(SplitOptions))
         if options.split_manifest or (where, how) in splits:
             continue
