@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from common import RECIPE, audited, command, ends, parser, train_config, write_result
+from common import RECIPE, audited, ends, parser, record_of, train_config, write_result
 from smplora.core.random_streams import stream_seed
 from smplora.core.reading import read_json
 from smplora.data.digits import RESOLUTION, write_private_digits
@@ -98,11 +98,8 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
     options.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     args = options.parse_args(arguments)
-    every = Namespace(**{**vars(args), "objectives": list(OBJECTIVES), "kinds": list(KINDS)})  # of several calls
-    record: dict[str, Any] = {"command": command(options, every, always=["steps", "canaries"])}
-    path = args.results / "canaries.json"
-    before = read_json(path) if path.exists() else {}
-    record = before if before.get("command") == record["command"] else record
+    whole = {"objectives": list(OBJECTIVES), "kinds": list(KINDS)}
+    record = record_of(options, args, "canaries", ["steps", "canaries"], **whole)
     with tempfile.TemporaryDirectory() as temporary:
         for objective in args.objectives:
             for kind in args.kinds:

@@ -17,6 +17,7 @@ import yaml
 from smplora.config.monitor import UNWATCHED
 from smplora.core.errors import ConfigError, listing
 from smplora.core.files import write_json
+from smplora.core.reading import read_json
 from smplora.results.attack import GROUPS, Group, Numbers
 from smplora.results.audit import Audit
 from smplora.results.estimate import Estimate
@@ -76,6 +77,21 @@ def command(options: ArgumentParser, args: Namespace, *first: str, always: Seque
 
 def _word(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
+def record_of(
+    options: ArgumentParser, args: Namespace, name: str, always: Sequence[str], **whole: Sequence[str]
+) -> dict[str, Any]:
+    """What NAME.json holds of the same command: several calls fill one file.
+
+    Args:
+        whole: options of which a call may name a part, with all of what they allow.
+    """
+    every = Namespace(**{**vars(args), **whole})
+    path = args.results / f"{name}.json"
+    before: dict[str, Any] = read_json(path) if path.exists() else {}
+    fresh = {"command": command(options, every, always=always)}
+    return before if before.get("command") == fresh["command"] else fresh
 
 
 def write_result(folder: Path, name: str, record: dict[str, Any], *, show: bool = True) -> None:

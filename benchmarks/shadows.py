@@ -17,8 +17,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from common import RECIPE, audited, by_attack, command, ends, evaluated, parser, train_config, write_result
-from smplora.core.reading import read_json
+from common import RECIPE, audited, by_attack, ends, evaluated, parser, record_of, train_config, write_result
 from smplora.experiments.tasks import train
 from smplora.results.attack import Numbers
 from smplora.results.record import as_json
@@ -66,11 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--shadows", type=int, default=8)
     options.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=OBJECTIVES)
     args = options.parse_args(arguments)
-    every = Namespace(**{**vars(args), "objectives": OBJECTIVES})  # the file may hold those of several calls
-    record: dict[str, Any] = {"command": command(options, every, always=["steps", "shadows"])}
-    path = args.results / "shadows.json"
-    before = read_json(path) if path.exists() else {}
-    record = before if before.get("command") == record["command"] else record
+    record = record_of(options, args, "shadows", ["steps", "shadows"], objectives=OBJECTIVES)
     with tempfile.TemporaryDirectory() as temporary:
         for objective in args.objectives:
             record[objective] = measured(args.folder or Path(temporary), objective, args)

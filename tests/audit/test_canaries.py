@@ -114,6 +114,7 @@ def test_an_audit_says_what_they_prove(run: Path, tmp_path: Path, capsys: pytest
     assert found.one_run.candidates == split.sizes["test_member"] + split.sizes["test_nonmember"]
     assert found.chosen_on == 100 - found.one_run.candidates
     assert found.sentence in said
+    assert "canaries, on top: the same attacks, but for those with shadows, on 100 images" in said
     assert result.split.cells["test_member"] == 10, "they are no part of the verdict"
     assert any(method.of == "epsilon from one run" for method in result.methods)
     page = tmp_path / "page.html"

@@ -230,6 +230,13 @@ def test_an_adapter_made_elsewhere_needs_to_be_told_how_it_was_trained(
     with said(capsys, *command, "--shadow_config", told, status=2) as err:
         assert "--shadow_dir" in err
         assert "give another folder" in err
+    shared = tmp_path / "shared"
+    for left in (cells["aux_member"][1]["file"], None):  # a folder that is named has room for both
+        assert main(["audit", *map(str, [*command, "--shadow_config", told, "--shadow_dir", shared, "--plan"])]) == 0
+        capsys.readouterr()
+        if left:
+            (tmp_path / "members" / left).unlink()
+    assert len(list(shared.glob("images-*"))) == len(list(shared.glob("lora-*"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -302,7 +309,7 @@ def test_adapters_that_are_trained_alike_share_their_shadows(image_folder: Path,
     assert other.shadows[0].options.objective == "lora"
     assert other.shadows[0].options.train_data_dir == str(image_folder)
     assert "as SMP-LoRA was" in one.notes()[0]
-    assert "not as SMP-LoRA was, so that they do not know its objective" in other.notes()[0]
+    assert "by --shadow_config (objective lora), not as SMP-LoRA was" in other.notes()[0]
 
 
 def test_who_needs_shadows_that_another_audit_trains_waits(image_folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,10 +127,12 @@ def plan(config: AuditConfig) -> CostPlan:
 def cost_of(ready: PreparedAudit, config: AuditConfig) -> CostPlan:
     """The passes that are ahead, and what else."""
     more, canaries = [ready.shadows.cost()] if ready.shadows else [], ready.loaded.split.canaries
-    more += [canary_sentence(canaries)] if canaries else []
     more += [cost_sentence(ready.loaded, config)] if config.looks_for_copies else []
     more += [control_sentence(config.positive_control_steps)] if config.positive_control else []
-    return estimate_cost(ready.collector, ready.base_attacks, ready.attacks, more)
+    cost = estimate_cost(ready.collector, ready.base_attacks, ready.attacks, more)
+    if canaries:
+        cost = replace(cost, more=(*cost.more, canary_sentence(canaries, ready.attacks, cost)))
+    return cost
 
 
 def audit(config: AuditConfig, training: Work, *, progress: bool = True) -> Audit:

@@ -14,8 +14,10 @@ import numpy as np
 from smplora.attacks.base import Attack
 from smplora.attacks.shadow_comparison import ShadowAttack
 from smplora.audit.conclusion import labels, learn_attacks, signals_of_half
+from smplora.audit.cost import CostPlan
+from smplora.audit.gates import BASE
 from smplora.core.arrays import Floats
-from smplora.core.wording import decimal, together
+from smplora.core.wording import decimal, duration, together
 from smplora.data.split import Split
 from smplora.results.audit import Canaries, EpsilonOfOneRun
 from smplora.results.estimate import Proportion
@@ -72,7 +74,8 @@ def judge_canaries(
     scores = {name: reading.scores for name, reading in readings.items()}
     found = one_run(Scored(scores, guessed, {n: r.held for n, r in readings.items()}, chooses), delta)
     area = auc_interval(scores[found["attack"]], guessed)
-    inside, outside = (int(np.concatenate([chooses, guessed]).sum()), int((~np.concatenate([chooses, guessed])).sum()))
+    every = np.concatenate([chooses, guessed])
+    inside, outside = int(every.sum()), int((~every).sum())
     title = attacks[found["attack"]].info.title
     bound = from_plain(EpsilonOfOneRun, found)
     return Canaries(
@@ -106,6 +109,11 @@ def _sentence(
     )
 
 
-def canary_sentence(split: Split) -> str:
-    """For the plan."""
-    return f"canaries: the same attacks, but for those with shadows, on {sum(split.sizes.values())} pictures more"
+def canary_sentence(split: Split, attacks: Mapping[str, Attack], plan: CostPlan) -> str:
+    """What asking about canaries takes on top of ``plan``, for people: every attack's passes on them, and the base
+    model's losses, which several attacks compare with."""
+    images, asked = sum(split.sizes.values()), canary_attacks(attacks)
+    each = sum(step.passes for step in plan.steps if step.name in ({BASE} if step.base else asked))
+    time = f", about {duration(each * images * plan.seconds_per_pass)}" * bool(plan.seconds_per_pass)
+    passes = f"{each * images:,} denoiser passes{time}"
+    return f"canaries, on top: the same attacks, but for those with shadows, on {images} images, {passes}"

@@ -99,7 +99,7 @@ class ShadowPlan:
         how = (
             f"as {self.title} was: the same options"
             if self.alike
-            else f"with the options of --shadow_config, not as {self.title} was, so that they do not know its objective"
+            else f"by --shadow_config (objective {self.shadows[0].options.objective}), not as {self.title} was"
         )
         return [
             f"{len(self.shadows)} shadow adapters were trained {how}, {self.steps:,} steps, "
@@ -158,8 +158,10 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
     for path in (folder, where):
         path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     subject, sizes = loaded.subject, loaded.split.sizes
+    # earlier versions had one kind of shadows in a folder
+    shared = config.shadow_dir is not None and not (where / SPLITS).is_dir()
     if isinstance(subject, Foreign):
-        options = _of_elsewhere(config, loaded, where)
+        options = _of_elsewhere(config, loaded, where, shared=shared)
     else:
         options = of_run(subject, config.train_data_dir, config.dataset_name)
         options = _told(config, options) if config.shadow_config else options
@@ -175,7 +177,7 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
         cells = divide(pool, sizes, config.seed, number // 2)[number % 2]
         return Split(PROTOCOL, config.seed, {cell: tuple(samples[d] for d in cells[cell]) for cell in CELLS})
 
-    if config.shadow_dir and not (where / SPLITS).is_dir():  # earlier versions had one kind of shadows in a folder
+    if shared:
         where /= _kind(options, (steps, step), split_of(0).seal)
     shadows = []
     for number in range(config.shadows or 0):
@@ -254,8 +256,9 @@ def _recorded(options: TrainConfig) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
 
 
-def _of_elsewhere(config: AuditConfig, loaded: Loaded, where: Path) -> TrainConfig:
-    """Those of ``--shadow_config``, with what is known for sure: base model, preparation, images."""
+def _of_elsewhere(config: AuditConfig, loaded: Loaded, where: Path, *, shared: bool) -> TrainConfig:
+    """Those of ``--shadow_config``, with what is known for sure: base model, preparation, images. These are copied into
+    a folder of ``where``, which they name if other audits keep images there too (``shared``)."""
     known = loaded.subject.config
     samples = sorted((s for c in ATTACKED for s in loaded.split.cells[c]), key=lambda s: s.digest)  # tells no members
     pictures = (
@@ -266,7 +269,9 @@ def _of_elsewhere(config: AuditConfig, loaded: Loaded, where: Path) -> TrainConf
         )
         for number, sample in enumerate(progress(samples, "copy images", "image"))
     )
-    images = write_folder(where / "images", pictures)
+    content = "\x1e".join(f"{sample.digest}\x1f{sample.words}" for sample in samples)
+    name = f"images-{hashlib.sha256(content.encode()).hexdigest()[:12]}" if shared else "images"
+    images = write_folder(where / name, pictures)
     return read_training(Path(config.shadow_config or ""), {**_recorded(known), "train_data_dir": str(images)})
 
 

@@ -109,6 +109,8 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
     progress = progress and accelerator.is_main_process
     if progress:
         say_other_precision(config.mixed_precision)
+        if split.canaries:
+            say(split.canaries.tossed)
     folder.check_processes(accelerator.num_processes)
     with accelerator.main_process_first():
         fetch_model(config)
