@@ -32,7 +32,7 @@ def _cells(audit: Audit) -> tuple[TableCell, ...]:
         *(_strongest_cell(audit, group) for group in GROUPS),
         _epsilon_cell(audit.epsilon.clopper_pearson),
         _epsilon_cell(one_run) if one_run else TableCell("", note="needs --split_protocol coin"),
-        _epsilon_cell(canaries.one_run) if canaries else TableCell("", note="needs --canaries_dir in training"),
+        _epsilon_cell(canaries.one_run) if canaries else TableCell("", note="needs --num_canaries in training"),
         TableCell(p_text(audit.dataset_inference.p)),
     )
 
