@@ -145,15 +145,15 @@ def test_beyond_the_references_intervals_are_open() -> None:
 
 
 def test_words() -> None:
-    nbsp, said = "\N{NO-BREAK SPACE}", Said(237.4, 150.2, 401.0, 12 / 13, 1.31, 1.2, 0.004, ())
+    said = Said(237.4, 150.2, 401.0, 12 / 13, 1.31, 1.2, 0.004, ())
     assert answer("spectrum_regression", said, 200, 2.06, counts=True) == (
-        f"From its weights, by a regression: about 237 training images (92{nbsp}%: 150 to 401; true: 200). On adapters "
+        "From its weights, by a regression: about 237 training images (92 %: 150 to 401; true: 200). On adapters "
         "with known answers it is off by a factor of 1.3 on average, an attacker without the adapter by a factor of "
         "2.1 (p 0.004)."
     )
     share = Said(0.31, 0.0, 1.0, 0.95, 0.08, 0.1, 0.2, ())
     shown = answer("loss_regression", share, 0.3, 0.27, counts=False)
-    assert f"about 31{nbsp}% of the training images have the value (95{nbsp}%: no limit, it could" in shown
+    assert "about 31 % of the training images have the value (95 %: no limit, it could" in shown
     assert conclusion([share], 0.3, 0.9, 0.2, counts=False).startswith("It is not shown that the adapter tells which")
     assert conclusion([said], 200, 400, 0.004, counts=True).startswith("The adapter tells how many images")
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from smplora.audit.property_inference.judge import Said
 from smplora.config.catalogue.objectives import WITH_PROXY
-from smplora.core.wording import decimal, p_text, percent
+from smplora.core.wording import NBSP, decimal, p_text
+from smplora.core.wording import percent as percent_of_page
 
 FROM = {
     "loss_regression": "From its losses",
@@ -14,6 +15,11 @@ FROM = {
     "dsire": "From its weights, by DSiRe",
 }
 TOLD = 0.05
+
+
+def percent(value: float) -> str:
+    """ "31 %", as a terminal without UTF-8 can show it too."""
+    return percent_of_page(value).replace(NBSP, " ")
 
 
 def number(value: float, *, counts: bool) -> str:
