@@ -63,6 +63,11 @@ CASES = {
     "train/smp_lora": Case(TRAIN + "--objective smp_lora --use_ema true --lr_scheduler cosine", weight=3),
     "train/mp_lora": Case(TRAIN + "--objective mp_lora --gradient_accumulation_steps 2 --lora_targets all", weight=2),
     "train/distill_lora": Case(TRAIN + "--objective distill_lora --teacher_steps 4", weight=3),
+    "train/synth_lora": Case(
+        TRAIN + "--objective synth_lora --synthetic_teachers 2 --teacher_steps 2 --num_synthetic_images 12 "
+        "--synthetic_inference_steps 2 --sample_batch_size 3 --weight_noise 0.1",
+        weight=3,
+    ),
     "train/full": Case(TRAIN.replace("--rank 2", "") + "--adaptation full --checkpoints_total_limit 2", weight=2),
     "train/textual_inversion": Case(
         TRAIN.replace("--rank 2", "") + "--adaptation textual_inversion --initializer_token digit", weight=2

@@ -51,6 +51,7 @@ STARTS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"GIF8": 
 KINDS = {
     "lora": [], "mp_lora": ["--objective", "mp_lora"], "smp_lora": ["--objective", "smp_lora"],
     "distill_lora": ["--objective", "distill_lora", "--teacher_steps", "2"],
+    "synth_lora": ["--objective", "synth_lora", "--num_synthetic_images", 4, "--synthetic_inference_steps", 1],
     "dp_lora": ["--objective", "dp_lora", "--noise_multiplier", "1"],
     "dora": ["--use_dora", "true", "--train_text_encoder", "true"],
     "full": ["--adaptation", "full"],

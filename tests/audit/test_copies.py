@@ -12,14 +12,13 @@ from torch import Tensor
 
 from smplora.audit.memorisation.captions import NOISES, compare_prompts, magnitudes
 from smplora.audit.memorisation.copies import (
-    adaptive_ratios,
     compare,
     conclusion,
     cosine_distances,
     nearer_test,
-    pixel_distances,
 )
 from smplora.core.random_streams import generator
+from smplora.data.likeness import adaptive_ratios, pixel_distances
 from toys import SHAPE, ToyVAE, caption_of, toy_batch, toy_model
 
 

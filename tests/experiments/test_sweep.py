@@ -94,6 +94,16 @@ def test_what_an_objective_has_no_use_for_makes_no_run(images: str) -> None:
     assert config.unused == {"lora": ["mi_lambda", "smp_delta"], "mp_lora": ["smp_delta"]}
 
 
+def test_a_private_teacher_in_a_point(images: str, tmp_path: Path) -> None:
+    """Options of DP-LoRA are its teacher's there."""
+    captions = tmp_path / "captions.txt"
+    captions.write_text("a digit")
+    teacher = f"teacher_objective: dp_lora, synthetic_captions: {captions}, num_synthetic_images: 9, target_epsilon: 8"
+    config = options(images, "--points", f"[{{objective: synth_lora, {teacher}}}, {{objective: lora}}]")
+    synthetic, plain = (point.train for point in config.all_points)
+    assert (synthetic["target_epsilon"], plain["target_epsilon"], plain["teacher_objective"]) == (8, None, "lora")
+
+
 def test_options_of_audits_and_evaluations(images: str) -> None:
     """They share a run, and each has a folder of its own."""
     given = ("--grid", "{rank: [2], audit.noise_pairs: [1, 3]}", "--audit", "{num_timesteps: 2}", "--tier", "standard")
@@ -196,7 +206,7 @@ def test_long_and_odd_values_name_folders(images: str) -> None:
             [
                 "--grid got 'mi_lambda', which is of --objective mp_lora and smp_lora, and no point has it",
                 "--points got 'proxy_steps', which is of --objective mp_lora and smp_lora",
-                "--points got 'teacher_steps', which is of --objective distill_lora, and no point has it",
+                "'teacher_steps', which is of --objective distill_lora and synth_lora, and no point has it",
             ],
         ),
         (

@@ -23,10 +23,10 @@ from smplora.runs.base_model import load_base
 from smplora.runs.folder import RunFolder, read_config
 from smplora.runs.subject import load_subject
 from smplora.training.batches import training_draw
-from smplora.training.distillation import TEACHERS, TRAINED, folds
 from smplora.training.distributed import make_accelerator
 from smplora.training.reuse import latest_step, train_length
 from smplora.training.setup import Setup, prepare
+from smplora.training.teachers import TEACHERS, TRAINED, folds
 
 DISTILLED: dict[str, Any] = {"objective": "distill_lora", "num_teachers": 3, "learning_rate": 1e-2}
 

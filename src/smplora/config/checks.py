@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 MOST = 10**9  # of any number; more is a slip of the finger, and some libraries end in tracebacks
 MOST_OF = {
     # what is kept in memory or in files, a piece for each
-    "num_images": 10**6, "num_class_images": 10**6, "monitor_images": 10**6, "memorisation_captions": 10**6,
+    "num_images": 10**6, "num_class_images": 10**6, "num_synthetic_images": 10**6, "monitor_images": 10**6, "memorisation_captions": 10**6,
     "memorisation_images": 10**4, "num_validation_images": 1000, "num_crops": 1000, "num_augmentations": 1000,
     "num_caption_shuffles": 1000, "train_batch_size": 10**5, "batch_size": 10**5, "sample_batch_size": 10**5,
     "min_bucket_reso": 8192, "max_bucket_reso": 8192, "bucket_reso_steps": 8192,
@@ -25,7 +25,7 @@ MOST_OF = {
     "noise_multiplier": 10**4, "target_epsilon": 10**6,
     "rank": 4096, "resolution": 8192, "validation_inference_steps": 1000, "positive_control_steps": 10**6,
     "seed": 2**63 - 1, "split_seed": 2**63 - 1, "max_new_tokens": 1000, "num_beams": 1000, "workers": 1000,
-    "num_teachers": 1000, "shadows": 10**4, "references": 10**4, "clip_skip": 100, "num_vectors": 1000,
+    "num_teachers": 1000, "synthetic_teachers": 1000, "synthetic_inference_steps": 1000, "shadows": 10**4, "references": 10**4, "clip_skip": 100, "num_vectors": 1000,
 }  # fmt: skip
 
 PLACES = (
@@ -88,6 +88,16 @@ def existing_folder(folder: str | None, name: str) -> list[str]:
     if folder is None or _is_folder(folder):
         return []
     return [NotHere(f"--{name} got '{folder}', which is not a folder; give one that is there")]
+
+
+def existing_file(file: str, name: str, allowed: str) -> list[str]:
+    """What is given must be a file."""
+    try:
+        if Path(file).is_file():
+            return []
+    except (OSError, ValueError):  # a name that no file can have
+        pass
+    return [NotHere(f"--{name} got '{file}', which is not a file; allowed: {allowed}")]
 
 
 def _is_folder(folder: str) -> bool:

@@ -26,15 +26,20 @@ class DreamBoothOptions:
     prior_loss_weight: float = 1.0
     """With prior preservation: weight of these images' adaptation loss."""
     sample_batch_size: int = 4
-    """With prior preservation: images drawn at once."""
+    """With prior preservation or --objective synth_lora: images drawn at once."""
 
 
 PRIOR_OPTIONS = ("class_prompt", "num_class_images", "class_data_dir", "prior_loss_weight", "sample_batch_size")
 
 
-def dreambooth_problems(options: DreamBoothOptions, preserves: bool) -> list[str]:
-    """What is wrong, one line each."""
-    set_options = [f"--{name}" for name in PRIOR_OPTIONS if getattr(options, name) != getattr(DreamBoothOptions, name)]
+def dreambooth_problems(options: DreamBoothOptions, preserves: bool, draws: bool) -> list[str]:
+    """What is wrong, one line each.
+
+    Args:
+        draws: whether images are drawn for other reasons too.
+    """
+    of_prior = [name for name in PRIOR_OPTIONS if not (draws and name == "sample_batch_size")]
+    set_options = [f"--{name}" for name in of_prior if getattr(options, name) != getattr(DreamBoothOptions, name)]
     lonely = f"{', '.join(set_options)}: of --with_prior_preservation true; add it or leave them out"
     missing = (
         "--class_prompt is missing: give what the images show, such as 'a photo of a dog', or "

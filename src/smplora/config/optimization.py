@@ -64,6 +64,8 @@ class OptimizationOptions:
     """Publish the exponential moving average of the adapter instead of its last weights."""
     ema_decay: float = 0.9999
     """Largest decay of that average; step n has n / (n + 9) while that is less."""
+    weight_noise: float = 0.0
+    """Noise added to the weights that are handed out: its standard deviation, as a share of each tensor's root mean square. Its seed stays in the run folder."""
 
 
 def optimization_problems(options: OptimizationOptions) -> list[str]:
@@ -71,7 +73,9 @@ def optimization_problems(options: OptimizationOptions) -> list[str]:
     problems = [
         *at_least(options, ("train_batch_size", "gradient_accumulation_steps", "lr_num_cycles"), 1),
         *positive(options, ("learning_rate", "snr_gamma", "lr_power", "adam_epsilon")),
-        *at_least(options, ("adam_weight_decay", "lr_warmup_steps", "noise_offset", "max_grad_norm"), 0),
+        *at_least(
+            options, ("adam_weight_decay", "lr_warmup_steps", "noise_offset", "max_grad_norm", "weight_noise"), 0
+        ),
         *below(options, ("adam_beta1", "adam_beta2", "prodigy_beta3", "ema_decay"), 0, 1),
     ]
     rate = options.learning_rate or DEFAULT_RATE

@@ -32,7 +32,7 @@ def private_problems(options: Any) -> list[str]:
         ),
     ]
     set_options = [name for name in ("target_epsilon", "noise_multiplier") if getattr(options, name) is not None]
-    if options.objective != "dp_lora":
+    if options.objective_on_images != "dp_lora":
         return problems + [
             f"--{name} is of --objective dp_lora; leave it out with {options.objective}" for name in set_options
         ]

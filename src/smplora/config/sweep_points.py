@@ -10,19 +10,22 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from smplora.config.catalogue.objectives import WITH_PROXY
-from smplora.config.distill import DISTILLED, DistillOptions
+from smplora.config.distill import DISTILLED, WITH_TEACHERS, DistillOptions
 from smplora.config.private import PrivateOptions
+from smplora.config.synthetic import SYNTHETIC, SyntheticOptions
 from smplora.config.train import TrainConfig
 
 SEEDS = ("seed", "split_seed")  # runs that differ in these only are runs of one setting
 LONGEST = 100  # characters of the name of a folder
 PLAIN_LORA = "lora"
-OF_ONE = {DISTILLED: DistillOptions, "dp_lora": PrivateOptions}  # objective -> options that others refuse
+OF_ONE = {DISTILLED: DistillOptions, "dp_lora": PrivateOptions, SYNTHETIC: SyntheticOptions}  # others refuse them
 USED_BY = {  # option of training -> the objectives that it is for; those that are not here are for all of them
     "mi_lambda": WITH_PROXY,
     **{f.name: WITH_PROXY for f in fields(TrainConfig) if f.name.startswith("proxy_")},
     **dict.fromkeys(("smp_delta", "smp_ratio"), ("smp_lora",)),
     **{f.name: (objective,) for objective, options in OF_ONE.items() for f in fields(options)},
+    "teacher_steps": WITH_TEACHERS,
+    **{f.name: ("dp_lora", SYNTHETIC) for f in fields(PrivateOptions)},  # whose teacher may be private
 }
 
 

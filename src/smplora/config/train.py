@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Optional
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Optional
 
 from smplora.config.catalogue.adaptations import ADAPTATIONS, LEARNING_RATES, TRAINS_WEIGHTS
 from smplora.config.catalogue.objectives import OBJECTIVES
@@ -20,16 +20,18 @@ from smplora.config.data import (
     preparation_problems,
     split_problems,
 )
-from smplora.config.distill import DISTILLED, DistillOptions, distill_problems
+from smplora.config.distill import DISTILLED, WITH_TEACHERS, DistillOptions, distill_problems
 from smplora.config.dreambooth import CAPTION, DreamBoothOptions, dreambooth_problems
 from smplora.config.monitor import MonitorOptions, monitor_problems
 from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions, optimization_problems
 from smplora.config.private import PrivateOptions, private_problems
+from smplora.config.synthetic import SYNTHETIC, SyntheticOptions, synthetic_problems
 from smplora.config.theory import TheoryOptions, theory_problems
 from smplora.core.registry import unknown
 
 LORA_OPTIONS = ("rank", "lora_alpha", "lora_targets", "lora_dropout", "use_rslora", "use_dora")
 TOKEN_OPTIONS = ("placeholder_token", "initializer_token", "num_vectors")
+OF_A_TEACHER: dict[str, Any] = {f.name: f.default for kind in (DistillOptions, SyntheticOptions) for f in fields(kind)}
 OPTIONS_OF = {"lora": LORA_OPTIONS, "textual_inversion": TOKEN_OPTIONS}  # and of no other adaptation
 
 
@@ -46,6 +48,7 @@ class TrainConfig(
     DreamBoothOptions,
     PrivateOptions,
     DistillOptions,
+    SyntheticOptions,
 ):
     """Adapt the base model to the members of a split. Run the same command again to resume."""
 
@@ -56,7 +59,7 @@ class TrainConfig(
     adaptation: str = "lora"
     """What is trained: 'lora' (low-rank adapters), 'full' (every weight of the U-Net), 'dreambooth' (the same, with a rare token) or 'textual_inversion' (new tokens)."""
     objective: str = "lora"
-    """What is minimised: 'lora' (plain loss), 'mp_lora' or 'smp_lora' (against a proxy attack), 'dp_lora' (differential privacy), 'distill_lora' (from teachers)."""
+    """What is minimised: 'lora' (plain loss), 'mp_lora' or 'smp_lora' (against a proxy attack), 'dp_lora' (private gradients), 'distill_lora' or 'synth_lora' (teachers)."""
     mi_lambda: float = 0.05
     """Lambda of MP-LoRA and SMP-LoRA, the weight of the membership-inference gain (paper: 0.05)."""
     smp_delta: float = 1e-5
@@ -149,10 +152,16 @@ class TrainConfig(
             *theory_problems(self),
             *self._one_rate(),
             *self._of_other_methods(),
-            *dreambooth_problems(self, self.preserves_prior),
+            *dreambooth_problems(self, self.preserves_prior, self.objective == SYNTHETIC),
             *private_problems(self),
             *distill_problems(self),
+            *synthetic_problems(self),
         ]
+
+    @property
+    def objective_on_images(self) -> str:
+        """What is minimised on the private images: the teachers' objective where the adapter sees drawn ones."""
+        return self.teacher_objective if self.objective == SYNTHETIC else self.objective
 
     @property
     def rate(self) -> float:
@@ -219,8 +228,12 @@ class TrainConfig(
 
 
 def steps_of_teachers(config: TrainConfig) -> int:
-    """Steps of all teachers together, about; 0 for other objectives."""
-    if config.objective != DISTILLED:
+    """Steps of all teachers together, and of theirs, about; 0 for other objectives."""
+    if config.objective not in WITH_TEACHERS:
         return 0
-    share = (config.num_teachers - 1) / config.num_teachers
-    return config.num_teachers * (config.teacher_steps or round((config.max_train_steps or 0) * share))
+    distilled = config.objective == DISTILLED
+    count = config.num_teachers if distilled else config.synthetic_teachers
+    share = (count - 1) / count if distilled else 1 / count
+    each = config.teacher_steps or round((config.max_train_steps or 0) * share)
+    teacher = replace(config, **OF_A_TEACHER, objective="lora" if distilled else config.teacher_objective)
+    return count * (each + steps_of_teachers(replace(teacher, max_train_steps=each)))

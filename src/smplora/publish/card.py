@@ -43,6 +43,8 @@ OBJECTIVES = {
     "dp_lora": "Trained with DP-LoRA: the plain adaptation loss, with each image's gradient clipped and noise added.",
     "distill_lora": "Trained with Distill-LoRA: on the predictions of other adapters, for each training image "
     "those of one that had not seen it.",
+    "synth_lora": "Trained with Synth-LoRA: on images that another adapter, which is private, drew; it saw no private "
+    "image itself.",
     "mp_lora": f"Trained with MP-LoRA: the adaptation loss plus lambda times {_GAIN}.",
     "smp_lora": f"Trained with SMP-LoRA: the adaptation loss divided by one minus lambda times {_GAIN}.",
 }
@@ -62,7 +64,7 @@ SHOWN_SETTINGS = (
     *("resolution", "learning_rate", "lr_scheduler", "train_batch_size", "gradient_accumulation_steps", "snr_gamma"),
     *("mixed_precision", "save_precision", "clip_skip", "max_token_length"),
     *("target_epsilon", "noise_multiplier", "noise_multiplicity"),
-    "num_teachers",
+    *("num_teachers", "synthetic_teachers", "teacher_objective", "weight_noise"),
 )
 
 

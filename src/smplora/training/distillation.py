@@ -1,8 +1,7 @@
-"""Teachers of ``--objective distill_lora``: adapters, each of which has not seen the images of its fold.
+"""What ``--objective distill_lora`` learns: of each training image the prediction of the teacher that has not seen it.
 
-The training set is divided at random into K folds, cell by cell. Teacher k is a plain run with the same options on all
-images but fold k's; it lies in ``teachers/teacher-k`` of the run folder and is as private as the images are. What the
-adapter then learns of an image in fold k is teacher k's prediction, which does not depend on that image but through the
+The training set is divided at random into K folds, cell by cell; teacher k is trained on all images but fold k's
+(teachers.py). What the adapter then learns of an image in fold k does not depend on that image but through the
 question.
 """
 
@@ -10,94 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from smplora.adapters.base import PublishedAdaptation
-from smplora.config.distill import DistillOptions
-from smplora.config.monitor import UNWATCHED
 from smplora.config.train import TrainConfig
-from smplora.core.errors import ConfigError
-from smplora.core.random_streams import generator, stream_seed
-from smplora.data.split import Split, write_split
+from smplora.data.split import Split
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion
-from smplora.training.prior_preservation import FOLDER as CLASS_IMAGES
-
-TEACHERS = "teachers"  # in the run folder
-PROTOCOL = "fold"
-TRAINED = ("aux_member", "test_member")
-
-
-def folds(split: Split, count: int, seed: int) -> dict[str, int]:
-    """The fold of every training image by its digest: a function of (seed, which images there are). Folds take equal
-    parts of each cell, but for one image."""
-    fold_of: dict[str, int] = {}
-    canaries = split.canaries.cells if split.canaries else {}
-    trained = {cell: split.cells[cell] for cell in TRAINED}
-    trained |= {f"canary_{cell}": canaries[cell] for cell in TRAINED if cell in canaries}
-    for cell, samples in trained.items():
-        digests = sorted(s.digest for s in samples)
-        order = torch.randperm(len(digests), generator=generator(seed, "folds", cell)).tolist()
-        fold_of |= {digests[i]: place % count for place, i in enumerate(order, len(fold_of))}
-    return fold_of
-
-
-def check_teachers(config: TrainConfig, split: Split) -> None:
-    """See, before anything is written, whether every teacher has images to learn from and some to leave out.
-
-    Raises:
-        ConfigError: not so.
-    """
-    images, least = len(split.train), min(len(split.cells[cell]) for cell in TRAINED)
-    if config.num_teachers > images or least < 2:
-        raise ConfigError(
-            f"--num_teachers got {config.num_teachers} for {images} training images; allowed: 2 to {images}, with 2 "
-            "images or more in each cell"
-        )
-
-
-def teacher_runs(config: TrainConfig, split: Split) -> list[TrainConfig]:
-    """The runs of all teachers; writes their splits below the run folder.
-
-    Args:
-        config: of the run, resolved.
-        split: of the run, with captions as they are on disk.
-
-    Raises:
-        OSError: a split cannot be written.
-    """
-    folder = Path(config.output_dir)
-    fold_of = folds(split, config.num_teachers, config.seed)
-    passes = (config.max_train_steps or 1) / split.pass_length
-    runs = []
-    for k in range(config.num_teachers):
-        own = replace(split, cells=split.cells | {"reference": ()}).only(
-            lambda s, k=k: fold_of.get(s.digest) != k,  # type: ignore[misc]
-            PROTOCOL,
-            config.seed,
-        )
-        steps = config.teacher_steps or max(1, round(passes * own.pass_length))
-        options: dict[str, Any] = UNWATCHED | {
-            "objective": "lora",
-            "num_teachers": DistillOptions.num_teachers,
-            "teacher_steps": None,
-            "split_manifest": str(write_split(own, folder / TEACHERS / "splits" / f"teacher-{k}")),
-            "output_dir": str(folder / TEACHERS / f"teacher-{k}"),
-            "seed": stream_seed(config.seed, "teacher", k) % 2**31,
-            "max_train_steps": steps,
-            "checkpointing_steps": min(config.checkpointing_steps, steps),
-            "checkpoints_total_limit": 1,
-            "save_precision": "float",
-        }
-        if config.preserves_prior:  # images of the class are nobody's: one set for all
-            options["class_data_dir"] = config.class_data_dir or str(folder / CLASS_IMAGES)
-        runs.append(replace(config, **options))
-    return runs
+from smplora.training.teachers import TEACHERS, folds
 
 
 @dataclass(frozen=True)

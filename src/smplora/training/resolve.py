@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from smplora.config.checks import MOST_OF
+from smplora.config.data import usual_guidance
+from smplora.config.synthetic import IMAGES_PER_IMAGE, SYNTHETIC
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError, SplitError
 from smplora.data.pool import open_source, read_samples
@@ -62,6 +64,12 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processe
             f"--num_train_epochs got {config.num_train_epochs}, {steps} steps; allowed: {most} steps at most"
         )
     check_inference_steps(config.validation_inference_steps, "validation_inference_steps", model)
+    own: dict[str, Any] = {}
+    if config.objective == SYNTHETIC:
+        check_inference_steps(config.synthetic_inference_steps, "synthetic_inference_steps", model)
+        guidance = config.synthetic_guidance_scale or usual_guidance(config.pretrained_model_name_or_path)
+        drawn = config.num_synthetic_images or IMAGES_PER_IMAGE * len(split.train)
+        own = {"num_synthetic_images": drawn, "synthetic_guidance_scale": guidance}
     sizes: dict[str, Any] = {}
     if not config.split_manifest:
         cells = {"reference_size": "reference"}
@@ -76,5 +84,6 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processe
         resolution=config.resolution or model.resolution,
         max_train_steps=config.max_train_steps or steps,
         **sizes,
+        **own,
     )
     return with_intervals(config, split)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.data import usual_guidance
 from smplora.config.distill import DISTILLED
+from smplora.config.synthetic import SYNTHETIC
 from smplora.config.train import TrainConfig
 from smplora.core.cache import open_cache
 from smplora.core.errors import CheckpointError
@@ -32,7 +33,8 @@ from smplora.models.adapted import Adapted
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.text import configured
 from smplora.objectives.game import SMPLoRAGame
-from smplora.results.record import write
+from smplora.results.record import read, write
+from smplora.results.run import Privacy
 from smplora.runs.checkpoints import Checkpoint
 from smplora.runs.folder import PRIVACY, RunFolder
 from smplora.training.batches import Feed
@@ -43,6 +45,9 @@ from smplora.training.ema import averaged, ema_tensors, load_ema_tensors
 from smplora.training.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
 from smplora.training.precision import DTYPES, LossScaler
 from smplora.training.prior_preservation import prior_cell
+from smplora.training.synthesis import synthetic_cell
+from smplora.training.teachers import TEACHERS
+from smplora.training.weight_noise import WeightNoise, noisy
 
 
 @dataclass
@@ -63,6 +68,7 @@ class Setup:
     mixed_precision: str
     private: PrivateGradients | None = None  # makes the gradients in place of a backward pass
     teachers: Teachers | None = None  # whose predictions are learned in place of the images
+    weight_noise: WeightNoise | None = None  # of what is handed out
 
     @property
     def adapted(self) -> Adapted:
@@ -74,9 +80,11 @@ class Setup:
         kind = DTYPES.get(self.mixed_precision)
         return torch.autocast(self.model.device.type, kind, enabled=kind is not None)
 
-    def as_published(self) -> AbstractContextManager[None]:
-        """Inside, the adapter is what is handed out: its moving average, if there is one."""
-        return averaged(self.ema, self.parameters)
+    @contextmanager
+    def as_published(self) -> Iterator[None]:
+        """Inside, the adapter is what is handed out: its moving average, if there is one, and with noise, if any."""
+        with averaged(self.ema, self.parameters), noisy(self.weight_noise, self.parameters):
+            yield
 
     def checkpoint(self, step: int) -> Checkpoint:
         """The state after ``step`` steps."""
@@ -156,6 +164,10 @@ def prepare(
     source, cache = open_source(config), open_cache(config.cache_dir, config.cache_latents_to_disk)
     with accelerator.main_process_first():
         encoded = encode(model, source, split.train + split.cells["aux_nonmember"], prepared, cache)
+        weight_noise = None
+        if config.weight_noise:
+            weight_noise = WeightNoise(config.weight_noise, noise_seed(Path(config.output_dir)))
+        drawn = synthetic_cell(config, model, prepared, cache) if config.objective == SYNTHETIC else None
         prior = None
         if config.preserves_prior:
             run, guidance = Path(config.output_dir), usual_guidance(config.pretrained_model_name_or_path)
@@ -185,7 +197,7 @@ def prepare(
         learning_rate_factor=learning_rate_factor(config, steps),
         game=make_game(config, (channels, *size), model),
         feed=Feed(
-            train=encoded[:members].repeated([s.repeats for s in split.train]),
+            train=drawn or encoded[:members].repeated([s.repeats for s in split.train]),
             aux_member=encoded[:aux_members],
             proxy_member=encoded[:members] if config.proxy_members == "train" else None,
             aux_nonmember=encoded[members:],
@@ -202,6 +214,7 @@ def prepare(
         mixed_precision=config.mixed_precision,
         private=private,
         teachers=Teachers.read(config, split, model, adaptation, parameters) if config.objective == DISTILLED else None,
+        weight_noise=weight_noise,
     )
 
 
@@ -226,6 +239,9 @@ def publish(config: TrainConfig, setup: Setup, folder: Path, *, step: int, compl
     if setup.private:
         promise = setup.private.promise.describe(config.max_grad_norm, config.noise_multiplicity, step)
         write(folder / PRIVACY, promise)
+    elif config.objective_on_images == "dp_lora":  # whatever is done with what it drew is post-processing
+        teacher = Path(config.output_dir) / TEACHERS / "teacher-0" / PRIVACY
+        write(folder / PRIVACY, read(teacher, Privacy, "train anew"))
     model = setup.model
     unet_config: Any = model.denoiser.config
     facts = AdapterFacts(

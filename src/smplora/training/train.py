@@ -15,8 +15,9 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from smplora.config.catalogue.adaptations import ADAPTATIONS
-from smplora.config.distill import DISTILLED
+from smplora.config.distill import WITH_TEACHERS
 from smplora.config.dreambooth import CAPTION
+from smplora.config.synthetic import SYNTHETIC
 from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.device import choose_device
@@ -30,7 +31,6 @@ from smplora.runs.base_model import fetch_model, load_base
 from smplora.runs.folder import RunFolder, check_place, check_settings
 from smplora.runs.subject import Subject, find_subject
 from smplora.training.differential_privacy import check_private
-from smplora.training.distillation import check_teachers, teacher_runs
 from smplora.training.distributed import make_accelerator
 from smplora.training.loop import optimise
 from smplora.training.memory import explaining
@@ -38,6 +38,8 @@ from smplora.training.monitor import Monitor
 from smplora.training.optimizers import check_installed
 from smplora.training.resolve import load_split, resolved
 from smplora.training.setup import prepare, restore
+from smplora.training.synthesis import captions_to_draw, draw_images
+from smplora.training.teachers import check_teachers, teacher_runs
 from smplora.training.trackers import PROJECT, chosen_trackers, init_options, nameless_host, tracker_options
 
 
@@ -75,10 +77,13 @@ def train(
     with folder.locked() if accelerator.is_main_process else nullcontext():
         write_settings(ready, model)
         if folder.done is None:
-            if ready.config.objective == DISTILLED:
+            if ready.config.objective in WITH_TEACHERS:
                 device = model.device
                 del model  # a teacher has its own
                 train_teachers(ready)
+                if ready.config.objective == SYNTHETIC:
+                    with accelerator.main_process_first():
+                        draw_images(ready.config, ready.split, ready.progress)
                 model = load_base(ready.config, device)
             train_adapter(ready, model, refresh, describe)
         else:
@@ -123,8 +128,10 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
         batch_size, steps = config.train_batch_size * config.gradient_accumulation_steps, config.max_train_steps or 0
         often = max(s.repeats for s in split.train)
         check_private(config, batch_size, len(split.train), steps, accelerator.num_processes, progress, often)
-    if config.objective == DISTILLED:
+    if config.objective in WITH_TEACHERS:
         check_teachers(config, split)
+    if config.objective == SYNTHETIC:
+        captions_to_draw(config, split)
     check_settings(folder.path, config)
     return Ready(config, folder, split, accelerator, trackers, progress), model
 
@@ -139,7 +146,7 @@ def write_settings(ready: Ready, model: LatentDiffusion) -> None:
 
 
 def train_teachers(ready: Ready) -> None:
-    """The runs whose predictions ``--objective distill_lora`` learns; those that are complete are kept."""
+    """The runs that the adapter learns from; those that are complete are kept."""
     with ready.accelerator.main_process_first():
         teachers = teacher_runs(ready.config, ready.split)
     for number, options in enumerate(teachers, 1):

@@ -20,12 +20,10 @@ from smplora.audit.memorisation.copies import (
     NEAR_ADAPTIVE,
     NEAR_COSINE,
     NEAR_TILES,
-    adaptive_ratios,
     compare,
     conclusion,
     cosine_distances,
     nearer_test,
-    pixel_distances,
 )
 from smplora.config.audit import AuditConfig
 from smplora.config.data import usual_guidance
@@ -34,6 +32,7 @@ from smplora.core.console import progress
 from smplora.core.files import write_atomically
 from smplora.core.random_streams import stream_seed
 from smplora.core.strips import grid
+from smplora.data.likeness import adaptive_ratios, pixel_distances
 from smplora.data.pictures import load_pixels
 from smplora.data.pool import Sample
 from smplora.data.split import Split

@@ -6,6 +6,7 @@ OBJECTIVES = {
     "smp_lora": "smplora.objectives.smp_lora:SMPLoRA",
     "dp_lora": "smplora.objectives.dp_lora:DPLoRA",
     "distill_lora": "smplora.objectives.distill_lora:DistillLoRA",
+    "synth_lora": "smplora.objectives.synth_lora:SynthLoRA",
 }
 
 WITH_PROXY = ("mp_lora", "smp_lora")  # those that lambda belongs to
@@ -15,4 +16,5 @@ TITLES = {
     "smp_lora": "SMP-LoRA",
     "dp_lora": "DP-LoRA",
     "distill_lora": "Distill-LoRA",
+    "synth_lora": "Synth-LoRA",
 }

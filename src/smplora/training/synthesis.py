@@ -1,0 +1,203 @@
+"""Images of ``--objective synth_lora``: drawn by private teachers, in ``synthetic_images`` of the run folder. What is
+published learns from them and from nothing else.
+
+They are as private as what the teachers know, and nothing publishes them. metadata.jsonl, which is written last, says
+which are used, by which caption and digest each was drawn; with it the folder is one that diffusers' scripts read too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from smplora.config.data import DataOptions
+from smplora.config.synthetic import RECOMBINED, TRAINING
+from smplora.config.train import TrainConfig
+from smplora.core.cache import Cache
+from smplora.core.console import bar, progress, say
+from smplora.core.device import choose_device
+from smplora.core.errors import CheckpointError, ConfigError, DataError
+from smplora.core.files import PRIVATE, write_atomically
+from smplora.core.random_streams import generator, stream_seed
+from smplora.core.reading import Unreadable, json_lines, read_text
+from smplora.data.cells import Cell
+from smplora.data.encode import encode
+from smplora.data.folder import ImageFolder
+from smplora.data.likeness import adaptive_ratios, pixel_distances
+from smplora.data.pictures import load_pixels, pixel_digest, read_image, strip
+from smplora.data.pool import Sample, open_source
+from smplora.data.prepare import Preparation
+from smplora.data.split import Split
+from smplora.models.diffusion import LatentDiffusion
+from smplora.runs.subject import find_subject, load_adapted
+from smplora.training.teachers import TEACHERS, number_of_teachers
+
+FOLDER = "synthetic_images"  # in the run folder
+TABLE = "metadata.jsonl"
+COMPARED_AT_ONCE = 64
+LARGEST_CAPTIONS = 2**26  # bytes
+
+
+def captions_to_draw(config: TrainConfig, split: Split) -> list[str]:
+    """One for each image to draw, as teachers know them.
+
+    Args:
+        config: of the run, resolved.
+        split: of the run, with captions as they are on disk.
+
+    Raises:
+        ConfigError: a file of captions without any, or that cannot be read.
+    """
+    count = config.num_synthetic_images or 0
+    if config.synthetic_captions in (TRAINING, RECOMBINED):
+        known = [(s.caption, *s.more_captions) for s in split.train]
+        longest = max(map(len, known))
+        captions = [of_one[k] for k in range(longest) for of_one in known if k < len(of_one)]
+    else:
+        captions = _own_captions(Path(config.synthetic_captions))
+    if config.synthetic_captions == RECOMBINED:
+        captions = recombined(captions, count, config.seed)
+    wording = config.wording
+    return [wording.replace("{caption}", captions[k % len(captions)]) for k in range(count)]
+
+
+def _own_captions(file: Path) -> list[str]:
+    try:
+        lines = read_text(file, LARGEST_CAPTIONS).splitlines()
+    except (Unreadable, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--synthetic_captions: {file} cannot be read: {reason}") from error
+    captions = [line.strip() for line in lines if line.strip()]
+    if not captions:
+        raise ConfigError(f"--synthetic_captions got '{file}', which has no captions; give one a line")
+    return captions
+
+
+def recombined(captions: Sequence[str], count: int, seed: int) -> list[str]:
+    """New captions, each of as many tags (what commas separate) as one of ``captions``; tag number j is the j-th of a
+    caption drawn at random among those that have so many. Captions without commas stay what they are."""
+    tags = [[tag.strip() for tag in caption.split(",") if tag.strip()] or [caption] for caption in captions]
+    mixed = []
+    for k in range(count):
+        rng = generator(seed, "recombined caption", k)
+        own = tags[k % len(tags)]
+        of_length = [[t for t in tags if len(t) > j] for j in range(len(own))]
+        chosen = [can[int(torch.randint(len(can), (1,), generator=rng))][j] for j, can in enumerate(of_length)]
+        mixed.append(", ".join(chosen))
+    return mixed
+
+
+def draw_images(config: TrainConfig, split: Split, show: bool) -> Path:
+    """Draw what is lacking of the images; returns their folder. Image i is drawn by teacher i modulo their number, from
+    noise that is a function of (seed, i), always among the same others, so that a killed run goes on with the same.
+
+    Args:
+        config, split: as of ``captions_to_draw``.
+
+    Raises:
+        CheckpointError: a teacher is gone or damaged.
+        OSError: they cannot be written.
+    """
+    folder = Path(config.output_dir) / FOLDER
+    if (folder / TABLE).exists():
+        _delete_dropped(folder)
+        return folder
+    folder.mkdir(mode=PRIVATE, exist_ok=True)
+    captions, teachers = captions_to_draw(config, split), number_of_teachers(config)
+    files = [folder / f"{i:06d}.png" for i in range(len(captions))]
+    have = sum(file.exists() for file in files)
+    with bar(len(files), "draw images", unit="image", initial=have, show=show and have < len(files)) as display:
+        for k in range(teachers):
+            parts = list(_parts(range(k, len(files), teachers), config.sample_batch_size))
+            lacking = [part for part in parts if not all(files[i].exists() for i in part)]
+            if not lacking:
+                continue
+            teacher = find_subject(str(Path(config.output_dir) / TEACHERS / f"teacher-{k}"))
+            model = load_adapted(teacher, choose_device(config.device)).model
+            for part in lacking:
+                pictures = model.generate(
+                    [captions[i] for i in part],
+                    [stream_seed(config.seed, "synthetic image", i) for i in part],
+                    resolution=config.resolution or model.resolution,
+                    num_inference_steps=config.synthetic_inference_steps,
+                    guidance_scale=config.synthetic_guidance_scale or 1.0,
+                )
+                for i, picture in zip(part, pictures, strict=True):
+                    if not files[i].exists():
+                        write_atomically(files[i], strip(picture[None]))
+                        display.update()
+    kept = set(range(len(files))) - _nearest_to_training(config, split, files)
+    if show and len(kept) < len(files):
+        say(f"{len(files) - len(kept)} drawn images lie nearest to a training image and are left out (--drop_nearest)")
+    rows = [
+        {"file_name": files[i].name, "text": captions[i], "digest": pixel_digest(read_image(files[i]))}
+        for i in sorted(kept)
+    ]
+    write_atomically(folder / TABLE, "".join(json.dumps(row) + "\n" for row in rows))
+    _delete_dropped(folder)
+    return folder
+
+
+def _parts(numbers: range, size: int) -> Iterator[range]:
+    return (numbers[start : start + size] for start in range(0, len(numbers), size))
+
+
+def _delete_dropped(folder: Path) -> None:
+    used = {row["file_name"] for row in _rows(folder)}
+    for file in folder.glob("*.png"):
+        if file.name not in used:
+            file.unlink()
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    try:
+        return [dict(row) for _, row in json_lines(read_text(folder / TABLE))]
+    except (Unreadable, OSError, ValueError, TypeError) as error:
+        raise _damaged(folder, f"{TABLE}: {error}") from error
+
+
+def _damaged(folder: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{folder} is damaged ({reason}); delete the folder, and its images are drawn again")
+
+
+def _nearest_to_training(config: TrainConfig, split: Split, files: Sequence[Path]) -> set[int]:
+    """The images to drop: those whose nearest training image is much nearer than the next ones (adaptive distances of
+    Carlini et al. 2023, section 5)."""
+    count = round(config.drop_nearest * len(files))
+    if not count:
+        return set()
+    source, resolution = open_source(config), config.resolution or 0
+
+    def eight_bits(pixels: torch.Tensor) -> torch.Tensor:
+        return ((pixels / 2 + 0.5) * 255).round().byte()
+
+    drawn = eight_bits(load_pixels((read_image(file) for file in files), resolution))
+    columns = []
+    for part in progress(list(_parts(range(len(split.train)), COMPARED_AT_ONCE)), "look for copies", "batch"):
+        real = load_pixels((source.read(split.train[i].file) for i in part), resolution)
+        columns.append(pixel_distances(drawn, eight_bits(real))[1])
+    nearest = adaptive_ratios(torch.cat(columns, 1)).amin(1)
+    return set(nearest.argsort(stable=True)[:count].tolist())
+
+
+def synthetic_cell(config: TrainConfig, model: LatentDiffusion, prepared: Preparation, cache: Cache | None) -> Cell:
+    """The images of ``draw_images``, encoded.
+
+    Raises:
+        CheckpointError: one is gone, or not what was drawn.
+    """
+    folder = Path(config.output_dir) / FOLDER
+    samples = []
+    for row in _rows(folder):
+        try:
+            picture = read_image(folder / row["file_name"])
+        except (DataError, KeyError, OSError) as error:
+            raise _damaged(folder, str(error)) from error
+        if pixel_digest(picture) != row["digest"]:
+            raise _damaged(folder, f"{row['file_name']} is another image than was drawn")
+        samples.append(Sample(row["file_name"], row["text"], row["digest"], picture.size))
+    source = ImageFolder(DataOptions(train_data_dir=str(folder), folder_repeats=False), FOLDER)
+    return encode(model, source, samples, prepared, cache)
