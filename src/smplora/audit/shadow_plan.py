@@ -236,8 +236,9 @@ def _kind(options: TrainConfig, lengths: tuple[int, int | None], seal: str) -> s
 
 
 def of_run(subject: Subject, train_data_dir: str | None, dataset_name: str | None) -> TrainConfig:
-    """The run's own options; images where they are now. Without canaries, which are asked on their own."""
-    options = replace(subject.config, canaries_dir=None, num_canaries=None)
+    """The run's own options; images where they are now. Without canaries, which are asked on their own, and without a
+    budget, which would end each at another step."""
+    options = replace(subject.config, canaries_dir=None, num_canaries=None, privacy_budget=None, budget_steps=None)
     if not (train_data_dir or dataset_name):
         return options
     return replace(options, train_data_dir=train_data_dir, dataset_name=dataset_name)

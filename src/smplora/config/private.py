@@ -36,7 +36,7 @@ def private_problems(options: Any) -> list[str]:
         return problems + [
             f"--{name} is of --objective dp_lora; leave it out with {options.objective}" for name in set_options
         ]
-    if len(set_options) != 1:
+    if len(set_options) != 1 and not (options.privacy_budget and not set_options):
         problems.append(
             "--objective dp_lora needs either --target_epsilon (such as 8) or --noise_multiplier (such as 1)"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Optional
 
+from smplora.config.budget import EPSILON, BudgetOptions, PrivacyBudget, budget_problems, parse_budget
 from smplora.config.catalogue.adaptations import ADAPTATIONS, LEARNING_RATES, TRAINS_WEIGHTS
 from smplora.config.catalogue.objectives import OBJECTIVES
 from smplora.config.checks import at_least, at_most, game_problems, if_any, needed, positive, with_sizes
@@ -31,7 +32,9 @@ from smplora.core.registry import unknown
 
 LORA_OPTIONS = ("rank", "lora_alpha", "lora_targets", "lora_dropout", "use_rslora", "use_dora")
 TOKEN_OPTIONS = ("placeholder_token", "initializer_token", "num_vectors")
-OF_A_TEACHER: dict[str, Any] = {f.name: f.default for kind in (DistillOptions, SyntheticOptions) for f in fields(kind)}
+OF_A_TEACHER: dict[str, Any] = {  # what none has, whatever the run
+    f.name: f.default for kind in (DistillOptions, SyntheticOptions, BudgetOptions) for f in fields(kind)
+}
 OPTIONS_OF = {"lora": LORA_OPTIONS, "textual_inversion": TOKEN_OPTIONS}  # and of no other adaptation
 
 
@@ -49,6 +52,7 @@ class TrainConfig(
     PrivateOptions,
     DistillOptions,
     SyntheticOptions,
+    BudgetOptions,
 ):
     """Adapt the base model to the members of a split. Run the same command again to resume."""
 
@@ -156,7 +160,14 @@ class TrainConfig(
             *private_problems(self),
             *distill_problems(self),
             *synthetic_problems(self),
+            *budget_problems(self),
         ]
+
+    @property
+    def measured_budget(self) -> PrivacyBudget | None:
+        """``--privacy_budget``, unless it is promised by differential privacy."""
+        budget = parse_budget(self.privacy_budget or "")
+        return budget if budget and budget.measure != EPSILON else None
 
     @property
     def objective_on_images(self) -> str:

@@ -44,13 +44,29 @@ class Split:
     cells: dict[str, tuple[Sample, ...]]
     sealed: str | None = None  # the seal of the split that this one was made of
     canaries: Split | None = None  # has no reference
+    aside: tuple[Sample, ...] = ()  # trained on, and in no cell any more: see ``without_aside``
+    aside_nonmembers: tuple[Sample, ...] = ()
 
     def worded(self, wording: str) -> Split:
         """The same images, with ``wording`` for captions, in which {caption} stands for each one's own. It keeps its
         seal: images and captions on disk are what they were."""
         cells = {cell: tuple(_worded(s, wording) for s in samples) for cell, samples in self.cells.items()}
         canaries = self.canaries and self.canaries.worded(wording)
-        return replace(self, cells=cells, sealed=self.seal, canaries=canaries)
+        aside, others = (tuple(_worded(s, wording) for s in part) for part in (self.aside, self.aside_nonmembers))
+        return replace(self, cells=cells, sealed=self.seal, canaries=canaries, aside=aside, aside_nonmembers=others)
+
+    def without_aside(self, trained: Split | None = None) -> Split:
+        """The last halves of the aux cells, whose order is random, set aside: a training with ``--privacy_budget``
+        looks at them and chooses by them, so that no audit may. It keeps its seal.
+
+        Args:
+            trained: the split of the training, where this is another one of the same images.
+        """
+        cells = (trained or self).cells
+        members, others = (cells[cell][-(-len(cells[cell]) // 2) :] for cell in ("aux_member", "aux_nonmember"))
+        gone = {s.digest for s in members + others}
+        left = {cell: tuple(s for s in samples if s.digest not in gone) for cell, samples in self.cells.items()}
+        return replace(self, cells=left, sealed=self.seal, aside=members, aside_nonmembers=others)
 
     def only(self, keep: Callable[[Sample], bool], protocol: str, seed: int) -> Split:
         """A split of some of the images."""
@@ -64,8 +80,8 @@ class Split:
 
     @property
     def train(self) -> tuple[Sample, ...]:
-        """D_tr = ``members``, and behind them the canaries that the coin put in."""
-        return self.members + (self.canaries.members if self.canaries else ())
+        """D_tr = ``members``, behind them those that are set aside, and the canaries that the coin put in."""
+        return self.members + self.aside + (self.canaries.members if self.canaries else ())
 
     @property
     def pass_length(self) -> int:

@@ -39,6 +39,7 @@ MONITOR = (
     *("held_out_loss", "member_loss", "gap"),
     *(f"{name}.{end}" for name in ("auc", "proxy_auc") for end in ("value", "low", "high")),
 )
+BUDGET = (*(f"leakage.{end}" for end in ("value", "low", "high")), "limit", "held_out_loss", "mi_lambda", "images")
 Points = Sequence[tuple[int, float]]
 
 
@@ -58,6 +59,7 @@ def render_run(folder: Path, written: str) -> str:
     done = (folder / "DONE.json").exists()
     metrics = read_curves(folder / "metrics.jsonl", METRICS)
     monitor = read_curves(folder / "monitor.jsonl", MONITOR)
+    budget = read_curves(folder / "budget.jsonl", BUDGET)
     steps = int(config["max_train_steps"])
     step = steps if done else _last_step(metrics)
     level, sentence = verdict_so_far(monitor)
@@ -72,7 +74,7 @@ def render_run(folder: Path, written: str) -> str:
         level=level,
         sentence=sentence,
         notes=remarks(monitor),
-        curves=_figures(metrics, monitor),
+        curves=[*_budget_figures(budget), *_figures(metrics, monitor)],
         theory=theory_section(folder),
         captions=captions,
         rounds=rounds,
@@ -151,6 +153,21 @@ def _figures(metrics: Mapping[str, Points], monitor: Mapping[str, Points]) -> li
         single("proxy_accuracy", "accuracy of the proxy", 0.5),
         single("grad_norm", "gradient norm"),
         single("learning_rate", "learning rate"),
+    ]
+    drawn = ((lines, over_steps(lines, name, title, **options)) for lines, name, title, options in figures)
+    return [drawing(svg, lines) for lines, svg in drawn if svg]
+
+
+def _budget_figures(budget: Mapping[str, Points]) -> list[Drawing]:
+    """What was given away, what may be, and what was done about it; none without --privacy_budget."""
+    first, second = style(0), style(1)
+    band = (budget["leakage.low"], budget["leakage.high"])
+    given = [Line("given away", budget["leakage.value"], first), Line("--privacy_budget", budget["limit"], second)]
+    figures: list[tuple[list[Line], str, str, Any]] = [
+        (given, "budget", "what the images set aside give away", {"band": band}),
+        ([Line("held out", budget["held_out_loss"], first)], "budget_loss", "loss on held-out images, as weighed", {}),
+        ([Line("lambda", budget["mi_lambda"], first)], "budget_lambda", "lambda, as steered", {}),
+        ([Line("images", budget["images"], first)], "budget_images", "drawn images in use", {}),
     ]
     drawn = ((lines, over_steps(lines, name, title, **options)) for lines, name, title, options in figures)
     return [drawing(svg, lines) for lines, svg in drawn if svg]

@@ -17,7 +17,7 @@ from smplora.results.record import read, write
 from smplora.results.run import CheckpointState
 
 STATE = "state.json"
-STATES = ("adapter_state", "optimizer", "ema", "scaler", "proxy", "proxy_optimizer")  # its files of tensors
+STATES = ("adapter_state", "optimizer", "ema", "scaler", "proxy", "proxy_optimizer", "budget")  # its files of tensors
 
 
 @dataclass(frozen=True)

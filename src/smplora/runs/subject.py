@@ -17,6 +17,7 @@ from smplora.config.catalogue.adaptations import TITLES as METHODS
 from smplora.config.catalogue.objectives import TITLES
 from smplora.config.train import TrainConfig
 from smplora.core.cache import Cache
+from smplora.core.console import say_once
 from smplora.core.device import choose_device
 from smplora.core.errors import CheckpointError, DataError, SplitError, UserError
 from smplora.core.files import check_writable, files_sha256
@@ -138,7 +139,8 @@ def find_subject(adapter: str) -> Subject:
             raise CheckpointError(
                 f"'{run}' is not finished; 'smplora train --config {run / CONFIG}' resumes it, or audit a checkpoint"
             )
-        return Subject(folder, run, config, done.step, done.step)
+        end = config.max_train_steps if config.measured_budget else None  # which may have ended earlier
+        return Subject(folder, run, config, done.step, end or done.step)
     if not (folder / STATE).exists():
         have = ", ".join(f"checkpoint-{s}" for s in RunFolder(run).steps()) or "none"
         raise CheckpointError(f"--adapter got '{folder}', which does not exist; checkpoints of this run: {have}")
@@ -255,10 +257,16 @@ def load_subject(
             f"--train_data_dir or --dataset_name{canaries}: where they are now"
         ) from error
     samples = read_samples(source)
-    split = read_split(subject.run / MANIFEST, samples)
+    split = trained = read_split(subject.run / MANIFEST, samples)
     if split_manifest:
-        split = _with_same_members(split, read_split(Path(split_manifest), samples), split_manifest)
+        split = _with_same_members(trained, read_split(Path(split_manifest), samples), split_manifest)
     adapted = load_adapted(subject, chosen)
+    if config.measured_budget:
+        split = split.without_aside(trained)
+        say_once(
+            f"{len(split.aside)} aux members and {len(split.aside_nonmembers)} aux non-members are left out: the "
+            "training chose by them (--privacy_budget)"
+        )
     split = split.worded(config.wording)
     resolution = config.resolution or adapted.model.resolution
     return Loaded(subject, adapted, split, source, resolution, subject.adapter_sha256, cache)

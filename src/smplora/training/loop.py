@@ -21,6 +21,7 @@ from smplora.models.proxy import at_size
 from smplora.runs.folder import RunFolder
 from smplora.runs.subject import Subject
 from smplora.training.batches import members_first
+from smplora.training.budget import BudgetKeeper
 from smplora.training.distributed import average_gradients, gather
 from smplora.training.metrics import MeanLog
 from smplora.training.monitor import Monitor
@@ -37,6 +38,7 @@ def optimise(
     start: int,
     progress: bool,
     describe: Callable[[Subject], None] | None = None,
+    budget: BudgetKeeper | None = None,
 ) -> None:
     """The loop. Per step: the proxy climbs the gain on a fresh draw of aux members and non-members, then the adapter
     descends its objective on a fresh batch of the training set.
@@ -53,7 +55,7 @@ def optimise(
     title = objective_title(config.objective, config.adaptation, config.mi_lambda)
     alone = accelerator.num_processes == 1  # several processes would hear of an end at different steps
     with wish_to_stop(alone) as wish, bar(setup.steps, title, initial=start, show=progress) as display:
-        for step in range(start, setup.steps):
+        for step in range(start, setup.steps if not (budget and budget.over) else start):
             # 1. the proxy: one step (or more) up the gain; no gradient reaches the adapter
             for k in range(config.proxy_steps if game.uses_proxy else 0):
                 turn = step * config.proxy_steps + k
@@ -100,9 +102,10 @@ def optimise(
             # 3. the only places where the host waits for the device
             done = step + 1
             theory.after_step(done)
-            seen_aside = monitor.after_step(done)
+            seen_aside = monitor.after_step(done) | (budget.after_step(done) if budget else {})
             stopping = wish.number is not None  # read once: a signal may come at any time
-            saving = done % config.checkpointing_steps == 0 or done == setup.steps or stopping
+            over = done == setup.steps or bool(budget and budget.over)
+            saving = done % config.checkpointing_steps == 0 or over or stopping
             if saving or done % config.logging_steps == 0:
                 row = log.row(done, learning_rate, time.perf_counter() - began, accelerator)
                 theory.write()
@@ -117,11 +120,16 @@ def optimise(
             if saving and accelerator.is_main_process:
                 write = partial(publish, config, setup, step=done, complete=False)
                 folder.save(setup.checkpoint(done), write, config.checkpoints_total_limit)
-            if stopping and done < setup.steps:
+            if over:
+                break
+            if stopping:
                 if progress:
                     say(Lines(f"\nstopped after step {done:,}, which is checkpoint-{done}"))
                 wish.grant()
-    _finish(config, setup, folder, monitor, theory, describe)
+    last = budget.finish() if budget else setup.steps
+    if budget and progress:
+        say(f"--privacy_budget {budget.budget.title}: what is published is the adapter after step {last:,}")
+    _finish(config, setup, folder, monitor, theory, describe, last)
 
 
 def _finish(
@@ -131,17 +139,18 @@ def _finish(
     monitor: Monitor,
     theory: Theory,
     describe: Callable[[Subject], None] | None,
+    last: int,
 ) -> None:
-    """Hand out what was trained, and mark the run as complete."""
+    """Hand out what was trained after step ``last``, and mark the run as complete."""
     accelerator = setup.accelerator
     if accelerator.is_main_process:
-        for missing in folder.publish(partial(publish, config, setup, step=setup.steps, complete=True)):
+        for missing in folder.publish(partial(publish, config, setup, step=last, complete=True)):
             say(missing)
-        subject = Subject(folder.path, folder.path, config, setup.steps, setup.steps)
+        subject = Subject(folder.path, folder.path, config, last, last)
         if describe:
             describe(subject)
         theory.finish()
-        folder.finish(setup.steps, subject.adapter_sha256)
+        folder.finish(last, subject.adapter_sha256)
         monitor.finish()
     accelerator.wait_for_everyone()
     for tracker in accelerator.trackers:  # end_training would also leave the process group: nobody could train twice

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from smplora.config.budget import parse_budget
 from smplora.config.checks import MOST_OF
 from smplora.config.data import usual_guidance
 from smplora.config.synthetic import IMAGES_PER_IMAGE, SYNTHETIC
@@ -16,6 +17,8 @@ from smplora.data.split import Split, make_split, read_split
 from smplora.models.diffusion import LatentDiffusion
 from smplora.runs.generate import check_inference_steps
 from smplora.training.monitor import with_intervals
+
+LOOKS = 20  # at the leakage, with --privacy_budget
 
 
 def load_split(config: TrainConfig, sealed: Path) -> Split:
@@ -65,11 +68,16 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processe
         )
     check_inference_steps(config.validation_inference_steps, "validation_inference_steps", model)
     own: dict[str, Any] = {}
+    if config.privacy_budget and not config.measured_budget:  # promised instead
+        epsilon = parse_budget(config.privacy_budget)
+        own = {"target_epsilon": epsilon.limit if epsilon else None}
+    if config.measured_budget and not config.budget_steps:
+        own = {"budget_steps": max(1, (config.max_train_steps or steps) // LOOKS)}
     if config.objective == SYNTHETIC:
         check_inference_steps(config.synthetic_inference_steps, "synthetic_inference_steps", model)
         guidance = config.synthetic_guidance_scale or usual_guidance(config.pretrained_model_name_or_path)
         drawn = config.num_synthetic_images or IMAGES_PER_IMAGE * len(split.train)
-        own = {"num_synthetic_images": drawn, "synthetic_guidance_scale": guidance}
+        own |= {"num_synthetic_images": drawn, "synthetic_guidance_scale": guidance}
     sizes: dict[str, Any] = {}
     if not config.split_manifest:
         cells = {"reference_size": "reference"}

@@ -32,6 +32,7 @@ class RunningResult:
     member_loss: float  # of the aux members, at the same timesteps
     auc: Interval | None  # of the loss calibrated by the base model, on the aux cells; None for the base model itself
     proxy_auc: Interval | None  # of the proxy's own predictions; None without a proxy
+    scores: Tensor  # of aux members, then non-members: what the AUC is of
 
     def row(self) -> dict[str, Any]:
         """As a line of monitor.jsonl has it."""
@@ -73,18 +74,20 @@ class RunningAttack:
         batch_size: int,
         proxy: nn.Module | None = None,
         autocast: Any = torch.no_grad,
+        timesteps: int = TIMESTEPS,
     ) -> None:
         self.adapted, self.proxy, self.seed, self.batch_size = adapted, proxy, seed, batch_size
         self.autocast: Any = autocast
         self.cells = {"member": member, "nonmember": nonmember} | ({"held_out": held_out} if held_out else {})
         self.held_out = "held_out" if held_out else "nonmember"
-        self.timesteps = timestep_grid(TIMESTEPS, adapted.model.num_train_timesteps)
+        self.timesteps = timestep_grid(timesteps, adapted.model.num_train_timesteps)
         self.is_member = torch.arange(len(member) + len(nonmember)).numpy() < len(member)
         self.base = {name: self._losses_and_odds(cell, adapted=False)[0] for name, cell in self.cells.items()}
 
     def of_base_model(self) -> RunningResult:
         """Where the run starts: the base model."""
-        return RunningResult(float(self.base[self.held_out].mean()), float(self.base["member"].mean()), None, None)
+        held_out, members = (float(self.base[name].mean()) for name in (self.held_out, "member"))
+        return RunningResult(held_out, members, None, None, torch.zeros(len(self.is_member)))
 
     def measure(self) -> RunningResult:
         """The adapter as it is now. Modes of the modules are left as they were; no random generator is touched."""
@@ -97,6 +100,7 @@ class RunningAttack:
             float(measured["member"][0].mean()),
             self._auc(gains),
             self._auc(odds) if self.proxy is not None else None,
+            gains,
         )
 
     def _auc(self, scores: Tensor) -> Interval | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -25,6 +25,7 @@ from smplora.core.cache import open_cache
 from smplora.core.errors import CheckpointError
 from smplora.core.random_streams import stream_seed
 from smplora.core.registry import build
+from smplora.data.cells import Cell
 from smplora.data.encode import encode
 from smplora.data.pool import open_source
 from smplora.data.prepare import preparation
@@ -49,6 +50,20 @@ from smplora.training.synthesis import synthetic_cell
 from smplora.training.teachers import TEACHERS
 from smplora.training.weight_noise import WeightNoise, noisy
 
+REFERENCE = 100  # held-out images by which the best inside a budget is chosen
+
+
+class Stateful(Protocol):
+    """What has state in checkpoints."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its state."""
+        ...
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Put it back."""
+        ...
+
 
 @dataclass
 class Setup:
@@ -69,6 +84,8 @@ class Setup:
     private: PrivateGradients | None = None  # makes the gradients in place of a backward pass
     teachers: Teachers | None = None  # whose predictions are learned in place of the images
     weight_noise: WeightNoise | None = None  # of what is handed out
+    aside: tuple[Cell, Cell, Cell | None] | None = None  # members, non-members and reference images, for a budget
+    budget: Stateful | None = None  # who keeps it
 
     @property
     def adapted(self) -> Adapted:
@@ -100,6 +117,8 @@ class Setup:
             state["ema"] = ema_tensors(self.ema)
         if self.scaler.is_enabled():
             state["scaler"] = self.scaler.tensors()
+        if self.budget:
+            state["budget"] = self.budget.tensors()
         if self.game.uses_proxy:
             proxy = {name: t.detach().cpu().contiguous() for name, t in self.game.proxy.state_dict().items()}
             state |= {"proxy": proxy, "proxy_optimizer": optimizer_tensors(self.game.optimizer)}
@@ -116,6 +135,8 @@ class Setup:
             load_ema_tensors(self.ema, tensors["ema"])
         if self.scaler.is_enabled():
             self.scaler.load_tensors(tensors["scaler"])
+        if self.budget:
+            self.budget.load_tensors(tensors["budget"])
         if self.game.uses_proxy:
             self.game.proxy.load_state_dict(tensors["proxy"])
             load_optimizer_tensors(self.game.optimizer, tensors["proxy_optimizer"])
@@ -163,7 +184,10 @@ def prepare(
     prepared = preparation(config, config.resolution or model.resolution)
     source, cache = open_source(config), open_cache(config.cache_dir, config.cache_latents_to_disk)
     with accelerator.main_process_first():
-        encoded = encode(model, source, split.train + split.cells["aux_nonmember"], prepared, cache)
+        nonmembers = split.cells["aux_nonmember"] + split.aside_nonmembers
+        encoded = encode(model, source, split.train + nonmembers, prepared, cache)
+        reference = split.cells["reference"][:REFERENCE] if split.aside else ()
+        held_out = encode(model, source, reference, prepared.plain(), cache) if reference else None
         weight_noise = None
         if config.weight_noise:
             weight_noise = WeightNoise(config.weight_noise, noise_seed(Path(config.output_dir)))
@@ -173,7 +197,8 @@ def prepare(
             run, guidance = Path(config.output_dir), usual_guidance(config.pretrained_model_name_or_path)
             adapted = Adapted(model, adaptation)
             prior = prior_cell(config, run, config.seed, guidance, adapted, prepared, cache, progress)
-    members, aux_members = len(split.train), len(split.cells["aux_member"])
+    members, aux_members, inside = len(split.train), len(split.cells["aux_member"]), len(split.members)
+    end = members + len(split.cells["aux_nonmember"])
     channels, *shape = encoded.groups[0].mean.shape[1:]
     size = tuple(shape) if len(encoded.groups) == 1 else (prepared.resolution // model.downsampling,) * 2
     steps = config.max_train_steps or 0
@@ -200,7 +225,7 @@ def prepare(
             train=drawn or encoded[:members].repeated([s.repeats for s in split.train]),
             aux_member=encoded[:aux_members],
             proxy_member=encoded[:members] if config.proxy_members == "train" else None,
-            aux_nonmember=encoded[members:],
+            aux_nonmember=encoded[members:end],
             prior=prior,
             batch_size=config.train_batch_size,
             accumulated=config.gradient_accumulation_steps,
@@ -215,6 +240,7 @@ def prepare(
         private=private,
         teachers=Teachers.read(config, split, model, adaptation, parameters) if config.objective == DISTILLED else None,
         weight_noise=weight_noise,
+        aside=(encoded[inside : inside + len(split.aside)], encoded[end:], held_out) if split.aside else None,
     )
 
 

@@ -30,6 +30,7 @@ from smplora.results.record import as_json
 from smplora.runs.base_model import fetch_model, load_base
 from smplora.runs.folder import RunFolder, check_place, check_settings
 from smplora.runs.subject import Subject, find_subject
+from smplora.training.budget import BudgetKeeper, check_resolvable
 from smplora.training.differential_privacy import check_private
 from smplora.training.distributed import make_accelerator
 from smplora.training.loop import optimise
@@ -130,6 +131,9 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
         check_private(config, batch_size, len(split.train), steps, accelerator.num_processes, progress, often)
     if config.objective in WITH_TEACHERS:
         check_teachers(config, split)
+    if config.measured_budget:
+        aside = split.without_aside()
+        check_resolvable(config.measured_budget, len(aside.aside), len(aside.aside_nonmembers))
     if config.objective == SYNTHETIC:
         captions_to_draw(config, split)
     check_settings(folder.path, config)
@@ -164,12 +168,19 @@ def train_adapter(
     """From the latest checkpoint, or from the start, to the end; see ``train``."""
     config, folder, accelerator = ready.config, ready.folder, ready.accelerator
     split = ready.split.worded(config.wording)
+    split = split.without_aside() if config.measured_budget else split
     checkpoint = folder.latest()
     start = checkpoint.step if checkpoint else 0
     if ready.trackers and accelerator.is_main_process:
         with nameless_host():
             accelerator.init_trackers(PROJECT, init_kwargs=init_options(ready.trackers, folder.path))
     setup = prepare(config, model, split, accelerator, ready.progress)
+    setup.budget = keeper = BudgetKeeper.make(config, setup, folder)
+    if keeper and ready.progress:
+        say(
+            f"{len(split.aside)} aux members and {len(split.aside_nonmembers)} aux non-members are set aside, to "
+            f"measure --privacy_budget {config.privacy_budget} every {keeper.steps} steps; audits leave them out"
+        )
     cut = model.text.cut([s.caption for s in split.train])
     if cut and ready.progress:
         say(f"{cut} of {len(split.train)} captions are longer than --max_token_length; their ends are cut off")
@@ -179,7 +190,7 @@ def train_adapter(
             say(f"resuming {folder.path} at step {start}")
     with explaining(config, setup):
         monitor = Monitor(config, setup, split, folder, start, refresh)
-        optimise(config, setup, folder, monitor, start, ready.progress, describe)
+        optimise(config, setup, folder, monitor, start, ready.progress, describe, keeper)
 
 
 def say_other_precision(own: str) -> None:
