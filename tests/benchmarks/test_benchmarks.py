@@ -20,11 +20,12 @@ from smplora.config.train import TrainConfig
 from smplora.core.parallel import Task
 from smplora.core.reading import read_json
 from smplora.data import digits
-from smplora.data.digits import PRIVATE_DIGITS, caption, digit_images
+from smplora.data.digits import PRIVATE_DIGITS, caption, digit_images, write_private_digits
 from smplora.data.folder import write_folder
 from smplora.experiments.tasks import train
 from smplora.models.encoders.digits import DigitFeatures
 from smplora.results.attack import GROUPS
+from smplora.results.manifest import CELLS
 
 REPOSITORY = Path(__file__).parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
@@ -346,6 +347,52 @@ def test_the_front_compares_with_lora_where_it_is_as_good(front: Path) -> None:
     assert not lacking(found, next(iter(written("front")["against_early_stopping"].values())))
     assert found["test at equal fid"]["differences"] == [0.0], "it is LoRA's first stop"
     assert found["test at equal fid"]["stopped"] == ["earlier"]
+
+
+def test_arena(tmp_path: Path) -> None:
+    changed = {name: value for name, value in TRAIN.items() if name not in ("aux_size", "test_size", "reference_size")}
+    words = [
+        *("--root", tmp_path, "--pictures", tmp_path, "--aux_size", 5, "--pairs", "0:10", "--stops", 2, "--steps", 2),
+        *("--shadows", 4, "--settings", "lora,max_train_steps=2", "--train", {**changed, "logging_steps": 1}),
+        *("--audit", {"num_timesteps": 1}, "--evaluate", {**EVALUATE, "num_images": 69}),
+    ]
+    load("arena").main([json.dumps(word) if isinstance(word, dict) else str(word) for word in (*words, "--only")])
+    (shadows,) = (tmp_path / "shadows").iterdir()
+    assert len(list(shadows.glob("shadow-*"))) == 4
+    found = start("arena", tmp_path, *words, "--collect")
+    assert not lacking({**found, "goal": {}}, {**written("arena"), "goal": {}})
+    assert [row["setting"] for row in found["rows"]] == ["lora"]
+
+
+def test_splits_of_the_arena_divide_the_same_images(tmp_path: Path) -> None:
+    images = write_private_digits(tmp_path)
+    one, other, again = (load("arena").same_candidates(images, 5, seed) for seed in (10, 11, 10))
+    assert one.seal == again.seal != other.seal
+    audited = [{s.digest for cell in CELLS[:4] for s in split.cells[cell]} for split in (one, other)]
+    assert audited[0] == audited[1]
+    assert len(audited[0]) == 20
+    assert {s.digest for s in one.cells["aux_member"]} != {s.digest for s in other.cells["aux_member"]}
+
+
+def test_the_goal_of_the_arena() -> None:
+    """LoRA first reaches 0.75 at 200 steps; a setting must be as good as that, and its interval end at 0.60."""
+    goal = load("arena").goal
+
+    def row(setting: str, step: int, auc: float, end: float, fid: float) -> dict[str, Any]:
+        return {
+            "setting": setting,
+            "step": step,
+            "worse": {"value": auc},
+            "worse_ends": {"value": end},
+            "fid": {"value": fid},
+        }
+
+    lora = [row("lora", 100, 0.7, 0.78, 8), row("lora", 200, 0.76, 0.8, 6), row("lora", 400, 0.9, 0.95, 4)]
+    others = [row("a", 9, 0.5, 0.59, 6), row("b", 9, 0.5, 0.59, 6.1), row("c", 9, 0.5, 0.61, 5)]
+    found = goal([*others, *lora])
+    assert found["lora_reaches"] == {"step": 200, "fid": 6}
+    assert [found["met"][f"{name}, 9 steps"]["met"] for name in "abc"] == [True, False, False]
+    assert goal(lora[:1])["lora_reaches"] is None
 
 
 def test_budget(front: Path, tmp_path: Path) -> None:
