@@ -87,6 +87,29 @@ def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
     assert (tmp_path / "index.html").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_budget(tmp_path: Path) -> None:
+    """Which adapter is inside, and that the run ended earlier than it might have; what is steered has its curve."""
+    run = write_run(tmp_path)
+    config = yaml.safe_load((run / "config.yaml").read_text()) | {"privacy_budget": "auc=0.65"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    looks = [
+        {"step": 100 * k, "leakage": auc(0.5, 0.4, 0.56 + 0.03 * k), "limit": 0.65, "held_out_loss": 1 / k,
+         "mi_lambda": 0.05}
+        for k in range(1, 6)
+    ]  # fmt: skip
+    (run / "budget.jsonl").write_text("".join(json.dumps(row) + "\n" for row in looks))
+    assert "Inside --privacy_budget auc=0.65 at step 300, which is the best so far: up to 0.65, on" in render_run(
+        run, "now"
+    )
+    (run / "DONE.json").write_text("{}")
+    page = render_run(run, "now")
+    assert "at step 300, which is published" in page
+    assert "Step 500 of 1,000: done" in page
+    assert page.count("<figure>") == 8 + 3
+    (run / "budget.jsonl").write_text(json.dumps({**looks[4], "leakage": auc(0.8, 0.7, 0.9)}) + "\n")
+    assert "Outside --privacy_budget auc=0.65: the least, at step 500, is up to 0.90, on" in render_run(run, "now")
+
+
 def curves(**points: Any) -> dict[str, Any]:
     names = ("auc.value", "auc.low", "auc.high", "held_out_loss", "gap")
     return {name: points.get(name.replace(".", "_"), ()) for name in names}

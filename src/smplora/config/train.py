@@ -40,6 +40,8 @@ OPTIONS_OF = {"lora": LORA_OPTIONS, "textual_inversion": TOKEN_OPTIONS}  # and o
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(
+    BudgetOptions,
+    SyntheticOptions,
     ModelOptions,
     DataOptions,
     PreparationOptions,
@@ -51,8 +53,6 @@ class TrainConfig(
     DreamBoothOptions,
     PrivateOptions,
     DistillOptions,
-    SyntheticOptions,
-    BudgetOptions,
 ):
     """Adapt the base model to the members of a split. Run the same command again to resume."""
 

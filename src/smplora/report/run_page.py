@@ -61,8 +61,8 @@ def render_run(folder: Path, written: str) -> str:
     monitor = read_curves(folder / "monitor.jsonl", MONITOR)
     budget = read_curves(folder / "budget.jsonl", BUDGET)
     steps = int(config["max_train_steps"])
-    step = steps if done else _last_step(metrics)
-    level, sentence = verdict_so_far(monitor)
+    step = _last_step(metrics) if budget["limit"] or not done else steps
+    level, sentence = within_budget(budget, config, done) or verdict_so_far(monitor)
     captions, rounds = _rounds(folder / "validation")
     return template("run_page.html.j2").render(
         title=f"{real(folder).name}: {TITLES.get(config['objective'], config['objective'])}",
@@ -96,6 +96,29 @@ def verdict_so_far(monitor: Mapping[str, Points]) -> tuple[Level, str]:
     if deviation.low == 0 and deviation.high < NO_LEAK:
         return "green", f"No leak found at step {step:,} by the running attack ({number})."
     return "amber", f"Unclear at step {step:,}: the running attack looks at few images ({number})."
+
+
+def within_budget(budget: Mapping[str, Points], config: Mapping[str, Any], done: bool) -> tuple[Level, str] | None:
+    """Level and sentence of a run with --privacy_budget; None without a look so far."""
+    if not budget["limit"]:
+        return None
+    limit, given = budget["limit"][-1][1], config["privacy_budget"]
+    high, losses = dict(budget["leakage.high"]), dict(budget["held_out_loss"])
+    inside = [step for step, value in high.items() if value <= limit]
+    measured = "on images set aside for it, by an attack that trains nothing"
+    if not inside:
+        least = min(high, key=lambda step: high[step])
+        return (
+            "red",
+            f"Outside --privacy_budget {given}: the least, at step {least:,}, is up to {decimal(high[least], 2)}, "
+            f"{measured}.",
+        )
+    best = min(inside, key=lambda step: losses[step])
+    published = "published" if done else "the best so far"
+    return "amber", (
+        f"Inside --privacy_budget {given} at step {best:,}, which is {published}: up to {decimal(high[best], 2)}, "
+        f"{measured}. Audit it."
+    )
 
 
 def remarks(monitor: Mapping[str, Points]) -> list[str]:
