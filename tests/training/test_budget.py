@@ -16,6 +16,7 @@ from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.cli.main import main
 from smplora.config.budget import PrivacyBudget, parse_budget
 from smplora.config.train import TrainConfig
+from smplora.core.console import forget_what_was_said
 from smplora.core.errors import ConfigError, TrainingError
 from smplora.data.pool import Sample
 from smplora.data.split import CELLS, Split
@@ -149,6 +150,7 @@ def test_no_audit_sees_what_the_training_chose_by(
     image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted({0: 0.0}, monkeypatch)
+    forget_what_was_said()
     options = {**STEPS, "privacy_budget": "auc=0.99", "objective": "smp_lora"}
     config = short_config(image_folder, tmp_path / "run", **options)
     found = load_subject(str(train(config, progress=False)), None, "cpu").split
