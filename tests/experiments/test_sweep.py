@@ -104,6 +104,13 @@ def test_a_private_teacher_in_a_point(images: str, tmp_path: Path) -> None:
     assert (synthetic["target_epsilon"], plain["target_epsilon"], plain["teacher_objective"]) == (8, None, "lora")
 
 
+def test_shared_options_reach_all_that_use_them(images: str) -> None:
+    """Not the defaults of another objective that has them too."""
+    points = ("--points", "[{objective: distill_lora}, {objective: synth_lora}, {objective: lora}]")
+    config = options(images, *points, "--teacher_steps", "300")
+    assert [point.train["teacher_steps"] for point in config.all_points] == [300, 300, None]
+
+
 def test_options_of_audits_and_evaluations(images: str) -> None:
     """They share a run, and each has a folder of its own."""
     given = ("--grid", "{rank: [2], audit.noise_pairs: [1, 3]}", "--audit", "{num_timesteps: 2}", "--tier", "standard")

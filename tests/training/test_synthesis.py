@@ -17,9 +17,11 @@ from safetensors.torch import load_file
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
+from smplora.audit.shadow_plan import plan_shadows
 from smplora.cli.main import main
+from smplora.config.audit import AuditConfig
 from smplora.config.train import TrainConfig
-from smplora.core.errors import CheckpointError, UserError
+from smplora.core.errors import CheckpointError, ConfigError, UserError
 from smplora.core.random_streams import stream_seed
 from smplora.core.reading import read_json
 from smplora.data.pool import open_source, read_samples
@@ -81,8 +83,8 @@ def test_teachers_share_the_images(run: Path) -> None:
 
 def test_images_are_what_the_teachers_draw_one_at_a_time(run: Path) -> None:
     """By each teacher loaded as an adapter of its own, in turn, by the training captions in turn."""
-    captions, rows = [s.caption for s in split_of(run).train], rows_of(run)
-    assert [row["text"] for row in rows] == captions[:11]
+    captions, rows = captions_to_draw(read_config(run, TrainConfig), split_of(run)), rows_of(run)
+    assert [row["text"] for row in rows] == captions
     for k in range(2):
         teacher = load_subject(str(run / TEACHERS / f"teacher-{k}"), None, "cpu").model
         for i in range(k, 11, 2):
@@ -152,7 +154,7 @@ def test_what_is_nearest_to_a_training_image_is_left_out(run: Path, image_folder
     split = split_of(run)
     shutil.copy(image_folder / split.train[3].file, other / FOLDER / "000007.png")
     config = replace(read_config(run, TrainConfig), output_dir=str(other), drop_nearest=1 / 11)
-    draw_images(config, split, show=False)
+    draw_images(config, split, make_accelerator(torch.device("cpu")), show=False)
     assert [row["file_name"] for row in rows_of(other)] == [f"{i:06d}.png" for i in range(11) if i != 7]
     assert not (other / FOLDER / "000007.png").exists()
 
@@ -162,9 +164,10 @@ def test_captions(run: Path, image_folder: Path, tmp_path: Path) -> None:
     split, config = split_of(run), read_config(run, TrainConfig)
     more = replace(split.train[0], more_captions=("another",))
     two = Split("fixed", 0, {"aux_member": (more,), "test_member": (split.train[1],)})
-    first, second = split.train[0].caption, split.train[1].caption
     asked = replace(config, num_synthetic_images=4, instance_prompt="sks {caption}")
-    assert captions_to_draw(asked, two) == [f"sks {words}" for words in (first, second, "another", first)]
+    drawn = captions_to_draw(asked, two)
+    assert set(drawn[:2]) == {f"sks {s.caption}" for s in split.train[:2]}
+    assert drawn[2:] == ["sks another", drawn[0]]
     file = tmp_path / "captions.txt"
     file.write_text("a one\n\n  a two \n")
     assert captions_to_draw(replace(asked, synthetic_captions=str(file), instance_prompt=None), two) == [
@@ -176,6 +179,40 @@ def test_captions(run: Path, image_folder: Path, tmp_path: Path) -> None:
     assert set(mixed[2::3]) == {"a", "b", "plain"}
     assert recombined(tags, 300, seed=0) == mixed != recombined(tags, 300, seed=1)
     assert recombined(["one", "one"], 3, seed=0) == ["one"] * 3
+
+
+def test_no_cell_comes_first(run: Path) -> None:
+    """Of a few drawn images as many show what aux members show as what test members do."""
+    split = split_of(run)
+    named = {cell: tuple(replace(s, caption=cell) for s in split.cells[cell]) for cell in TRAINED}
+    config = replace(read_config(run, TrainConfig), num_synthetic_images=10)
+    seen = [captions_to_draw(replace(config, seed=seed), replace(split, cells=named)) for seed in range(20)]
+    assert sum(words.count("aux_member") for words in seen) == pytest.approx(100, abs=25)
+
+
+def test_captions_that_changed_while_drawing(unfinished: Path, tmp_path: Path) -> None:
+    """They would no longer be those of the images that are there."""
+    (unfinished / FOLDER / TABLE).unlink()
+    config = read_config(unfinished, TrainConfig)
+    file = tmp_path / "captions.txt"
+    file.write_text("another caption")
+    with pytest.raises(ConfigError, match="is not what it was when the drawing began"):
+        draw_images(
+            replace(config, synthetic_captions=str(file)),
+            split_of(unfinished),
+            make_accelerator(torch.device("cpu")),
+            False,
+        )
+
+
+def test_shadows_have_teachers_like_the_adapters(run: Path) -> None:
+    """Also of a checkpoint, whose teachers were not stopped with it."""
+    for adapter in (run, run / "checkpoints" / "checkpoint-3"):
+        loaded = load_subject(str(adapter), None, "cpu")
+        config = AuditConfig(adapter=str(adapter), shadows=4, output_dir=str(run.parent / f"audit of {adapter.name}"))
+        shadow = plan_shadows(config, loaded, run.parent / f"audit of {adapter.name}").shadows[0].options
+        assert (shadow.max_train_steps, shadow.teacher_steps) == (3 if adapter != run else 6, 3)
+        assert shadow.num_synthetic_images == 11
 
 
 def test_a_teachers_guarantee_is_the_adapters(image_folder: Path, tmp_path: Path) -> None:
@@ -249,6 +286,10 @@ def test_options_that_do_not_fit(image_folder: Path, tmp_path: Path, capsys: pyt
         (private, "--teacher_objective dp_lora needs --synthetic_captions FILE"),
         ([*private, "--drop_nearest", "0.1"], "--teacher_objective dp_lora needs --drop_nearest 0"),
         ([*synthetic, "--teacher_objective", "synth_lora"], "--teacher_objective"),
+        (
+            [*synthetic, "--instance_prompt", "a sks", "--synthetic_captions", "recombined"],
+            "--instance_prompt 'a sks' has no place for a caption",
+        ),
         (["--weight_noise=-1"], "--weight_noise got -1.0; allowed: 0 or more"),
     ):  # fmt: skip
         assert main([*command, *given]) == 2, given

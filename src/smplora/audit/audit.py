@@ -69,7 +69,7 @@ from smplora.results.memorisation import Memorisation
 from smplora.results.record import write
 from smplora.runs.generate import check_inference_steps
 from smplora.runs.other_trainers import load_any
-from smplora.runs.subject import RESULT_FILES, Loaded, find_subject, result_folder
+from smplora.runs.subject import LEFT_OUT, RESULT_FILES, Loaded, find_subject, result_folder
 
 NOT_TOLD = "an adapter made elsewhere needs --shadow_config, options of 'smplora train' that come closest to its own"
 
@@ -246,7 +246,9 @@ def measure(
 
         # 5. only now the adapter is attacked on the test cells; what is fitted there reads aux
         signals |= ready.collector.signals(ready.attacks, TEST, on_batch=on_batch)
-    remarks = [*(ready.shadows.notes() if ready.shadows else []), *odd, *small_cells(sizes)]
+    aside = len(ready.loaded.split.aside), len(ready.loaded.split.aside_nonmembers)
+    left_out = [LEFT_OUT.format(*aside)] if any(aside) else []
+    remarks = [*(ready.shadows.notes() if ready.shadows else []), *left_out, *odd, *small_cells(sizes)]
     scored = score_attacks(ready.attacks, learned, signals, aux_member, test_member, config.seed)
     return Evidence(checks, remarks, scored)
 

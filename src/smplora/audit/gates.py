@@ -86,7 +86,7 @@ class BlindFeatures:
 
 
 # of the last split: several adapters of one split are audited in a row
-_last_split: dict[tuple[str, int, str, str], BlindFeatures] = {}
+_last_split: dict[tuple[object, ...], BlindFeatures] = {}
 
 
 def blind_features(loaded: Loaded, attack_encoder: str, device: str) -> BlindFeatures:
@@ -98,7 +98,7 @@ def blind_features(loaded: Loaded, attack_encoder: str, device: str) -> BlindFea
             model's VAE takes its place.
         device: where the encoder computes.
     """
-    key = (loaded.split.seal, loaded.resolution, attack_encoder, loaded.model.digest)
+    key = (loaded.split.seal, *loaded.split.sizes.values(), loaded.resolution, attack_encoder, loaded.model.digest)
     if key not in _last_split:
         _last_split.clear()
         _last_split[key] = _read_features(loaded, attack_encoder, device)

@@ -21,10 +21,12 @@ import numpy as np
 from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.data import DataOptions, ModelOptions
+from smplora.config.distill import WITH_TEACHERS
 from smplora.config.exactly import exactly
 from smplora.config.monitor import UNWATCHED
 from smplora.config.properties import PropertiesConfig
-from smplora.config.train import TrainConfig, steps_of_teachers
+from smplora.config.synthetic import SYNTHETIC
+from smplora.config.train import TrainConfig, steps_before, steps_of_a_teacher
 from smplora.core.console import progress
 from smplora.core.errors import ConfigError, SplitError, listing
 from smplora.core.files import PRIVATE
@@ -38,7 +40,7 @@ from smplora.data.split import MANIFEST, Split, read_split, write_split
 from smplora.results.audit import ShadowSummary
 from smplora.results.curves import seconds_per_step
 from smplora.results.manifest import CELLS
-from smplora.runs.folder import FREE_OPTIONS, RunFolder
+from smplora.runs.folder import BUDGET, FREE_OPTIONS, RunFolder
 from smplora.runs.subject import FROM_METADATA, Foreign, Loaded, Subject
 
 ATTACKED = CELLS[:4]
@@ -74,6 +76,7 @@ class ShadowPlan:
     seconds_per_step: float | None
     bytes_each: int
     alike: bool = True  # trained as the adapter was, as far as that is known; False: a run, by --shadow_config
+    but: str = ""  # what they do not have of it
 
     @property
     def steps(self) -> int:
@@ -97,7 +100,7 @@ class ShadowPlan:
     def notes(self) -> list[str]:
         """What a reader of the report should know."""
         how = (
-            f"as {self.title} was: the same options"
+            f"as {self.title} was: the same options{self.but}"
             if self.alike
             else f"by --shadow_config (objective {self.shadows[0].options.objective}), not as {self.title} was"
         )
@@ -113,7 +116,7 @@ class ShadowPlan:
         work = f"{len(left)} x {self.steps:,} steps on {len(self.shadows[0].split.train)} images"
         time = "time unknown (no run to go by)"
         if self.seconds_per_step is not None:
-            seconds = self.seconds_per_step * sum(self.steps + steps_of_teachers(s.options) for s in left)
+            seconds = self.seconds_per_step * sum(self.steps + steps_before(s.options) for s in left)
             time = f"about {duration(seconds)} one after another, at the run's {self.seconds_per_step:.2g} s a step"
         space = f"about {self.bytes_each * len(left) / 2**20:,.0f} MB in {self.folder}"
         return f"{len(self.shadows)} shadow adapters" + (
@@ -168,6 +171,8 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
     half = sum(sample.repeats for cell in ATTACKED for sample in loaded.split.cells[cell]) // 2
     told = subject if isinstance(subject, Subject) and not config.shadow_config else None
     steps, step = lengths(options, told, half, loaded.split.pass_length)
+    if told:
+        options = _scaled(options, half / loaded.split.pass_length)
     samples = {s.digest: s for s in read_samples(open_source(options))}
     pool = [s.digest for cell in ATTACKED for s in loaded.split.cells[cell]]
     if any(digest not in samples for digest in pool):
@@ -190,7 +195,7 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
     rate = None if isinstance(subject, Foreign) else seconds_per_step([(0, 0.0), *RunFolder(subject.run).elapsed()])
     title = subject.label if isinstance(subject, Foreign) else subject.title
     alike = isinstance(subject, Foreign) or not config.shadow_config
-    return ShadowPlan(where, tuple(shadows), title, rate, bytes_each(loaded), alike)
+    return ShadowPlan(where, tuple(shadows), title, rate, bytes_each(loaded), alike, _not_shared(subject))
 
 
 def trained_alike(
@@ -237,11 +242,39 @@ def _kind(options: TrainConfig, lengths: tuple[int, int | None], seal: str) -> s
 
 def of_run(subject: Subject, train_data_dir: str | None, dataset_name: str | None) -> TrainConfig:
     """The run's own options; images where they are now. Without canaries, which are asked on their own, and without a
-    budget, which would end each at another step."""
+    budget, which would end each at another step: with what it had been steered to."""
     options = replace(subject.config, canaries_dir=None, num_canaries=None, privacy_budget=None, budget_steps=None)
+    if subject.config.measured_budget:  # what it had been steered to
+        row = next((r for r in RunFolder(subject.run).metrics(BUDGET) if r["step"] == subject.step), {})
+        if "mi_lambda" in row:
+            options = replace(options, mi_lambda=row["mi_lambda"])
+        if "images" in row:
+            options = replace(options, num_synthetic_images=row["images"])
+    if options.objective in WITH_TEACHERS:  # which by default depend on how long the run is
+        options = replace(options, teacher_steps=steps_of_a_teacher(options))
     if not (train_data_dir or dataset_name):
         return options
     return replace(options, train_data_dir=train_data_dir, dataset_name=dataset_name)
+
+
+def _scaled(options: TrainConfig, share: float) -> TrainConfig:
+    """Teachers that see each image as often as the adapter's did, and as many drawn images for each."""
+    if options.objective in WITH_TEACHERS:
+        options = replace(options, teacher_steps=max(1, round((options.teacher_steps or 0) * share)))
+    if options.objective == SYNTHETIC:
+        options = replace(options, num_synthetic_images=max(2, round((options.num_synthetic_images or 0) * share)))
+    return options
+
+
+def _not_shared(subject: Subject | Foreign) -> str:
+    """What a budget did for the adapter, which shadows have as it was when the adapter was taken."""
+    if isinstance(subject, Foreign) or not subject.config.measured_budget:
+        return ""
+    if subject.config.objective in WITH_PROXY:
+        return f", but lambda as it was at step {subject.step:,} from the start, where --privacy_budget steered it"
+    if subject.config.objective == SYNTHETIC:
+        return ", but all drawn images in use from the start, where --privacy_budget took more and more"
+    return ", but without --privacy_budget, as many steps"
 
 
 def _told(config: AuditConfig, own: TrainConfig) -> TrainConfig:
@@ -330,7 +363,8 @@ def bytes_each(loaded: Loaded) -> int:
         return 6 * (subject.path.stat().st_size if subject.path.is_file() else _size(subject.path))
     newest = [subject.run / "checkpoints" / f"checkpoint-{s}" for s in RunFolder(subject.run).steps()[-1:]]
     published = [subject.run / name for name in subject.adaptation.published(subject.run)]
-    return sum(_size(path) for path in (*newest, *published))
+    before = [path for name in ("teachers", "synthetic_images") if (path := subject.run / name).is_dir()]
+    return sum(_size(path) for path in (*newest, *published, *before))
 
 
 def _size(path: Path) -> int:

@@ -25,8 +25,10 @@ USED_BY = {  # option of training -> the objectives that it is for; those that a
     **dict.fromkeys(("smp_delta", "smp_ratio"), ("smp_lora",)),
     **{f.name: (objective,) for objective, options in OF_ONE.items() for f in fields(options)},
     "teacher_steps": WITH_TEACHERS,
-    **{f.name: ("dp_lora", SYNTHETIC) for f in fields(PrivateOptions)},  # whose teacher may be private
 }
+OF_OBJECTIVES = {*(f.name for f in fields(PrivateOptions)), "mi_lambda", "smp_delta", "smp_ratio"} | {
+    f.name for f in fields(TrainConfig) if f.name.startswith("proxy_")
+}  # which a teacher may have
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,14 @@ class Point:
 
 
 def uses(objective: str, option: str) -> bool:
-    """Whether an option of training changes anything with this objective."""
-    return objective in USED_BY.get(option, (objective,))
+    """Whether an option of training changes anything with this objective, or may, through a teacher's."""
+    return objective in USED_BY.get(option, (objective,)) or (objective == SYNTHETIC and option in OF_OBJECTIVES)
 
 
 def defaults_of_others(objective: str, objectives: set[str]) -> dict[str, Any]:
     """Options at their defaults that the other objectives of a sweep have, and this one refuses."""
     owners = [options for owner, options in OF_ONE.items() if owner in objectives - {objective}]
-    return {f.name: f.default for options in owners for f in fields(options)}
+    return {f.name: f.default for options in owners for f in fields(options) if not uses(objective, f.name)}
 
 
 def shown(value: Any) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, Optional
 
 from smplora.config.checks import at_least, at_most, existing_file
+from smplora.config.dreambooth import CAPTION
 
 SYNTHETIC = "synth_lora"
 TRAINING, RECOMBINED = "training", "recombined"  # captions that are drawn; anything else is a file
@@ -45,6 +46,11 @@ def synthetic_problems(options: Any) -> list[str]:
         *at_most(options, ("drop_nearest",), 0.9),
         *(existing_file(captions, "synthetic_captions", f"'{TRAINING}', '{RECOMBINED}' or a text file") * own_file),
     ]
+    if captions != TRAINING and CAPTION not in options.wording:
+        problems.append(
+            f"--synthetic_captions got '{captions}', but --instance_prompt '{options.wording}' has no place for a caption: "
+            "put {caption} into it"
+        )
     if options.hessian_steps:
         problems.append(f"--objective {SYNTHETIC} needs --hessian_steps 0: curvature is measured of the loss on images")
     if options.teacher_objective != "dp_lora":

@@ -238,13 +238,30 @@ class TrainConfig(
         ]
 
 
+def steps_of_a_teacher(config: TrainConfig) -> int:
+    """``--teacher_steps``, or as many passes over its images as the run makes."""
+    count = config.num_teachers if config.objective == DISTILLED else config.synthetic_teachers
+    share = (count - 1) / count if config.objective == DISTILLED else 1 / count
+    return config.teacher_steps or max(1, round((config.max_train_steps or 0) * share))
+
+
+def steps_of_drawing(config: TrainConfig, images: int) -> int:
+    """What drawing so many images costs, in steps of three passes of a batch."""
+    passes = images * config.synthetic_inference_steps
+    return round(passes / (3 * config.train_batch_size * config.gradient_accumulation_steps))
+
+
+def steps_before(config: TrainConfig) -> int:
+    """What teachers and drawing cost, in steps; 0 for other objectives."""
+    drawn = steps_of_drawing(config, config.num_synthetic_images or 0) if config.objective == SYNTHETIC else 0
+    return steps_of_teachers(config) + drawn
+
+
 def steps_of_teachers(config: TrainConfig) -> int:
     """Steps of all teachers together, and of theirs, about; 0 for other objectives."""
     if config.objective not in WITH_TEACHERS:
         return 0
     distilled = config.objective == DISTILLED
-    count = config.num_teachers if distilled else config.synthetic_teachers
-    share = (count - 1) / count if distilled else 1 / count
-    each = config.teacher_steps or round((config.max_train_steps or 0) * share)
+    count, each = config.num_teachers if distilled else config.synthetic_teachers, steps_of_a_teacher(config)
     teacher = replace(config, **OF_A_TEACHER, objective="lora" if distilled else config.teacher_objective)
     return count * (each + steps_of_teachers(replace(teacher, max_train_steps=each)))

@@ -68,6 +68,20 @@ class Split:
         left = {cell: tuple(s for s in samples if s.digest not in gone) for cell, samples in self.cells.items()}
         return replace(self, cells=left, sealed=self.seal, aside=members, aside_nonmembers=others)
 
+    def whole(self) -> Split:
+        """The inverse of ``without_aside``."""
+        cells = dict(self.cells)
+        cells["aux_member"] += self.aside
+        cells["aux_nonmember"] += self.aside_nonmembers
+        return replace(self, cells=cells, aside=(), aside_nonmembers=())
+
+    def aside_as_test(self) -> Split:
+        """What is set aside in the test cells, where no proxy sees it."""
+        cells = dict(self.cells)
+        cells["test_member"] += self.aside
+        cells["test_nonmember"] += self.aside_nonmembers
+        return replace(self, cells=cells, sealed=None, aside=(), aside_nonmembers=())
+
     def only(self, keep: Callable[[Sample], bool], protocol: str, seed: int) -> Split:
         """A split of some of the images."""
         cells = {cell: tuple(s for s in samples if keep(s)) for cell, samples in self.cells.items()}

@@ -203,7 +203,9 @@ def _settings(config: TrainConfig) -> Sequence[tuple[str, Any]]:
     always = ("objective", "mi_lambda", "rank", "lora_alpha", "lora_targets", "resolution", "learning_rate")
     foreign = () if config.adaptation == "lora" else LORA_OPTIONS
     values = ((name, getattr(config, name)) for name in shown if name not in foreign)
-    return [(name, value) for name, value in values if name in always or value != getattr(plain, name)]
+    told = [(name, value) for name, value in values if name in always or value != getattr(plain, name)]
+    steered = config.measured_budget and config.objective in WITH_PROXY
+    return [(n, f"{v}, then steered by --privacy_budget" if steered and n == "mi_lambda" else v) for n, v in told]
 
 
 def _inline(text: str) -> str:

@@ -41,7 +41,7 @@ UNTRIED: tuple[tuple[str, Callable[[AttackResult], bool]], ...] = (
 def cautions(subjects: Sequence[ReportedAdapter]) -> list[str]:
     """Why some rows of the page must not be compared with each other; empty if they may."""
     checks: tuple[tuple[str, Callable[[ReportedAdapter], str | None]], ...] = (
-        ("The subjects were audited on different splits", lambda s: s.audit.split.seal),
+        ("The subjects were audited on different splits", lambda s: repr((s.audit.split.seal, s.audit.split.cells))),
         ("The subjects adapt different base models", lambda s: s.audit.subject.model),
         ("The audits are of different versions", lambda s: s.audit.format),
         ("The audits ran with different settings", lambda s: repr(sorted(flat(s.audit.settings).items()))),

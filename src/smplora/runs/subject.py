@@ -148,6 +148,7 @@ def find_subject(adapter: str) -> Subject:
     return Subject(folder, run, config, state.step, state.max_train_steps)
 
 
+LEFT_OUT = "{} aux members and {} aux non-members are left out: the training chose by them (--privacy_budget)"
 RESULT_FILES = {  # what the commands write into a folder that is named
     "audit": (
         "audit.json", "scores.npz", "report.html", "exposed.json", "exposed.png", "memorised.json", "memorised.png",
@@ -263,10 +264,7 @@ def load_subject(
     adapted = load_adapted(subject, chosen)
     if config.measured_budget:
         split = split.without_aside(trained)
-        say_once(
-            f"{len(split.aside)} aux members and {len(split.aside_nonmembers)} aux non-members are left out: the "
-            "training chose by them (--privacy_budget)"
-        )
+        say_once(LEFT_OUT.format(len(split.aside), len(split.aside_nonmembers)))
     split = split.worded(config.wording)
     resolution = config.resolution or adapted.model.resolution
     return Loaded(subject, adapted, split, source, resolution, subject.adapter_sha256, cache)

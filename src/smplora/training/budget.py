@@ -3,7 +3,7 @@
 Half of the aux images is set aside for it (no proxy sees them, no audit is judged by them). Every ``--budget_steps``
 the loss calibrated by the base model is asked about them, at ten timesteps, nothing fitted. With [low, high] the 95 %
 interval of its AUC, what counts is max(high, 1 - low): a score that is wrong systematically tells too. The adapter that
-is published is the one with the lowest held-out loss among those inside the budget.
+is published is the one with the lowest loss on the non-members among those inside the budget.
 
 What is done to stay inside: with MP-LoRA and SMP-LoRA lambda moves (a PI controller); with Synth-LoRA the adapter
 begins with few drawn images and gets twice as many while it is inside; and any training ends after three looks outside.
@@ -12,6 +12,7 @@ begins with few drawn images and gets twice as many while it is inside; and any 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,6 +30,7 @@ from smplora.data.cells import Cell
 from smplora.runs.folder import BUDGET, RunFolder
 from smplora.statistics.intervals import Interval, auc_interval
 from smplora.statistics.rates import tpr_at_fpr
+from smplora.training.distributed import average
 from smplora.training.ema import averaged
 from smplora.training.running_attack import RunningAttack
 from smplora.training.setup import Setup
@@ -40,12 +42,12 @@ PROPORTIONAL, INTEGRAL = 0.5, 0.25  # of the controller, for each 0.1 above the 
 FARTHEST = 100.0  # lambda moves no farther from where it began, up or down
 
 
-def leakage(scores: Tensor, is_member: Any, budget: PrivacyBudget) -> Interval:
+def leakage(scores: Tensor, is_member: Any, budget: PrivacyBudget, directions: Sequence[int] = (1, -1)) -> Interval:
     """What the scores [n] give away, in the budget's measure, of the direction that gives away more; its ``high`` is
     what counts."""
     x = scores.numpy()
     sides = []
-    for direction in (x, -x):
+    for direction in (sign * x for sign in directions):
         if budget.measure == AUC:
             sides.append(auc_interval(direction, is_member))
         else:
@@ -110,9 +112,9 @@ class BudgetKeeper:
         budget = config.measured_budget
         if budget is None or setup.aside is None:
             return None
-        member, nonmember, held_out = setup.aside
+        member, nonmember = setup.aside
         attack = RunningAttack(
-            setup.adapted, member, nonmember, held_out, seed=stream_seed(config.seed, "budget"),
+            setup.adapted, member, nonmember, None, seed=stream_seed(config.seed, "budget"),
             batch_size=2 * config.train_batch_size, autocast=setup.autocast, timesteps=TIMESTEPS,
         )  # fmt: skip
         drawn = setup.feed.train if config.objective == SYNTHETIC else None
@@ -135,12 +137,21 @@ class BudgetKeeper:
             return {}
         with self.setup.as_published():
             result = self.attack.measure()
-        found = leakage(result.scores, self.attack.is_member, self.budget)
+        scores, loss = result.scores, torch.tensor([result.held_out_loss], dtype=torch.float64)
+        if self.setup.accelerator.num_processes > 1:  # all must come to the same end
+            on_device = [x.float().to(self.setup.model.device) for x in (scores, loss)]
+            average(self.setup.accelerator, on_device)
+            scores, loss = (x.double().cpu() for x in on_device)
+        if not (scores.isfinite().all() and loss.isfinite().all()):
+            self.outside += 1  # what is wrong is said by the loop
+            return {}
+        held_out_loss = float(loss)
+        found = leakage(scores, self.attack.is_member, self.budget)
         inside = found.high <= self.budget.limit
         if found.high < self.lowest:
             self.lowest, self.lowest_step = found.high, done
-        if inside and result.held_out_loss < self.best_loss:
-            self.best_loss, self.best_step = result.held_out_loss, done
+        if inside and held_out_loss < self.best_loss:
+            self.best_loss, self.best_step = held_out_loss, done
             with averaged(self.setup.ema, self.setup.parameters):
                 state = self.setup.adaptation.state_dict(self.setup.model)
                 self.best = {name: tensor.detach().clone().cpu() for name, tensor in state.items()}
@@ -149,12 +160,13 @@ class BudgetKeeper:
             self.folder.log(
                 {
                     "step": done, "leakage": found.bounds(), "limit": self.budget.limit, "inside": inside,
-                    "held_out_loss": result.held_out_loss,
+                    "held_out_loss": held_out_loss,
                     **({"mi_lambda": self.mi_lambda} if self.start_lambda else {}),
                     **({"images": self.images} if self.drawn else {}),
                 }, BUDGET,
             )  # fmt: skip
-        self._steer(found.high, inside)
+        turned = leakage(scores, self.attack.is_member, self.budget, directions=(1,)).high < found.high
+        self._steer(found.high, inside, turned)
         return {self.budget.measure.upper(): f"<{found.high:.2f}"}
 
     @property
@@ -163,9 +175,14 @@ class BudgetKeeper:
         objective: Any = self.setup.game.objective
         return float(objective.mi_lambda)
 
-    def _steer(self, high: float, inside: bool) -> None:
+    def _steer(self, high: float, inside: bool, turned: bool = False) -> None:
+        """Once per look.
+
+        Args:
+            turned: what gives most away is that members have *higher* losses: then lambda is too large.
+        """
         if self.start_lambda:
-            error = (high - self.budget.limit) / 0.1
+            error = (high - self.budget.limit) / 0.1 * (-1 if turned and not inside else 1)
             bound = math.log(FARTHEST) / INTEGRAL
             self.integral = min(max(self.integral + error, -bound), bound)
             steering = PROPORTIONAL * error + INTEGRAL * self.integral

@@ -52,7 +52,9 @@ class Teachers:
             adaptation.load_state_dict(model, adaptation.read(Path(config.output_dir) / TEACHERS / f"teacher-{k}"))
             weights.append(tuple(p.detach().clone() for p in parameters))
         adaptation.load_state_dict(model, own)
-        return cls(model, adaptation, parameters, tuple(weights), folds(split, config.num_teachers, config.seed))
+        return cls(
+            model, adaptation, parameters, tuple(weights), folds(split.whole(), config.num_teachers, config.seed)
+        )
 
     @torch.no_grad()
     def predictions(self, batch: Batch, draw: Draw) -> Tensor:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from smplora.config.synthetic import SYNTHETIC
-from smplora.config.train import TrainConfig, steps_of_teachers
+from smplora.config.train import TrainConfig, steps_before, steps_of_drawing
 from smplora.runs.folder import CONFIG, FREE_OPTIONS, RunFolder, read_config
 from smplora.training.synthesis import FOLDER
 from smplora.training.teachers import TEACHERS
@@ -36,17 +35,8 @@ def train_length(options: TrainConfig) -> int:
     folder = Path(options.output_dir)
     if not options.max_train_steps and (folder / CONFIG).exists():
         options = read_config(folder, TrainConfig)
-    steps = options.max_train_steps or UNKNOWN_STEPS
-    return steps + steps_of_teachers(replace(options, max_train_steps=steps)) + _drawing(options)
-
-
-def _drawing(options: TrainConfig, images: int | None = None) -> int:
-    """What drawing images costs, in steps of three passes of a batch; ``images``: of so many instead of all."""
-    if options.objective != SYNTHETIC:
-        return 0
-    drawn = UNKNOWN_IMAGES if options.num_synthetic_images is None else options.num_synthetic_images
-    passes = (drawn if images is None else images) * options.synthetic_inference_steps
-    return round(passes / (3 * options.train_batch_size * options.gradient_accumulation_steps))
+    steps, images = options.max_train_steps or UNKNOWN_STEPS, options.num_synthetic_images or UNKNOWN_IMAGES
+    return steps + steps_before(replace(options, max_train_steps=steps, num_synthetic_images=images))
 
 
 def latest_step(options: TrainConfig) -> int:
@@ -54,4 +44,4 @@ def latest_step(options: TrainConfig) -> int:
     folder = Path(options.output_dir)
     each = [RunFolder(path).metrics() for path in (folder, *folder.rglob(f"{TEACHERS}/teacher-*"))]
     drawn = sum(1 for _ in (folder / FOLDER).glob("*.png"))
-    return sum(int(rows[-1]["step"]) for rows in each if rows) + _drawing(options, drawn)
+    return sum(int(rows[-1]["step"]) for rows in each if rows) + steps_of_drawing(options, drawn)

@@ -50,8 +50,6 @@ from smplora.training.synthesis import synthetic_cell
 from smplora.training.teachers import TEACHERS
 from smplora.training.weight_noise import WeightNoise, noisy
 
-REFERENCE = 100  # held-out images by which the best inside a budget is chosen
-
 
 class Stateful(Protocol):
     """What has state in checkpoints."""
@@ -84,7 +82,7 @@ class Setup:
     private: PrivateGradients | None = None  # makes the gradients in place of a backward pass
     teachers: Teachers | None = None  # whose predictions are learned in place of the images
     weight_noise: WeightNoise | None = None  # of what is handed out
-    aside: tuple[Cell, Cell, Cell | None] | None = None  # members, non-members and reference images, for a budget
+    aside: tuple[Cell, Cell] | None = None  # members and non-members, for a budget
     budget: Stateful | None = None  # who keeps it
 
     @property
@@ -186,8 +184,6 @@ def prepare(
     with accelerator.main_process_first():
         nonmembers = split.cells["aux_nonmember"] + split.aside_nonmembers
         encoded = encode(model, source, split.train + nonmembers, prepared, cache)
-        reference = split.cells["reference"][:REFERENCE] if split.aside else ()
-        held_out = encode(model, source, reference, prepared.plain(), cache) if reference else None
         weight_noise = None
         if config.weight_noise:
             weight_noise = WeightNoise(config.weight_noise, noise_seed(Path(config.output_dir)))
@@ -222,7 +218,7 @@ def prepare(
         learning_rate_factor=learning_rate_factor(config, steps),
         game=make_game(config, (channels, *size), model),
         feed=Feed(
-            train=drawn or encoded[:members].repeated([s.repeats for s in split.train]),
+            train=drawn if drawn is not None else encoded[:members].repeated([s.repeats for s in split.train]),
             aux_member=encoded[:aux_members],
             proxy_member=encoded[:members] if config.proxy_members == "train" else None,
             aux_nonmember=encoded[members:end],
@@ -240,7 +236,7 @@ def prepare(
         private=private,
         teachers=Teachers.read(config, split, model, adaptation, parameters) if config.objective == DISTILLED else None,
         weight_noise=weight_noise,
-        aside=(encoded[inside : inside + len(split.aside)], encoded[end:], held_out) if split.aside else None,
+        aside=(encoded[inside : inside + len(split.aside)], encoded[end:]) if split.aside else None,
     )
 
 

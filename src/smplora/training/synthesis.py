@@ -7,13 +7,16 @@ which are used, by which caption and digest each was drawn; with it the folder i
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 
 from smplora.config.data import DataOptions
+from smplora.config.dreambooth import CAPTION
 from smplora.config.synthetic import RECOMBINED, TRAINING
 from smplora.config.train import TrainConfig
 from smplora.core.cache import Cache
@@ -36,7 +39,7 @@ from smplora.runs.subject import find_subject, load_adapted
 from smplora.training.teachers import TEACHERS, number_of_teachers
 
 FOLDER = "synthetic_images"  # in the run folder
-TABLE = "metadata.jsonl"
+TABLE, CAPTIONS = "metadata.jsonl", "captions.sha256"
 COMPARED_AT_ONCE = 64
 LARGEST_CAPTIONS = 2**26  # bytes
 
@@ -53,15 +56,15 @@ def captions_to_draw(config: TrainConfig, split: Split) -> list[str]:
     """
     count = config.num_synthetic_images or 0
     if config.synthetic_captions in (TRAINING, RECOMBINED):
-        known = [(s.caption, *s.more_captions) for s in split.train]
+        ordered = sorted(split.train, key=lambda s: stream_seed(config.seed, "captions to draw", s.digest))
+        known = [(s.caption, *s.more_captions) for s in ordered]  # at random: no cell comes first
         longest = max(map(len, known))
         captions = [of_one[k] for k in range(longest) for of_one in known if k < len(of_one)]
     else:
         captions = _own_captions(Path(config.synthetic_captions))
     if config.synthetic_captions == RECOMBINED:
         captions = recombined(captions, count, config.seed)
-    wording = config.wording
-    return [wording.replace("{caption}", captions[k % len(captions)]) for k in range(count)]
+    return [config.wording.replace(CAPTION, captions[k % len(captions)]) for k in range(count)]
 
 
 def _own_captions(file: Path) -> list[str]:
@@ -80,38 +83,67 @@ def recombined(captions: Sequence[str], count: int, seed: int) -> list[str]:
     """New captions, each of as many tags (what commas separate) as one of ``captions``; tag number j is the j-th of a
     caption drawn at random among those that have so many. Captions without commas stay what they are."""
     tags = [[tag.strip() for tag in caption.split(",") if tag.strip()] or [caption] for caption in captions]
+    at = [[of_one[j] for of_one in tags if len(of_one) > j] for j in range(max(map(len, tags)))]
     mixed = []
     for k in range(count):
         rng = generator(seed, "recombined caption", k)
-        own = tags[k % len(tags)]
-        of_length = [[t for t in tags if len(t) > j] for j in range(len(own))]
-        chosen = [can[int(torch.randint(len(can), (1,), generator=rng))][j] for j, can in enumerate(of_length)]
-        mixed.append(", ".join(chosen))
+        own = len(tags[k % len(tags)])
+        mixed.append(", ".join(at[j][int(torch.randint(len(at[j]), (1,), generator=rng))] for j in range(own)))
     return mixed
 
 
-def draw_images(config: TrainConfig, split: Split, show: bool) -> Path:
-    """Draw what is lacking of the images; returns their folder. Image i is drawn by teacher i modulo their number, from
-    noise that is a function of (seed, i), always among the same others, so that a killed run goes on with the same.
+def draw_images(config: TrainConfig, split: Split, accelerator: Accelerator, show: bool) -> None:
+    """Draw what is lacking of the images. Image i is drawn by teacher i modulo their number, from noise that is a
+    function of (seed, i), always among the same others, so that a killed run goes on with the same. Several processes
+    share the work.
 
     Args:
         config, split: as of ``captions_to_draw``.
 
     Raises:
         CheckpointError: a teacher is gone or damaged.
+        ConfigError: the file of captions is not what it was when the drawing began.
         OSError: they cannot be written.
     """
     folder = Path(config.output_dir) / FOLDER
-    if (folder / TABLE).exists():
+    with accelerator.main_process_first():
+        complete = (folder / TABLE).exists()
+        captions = [] if complete else _begun(config, split, folder)
+    if not complete:
+        _draw_lacking(config, captions, folder, accelerator, show)
+        accelerator.wait_for_everyone()
+    with accelerator.main_process_first():
+        if not (folder / TABLE).exists():
+            write_table(config, split, captions, show)
+    if accelerator.is_main_process:
         _delete_dropped(folder)
-        return folder
+
+
+def _begun(config: TrainConfig, split: Split, folder: Path) -> list[str]:
+    """The captions, which are noted before the first image is drawn."""
     folder.mkdir(mode=PRIVATE, exist_ok=True)
-    captions, teachers = captions_to_draw(config, split), number_of_teachers(config)
+    captions = captions_to_draw(config, split)
+    noted = hashlib.sha256("\x1e".join(captions).encode()).hexdigest()
+    mark = folder / CAPTIONS
+    if not mark.exists():
+        write_atomically(mark, noted)
+    elif mark.read_text(encoding="utf-8") != noted:
+        raise ConfigError(
+            f"--synthetic_captions: '{config.synthetic_captions}' is not what it was when the drawing began; restore "
+            f"it, or delete {folder} to draw anew"
+        )
+    return captions
+
+
+def _draw_lacking(
+    config: TrainConfig, captions: Sequence[str], folder: Path, accelerator: Accelerator, show: bool
+) -> None:
+    teachers, mine = number_of_teachers(config), slice(accelerator.process_index, None, accelerator.num_processes)
     files = [folder / f"{i:06d}.png" for i in range(len(captions))]
     have = sum(file.exists() for file in files)
     with bar(len(files), "draw images", unit="image", initial=have, show=show and have < len(files)) as display:
         for k in range(teachers):
-            parts = list(_parts(range(k, len(files), teachers), config.sample_batch_size))
+            parts = list(_parts(range(k, len(files), teachers), config.sample_batch_size))[mine]
             lacking = [part for part in parts if not all(files[i].exists() for i in part)]
             if not lacking:
                 continue
@@ -129,6 +161,16 @@ def draw_images(config: TrainConfig, split: Split, show: bool) -> Path:
                     if not files[i].exists():
                         write_atomically(files[i], strip(picture[None]))
                         display.update()
+
+
+def write_table(config: TrainConfig, split: Split, captions: Sequence[str], show: bool) -> None:
+    """Choose which of the images are used, and say it; nothing else is.
+
+    Args:
+        captions: that they were drawn by, in order.
+    """
+    folder = Path(config.output_dir) / FOLDER
+    files = [folder / f"{i:06d}.png" for i in range(len(captions))]
     kept = set(range(len(files))) - _nearest_to_training(config, split, files)
     if show and len(kept) < len(files):
         say(f"{len(files) - len(kept)} drawn images lie nearest to a training image and are left out (--drop_nearest)")
@@ -137,8 +179,6 @@ def draw_images(config: TrainConfig, split: Split, show: bool) -> Path:
         for i in sorted(kept)
     ]
     write_atomically(folder / TABLE, "".join(json.dumps(row) + "\n" for row in rows))
-    _delete_dropped(folder)
-    return folder
 
 
 def _parts(numbers: range, size: int) -> Iterator[range]:
@@ -166,7 +206,7 @@ def _damaged(folder: Path, reason: str) -> CheckpointError:
 def _nearest_to_training(config: TrainConfig, split: Split, files: Sequence[Path]) -> set[int]:
     """The images to drop: those whose nearest training image is much nearer than the next ones (adaptive distances of
     Carlini et al. 2023, section 5)."""
-    count = round(config.drop_nearest * len(files))
+    count = min(round(config.drop_nearest * len(files)), len(files) - 2)
     if not count:
         return set()
     source, resolution = open_source(config), config.resolution or 0

@@ -85,9 +85,11 @@ def teacher_runs(config: TrainConfig, split: Split) -> list[TrainConfig]:
         fold = fold_of.get(sample.digest)  # None of images that nobody trains on
         return fold is None or (fold != k if config.objective == DISTILLED else fold == k)
 
+    # a budget's images are kept from the teachers' proxies too
+    known = split.without_aside().aside_as_test() if config.measured_budget else split
     runs = []
     for k in range(count):
-        rest = replace(split, cells=split.cells | {"reference": ()})
+        rest = replace(known, cells=known.cells | {"reference": ()})
         own = rest.only(lambda s, k=k: knows(k, s), PROTOCOL, config.seed)  # type: ignore[misc]
         steps = config.teacher_steps or max(1, round(passes * own.pass_length))
         options: dict[str, Any] = (

@@ -18,7 +18,7 @@ from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.distill import WITH_TEACHERS
 from smplora.config.dreambooth import CAPTION
 from smplora.config.synthetic import SYNTHETIC
-from smplora.config.train import TrainConfig
+from smplora.config.train import TrainConfig, steps_of_a_teacher
 from smplora.core.console import say
 from smplora.core.device import choose_device
 from smplora.core.registry import build
@@ -83,8 +83,7 @@ def train(
                 del model  # a teacher has its own
                 train_teachers(ready)
                 if ready.config.objective == SYNTHETIC:
-                    with accelerator.main_process_first():
-                        draw_images(ready.config, ready.split, ready.progress)
+                    draw_images(ready.config, ready.split, accelerator, ready.progress)
                 model = load_base(ready.config, device)
             train_adapter(ready, model, refresh, describe)
         else:
@@ -125,8 +124,9 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
     build(ADAPTATIONS, config.adaptation, "adaptation", config).check(model)
     preparation(config, config.resolution or model.resolution)
     configured(model.text, config.clip_skip, config.max_token_length)
-    if config.objective == "dp_lora":
+    if config.objective_on_images == "dp_lora":
         batch_size, steps = config.train_batch_size * config.gradient_accumulation_steps, config.max_train_steps or 0
+        steps = steps_of_a_teacher(config) if config.objective == SYNTHETIC else steps
         often = max(s.repeats for s in split.train)
         check_private(config, batch_size, len(split.train), steps, accelerator.num_processes, progress, often)
     if config.objective in WITH_TEACHERS:

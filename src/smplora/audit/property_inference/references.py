@@ -17,7 +17,7 @@ from smplora.audit.shadow_adapters import train_each
 from smplora.audit.shadow_plan import Shadow, bytes_each, lengths, of_run, trained_alike
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.properties import FEWEST_IMAGES, PropertiesConfig
-from smplora.config.train import TrainConfig, steps_of_teachers
+from smplora.config.train import TrainConfig, steps_before
 from smplora.core.errors import SplitError
 from smplora.core.files import PRIVATE
 from smplora.core.parallel import Work
@@ -79,7 +79,7 @@ def pool_of(split: Split, options: TrainConfig) -> Pool:
     known = {s.digest: s for s in read_samples(open_source(options))}
     digests = sorted(s.digest for cell in HELD for s in split.cells[cell])
     samples = tuple(known[digest] for digest in digests)
-    if options.objective not in WITH_PROXY:
+    if options.objective_on_images not in WITH_PROXY:
         return Pool(samples, 0.0, 0.5)
     sizes = split.sizes
     members = len(split.train)
@@ -213,7 +213,7 @@ class Trainer:
         rate = seconds_per_step([(0, 0.0), *RunFolder(self.subject.run).elapsed()])
         time = "time unknown (no run to go by)"
         if rate is not None:
-            seconds = rate * sum(steps + steps_of_teachers(shadow.options) for shadow in left)
+            seconds = rate * sum(steps + steps_before(shadow.options) for shadow in left)
             time = f"about {duration(seconds)} one after another, at the run's {rate:.2g} s a step"
         sizes = sorted({len(shadow.split.train) for shadow in left})
         images = f"{sizes[0]} images" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} images"
