@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from common import by_attack, command, ends, parser, write_result
-from front import estimate, run_options, shortest, subjects, write_figures
+from front import estimate, reached, run_options, shortest, subjects, write_figures
 from smplora.config.audit import AuditConfig
 from smplora.config.data import DataOptions
 from smplora.config.evaluate import EvaluateConfig
@@ -46,6 +46,7 @@ from smplora.results.record import read
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "images"
 ATTACKS = ["loss", "calibrated_loss", "sima", "pia", "lira_offline", "rmia"]
 AUDIT: dict[str, Any] = {"noise_pairs": 1, "num_timesteps": 5, "memorisation": False}
+TRAIN_NOTHING = ("loss", "calibrated_loss", "sima", "pia")
 CANDIDATES = "arena"  # names the stream that chooses the audited images
 QUALITY_OF = ("fid", "kid", "precision", "recall")
 REACHED, ALLOWED = 0.75, 0.60  # of the goal
@@ -117,7 +118,9 @@ def means(rows: Sequence[Row]) -> list[Row]:
             "worse": _over(r["strongest"][r["worse"]]["auc"][0] for r in group),
             "worse_ends": _over(r["strongest"][r["worse"]]["auc"][2] for r in group),
             "tpr_at_10_percent": _over(r["strongest"][r["worse"]]["tpr_at_10_percent"] for r in group),
-            "without_shadows": _over(_without_shadows(r) for r in group),
+            "largest": _over(_largest(r, ATTACKS) for r in group),
+            "lira_offline": _over(_largest(r, ["lira_offline"]) for r in group),
+            "without_shadows": _over(_largest(r, TRAIN_NOTHING) for r in group),
             **{name: _over(r[name] for r in group) for name in (*QUALITY_OF, "held_out_loss")},
         }
         for (setting, step), group in groups.items()
@@ -130,28 +133,29 @@ def _over(values: Iterable[float | None]) -> Row | None:
     return estimate(known) if known else None
 
 
-def _without_shadows(row: Row) -> float:
-    """The best AUC, on the group that is worse off, of an attack that trains nothing."""
-    shadows = ("lira_offline", "rmia", "lira")
-    return max(auc[group] for name, auc in row["auc"].items() if name not in shadows for group in auc)
+def _largest(row: Row, attacks: Sequence[str]) -> float | None:
+    """The largest AUC of these attacks on either group: by hindsight, so of several it is too large by chance."""
+    found = [auc for name, of_one in row["auc"].items() if name in attacks for auc in of_one.values()]
+    return max(found) if found else None
 
 
 def goal(over: Sequence[Row]) -> Row:
-    """Which settings are inside the goal, by means over seeds and splits."""
+    """Which settings are inside the goal, by means over seeds and splits; between LoRA's stops on straight lines."""
     stops = sorted((row for row in over if row["setting"] == "lora"), key=lambda row: row["step"])
-    first = next((row for row in stops if row["worse"]["value"] >= REACHED), None)
-    if first is None:
-        return {"lora_reaches": None, "met": {}}
+    curve = [(row["worse"]["value"], row["fid"]["value"]) for row in stops]
+    fid, _ = reached([(REACHED - auc, fid) for auc, fid in curve], 0.0) if curve else (None, "")
+    if not curve or max(auc for auc, _ in curve) < REACHED:
+        return {"lora_fid_at_0.75": None, "met": {}}
     met = {
         f"{row['setting']}, {row['step']} steps": {
             "auc_ends": row["worse_ends"]["value"],
             "fid": row["fid"]["value"],
-            "met": row["worse_ends"]["value"] <= ALLOWED and row["fid"]["value"] <= first["fid"]["value"],
+            "met": row["worse_ends"]["value"] <= ALLOWED and row["fid"]["value"] <= fid,
         }
         for row in over
-        if row is not first
+        if row["setting"] != "lora" and row["fid"]
     }
-    return {"lora_reaches": {"step": first["step"], "fid": first["fid"]["value"]}, "met": met}
+    return {"lora_fid_at_0.75": fid, "met": met}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -63,7 +63,7 @@ class TrainConfig(
     adaptation: str = "lora"
     """What is trained: 'lora' (low-rank adapters), 'full' (every weight of the U-Net), 'dreambooth' (the same, with a rare token) or 'textual_inversion' (new tokens)."""
     objective: str = "lora"
-    """What is minimised: 'lora' (plain loss), 'mp_lora' or 'smp_lora' (against a proxy attack), 'dp_lora' (private gradients), 'distill_lora' or 'synth_lora' (teachers)."""
+    """What is minimised: 'lora' (plain loss), 'mp_lora' or 'smp_lora' (against a proxy), 'dp_lora' (private gradients), 'distill_lora' or 'synth_lora' (teachers)."""
     mi_lambda: float = 0.05
     """Lambda of MP-LoRA and SMP-LoRA, the weight of the membership-inference gain (paper: 0.05)."""
     smp_delta: float = 1e-5
