@@ -33,9 +33,9 @@ from smplora.runs.folder import check_place, check_settings, open_folder
 DIGITS_PER_CELL = 50
 DIGITS = "the digits that come with smplora"  # what messages call them
 NOISE_PAIRS = 1
-ADVICE = (  # what many runs of these systems say, docs/log/2026-11-22-stopping-early.md, not the one above
-    "for your own images try --objective distill_lora first: over seeds and splits of these digits it gave away least "
-    "at equal image quality. LoRA stopped early costs nothing and comes second. Audit before you publish"
+ADVICE = (  # what many runs of these systems say, docs/log/2026-11-30-arena.md, not the ones above
+    "for your own images try --objective synth_lora first: over seeds and splits of these digits it gave least away at "
+    "equal image quality to attackers who train shadow adapters. Audit with --shadows 8 before you publish"
 )
 
 
