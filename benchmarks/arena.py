@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from common import by_attack, command, ends, parser, write_result
-from front import estimate, reached, run_options, shortest, subjects, write_figures
+from front import compare, estimate, reached, run_options, shortest, subjects, write_figures
 from smplora.config.audit import AuditConfig
 from smplora.config.data import DataOptions
 from smplora.config.evaluate import EvaluateConfig
@@ -139,6 +139,13 @@ def _largest(row: Row, attacks: Sequence[str]) -> float | None:
     return max(found) if found else None
 
 
+def against_early_stopping(rows: Sequence[Row], setting: str) -> Row:
+    """How much more a setting leaks, by the attack that counts, than LoRA of the same seed and split, stopped where it
+    is first as good; see ``front.compare``."""
+    counted = [{**row, "strongest": dict.fromkeys(GROUPS, row["strongest"][row["worse"]]["auc"][0])} for row in rows]
+    return {name.removeprefix("test "): found for name, found in compare(counted, setting).items() if "test" in name}
+
+
 def goal(over: Sequence[Row]) -> Row:
     """Which settings are inside the goal, by means over seeds and splits; between LoRA's stops on straight lines."""
     stops = sorted((row for row in over if row["setting"] == "lora"), key=lambda row: row["step"])
@@ -203,6 +210,7 @@ def main(arguments: list[str] | None = None) -> None:
         "command": command(options, args, "--root", "DIR"),
         "attacks": args.audit.get("attacks", ATTACKS),
         "means": over,
+        "against_early_stopping": {setting: against_early_stopping(rows, setting) for setting in args.settings},
         "goal": goal(over),
         "rows": rows,
         "environment": environment(),
