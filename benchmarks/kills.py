@@ -65,7 +65,7 @@ CASES = {
     "train/distill_lora": Case(TRAIN + "--objective distill_lora --teacher_steps 4", weight=3),
     "train/synth_lora": Case(
         TRAIN + "--objective synth_lora --synthetic_teachers 2 --teacher_steps 2 --num_synthetic_images 12 "
-        "--synthetic_inference_steps 2 --sample_batch_size 3 --weight_noise 0.1",
+        "--synthetic_inference_steps 2 --sample_batch_size 3",
         weight=3,
     ),
     "train/full": Case(TRAIN.replace("--rank 2", "") + "--adaptation full --checkpoints_total_limit 2", weight=2),
