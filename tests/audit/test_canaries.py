@@ -31,7 +31,7 @@ from smplora.results.audit import Audit
 from smplora.results.record import parse
 from smplora.runs.folder import read_config
 from smplora.runs.subject import load_subject
-from smplora.training.distillation import check_teachers, folds, teacher_runs
+from smplora.training.teachers import check_teachers, folds, teacher_runs
 
 FEW = ("--attacks", "[loss, calibrated_loss]", "--num_timesteps", "2", "--noise_pairs", "1", "--device", "cpu")
 

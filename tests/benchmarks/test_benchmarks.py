@@ -2,110 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Sequence
 from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmark_scripts import (
+    AUDIT,
+    EVALUATE,
+    NAMES,
+    SCRIPTS,
+    TRAIN,
+    few_images,
+    lacking,
+    load,
+    start,
+    written,
+)
 from smplora.attacks.methods.calibrated_loss import CalibratedLossAttack
-from smplora.config.catalogue.attacks import ATTACKS
 from smplora.config.train import TrainConfig
-from smplora.core.parallel import Task
 from smplora.core.reading import read_json
 from smplora.data import digits
-from smplora.data.digits import PRIVATE_DIGITS, caption, digit_images, write_private_digits
+from smplora.data.digits import PRIVATE_DIGITS, caption, digit_images
 from smplora.data.folder import write_folder
 from smplora.experiments.tasks import train
 from smplora.models.encoders.digits import DigitFeatures
 from smplora.results.attack import GROUPS
-from smplora.results.manifest import CELLS
 
-REPOSITORY = Path(__file__).parents[2]
-BENCHMARKS = REPOSITORY / "benchmarks"
-SCRIPTS = REPOSITORY / "scripts"
-NAMES = sorted(path.stem for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text())
-IMAGES = 90  # with cells of 5, enough are held out for FID
-TRAIN = {
-    "aux_size": 8, "test_size": 8, "reference_size": 16, "rank": 1, "lora_targets": "attention", "train_batch_size": 2,
-    "max_train_steps": 2, "checkpointing_steps": 2,
-}  # fmt: skip
-AUDIT = {"num_timesteps": 1, "noise_pairs": 1, "attacks": ["loss", "calibrated_loss"]}
-EVALUATE = {"num_images": 20, "num_inference_steps": 1, "batch_size": 100}
-
-
-def in_this_process(tasks: Sequence[Task], title: str, **_: Any) -> dict[str, str | None]:
-    """``run_tasks`` without processes, each of which would import PyTorch."""
-    for task in tasks:
-        if not task.done:
-            task.work.run(task.options)
-    return dict.fromkeys(task.name for task in tasks)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The scripts find each other, and few images in place of all digits. What is in the repository stays as it is."""
-    folder = tmp_path_factory.mktemp("images")
-    rows = []
-    for number, (picture, label) in enumerate(list(zip(*digit_images(PRIVATE_DIGITS), strict=True))[:IMAGES]):
-        picture.save(folder / f"{number}.png")
-        rows.append(json.dumps({"file_name": f"{number}.png", "text": caption(label)}))
-    (folder / "metadata.jsonl").write_text("\n".join(rows))
-    kept = [path for place in (BENCHMARKS / "results", REPOSITORY / "docs") for path in place.rglob("*.*")]
-    before = {path: path.stat().st_mtime_ns for path in kept}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        patch.setattr("smplora.data.digits.write_private_digits", lambda _: folder)
-        patch.setattr("smplora.core.parallel.run_tasks", in_this_process)
-        patch.setattr("smplora.audit.shadow_adapters.run_tasks", in_this_process)
-        yield
-        sys.modules.pop("common", None)
-    assert before == {path: path.stat().st_mtime_ns for path in kept}
-
-
-def load(script: str, folder: Path = BENCHMARKS) -> Any:
-    """A script as a module, under a name that nothing else has."""
-    spec = spec_from_file_location(f"{folder.name}_{script}", folder / f"{script}.py")
-    assert spec
-    assert spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def start(script: str, results: Path, *words: object, wrote: str | None = None, **replaced: Any) -> Any:
-    """What a script writes, called with ``words``; dictionaries among them as YAML. ``replaced``: names in it."""
-    given = [json.dumps(word) if isinstance(word, dict) else str(word) for word in words]
-    module = load(script)
-    vars(module).update(replaced)
-    module.main([*given, "--results", str(results)])
-    return read_json(results / f"{wrote or script}.json")
-
-
-def lacking(found: Any, before: Any, where: str = "") -> list[str]:
-    """The keys of ``before`` that ``found`` has not, but attacks; of lists the first elements are compared."""
-    if isinstance(before, list) and before and found:
-        return lacking(found[0], before[0], f"{where}[0]")
-    if not isinstance(before, dict) or found is None:
-        return []
-    missing = [f"{where}.{key}" for key in before if key not in found and key not in ATTACKS]
-    return missing + [k for key in before if key in found for k in lacking(found[key], before[key], f"{where}.{key}")]
-
-
-def written(name: str) -> Any:
-    """The results file of that name."""
-    return read_json(BENCHMARKS / "results" / f"{name}.json")
+__all__ = ["few_images"]  # a fixture of the whole file
 
 
 def test_every_script_is_started() -> None:
     """By a test of its name."""
-    assert [name for name in NAMES if f"test_{name}" not in globals()] == []
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert [name for name in NAMES if f"def test_{name}(" not in tests] == []
     assert len(NAMES) > 8
 
 
@@ -347,53 +280,6 @@ def test_the_front_compares_with_lora_where_it_is_as_good(front: Path) -> None:
     assert not lacking(found, next(iter(written("front")["against_early_stopping"].values())))
     assert found["test at equal fid"]["differences"] == [0.0], "it is LoRA's first stop"
     assert found["test at equal fid"]["stopped"] == ["earlier"]
-
-
-def test_arena(tmp_path: Path) -> None:
-    changed = {name: value for name, value in TRAIN.items() if name not in ("aux_size", "test_size", "reference_size")}
-    words = [
-        *("--root", tmp_path, "--pictures", tmp_path, "--aux_size", 5, "--pairs", "0:10", "--stops", 2, "--steps", 2),
-        *("--shadows", 4, "--settings", "lora,max_train_steps=2", "--train", {**changed, "logging_steps": 1}),
-        *("--audit", {"num_timesteps": 1}, "--evaluate", {**EVALUATE, "num_images": 69}),
-    ]
-    load("arena").main([json.dumps(word) if isinstance(word, dict) else str(word) for word in (*words, "--only")])
-    (shadows,) = (tmp_path / "shadows").iterdir()
-    assert len(list(shadows.glob("shadow-*"))) == 4
-    found = start("arena", tmp_path, *words, "--collect")
-    open_ends: dict[str, Any] = {"goal": {}, "against_early_stopping": {}}
-    assert not lacking({**found, **open_ends}, {**written("arena"), **open_ends})
-    assert [row["setting"] for row in found["rows"]] == ["lora"]
-
-
-def test_splits_of_the_arena_divide_the_same_images(tmp_path: Path) -> None:
-    images = write_private_digits(tmp_path)
-    one, other, again = (load("arena").same_candidates(images, 5, seed) for seed in (10, 11, 10))
-    assert one.seal == again.seal != other.seal
-    audited = [{s.digest for cell in CELLS[:4] for s in split.cells[cell]} for split in (one, other)]
-    assert audited[0] == audited[1]
-    assert len(audited[0]) == 20
-    assert {s.digest for s in one.cells["aux_member"]} != {s.digest for s in other.cells["aux_member"]}
-
-
-def test_the_goal_of_the_arena() -> None:
-    """LoRA first reaches 0.75 between two stops; a setting must be as good as that, and its interval end at 0.60."""
-    goal = load("arena").goal
-
-    def row(setting: str, step: int, auc: float, end: float, fid: float) -> dict[str, Any]:
-        return {
-            "setting": setting,
-            "step": step,
-            "worse": {"value": auc},
-            "worse_ends": {"value": end},
-            "fid": {"value": fid},
-        }
-
-    lora = [row("lora", 100, 0.7, 0.78, 8), row("lora", 200, 0.8, 0.85, 4), row("lora", 400, 0.9, 0.95, 3)]
-    others = [row("a", 9, 0.5, 0.59, 5.9), row("b", 9, 0.5, 0.59, 6.1), row("c", 9, 0.5, 0.61, 5)]
-    found = goal([*others, *lora])
-    assert found["lora_fid_at_0.75"] == pytest.approx(6)
-    assert [found["met"][f"{name}, 9 steps"]["met"] for name in "abc"] == [True, False, False]
-    assert goal(lora[:1])["lora_fid_at_0.75"] is None
 
 
 def test_budget(front: Path, tmp_path: Path) -> None:

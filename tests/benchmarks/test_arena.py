@@ -1,0 +1,63 @@
+"""The arena: splits of the same images, shadows that serve them all, and its goal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark_scripts import EVALUATE, TRAIN, few_images, lacking, load, start, written
+
+__all__ = ["few_images"]  # a fixture of the whole file
+
+from smplora.data.digits import write_private_digits
+from smplora.results.manifest import CELLS
+
+
+def test_arena(tmp_path: Path) -> None:
+    changed = {name: value for name, value in TRAIN.items() if name not in ("aux_size", "test_size", "reference_size")}
+    words = [
+        *("--root", tmp_path, "--pictures", tmp_path, "--aux_size", 5, "--pairs", "0:10", "--stops", 2, "--steps", 2),
+        *("--shadows", 4, "--settings", "lora,max_train_steps=2", "--train", {**changed, "logging_steps": 1}),
+        *("--audit", {"num_timesteps": 1}, "--evaluate", {**EVALUATE, "num_images": 69}),
+    ]
+    load("arena").main([json.dumps(word) if isinstance(word, dict) else str(word) for word in (*words, "--only")])
+    (shadows,) = (tmp_path / "shadows").iterdir()
+    assert len(list(shadows.glob("shadow-*"))) == 4
+    found = start("arena", tmp_path, *words, "--collect")
+    open_ends: dict[str, Any] = {"goal": {}, "against_early_stopping": {}}
+    assert not lacking({**found, **open_ends}, {**written("arena"), **open_ends})
+    assert [row["setting"] for row in found["rows"]] == ["lora"]
+
+
+def test_splits_of_the_arena_divide_the_same_images(tmp_path: Path) -> None:
+    images = write_private_digits(tmp_path)
+    one, other, again = (load("arena").same_candidates(images, 5, seed) for seed in (10, 11, 10))
+    assert one.seal == again.seal != other.seal
+    audited = [{s.digest for cell in CELLS[:4] for s in split.cells[cell]} for split in (one, other)]
+    assert audited[0] == audited[1]
+    assert len(audited[0]) == 20
+    assert {s.digest for s in one.cells["aux_member"]} != {s.digest for s in other.cells["aux_member"]}
+
+
+def test_the_goal_of_the_arena() -> None:
+    """LoRA first reaches 0.75 between two stops; a setting must be as good as that, and its interval end at 0.60."""
+    goal = load("arena").goal
+
+    def row(setting: str, step: int, auc: float, end: float, fid: float) -> dict[str, Any]:
+        return {
+            "setting": setting,
+            "step": step,
+            "worse": {"value": auc},
+            "worse_ends": {"value": end},
+            "fid": {"value": fid},
+        }
+
+    lora = [row("lora", 100, 0.7, 0.78, 8), row("lora", 200, 0.8, 0.85, 4), row("lora", 400, 0.9, 0.95, 3)]
+    others = [row("a", 9, 0.5, 0.59, 5.9), row("b", 9, 0.5, 0.59, 6.1), row("c", 9, 0.5, 0.61, 5)]
+    found = goal([*others, *lora])
+    assert found["lora_fid_at_0.75"] == pytest.approx(6)
+    assert [found["met"][f"{name}, 9 steps"]["met"] for name in "abc"] == [True, False, False]
+    assert goal(lora[:1])["lora_fid_at_0.75"] is None
