@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 
 from common import by_attack, command, ends, parser, write_result
-from front import compare, estimate, reached, run_options, shortest, subjects, write_figures
+from front import compare, estimate, reached, run_all, run_options, shortest, subjects, write_figures
 from smplora.config.audit import AuditConfig
 from smplora.config.data import DataOptions
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.train import TrainConfig
 from smplora.core.environment import environment
-from smplora.core.parallel import Task, run_tasks
+from smplora.core.parallel import Task
 from smplora.core.random_streams import stream_seed
 from smplora.data.digits import write_private_digits
 from smplora.data.pool import open_source, read_samples
@@ -194,17 +194,9 @@ def main(arguments: list[str] | None = None) -> None:
             steps = {"max_train_steps": args.steps} if setting == "lora" else {}
             own = Namespace(**{**vars(args), "train": {**args.train, **steps}})
             runs.append(({"setting": setting, "seed": seed, "split": split}, run_options(own, setting, seed, split)))
-    if not args.collect:
-        tasks = [one for _, config in runs for one in tasks_of(args, config)]
-        run_tasks(tasks, "arena", workers=args.workers, strict=True)
+    rows = run_all(args, runs, tasks_of, numbers)
     if args.only:
         return
-    rows = [
-        {**about, "setting": "lora" if about["setting"] == shortest(args) else about["setting"], **numbers(subject)}
-        for about, config in runs
-        for subject in subjects(args, config)
-        if (subject / "quality" / "quality.json").exists()
-    ]
     over = means(rows)
     record = {
         "command": command(options, args, "--root", "DIR"),

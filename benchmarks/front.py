@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -206,6 +206,34 @@ def write_figures(over: Sequence[Row], folder: Path, name: str) -> None:
         write_atomically(folder / f"{name}_{measure}.svg", alone.encode())
 
 
+def run_all(
+    args: Namespace,
+    runs: Sequence[tuple[Row, TrainConfig]],
+    tasks: Callable[[Namespace, TrainConfig], Iterator[Task]],
+    read_numbers: Callable[[Path], Row],
+) -> list[Row]:
+    """Run what is missing, unless --collect; a row of numbers for each subject that was measured.
+
+    Args:
+        runs: what a row says of each, and its options.
+        tasks: of one run.
+        read_numbers: of one subject.
+    """
+    if not args.collect:
+        everything = [task for _, config in runs for task in tasks(args, config)]
+        run_tasks(everything, args.name, workers=args.workers, strict=True)
+    return [
+        {
+            **about,
+            "setting": "lora" if about["setting"] == shortest(args) else about["setting"],
+            **read_numbers(subject),
+        }
+        for about, config in runs
+        for subject in subjects(args, config)
+        if (subject / "quality" / "quality.json").exists()
+    ]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run what is missing, compare and write."""
     options = parser(__file__, __doc__, "train", "audit", "evaluate")
@@ -225,15 +253,7 @@ def main(arguments: list[str] | None = None) -> None:
         for seed, split in (map(int, pair.split(":")) for pair in args.pairs)
         for setting in dict.fromkeys([shortest(args), "lora", *args.settings])
     ]
-    if not args.collect:
-        tasks = [task for _, config in runs for task in tasks_of(args, config)]
-        run_tasks(tasks, "front", workers=args.workers, strict=True)
-    rows = [
-        {**about, "setting": "lora" if about["setting"] == shortest(args) else about["setting"], **numbers(subject)}
-        for about, config in runs
-        for subject in subjects(args, config)
-        if (subject / "quality" / "quality.json").exists()
-    ]
+    rows = run_all(args, runs, tasks_of, numbers)
     over = means(rows)
     record = {
         "command": command(options, args, "--root", "DIR"),

@@ -104,6 +104,14 @@ def test_a_private_teacher_in_a_point(images: str, tmp_path: Path) -> None:
     assert (synthetic["target_epsilon"], plain["target_epsilon"], plain["teacher_objective"]) == (8, None, "lora")
 
 
+def test_options_of_a_teacher_vary_where_it_has_them(images: str) -> None:
+    """Lambda is of a teacher that plays; with a plain one nothing is trained twice."""
+    plain = options(images, "--grid", "{objective: [smp_lora, synth_lora], mi_lambda: [0.5, 1]}")
+    assert [point.objective for point in plain.all_points] == ["smp_lora", "smp_lora", "synth_lora"]
+    played = options(images, "--grid", "{objective: [synth_lora], teacher_objective: [mp_lora], mi_lambda: [0.5, 1]}")
+    assert [point.train["mi_lambda"] for point in played.all_points] == [0.5, 1]
+
+
 def test_shared_options_reach_all_that_use_them(images: str) -> None:
     """Not the defaults of another objective that has them too."""
     points = ("--points", "[{objective: distill_lora}, {objective: synth_lora}, {objective: lora}]")

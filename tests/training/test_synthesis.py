@@ -21,6 +21,7 @@ from smplora.audit.shadow_plan import plan_shadows
 from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
 from smplora.config.train import TrainConfig
+from smplora.core.console import forget_what_was_said
 from smplora.core.errors import CheckpointError, ConfigError, UserError
 from smplora.core.random_streams import stream_seed
 from smplora.core.reading import read_json
@@ -179,6 +180,12 @@ def test_captions(run: Path, image_folder: Path, tmp_path: Path) -> None:
     assert set(mixed[2::3]) == {"a", "b", "plain"}
     assert recombined(tags, 300, seed=0) == mixed != recombined(tags, 300, seed=1)
     assert recombined(["one", "one"], 3, seed=0) == ["one"] * 3
+
+
+def test_captions_that_are_not_drawn_are_counted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    forget_what_was_said()
+    captions_to_draw(replace(read_config(run, TrainConfig), num_synthetic_images=11), split_of(run))
+    assert "--num_synthetic_images 11: so many of the 20 captions are drawn" in capsys.readouterr().err
 
 
 def test_no_cell_comes_first(run: Path) -> None:

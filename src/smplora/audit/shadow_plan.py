@@ -245,7 +245,8 @@ def of_run(subject: Subject, train_data_dir: str | None, dataset_name: str | Non
     budget, which would end each at another step: with what it had been steered to."""
     options = replace(subject.config, canaries_dir=None, num_canaries=None, privacy_budget=None, budget_steps=None)
     if subject.config.measured_budget:  # what it had been steered to
-        row = next((r for r in RunFolder(subject.run).metrics(BUDGET) if r["step"] == subject.step), {})
+        rows = RunFolder(subject.run).metrics(BUDGET)  # each says what was in use up to its step
+        row = next((r for r in rows if r["step"] >= subject.step), rows[-1] if rows else {})
         if "mi_lambda" in row:
             options = replace(options, mi_lambda=row["mi_lambda"])
         if "images" in row:

@@ -118,10 +118,11 @@ class SweepConfig(TrainConfig):
             varied = {name: typed_values.get((name, repr(value)), value) for name, value in setting.items()}
             varied |= {name: value for name, value in seeds.items() if value is not None}
             objective = str(varied.get("objective", self.objective))
-            unused = tuple(name for name in varied if not uses(objective, name))
+            teacher = str(varied.get("teacher_objective", self.teacher_objective))
+            unused = tuple(name for name in varied if not uses(objective, name, teacher))
             varied = {name: value for name, value in varied.items() if name not in unused}
             own: dict[str, dict[str, Any]] = {
-                "train": {**shared, **defaults_of_others(objective, self._objectives)},
+                "train": {**shared, **defaults_of_others(objective, self._objectives, teacher)},
                 "audit": {"tier": self.tier, **self.audit},
                 "evaluate": dict(self.evaluate),
             }
@@ -199,7 +200,9 @@ class SweepConfig(TrainConfig):
         useless = {
             (where, name): " and ".join(USED_BY[name])
             for name, _, where in self._varying()
-            if not any(uses(objective, name) for objective in self._objectives)
+            if not any(
+                uses(str(p.train["objective"]), name, str(p.train["teacher_objective"])) for p in self._every_point
+            )
         }
         return [
             f"{where} got '{name}', which is of --objective {owners}, and no point has it; leave it out"

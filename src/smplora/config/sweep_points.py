@@ -26,9 +26,6 @@ USED_BY = {  # option of training -> the objectives that it is for; those that a
     **{f.name: (objective,) for objective, options in OF_ONE.items() for f in fields(options)},
     "teacher_steps": WITH_TEACHERS,
 }
-OF_OBJECTIVES = {*(f.name for f in fields(PrivateOptions)), "mi_lambda", "smp_delta", "smp_ratio"} | {
-    f.name for f in fields(TrainConfig) if f.name.startswith("proxy_")
-}  # which a teacher may have
 
 
 @dataclass(frozen=True)
@@ -72,15 +69,21 @@ class Point:
         return named({name: value for name, value in self.varied.items() if "." in name})
 
 
-def uses(objective: str, option: str) -> bool:
-    """Whether an option of training changes anything with this objective, or may, through a teacher's."""
-    return objective in USED_BY.get(option, (objective,)) or (objective == SYNTHETIC and option in OF_OBJECTIVES)
+def uses(objective: str, option: str, teacher: str = PLAIN_LORA) -> bool:
+    """Whether an option of training changes anything with this objective.
+
+    Args:
+        teacher: of Synth-LoRA, what its teachers minimise: their options are its own.
+    """
+    owners = USED_BY.get(option, (objective,))
+    return objective in owners or (objective == SYNTHETIC and teacher in owners)
 
 
-def defaults_of_others(objective: str, objectives: set[str]) -> dict[str, Any]:
-    """Options at their defaults that the other objectives of a sweep have, and this one refuses."""
+def defaults_of_others(objective: str, objectives: set[str], teacher: str) -> dict[str, Any]:
+    """Options at their defaults that the other objectives of a sweep have, and this one refuses; ``teacher`` as of
+    ``uses``."""
     owners = [options for owner, options in OF_ONE.items() if owner in objectives - {objective}]
-    return {f.name: f.default for options in owners for f in fields(options) if not uses(objective, f.name)}
+    return {f.name: f.default for options in owners for f in fields(options) if not uses(objective, f.name, teacher)}
 
 
 def shown(value: Any) -> str:

@@ -188,7 +188,7 @@ def _budget_figures(budget: Mapping[str, Points]) -> list[Drawing]:
     given = [Line("given away", budget["leakage.value"], first), Line("--privacy_budget", budget["limit"], second)]
     figures: list[tuple[list[Line], str, str, Any]] = [
         (given, "budget", "what the images set aside give away", {"band": band}),
-        ([Line("held out", budget["held_out_loss"], first)], "budget_loss", "loss on held-out images, as weighed", {}),
+        ([Line("non-members", budget["held_out_loss"], first)], "budget_loss", "loss on the non-members set aside", {}),
         ([Line("lambda", budget["mi_lambda"], first)], "budget_lambda", "lambda, as steered", {}),
         ([Line("images", budget["images"], first)], "budget_images", "drawn images in use", {}),
     ]

@@ -20,7 +20,7 @@ from smplora.config.dreambooth import CAPTION
 from smplora.config.synthetic import RECOMBINED, TRAINING
 from smplora.config.train import TrainConfig
 from smplora.core.cache import Cache
-from smplora.core.console import bar, progress, say
+from smplora.core.console import bar, progress, say, say_once
 from smplora.core.device import choose_device
 from smplora.core.errors import CheckpointError, ConfigError, DataError
 from smplora.core.files import PRIVATE, write_atomically
@@ -64,6 +64,8 @@ def captions_to_draw(config: TrainConfig, split: Split) -> list[str]:
         captions = _own_captions(Path(config.synthetic_captions))
     if config.synthetic_captions == RECOMBINED:
         captions = recombined(captions, count, config.seed)
+    if count < len(captions):
+        say_once(f"--num_synthetic_images {count}: so many of the {len(captions)} captions are drawn, the others not")
     return [config.wording.replace(CAPTION, captions[k % len(captions)]) for k in range(count)]
 
 
@@ -197,6 +199,15 @@ def _rows(folder: Path) -> list[dict[str, str]]:
         return [dict(row) for _, row in json_lines(read_text(folder / TABLE))]
     except (Unreadable, OSError, ValueError, TypeError) as error:
         raise _damaged(folder, f"{TABLE}: {error}") from error
+
+
+def drawn_captions(run: Path) -> list[str]:
+    """Of the images that are used.
+
+    Raises:
+        CheckpointError: a damaged table.
+    """
+    return [row["text"] for row in _rows(run / FOLDER)]
 
 
 def _damaged(folder: Path, reason: str) -> CheckpointError:

@@ -39,7 +39,7 @@ from smplora.training.monitor import Monitor
 from smplora.training.optimizers import check_installed
 from smplora.training.resolve import load_split, resolved
 from smplora.training.setup import prepare, restore
-from smplora.training.synthesis import captions_to_draw, draw_images
+from smplora.training.synthesis import captions_to_draw, draw_images, drawn_captions
 from smplora.training.teachers import check_teachers, teacher_runs
 from smplora.training.trackers import PROJECT, chosen_trackers, init_options, nameless_host, tracker_options
 
@@ -181,9 +181,10 @@ def train_adapter(
             f"{len(split.aside)} aux members and {len(split.aside_nonmembers)} aux non-members are set aside, to "
             f"measure --privacy_budget {config.privacy_budget} every {keeper.steps} steps; audits leave them out"
         )
-    cut = model.text.cut([s.caption for s in split.train])
+    captions = [s.caption for s in split.train] if config.objective != SYNTHETIC else drawn_captions(folder.path)
+    cut = model.text.cut(captions)
     if cut and ready.progress:
-        say(f"{cut} of {len(split.train)} captions are longer than --max_token_length; their ends are cut off")
+        say(f"{cut} of {len(captions)} captions are longer than --max_token_length; their ends are cut off")
     if checkpoint:
         restore(setup, checkpoint, folder)
         if ready.progress:

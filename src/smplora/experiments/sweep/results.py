@@ -195,7 +195,11 @@ def table(settings: Sequence[Setting]) -> str:
         for row in one.rows:
             train = row.subject.point.train
             numbers = [getattr(row.measured[n], end) if n in row.measured else "" for n in MEASURES for end in ENDS]
-            options = {name: value for name, value in train.items() if uses(train["objective"], name)} | one.values
+            options = {
+                name: value
+                for name, value in train.items()
+                if uses(train["objective"], name, train.get("teacher_objective", "lora"))
+            } | one.values
             values = [shown(options.get(name, "")) for name in varied]
             writer.writerow(
                 [
