@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -146,6 +147,15 @@ def test_a_bar_counts_teachers_and_drawing_too(run: Path) -> None:
     steps = [RunFolder(folder).metrics()[-1]["step"] for folder in (run, *(run / TEACHERS).glob("teacher-*"))]
     assert latest_step(options) == sum(steps) + round(11 * 2 / (3 * 4))
     assert train_length(options) == pytest.approx(latest_step(options), abs=2)
+
+
+def test_a_bar_reads_while_checkpoints_come_and_go(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at no folder that a run writes and renames."""
+    looked, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looked.append(str(path)) or scandir(path))
+    assert latest_step(read_config(run, TrainConfig)) > 6
+    assert looked, "nothing was listed, so that this test shows nothing"
+    assert [path for path in looked if "checkpoints" in path] == []
 
 
 def test_what_is_nearest_to_a_training_image_is_left_out(run: Path, image_folder: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def train_length(options: TrainConfig) -> int:
 def latest_step(options: TrainConfig) -> int:
     """How far a run and its teachers are, read from their metrics, and its drawing, from the images."""
     folder = Path(options.output_dir)
-    each = [RunFolder(path).metrics() for path in (folder, *folder.rglob(f"{TEACHERS}/teacher-*"))]
+    one = f"{TEACHERS}/teacher-*"  # a walk through everything would meet checkpoints that are being written
+    each = [RunFolder(path).metrics() for path in (folder, *folder.glob(one), *folder.glob(f"{one}/{one}"))]
     drawn = sum(1 for _ in (folder / FOLDER).glob("*.png"))
     return sum(int(rows[-1]["step"]) for rows in each if rows) + steps_of_drawing(options, drawn)
