@@ -23,6 +23,7 @@ from benchmark_scripts import (
     written,
 )
 from smplora.attacks.methods.calibrated_loss import CalibratedLossAttack
+from smplora.config.catalogue.attacks import ATTACKS
 from smplora.config.train import TrainConfig
 from smplora.core.reading import read_json
 from smplora.data import digits
@@ -135,6 +136,25 @@ def test_tiers(tmp_path: Path) -> None:
     assert not lacking({**one["quick"], "test": {}}, {**first["quick"], "test": {}})
     for tiers in before["adapters"].values():
         assert len({tier["level"] for tier in tiers.values()}) == 1, "the light does not depend on the tier"
+
+
+def test_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STEPS", "EPOCHS"):
+        monkeypatch.setattr(f"forms.{name}", 1)
+    images, run, known = digits.write_private_digits(tmp_path), tmp_path / "run", dict(ATTACKS)
+    train(TrainConfig(train_data_dir=str(images), output_dir=str(run), objective="lora", **TRAIN), progress=False)  # type: ignore[arg-type]
+    asked = {"num_timesteps": 1, "noise_pairs": 1}
+    forms = ["distribution", "clid", "pfami", "quantile"]
+    try:
+        found = start("forms", tmp_path, "--audit", asked, "--forms", *forms, "--runs", run)
+    finally:
+        for name in ATTACKS.keys() - known.keys():
+            del ATTACKS[name]
+    (one,), first = found["adapters"].values(), next(iter(written("forms")["adapters"].values()))
+    assert not lacking(one, {form: first[form] for form in forms})
+    for pair in one.values():
+        assert len(pair) == 2
+        assert all(0 <= low <= value <= high <= 1 for form in pair.values() for value, low, high in form.values())
 
 
 def test_mutations(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ VERBS = {
     ),
     "report": Verb(
         ReportConfig,
-        "smplora.report.report:report",
+        "smplora.experiments.report_command:report_command",
         "smplora report runs/lora runs/smp_lora --output report.html",
         positional="runs",
     ),

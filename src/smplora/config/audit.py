@@ -116,6 +116,8 @@ class ReportConfig:
     """The page."""
     shareable: bool = False
     """A page to show to others: without images, captions and names of files, folders and models."""
+    audit: Optional[dict[str, Any]] = None
+    """Audit the runs first, with these options of 'smplora audit', as in '{shadows: 8}'; what was so audited is kept, and shadow adapters are shared."""
     json: bool = False
     """Print the path and the verdicts as JSON on standard output."""
 
