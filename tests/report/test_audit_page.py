@@ -304,3 +304,22 @@ def test_an_invalid_audit_is_said_first(subjects: list[Path], tmp_path: Path) ->
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert 'class="verdict invalid"' in page
     assert "Invalid audit: captions alone can tell." in Page(page).text
+
+
+def test_what_a_budget_measured_is_drawn_for_each_run(subjects: list[Path], tmp_path: Path) -> None:
+    """Leakage against the budget, quality, and what was steered; ids stay unique over runs."""
+    runs = [s for s in subjects if (s / "metrics.jsonl").exists()][:2]
+    for run, steered in zip(runs, ("mi_lambda", "images"), strict=True):
+        looks = [
+            {"step": 100 * k, "leakage": {"value": 0.5, "low": 0.4, "high": 0.5 + 0.02 * k}, "limit": 0.65,
+             "held_out_loss": 1 / k, steered: k}
+            for k in range(1, 6)
+        ]  # fmt: skip
+        (run / "budget.jsonl").write_text("".join(json.dumps(row) + "\n" for row in looks))
+    for shareable in (False, True):
+        write_report(subjects, tmp_path / "page.html", shareable)
+        page = Page((tmp_path / "page.html").read_text())
+        assert page.text.count(": its budget") == 2
+        ids = [values["id"] for _, values in page.tags if "id" in values]
+        assert len(set(ids)) == len(ids)
+        assert all(word in " ".join(ids) for word in ("run0-budget-lambda", "run1-budget-images", "run1-budget-loss"))

@@ -24,7 +24,11 @@ def anonymous(subjects: Sequence[ReportedAdapter]) -> tuple[ReportedAdapter, ...
     """The subjects without anything that could name or show an image: what is not known to be harmless is left out."""
     runs = {
         subject.run: ReportedRun(
-            Path(f"run-{number}"), _harmless(subject.run.config), subject.run.environment, subject.run.curves
+            Path(f"run-{number}"),
+            _harmless(subject.run.config),
+            subject.run.environment,
+            subject.run.curves,
+            subject.run.budget,
         )
         for number, subject in enumerate({s.run: s for s in subjects}.values(), 1)
     }

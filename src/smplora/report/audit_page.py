@@ -13,6 +13,7 @@ from smplora.core.wording import percent
 from smplora.report import evidence, memorisation, properties, tables, wording
 from smplora.report.anonymise import anonymous
 from smplora.report.figures import overview
+from smplora.report.figures.budget import budget_figures
 from smplora.report.figures.svg import Style, mark, style
 from smplora.report.html import PAPER, Gallery, Strip, template, uris
 from smplora.report.limitations import cautions, not_measured
@@ -68,6 +69,11 @@ def render(subjects: Sequence[ReportedAdapter], shareable: bool = False) -> str:
         numbered=[(mark(looks[s]), f"{i}. {s.label}") for i, s in enumerate(subjects, 1)],
         rocs=overview.rocs(subjects, looks),
         curves=_curves(runs),
+        budgets=[
+            (_run_name(run, subjects), budget_figures(run.budget, f"run{i}_"))
+            for i, run in enumerate(runs)
+            if run.budget
+        ],
         run_marks=[(mark(look), _run_name(run, subjects)) for run, look in runs.items() if any(run.curves.values())],
         gaps=not_measured(subjects),
         settings=_settings(subjects, runs),

@@ -17,13 +17,14 @@ from smplora.core.version import __version__
 from smplora.core.wording import decimal, duration
 from smplora.core.yaml_text import read_yaml
 from smplora.report import wording
+from smplora.report.figures.budget import budget_figures
 from smplora.report.figures.curves import Line, over_steps
 from smplora.report.figures.overview import CHANCE_GAIN
 from smplora.report.figures.svg import Drawing, drawing, style
 from smplora.report.html import template, uris
 from smplora.report.theory import theory_section
 from smplora.results.audit import Level
-from smplora.results.curves import between_starts, read_curves, seconds_per_step
+from smplora.results.curves import BUDGET, between_starts, read_curves, seconds_per_step
 from smplora.results.estimate import Estimate
 from smplora.results.record import read
 from smplora.results.run import Prompts
@@ -39,7 +40,6 @@ MONITOR = (
     *("held_out_loss", "member_loss", "gap"),
     *(f"{name}.{end}" for name in ("auc", "proxy_auc") for end in ("value", "low", "high")),
 )
-BUDGET = (*(f"leakage.{end}" for end in ("value", "low", "high")), "limit", "held_out_loss", "mi_lambda", "images")
 Points = Sequence[tuple[int, float]]
 
 
@@ -74,7 +74,7 @@ def render_run(folder: Path, written: str) -> str:
         level=level,
         sentence=sentence,
         notes=remarks(monitor),
-        curves=[*_budget_figures(budget), *_figures(metrics, monitor)],
+        curves=[*budget_figures(budget), *_figures(metrics, monitor)],
         theory=theory_section(folder),
         captions=captions,
         rounds=rounds,
@@ -176,21 +176,6 @@ def _figures(metrics: Mapping[str, Points], monitor: Mapping[str, Points]) -> li
         single("proxy_accuracy", "accuracy of the proxy", 0.5),
         single("grad_norm", "gradient norm"),
         single("learning_rate", "learning rate"),
-    ]
-    drawn = ((lines, over_steps(lines, name, title, **options)) for lines, name, title, options in figures)
-    return [drawing(svg, lines) for lines, svg in drawn if svg]
-
-
-def _budget_figures(budget: Mapping[str, Points]) -> list[Drawing]:
-    """What was given away, what may be, and what was done about it; none without --privacy_budget."""
-    first, second = style(0), style(1)
-    band = (budget["leakage.low"], budget["leakage.high"])
-    given = [Line("given away", budget["leakage.value"], first), Line("--privacy_budget", budget["limit"], second)]
-    figures: list[tuple[list[Line], str, str, Any]] = [
-        (given, "budget", "what the images set aside give away", {"band": band}),
-        ([Line("non-members", budget["held_out_loss"], first)], "budget_loss", "loss on the non-members set aside", {}),
-        ([Line("lambda", budget["mi_lambda"], first)], "budget_lambda", "lambda, as steered", {}),
-        ([Line("images", budget["images"], first)], "budget_images", "drawn images in use", {}),
     ]
     drawn = ((lines, over_steps(lines, name, title, **options)) for lines, name, title, options in figures)
     return [drawing(svg, lines) for lines, svg in drawn if svg]

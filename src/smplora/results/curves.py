@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from smplora.core.reading import Unreadable, parse_json, read_text, shortened
 
 Curve: TypeAlias = tuple[tuple[int, float], ...]  # (step, value), rising in step
+BUDGET = (*(f"leakage.{end}" for end in ("value", "low", "high")), "limit", "held_out_loss", "mi_lambda", "images")
 
 
 def read_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from smplora.core.strips import cut, png, tiles
 from smplora.core.surroundings import real
 from smplora.core.yaml_text import read_yaml
 from smplora.results.audit import FORMAT, UNCROSSED, Audit
-from smplora.results.curves import Curve, read_curves
+from smplora.results.curves import BUDGET, Curve, read_curves
 from smplora.results.gallery import EXPOSED, MEMORISED, CaptionMagnitudes, CopiedPair, ExposedImages, Memorised
 from smplora.results.properties import FORMAT as PROPERTIES_FORMAT
 from smplora.results.properties import Properties
@@ -39,6 +39,7 @@ class ReportedRun:
     config: Mapping[str, str]
     environment: Mapping[str, str]
     curves: Mapping[str, Curve]  # of metrics.jsonl by name
+    budget: Mapping[str, Curve] = field(default_factory=dict)  # of budget.jsonl; empty without --privacy_budget
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,10 @@ def _run(folder: Path) -> ReportedRun:
     try:
         settings = read_yaml(config) if config.is_file() else {}
         machine = read_json(environment) if environment.is_file() else {}
-        return ReportedRun(folder, flat(settings or {}), flat(machine), read_curves(folder / "metrics.jsonl", CURVES))
+        curves = read_curves(folder / "metrics.jsonl", CURVES)
+        looks = folder / "budget.jsonl"
+        budget = read_curves(looks, BUDGET) if looks.is_file() else {}
+        return ReportedRun(folder, flat(settings or {}), flat(machine), curves, budget)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"a file of the run {folder} is damaged ({plain(error)})") from error
 
