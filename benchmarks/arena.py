@@ -4,7 +4,8 @@
     python benchmarks/arena.py --root runs/arena --settings .. --collect
 
 Settings against LoRA stopped early, as in benchmarks/front.py, with two differences. All splits divide the same images,
-so that the shadow adapters of a setting serve all its runs (they know no split). And the attack that counts is the
+so that the shadow adapters of a setting serve all its runs (they know no split). Quality is measured on the half of the
+reference images that `--drop_nearest balanced` does not choose by, for every setting. And the attack that counts is the
 strongest, chosen on the other half, of those that train nothing and those that compare with shadows; of test and aux
 members the group that is worse off counts.
 
@@ -35,7 +36,7 @@ from smplora.core.parallel import Task
 from smplora.core.random_streams import stream_seed
 from smplora.data.digits import write_private_digits
 from smplora.data.pool import open_source, read_samples
-from smplora.data.split import MANIFEST, Split, write_split
+from smplora.data.split import MANIFEST, Split, chooses, read_split, write_split
 from smplora.experiments.tasks import task
 from smplora.results.attack import GROUPS
 from smplora.results.audit import Audit
@@ -76,8 +77,20 @@ def tasks_of(args: Namespace, config: TrainConfig) -> Iterator[Task]:
         common: Row = {"adapter": str(subject), "workers": args.shadow_workers}  # one seed: shadows are the same
         audit = AuditConfig(**{**common, **shadows, **AUDIT, "attacks": ATTACKS, **args.audit})
         yield task(f"audit {subject}", audit, config.output_dir)
-        quality = EvaluateConfig(**{"adapter": str(subject), "seed": config.seed, "num_images": 300, **args.evaluate})
+        unseen: Row = {"seed": config.seed, "num_images": 300, "split_manifest": str(unseen_references(config))}
+        quality = EvaluateConfig(**{"adapter": str(subject), **unseen, **args.evaluate})
         yield task(f"evaluate {subject}", quality, f"audit {subject}")
+
+
+def unseen_references(config: TrainConfig) -> Path:
+    """The manifest of the run's split without the reference images that may choose among drawn ones."""
+    manifest = Path(config.split_manifest or "")
+    folder = manifest.parent / "unseen"
+    if not (folder / MANIFEST).exists():
+        whole = read_split(manifest, read_samples(open_source(config)))
+        left = {**whole.cells, "reference": tuple(s for s in whole.cells["reference"] if not chooses(s))}
+        write_split(Split(whole.protocol, whole.seed, left), folder)
+    return folder / MANIFEST
 
 
 def numbers(subject: Path) -> Row:

@@ -25,7 +25,7 @@ from smplora.config.distill import WITH_TEACHERS
 from smplora.config.exactly import exactly
 from smplora.config.monitor import UNWATCHED
 from smplora.config.properties import PropertiesConfig
-from smplora.config.synthetic import SYNTHETIC
+from smplora.config.synthetic import BALANCED, SYNTHETIC
 from smplora.config.train import TrainConfig, steps_before, steps_of_a_teacher
 from smplora.core.console import progress
 from smplora.core.errors import ConfigError, SplitError, listing
@@ -173,6 +173,11 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
     steps, step = lengths(options, told, half, loaded.split.pass_length)
     if told:
         options = _scaled(options, half / loaded.split.pass_length)
+    if isinstance(subject, Foreign) and options.drop_nearest == BALANCED:
+        raise ConfigError(
+            f"--shadow_config has drop_nearest: {BALANCED}, but held-out images are not at hand for the shadows of an "
+            "adapter made elsewhere; give a share, such as 0.1"
+        )
     samples = {s.digest: s for s in read_samples(open_source(options))}
     pool = [s.digest for cell in ATTACKED for s in loaded.split.cells[cell]]
     if any(digest not in samples for digest in pool):
@@ -180,6 +185,8 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
 
     def split_of(number: int) -> Split:
         cells = divide(pool, sizes, config.seed, number // 2)[number % 2]
+        if options.drop_nearest == BALANCED:  # the attacker has them too
+            cells["reference"] = sorted(s.digest for s in loaded.split.choosers)
         return Split(PROTOCOL, config.seed, {cell: tuple(samples[d] for d in cells[cell]) for cell in CELLS})
 
     if shared:

@@ -11,6 +11,7 @@ from smplora.config.dreambooth import CAPTION
 SYNTHETIC = "synth_lora"
 TRAINING, RECOMBINED = "training", "recombined"  # captions that are drawn; anything else is a file
 OF_TEACHERS = ("lora", "mp_lora", "smp_lora", "dp_lora", "distill_lora")
+BALANCED = "balanced"  # of --drop_nearest
 IMAGES_PER_IMAGE = 5  # drawn by default for each training image
 
 
@@ -28,8 +29,8 @@ class SyntheticOptions:
     """With --objective synth_lora: classifier-free guidance of the drawn images; 1 is none. Default: 7.5; 1 for the bundled model."""
     synthetic_inference_steps: int = 25
     """With --objective synth_lora: DDIM steps of a drawn image."""
-    drop_nearest: float = 0.0
-    """With --objective synth_lora: share of the drawn images to leave out, those that lie nearest to a training image."""
+    drop_nearest: float | Literal["balanced"] = 0.0
+    """With --objective synth_lora: share of the drawn images to leave out, those nearest to a training image; 'balanced': until held-out images lie as near."""
 
 
 def synthetic_problems(options: Any) -> list[str]:
@@ -42,8 +43,8 @@ def synthetic_problems(options: Any) -> list[str]:
     problems = [
         *at_least(options, ("num_synthetic_images",), 2),
         *at_least(options, ("synthetic_teachers", "synthetic_guidance_scale", "synthetic_inference_steps"), 1),
-        *at_least(options, ("drop_nearest",), 0),
-        *at_most(options, ("drop_nearest",), 0.9),
+        *([] if options.drop_nearest == BALANCED else at_least(options, ("drop_nearest",), 0)),
+        *([] if options.drop_nearest == BALANCED else at_most(options, ("drop_nearest",), 0.9)),
         *(existing_file(captions, "synthetic_captions", f"'{TRAINING}', '{RECOMBINED}' or a text file") * own_file),
     ]
     if captions != TRAINING and CAPTION not in options.wording:

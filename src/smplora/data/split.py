@@ -35,6 +35,11 @@ KINDS = ("_member", "_nonmember")  # ends of the names of cells
 AUX_CANARIES = 0.25  # of them, to choose an attack by
 
 
+def chooses(sample: Sample) -> bool:
+    """Whether ``without_choosers`` sets a reference image aside: the same for every run that has it."""
+    return stream_seed(0, "chooser", sample.digest) % 2 == 0
+
+
 @dataclass(frozen=True)
 class Split:
     """Samples by cell."""
@@ -46,6 +51,7 @@ class Split:
     canaries: Split | None = None  # has no reference
     aside: tuple[Sample, ...] = ()  # trained on, and in no cell any more: see ``without_aside``
     aside_nonmembers: tuple[Sample, ...] = ()
+    choosers: tuple[Sample, ...] = ()  # in no cell any more: see ``without_choosers``
 
     def worded(self, wording: str) -> Split:
         """The same images, with ``wording`` for captions, in which {caption} stands for each one's own. It keeps its
@@ -74,6 +80,13 @@ class Split:
         cells["aux_member"] += self.aside
         cells["aux_nonmember"] += self.aside_nonmembers
         return replace(self, cells=cells, aside=(), aside_nonmembers=())
+
+    def without_choosers(self) -> Split:
+        """Half of the reference images, by their digests, set aside: ``--drop_nearest balanced`` chooses drawn images
+        by them, so that quality is measured on the others. It keeps its seal."""
+        left = tuple(s for s in self.cells["reference"] if not chooses(s))
+        choosers = tuple(s for s in self.cells["reference"] if chooses(s))
+        return replace(self, cells={**self.cells, "reference": left}, sealed=self.seal, choosers=choosers)
 
     def aside_as_test(self) -> Split:
         """What is set aside in the test cells, where no proxy sees it."""

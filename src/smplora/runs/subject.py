@@ -15,6 +15,7 @@ from smplora.adapters.files.read import named_as, read_tensors
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.catalogue.adaptations import TITLES as METHODS
 from smplora.config.catalogue.objectives import TITLES
+from smplora.config.synthetic import BALANCED
 from smplora.config.train import TrainConfig
 from smplora.core.cache import Cache
 from smplora.core.console import say_once
@@ -148,6 +149,7 @@ def find_subject(adapter: str) -> Subject:
     return Subject(folder, run, config, state.step, state.max_train_steps)
 
 
+CHOSE = "{} reference images are left out: they chose among the drawn images (--drop_nearest balanced)"
 LEFT_OUT = "{} aux members and {} aux non-members are left out: the training chose by them (--privacy_budget)"
 RESULT_FILES = {  # what the commands write into a folder that is named
     "audit": (
@@ -265,6 +267,9 @@ def load_subject(
     if config.measured_budget:
         split = split.without_aside(trained)
         say_once(LEFT_OUT.format(len(split.aside), len(split.aside_nonmembers)))
+    if config.drop_nearest == BALANCED:
+        split = split.without_choosers()
+        say_once(CHOSE.format(len(split.choosers)))
     split = split.worded(config.wording)
     resolution = config.resolution or adapted.model.resolution
     return Loaded(subject, adapted, split, source, resolution, subject.adapter_sha256, cache)

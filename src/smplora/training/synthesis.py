@@ -17,7 +17,7 @@ from accelerate import Accelerator
 
 from smplora.config.data import DataOptions
 from smplora.config.dreambooth import CAPTION
-from smplora.config.synthetic import RECOMBINED, TRAINING
+from smplora.config.synthetic import BALANCED, RECOMBINED, TRAINING
 from smplora.config.train import TrainConfig
 from smplora.core.cache import Cache
 from smplora.core.console import bar, progress, say, say_once
@@ -33,7 +33,7 @@ from smplora.data.likeness import adaptive_ratios, pixel_distances
 from smplora.data.pictures import load_pixels, pixel_digest, read_image, strip
 from smplora.data.pool import Sample, open_source
 from smplora.data.prepare import Preparation
-from smplora.data.split import Split
+from smplora.data.split import Split, chooses
 from smplora.models.diffusion import LatentDiffusion
 from smplora.runs.subject import find_subject, load_adapted
 from smplora.training.teachers import TEACHERS, number_of_teachers
@@ -42,6 +42,7 @@ FOLDER = "synthetic_images"  # in the run folder
 TABLE, CAPTIONS = "metadata.jsonl", "captions.sha256"
 COMPARED_AT_ONCE = 64
 LARGEST_CAPTIONS = 2**26  # bytes
+FEWEST_CHOOSERS = 10
 
 
 def captions_to_draw(config: TrainConfig, split: Split) -> list[str]:
@@ -175,7 +176,10 @@ def write_table(config: TrainConfig, split: Split, captions: Sequence[str], show
     files = [folder / f"{i:06d}.png" for i in range(len(captions))]
     kept = set(range(len(files))) - _nearest_to_training(config, split, files)
     if show and len(kept) < len(files):
-        say(f"{len(files) - len(kept)} drawn images lie nearest to a training image and are left out (--drop_nearest)")
+        why = "lie nearest to a training image"
+        if config.drop_nearest == BALANCED:
+            why = f"lie nearer to a training image than {len(choosers(split))} held-out images have it by chance"
+        say(f"{len(files) - len(kept)} of {len(files)} drawn images {why}: left out (--drop_nearest)")
     rows = [
         {"file_name": files[i].name, "text": captions[i], "digest": pixel_digest(read_image(files[i]))}
         for i in sorted(kept)
@@ -216,10 +220,56 @@ def _damaged(folder: Path, reason: str) -> CheckpointError:
 
 def _nearest_to_training(config: TrainConfig, split: Split, files: Sequence[Path]) -> set[int]:
     """The images to drop: those whose nearest training image is much nearer than the next ones (adaptive distances of
-    Carlini et al. 2023, section 5)."""
-    count = min(round(config.drop_nearest * len(files)), len(files) - 2)
+    Carlini et al. 2023, section 5); of ``BALANCED`` those of ``unbalanced``."""
+    if config.drop_nearest == BALANCED:
+        trained, held_out = (_distances(config, files, part).amin(1) for part in (split.train, choosers(split)))
+        return unbalanced(trained, held_out, len(split.train), len(choosers(split)))
+    count = min(round(float(config.drop_nearest) * len(files)), len(files) - 2)
     if not count:
         return set()
+    nearest = adaptive_ratios(_distances(config, files, split.train)).amin(1)
+    return set(nearest.argsort(stable=True)[:count].tolist())
+
+
+def choosers(split: Split) -> list[Sample]:
+    """The held-out images that balance is measured by."""
+    return [s for s in split.cells["reference"] if chooses(s)]
+
+
+def check_choosers(config: TrainConfig, split: Split) -> None:
+    """See, before anything is trained, whether there are images to measure balance by.
+
+    Raises:
+        ConfigError: too few.
+    """
+    if config.drop_nearest == BALANCED and len(choosers(split)) < FEWEST_CHOOSERS:
+        raise ConfigError(
+            f"--drop_nearest got '{BALANCED}', which needs {FEWEST_CHOOSERS} held-out images or more, and has "
+            f"{len(choosers(split))} (half of the reference images): give --reference_size {3 * FEWEST_CHOOSERS} or "
+            "more, or a share such as 0.1"
+        )
+
+
+def unbalanced(trained: torch.Tensor, held_out: torch.Tensor, images: int, others: int) -> set[int]:
+    """The images to drop so that no more of them lie nearer to a training than to a held-out image than there would be
+    if nothing was learned by heart: images / (images + others), since the nearest of all would be any of them.
+
+    With k of n nearer to a training image, j of them must go: (k - j) / (n - j) <= images / (images + others). Those
+    go whose distances are in the smallest ratio.
+
+    Args:
+        trained, held_out: distance [n] of each to the nearest training image, and to the nearest held-out one.
+        images, others: how many there are of both.
+    """
+    ratios, n = trained / held_out.clamp_min(1e-12), len(trained)
+    nearer = int((trained < held_out).sum())
+    too_many = nearer * (images + others) - n * images
+    count = min(max(0, -(-too_many // others)), n - 2)
+    return set(ratios.argsort(stable=True)[:count].tolist())
+
+
+def _distances(config: TrainConfig, files: Sequence[Path], samples: Sequence[Sample]) -> torch.Tensor:
+    """Of every drawn image to every one of ``samples``, by their pixels."""
     source, resolution = open_source(config), config.resolution or 0
 
     def eight_bits(pixels: torch.Tensor) -> torch.Tensor:
@@ -227,11 +277,10 @@ def _nearest_to_training(config: TrainConfig, split: Split, files: Sequence[Path
 
     drawn = eight_bits(load_pixels((read_image(file) for file in files), resolution))
     columns = []
-    for part in progress(list(_parts(range(len(split.train)), COMPARED_AT_ONCE)), "look for copies", "batch"):
-        real = load_pixels((source.read(split.train[i].file) for i in part), resolution)
+    for part in progress(list(_parts(range(len(samples)), COMPARED_AT_ONCE)), "look for copies", "batch"):
+        real = load_pixels((source.read(samples[i].file) for i in part), resolution)
         columns.append(pixel_distances(drawn, eight_bits(real))[1])
-    nearest = adaptive_ratios(torch.cat(columns, 1)).amin(1)
-    return set(nearest.argsort(stable=True)[:count].tolist())
+    return torch.cat(columns, 1)
 
 
 def synthetic_cell(config: TrainConfig, model: LatentDiffusion, prepared: Preparation, cache: Cache | None) -> Cell:

@@ -39,7 +39,7 @@ from smplora.training.monitor import Monitor
 from smplora.training.optimizers import check_installed
 from smplora.training.resolve import load_split, resolved
 from smplora.training.setup import prepare, restore
-from smplora.training.synthesis import captions_to_draw, draw_images, drawn_captions
+from smplora.training.synthesis import captions_to_draw, check_choosers, draw_images, drawn_captions
 from smplora.training.teachers import check_teachers, teacher_runs
 from smplora.training.trackers import PROJECT, chosen_trackers, init_options, nameless_host, tracker_options
 
@@ -136,6 +136,7 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
         check_resolvable(config.measured_budget, len(aside.aside), len(aside.aside_nonmembers))
     if config.objective == SYNTHETIC:
         captions_to_draw(config, split)
+        check_choosers(config, split)
     check_settings(folder.path, config)
     return Ready(config, folder, split, accelerator, trackers, progress), model
 
