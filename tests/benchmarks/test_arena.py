@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
 import pytest
@@ -12,11 +14,16 @@ from benchmark_scripts import EVALUATE, TRAIN, few_images, lacking, load, start,
 
 __all__ = ["few_images"]  # a fixture of the whole file
 
+from smplora.config.train import TrainConfig
 from smplora.data.digits import write_private_digits
+from smplora.data.pool import open_source, read_samples
+from smplora.data.split import MANIFEST, read_split
+from smplora.experiments.tasks import train
 from smplora.results.manifest import CELLS
 
 
-def test_arena(tmp_path: Path) -> None:
+def test_arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smplora.data.split.chooses", lambda sample: sample.digest < "01")  # that FID has enough
     changed = {name: value for name, value in TRAIN.items() if name not in ("aux_size", "test_size", "reference_size")}
     words = [
         *("--root", tmp_path, "--pictures", tmp_path, "--aux_size", 5, "--pairs", "0:10", "--stops", 2, "--steps", 2),
@@ -30,6 +37,21 @@ def test_arena(tmp_path: Path) -> None:
     open_ends: dict[str, Any] = {"goal": {}, "against_early_stopping": {}}
     assert not lacking({**found, **open_ends}, {**written("arena"), **open_ends})
     assert [row["setting"] for row in found["rows"]] == ["lora"]
+
+
+def test_drawn(tmp_path: Path) -> None:
+    """Members that were drawn are found until those that lie nearest are left out."""
+    images, run = write_private_digits(tmp_path), tmp_path / "run"
+    drawn: dict[str, Any] = {"objective": "synth_lora", "num_synthetic_images": 6, "synthetic_inference_steps": 1}
+    config = TrainConfig(train_data_dir=str(images), output_dir=str(run), teacher_steps=1, **TRAIN, **drawn)
+    train(replace(config, reference_size=58), progress=False)
+    split = read_split(run / MANIFEST, read_samples(open_source(config)))
+    for file, sample in zip(sorted((run / "synthetic_images").glob("*.png")), split.train, strict=False):
+        copy(images / sample.file, file)
+    found = start("drawn", tmp_path, "--runs", run)
+    assert not lacking(found, written("drawn"))
+    (row,) = found["rows"]
+    assert row["balanced"]["nearer_to_a_member"] <= row["chance"] < row["0"]["nearer_to_a_member"]
 
 
 def test_splits_of_the_arena_divide_the_same_images(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from smplora.training.distributed import make_accelerator
 from smplora.training.resolve import load_split, resolved
 from smplora.training.reuse import latest_step, train_length
 from smplora.training.setup import prepare
-from smplora.training.synthesis import FOLDER, TABLE, captions_to_draw, draw_images, recombined
+from smplora.training.synthesis import FOLDER, TABLE, captions_to_draw, draw_images, recombined, unbalanced
 from smplora.training.teachers import TEACHERS, TRAINED
 
 DRAWN: dict[str, Any] = {
@@ -170,6 +170,48 @@ def test_what_is_nearest_to_a_training_image_is_left_out(run: Path, image_folder
     assert not (other / FOLDER / "000007.png").exists()
 
 
+def test_balance_of_distances() -> None:
+    """So many go that the rest could be by chance, those in the smallest ratio; none where nothing is known."""
+    held_out = torch.from_numpy(np.random.default_rng(0).random(1000))
+    for images, others in ((200, 200), (200, 50), (30, 300)):
+        fair = int(1000 * images / (images + others))
+        for nearer in (fair, fair + 100):
+            ratios = torch.cat([torch.linspace(0.5, 0.9, nearer), torch.full([1000 - nearer], 1.1)])
+            gone = unbalanced(ratios * held_out, held_out, images, others)
+            assert gone == set(range(len(gone))), "the smallest ratios"
+            shares = [(nearer - k) / (1000 - k) for k in (len(gone), len(gone) - 1)]
+            assert shares[0] <= images / (images + others)
+            assert shares[1] > images / (images + others) or not gone, "as few as will do"
+    assert unbalanced(torch.zeros(4), torch.ones(4), 1, 1) == {0, 1}, "two are always left"
+
+
+def test_held_out_images_choose_among_drawn_ones(
+    run: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Copies of training images go; quality leaves the images out that chose; shadows have them, and the training does
+    not begin without any."""
+    other, split = shutil.copytree(run, tmp_path / "run"), split_of(run)
+    (other / FOLDER / TABLE).unlink()
+    for k in range(6):
+        shutil.copy(image_folder / split.train[k].file, other / FOLDER / f"{k:06d}.png")
+    config = replace(read_config(run, TrainConfig), output_dir=str(other), drop_nearest="balanced")
+    (other / CONFIG).write_text((other / CONFIG).read_text().replace("drop_nearest: 0.0", "drop_nearest: balanced"))
+    draw_images(config, split, make_accelerator(torch.device("cpu")), show=True)
+    assert "drawn images lie nearer to a training image than" in capsys.readouterr().err
+    left = {row["file_name"] for row in rows_of(other)}
+    assert len(left) < 11
+    assert left.isdisjoint({f"{k:06d}.png" for k in range(11 - len(left))}), "the copies are what goes first"
+    loaded = load_subject(str(other), None, "cpu")
+    chose, others = loaded.split.choosers, loaded.split.cells["reference"]
+    assert chose
+    assert {s.digest for s in chose + others} == {s.digest for s in split.cells["reference"]}
+    plan = plan_shadows(AuditConfig(adapter=str(other), shadows=4), loaded, tmp_path / "audit")
+    assert {s.digest for s in plan.shadows[1].split.cells["reference"]} == {s.digest for s in chose}
+    few = short_config(image_folder, tmp_path / "few", **{**DRAWN, "drop_nearest": "balanced"}, reference_size=9)
+    with pytest.raises(ConfigError, match="needs 10 held-out images or more, and has"):
+        train(few, progress=False)
+
+
 def test_captions(run: Path, image_folder: Path, tmp_path: Path) -> None:
     """In turn with all that an image has; their tags mixed; one's own; as the model knows them."""
     split, config = split_of(run), read_config(run, TrainConfig)
@@ -298,6 +340,7 @@ def test_options_that_do_not_fit(image_folder: Path, tmp_path: Path, capsys: pyt
         ([*synthetic, "--synthetic_captions", "training2"], "not a file; allowed: 'training', 'recombined' or"),
         ([*synthetic, "--synthetic_captions", str(tmp_path / "empty.txt")], "which has no captions"),
         ([*synthetic, "--synthetic_inference_steps", "1001"], "--synthetic_inference_steps got 1001"),
+        ([*synthetic, "--drop_nearest", "most"], "--drop_nearest got 'most'; allowed: "),
         ([*synthetic, "--drop_nearest", "0.95"], "--drop_nearest got 0.95; allowed: 0.9 or less"),
         ([*synthetic, "--target_epsilon", "8"], "--target_epsilon is of --objective dp_lora"),
         (private, "--teacher_objective dp_lora needs --synthetic_captions FILE"),

@@ -222,12 +222,12 @@ def _nearest_to_training(config: TrainConfig, split: Split, files: Sequence[Path
     """The images to drop: those whose nearest training image is much nearer than the next ones (adaptive distances of
     Carlini et al. 2023, section 5); of ``BALANCED`` those of ``unbalanced``."""
     if config.drop_nearest == BALANCED:
-        trained, held_out = (_distances(config, files, part).amin(1) for part in (split.train, choosers(split)))
+        trained, held_out = (distances_to(part, config, files).amin(1) for part in (split.train, choosers(split)))
         return unbalanced(trained, held_out, len(split.train), len(choosers(split)))
     count = min(round(float(config.drop_nearest) * len(files)), len(files) - 2)
     if not count:
         return set()
-    nearest = adaptive_ratios(_distances(config, files, split.train)).amin(1)
+    nearest = adaptive_ratios(distances_to(split.train, config, files)).amin(1)
     return set(nearest.argsort(stable=True)[:count].tolist())
 
 
@@ -268,8 +268,8 @@ def unbalanced(trained: torch.Tensor, held_out: torch.Tensor, images: int, other
     return set(ratios.argsort(stable=True)[:count].tolist())
 
 
-def _distances(config: TrainConfig, files: Sequence[Path], samples: Sequence[Sample]) -> torch.Tensor:
-    """Of every drawn image to every one of ``samples``, by their pixels."""
+def distances_to(samples: Sequence[Sample], config: TrainConfig, files: Sequence[Path]) -> torch.Tensor:
+    """Of every drawn image (``files``) to every one of ``samples``, by their pixels: [drawn, samples]."""
     source, resolution = open_source(config), config.resolution or 0
 
     def eight_bits(pixels: torch.Tensor) -> torch.Tensor:
