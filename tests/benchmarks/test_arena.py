@@ -17,7 +17,7 @@ __all__ = ["few_images"]  # a fixture of the whole file
 from smplora.config.train import TrainConfig
 from smplora.data.digits import write_private_digits
 from smplora.data.pool import open_source, read_samples
-from smplora.data.split import MANIFEST, read_split
+from smplora.data.split import MANIFEST, chooses, read_split
 from smplora.experiments.tasks import train
 from smplora.results.manifest import CELLS
 
@@ -40,13 +40,14 @@ def test_arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_drawn(tmp_path: Path) -> None:
-    """Members that were drawn are found until those that lie nearest are left out."""
+    """Three members and three held-out images were drawn: members go until what is left could be chance."""
     images, run = write_private_digits(tmp_path), tmp_path / "run"
     drawn: dict[str, Any] = {"objective": "synth_lora", "num_synthetic_images": 6, "synthetic_inference_steps": 1}
     config = TrainConfig(train_data_dir=str(images), output_dir=str(run), teacher_steps=1, **TRAIN, **drawn)
     train(replace(config, reference_size=58), progress=False)
     split = read_split(run / MANIFEST, read_samples(open_source(config)))
-    for file, sample in zip(sorted((run / "synthetic_images").glob("*.png")), split.train, strict=False):
+    known = [*split.train[:3], *[s for s in split.cells["reference"] if chooses(s)][:3]]
+    for file, sample in zip(sorted((run / "synthetic_images").glob("*.png")), known, strict=True):
         copy(images / sample.file, file)
     found = start("drawn", tmp_path, "--runs", run)
     assert not lacking(found, written("drawn"))
