@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from alignment import caption_alignment
 from common import by_attack, command, ends, parser, write_result
 from front import compare, estimate, reached, run_all, run_options, shortest, subjects, write_figures
 from smplora.config.audit import AuditConfig
@@ -43,6 +44,7 @@ from smplora.results.audit import Audit
 from smplora.results.manifest import CELLS
 from smplora.results.quality import Quality
 from smplora.results.record import read
+from smplora.runs.folder import read_config
 
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "images"
 ATTACKS = ["loss", "calibrated_loss", "sima", "pia", "lira_offline", "rmia"]
@@ -50,6 +52,7 @@ AUDIT: dict[str, Any] = {"noise_pairs": 1, "num_timesteps": 5, "memorisation": F
 TRAIN_NOTHING = ("loss", "calibrated_loss", "sima", "pia")
 CANDIDATES = "arena"  # names the stream that chooses the audited images
 QUALITY_OF = ("fid", "kid", "precision", "recall")
+MEASURED = (*QUALITY_OF, "caption_alignment", "held_out_loss")
 REACHED, ALLOWED = 0.75, 0.60  # of the goal
 Row = dict[str, Any]
 
@@ -107,6 +110,7 @@ def numbers(subject: Path) -> Row:
         for group in GROUPS
         if (found := next(a.on(group) for a in audit.attacks if a.name == audit.strongest[group].attack))
     }
+    run = subject.parents[1] if subject.parent.name == "checkpoints" else subject
     worse = max(GROUPS, key=lambda group: strongest[group]["auc"][0])
     return {
         "step": audit.subject.step,
@@ -116,6 +120,7 @@ def numbers(subject: Path) -> Row:
         "auc": by_attack(audit, lambda n: round(n.auc.value, 4)),
         **{name: getattr(against, name).value for name in QUALITY_OF},
         "held_out_loss": loss.value if loss else None,
+        "caption_alignment": caption_alignment(subject, unseen_references(read_config(run, TrainConfig))),
     }
 
 
@@ -134,7 +139,7 @@ def means(rows: Sequence[Row]) -> list[Row]:
             "largest": _over(_largest(r, ATTACKS) for r in group),
             "lira_offline": _over(_largest(r, ["lira_offline"]) for r in group),
             "without_shadows": _over(_largest(r, TRAIN_NOTHING) for r in group),
-            **{name: _over(r[name] for r in group) for name in (*QUALITY_OF, "held_out_loss")},
+            **{name: _over(r[name] for r in group) for name in MEASURED},
         }
         for (setting, step), group in groups.items()
     ]

@@ -24,6 +24,8 @@ from smplora.results.manifest import CELLS
 
 def test_arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smplora.data.split.chooses", lambda sample: sample.digest < "01")  # that FID has enough
+    monkeypatch.setattr("alignment.IMAGES", 50)
+    monkeypatch.setattr("alignment.STEPS", 1)
     changed = {name: value for name, value in TRAIN.items() if name not in ("aux_size", "test_size", "reference_size")}
     words = [
         *("--root", tmp_path, "--pictures", tmp_path, "--aux_size", 5, "--pairs", "0:10", "--stops", 2, "--steps", 2),

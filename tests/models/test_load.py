@@ -7,10 +7,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
 from smplora.adapters.files.write import ADAPTER_FILE
@@ -22,6 +23,7 @@ from smplora.data.digits import PRETRAINING_DIGITS, caption, digit_images
 from smplora.data.encode import encode
 from smplora.data.pool import open_source, read_samples
 from smplora.data.prepare import Preparation
+from smplora.models.diffusion import SAMPLERS
 from smplora.models.load import load_model
 from smplora.runs.folder import RunFolder
 from smplora.runs.subject import load_subject
@@ -58,16 +60,18 @@ def test_stock_pipeline_samples_the_digit_that_is_asked_for(pipeline: StableDiff
     assert right >= 24, f"{right} of 30"
 
 
-def test_our_sampler_is_the_stock_one(pipeline: StableDiffusionPipeline) -> None:
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_our_sampler_is_the_stock_one(pipeline: StableDiffusionPipeline, sampler: str) -> None:
     model = load_model("tiny", CPU)
     prompts = [caption(2), caption(3)]
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.scheduler = getattr(diffusers, SAMPLERS[sampler]).from_config(model.scheduler.config)
     for guidance in (1.0, 3.0):
         rngs = [torch.Generator().manual_seed(i) for i in (5, 6)]
         stock = pipeline(
             prompts, num_inference_steps=5, guidance_scale=guidance, generator=rngs, output_type="np"
         ).images
-        ours = model.generate(prompts, [5, 6], resolution=32, num_inference_steps=5, guidance_scale=guidance)
+        asked = {"resolution": 32, "num_inference_steps": 5, "guidance_scale": guidance, "sampler": sampler}
+        ours = model.generate(prompts, [5, 6], **asked)
         np.testing.assert_allclose(ours.permute(0, 2, 3, 1).numpy(), stock, atol=2e-4)
 
 

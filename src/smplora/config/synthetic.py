@@ -28,7 +28,9 @@ class SyntheticOptions:
     synthetic_guidance_scale: Optional[float] = None
     """With --objective synth_lora: classifier-free guidance of the drawn images; 1 is none. Default: 7.5; 1 for the bundled model."""
     synthetic_inference_steps: int = 25
-    """With --objective synth_lora: DDIM steps of a drawn image."""
+    """With --objective synth_lora: sampling steps of a drawn image."""
+    synthetic_sampler: Literal["ddim", "dpmsolver++", "euler"] = "ddim"
+    """With --objective synth_lora: what draws; all three are deterministic, and dpmsolver++ needs fewest steps."""
     drop_nearest: float | Literal["balanced"] = 0.0
     """With --objective synth_lora: share of the drawn images to leave out, those nearest to a training image; 'balanced': until held-out images lie as near."""
 

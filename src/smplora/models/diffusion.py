@@ -45,6 +45,7 @@ def family_of(text: TextConditioning, denoiser: nn.Module, prediction_type: str)
     return "sd_v1" if not second else "sd_v2_v" if prediction_type == "v_prediction" else "sd_v2"
 
 
+SAMPLERS = {"ddim": "DDIMScheduler", "dpmsolver++": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler"}
 ADDED = ("text_embeds", "time_ids")  # of SDXL's U-Net, passed apart
 
 
@@ -171,12 +172,15 @@ class LatentDiffusion:
         extra = {"added_cond_kwargs": added} if added else {}
         return cast(Tensor, self.denoiser(noised, timesteps, **others, **extra).sample)
 
-    def sampler(self) -> Any:
-        """diffusers' DDIM scheduler with the model's own schedule."""
-        from diffusers import DDIMScheduler
+    def sampler(self, name: str = "ddim") -> Any:
+        """diffusers' scheduler of ``SAMPLERS`` with the model's own schedule."""
+        import diffusers
 
         stated = self.scheduler.config
-        return DDIMScheduler.from_config(
+        kind = getattr(diffusers, SAMPLERS[name])
+        if name != "ddim":
+            return kind.from_config(stated)
+        return kind.from_config(
             stated,  # maybe another scheduler's: what DDIM would assume of what it lacks is wrong for latents
             clip_sample=False,
             set_alpha_to_one=stated.get("set_alpha_to_one", False),
@@ -191,11 +195,12 @@ class LatentDiffusion:
         resolution: int,
         num_inference_steps: int,
         guidance_scale: float,
+        sampler: str = "ddim",
     ) -> Tensor:
         """One image per caption, each from its own seed: [b, 3, resolution, resolution] in [0, 1] on the CPU.
 
-        DDIM (eta 0) with the model's own schedule; classifier-free guidance against the empty caption when
-        ``guidance_scale`` is not 1.
+        ``sampler`` is one of ``SAMPLERS``, all deterministic, with the model's own schedule; classifier-free guidance
+        against the empty caption when ``guidance_scale`` is not 1.
         """
         conditioning = self.text.embed(self.text.tokens(captions, resolution))
         empty = self.text.empty(1, resolution) if guidance_scale != 1 else None
@@ -207,6 +212,7 @@ class LatentDiffusion:
                 resolution=resolution,
                 num_inference_steps=num_inference_steps,
                 guidance_scale=guidance_scale,
+                sampler=sampler,
             )
         )
 
@@ -220,6 +226,7 @@ class LatentDiffusion:
         resolution: int,
         num_inference_steps: int,
         guidance_scale: float = 1.0,
+        sampler: str = "ddim",
     ) -> Tensor:
         """Latents [b, c, h, w] of one image per row of ``conditioning``, each from its own seed; see ``generate``.
 
@@ -228,21 +235,22 @@ class LatentDiffusion:
             empty: the embedded empty caption, tensors [1, ...], for classifier-free guidance; None: no guidance.
         """
         channels, size = self.vae.config.latent_channels, resolution // self.downsampling
-        sampler = self.sampler()
-        sampler.set_timesteps(num_inference_steps, device=self.device)
+        schedule = self.sampler(sampler)
+        schedule.set_timesteps(num_inference_steps, device=self.device)
         rows = [torch.randn((channels, size, size), generator=torch.Generator().manual_seed(s)) for s in seeds]
-        latents = torch.stack(rows).to(self.device) * sampler.init_noise_sigma
+        latents = torch.stack(rows).to(self.device) * schedule.init_noise_sigma
         if empty is not None:
             conditioning = {
                 name: torch.cat([empty[name].expand(value.shape), value]) for name, value in conditioning.items()
             }
-        for t in sampler.timesteps:
+        for t in schedule.timesteps:
             inputs = torch.cat([latents, latents]) if empty is not None else latents
-            prediction = self.predict(sampler.scale_model_input(inputs, t), t.expand(len(inputs)), conditioning).float()
+            scaled = schedule.scale_model_input(inputs, t)
+            prediction = self.predict(scaled, t.expand(len(inputs)), conditioning).float()
             if empty is not None:
                 without, with_caption = prediction.chunk(2)
                 prediction = without + guidance_scale * (with_caption - without)
-            latents = sampler.step(prediction, t, latents).prev_sample
+            latents = schedule.step(prediction, t, latents).prev_sample
         return cast(Tensor, latents)
 
     @torch.no_grad()

@@ -159,6 +159,7 @@ def _draw_lacking(
                     resolution=config.resolution or model.resolution,
                     num_inference_steps=config.synthetic_inference_steps,
                     guidance_scale=config.synthetic_guidance_scale or 1.0,
+                    sampler=config.synthetic_sampler,
                 )
                 for i, picture in zip(part, pictures, strict=True):
                     if not files[i].exists():
