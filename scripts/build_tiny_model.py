@@ -13,12 +13,13 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
@@ -62,31 +63,37 @@ def shifted(images: Tensor, rng: torch.Generator, largest: int = 2) -> Tensor:
     return torch.stack([p[:, y : y + h, x : x + h] for p, (y, x) in zip(padded, offsets.tolist(), strict=True)])
 
 
-def build_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A CLIP tokenizer that knows ``WORDS`` as single tokens and spells everything else letter by letter."""
+def build_tokenizer(folder: Path, words: Sequence[str] = WORDS, most: int = 2000) -> CLIPTokenizer:
+    """A CLIP tokenizer that knows ``words`` as single tokens and spells everything else letter by letter.
+
+    Args:
+        most: tokens, among them those that words are put together from.
+    """
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()
     bpe.train_from_iterator(
-        [" ".join(WORDS)],
-        trainers.BpeTrainer(vocab_size=2000, end_of_word_suffix="</w>", initial_alphabet=letters, show_progress=False),
+        [" ".join(words)],
+        trainers.BpeTrainer(vocab_size=most, end_of_word_suffix="</w>", initial_alphabet=letters, show_progress=False),
     )
     merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
     pieces = letters + [f"{letter}</w>" for letter in letters] + ["".join(pair) for pair in merges]
     vocabulary = {piece: i for i, piece in enumerate([*dict.fromkeys(pieces), "<|startoftext|>", "<|endoftext|>"])}
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS)
-    spelled = [word for word in WORDS if len(tokenizer(word).input_ids) != 3]
+    spelled = [word for word in words if len(tokenizer(word).input_ids) != 3]
     if spelled:
         raise RuntimeError(f"words that are not single tokens: {spelled}")
     tokenizer.save_pretrained(folder)
     return tokenizer
 
 
-def train_vae(images: Tensor, steps: int, rng: torch.Generator) -> AutoencoderKL:
+def train_vae(
+    images: Tensor, steps: int, rng: torch.Generator, widths: tuple[int, int, int] = (16, 32, 32)
+) -> AutoencoderKL:
     """32 x 32 x 3 -> 8 x 8 x 4. ``images`` [n, 3, 32, 32] in [-1, 1]; half of each batch is tinted and inverted at
     random, so that pictures other than black on white survive too."""
     vae = AutoencoderKL(
-        block_out_channels=(16, 32, 32),
+        block_out_channels=widths,
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         layers_per_block=1,
@@ -126,13 +133,15 @@ def encode(vae: AutoencoderKL, images: Tensor, *, scaled: bool = True) -> Tensor
 def train_denoiser(
     latents: Tensor,
     labels: list[int],
+    captions: Sequence[str],
     tokenizer: CLIPTokenizer,
     scheduler: DDIMScheduler,
     steps: int,
     rng: torch.Generator,
+    widths: tuple[int, int] = (32, 64),
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Epsilon prediction on ``latents`` [k, n, 4, 8, 8] (k shifted versions of each picture) with captions.
-    Weights are an exponential moving average."""
+    """Epsilon prediction on ``latents`` [k, n, 4, 8, 8] (k shifted versions of each picture) with captions, of which
+    ``labels`` are the numbers. Weights are an exponential moving average."""
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -148,7 +157,7 @@ def train_denoiser(
     )
     unet = UNet2DConditionModel(
         sample_size=8,
-        block_out_channels=(32, 64),
+        block_out_channels=widths,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
@@ -156,21 +165,21 @@ def train_denoiser(
         cross_attention_dim=64,
         norm_num_groups=8,
     )
-    captions = [examples.caption(d) for d in examples.PRETRAINING_DIGITS] + [""]
-    ids = tokenizer(captions, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt").input_ids
-    digits = torch.tensor(labels)
+    texts = [*captions, ""]
+    ids = tokenizer(texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt").input_ids
+    numbers = torch.tensor(labels)
     parameters = [*unet.parameters(), *text_encoder.parameters()]
     average = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     for step, report in progress("U-Net and text encoder", steps):
-        pick = torch.randint(len(digits), (64,), generator=rng)
+        pick = torch.randint(len(numbers), (64,), generator=rng)
         z = latents[torch.randint(len(latents), (64,), generator=rng), pick]
         empty = torch.rand(64, generator=rng) < CAPTION_DROPOUT
-        which = digits[pick].masked_fill(empty, len(captions) - 1)
+        which, place = numbers[pick].masked_fill(empty, len(texts) - 1).unique(return_inverse=True)
         noise = torch.randn(z.shape, generator=rng)
         t = torch.randint(scheduler.config.num_train_timesteps, (64,), generator=rng)
-        states = text_encoder(ids).last_hidden_state[which]
+        states = text_encoder(ids[which]).last_hidden_state[place]
         loss = F.mse_loss(unet(scheduler.add_noise(z, noise, t), t, states).sample, noise)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -213,6 +222,49 @@ def train_extractor(images: Tensor, labels: list[int], steps: int, rng: torch.Ge
     return extractor, accuracy
 
 
+def as_tensor(pictures: Sequence[Image.Image]) -> Tensor:
+    """[n, 3, h, w] in [0, 1]."""
+    return torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2).float() / 255
+
+
+def stable_diffusions_schedule() -> DDIMScheduler:
+    """Of Stable Diffusion."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def reconstruction_mse(vae: AutoencoderKL, x: Tensor) -> float:
+    """Of pictures [n, 3, h, w] in [0, 1], which are compared on [-1, 1]."""
+    with torch.no_grad():
+        return F.mse_loss(vae.decode(encode(vae, x * 2 - 1, scaled=False)).sample, x * 2 - 1).item()
+
+
+def assembled(
+    vae: AutoencoderKL,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    scheduler: DDIMScheduler,
+) -> StableDiffusionPipeline:
+    """An ordinary pipeline."""
+    return StableDiffusionPipeline(
+        vae=vae,
+        unet=unet,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Train everything and write the assets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -232,9 +284,6 @@ def main(arguments: list[str] | None = None) -> None:
         nonlocal clock
         seconds[name], clock = round(time.perf_counter() - clock, 1), time.perf_counter()
 
-    def as_tensor(pictures: list) -> Tensor:
-        return torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2).float() / 255
-
     pictures, labels = examples.digit_images(examples.PRETRAINING_DIGITS)
     images = as_tensor(pictures)
     extractor, accuracy = train_extractor(
@@ -251,64 +300,44 @@ def main(arguments: list[str] | None = None) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tokenizer = build_tokenizer(folder / "tokenizer")
-    scheduler = DDIMScheduler(  # Stable Diffusion's schedule
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
+    scheduler = stable_diffusions_schedule()
     torch.manual_seed(args.seed)
     rng = torch.Generator().manual_seed(args.seed)
     vae = train_vae(images * 2 - 1, args.vae_steps, rng)
     lap("vae_s")
 
-    def reconstruction_mse(x: Tensor) -> float:
-        with torch.no_grad():
-            return F.mse_loss(vae.decode(encode(vae, x * 2 - 1, scaled=False)).sample, x * 2 - 1).item()
-
     latents = torch.stack([encode(vae, (images if k == 0 else shifted(images, rng, 1)) * 2 - 1) for k in range(8)])
-    unet, text_encoder = train_denoiser(latents, labels, tokenizer, scheduler, args.unet_steps, rng)
+    captions = [examples.caption(digit) for digit in examples.PRETRAINING_DIGITS]
+    unet, text_encoder = train_denoiser(latents, labels, captions, tokenizer, scheduler, args.unet_steps, rng)
     lap("unet_and_text_encoder_s")
-    pipeline = StableDiffusionPipeline(
-        vae=vae,
-        unet=unet,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    pipeline = assembled(vae, unet, text_encoder, tokenizer, scheduler)
     pipeline.save_pretrained(folder)
     shutil.copy(ROOT / "scripts" / "tiny_model_card.md", folder / "README.md")
     record = {
         "command": "python scripts/build_tiny_model.py",
         "threads": torch.get_num_threads(),
         "seconds": seconds,
-        "reconstruction_mse_0_to_4": reconstruction_mse(images),
-        "reconstruction_mse_5_to_9": reconstruction_mse(unseen),
+        "reconstruction_mse_0_to_4": reconstruction_mse(vae, images),
+        "reconstruction_mse_5_to_9": reconstruction_mse(vae, unseen),
         "extractor_accuracy": accuracy,
         "bytes": sum(f.stat().st_size for f in args.assets.rglob("*") if f.is_file()),
     }
-    write_record(record, args.results)
+    write_record(record, args.results, "build_tiny_model")
     if args.pictures:
         show(pipeline, images, unseen, args.pictures)
 
 
-def write_record(record: dict[str, object], results: Path) -> None:
+def write_record(record: dict[str, object], results: Path, name: str) -> None:
     """Print it and keep it among the results."""
     text = json.dumps(record, indent=2)
     print(text)
     results.mkdir(parents=True, exist_ok=True)
-    (results / "build_tiny_model.json").write_text(text + "\n")
+    (results / f"{name}.json").write_text(text + "\n")
 
 
 def show(pipeline: StableDiffusionPipeline, seen: Tensor, unseen: Tensor, folder: Path) -> None:
     """Grids of reconstructions (pairs of rows: real, decoded) and samples (one row per digit)."""
     from diffusers.utils import make_image_grid
-    from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
     x = torch.cat([seen[::90][:10], unseen[::90][:10]])

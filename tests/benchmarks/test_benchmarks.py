@@ -31,6 +31,7 @@ from smplora.data.digits import PRIVATE_DIGITS, caption, digit_images
 from smplora.data.folder import write_folder
 from smplora.experiments.tasks import train
 from smplora.models.encoders.digits import DigitFeatures
+from smplora.models.load import load_model
 from smplora.results.attack import GROUPS
 
 __all__ = ["few_images"]  # a fixture of the whole file
@@ -320,6 +321,32 @@ def test_budget(front: Path, tmp_path: Path) -> None:
             assert not lacking({**found, "verdicts": {}}, {**before, "verdicts": {}})
             assert list(found["verdicts"]) == ["LoRA"]
             assert "must leak" in str(ended.value.code)
+
+
+def test_the_scripts_that_make_a_model_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a few digits and two steps: what comes out is a base model. Emojis in tones are for pretraining, twins go."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    drawn = load("openmoji", SCRIPTS)
+    svgs = {name: name for name in ("1F600", "1F44B", "1F44B-1F3FB", "E0C9", "2764-FE0F")}
+    known = {drawn.points(text): name for text, name in {"😀": "grinning face", "👋": "hand", "❤": "red heart"}.items()}
+    monkeypatch.setattr(drawn, "drawings", lambda: svgs)
+    monkeypatch.setattr(drawn, "names", lambda: known)
+    private, pretraining = drawn.chosen()
+    assert private == [("1F600", "grinning face"), ("2764-FE0F", "red heart")]
+    assert pretraining == [("1F44B-1F3FB", "hand, light skin"), ("E0C9", "a symbol")]
+    two, again = ([(picture, "") for picture in digit_images([digit])[0][:2]] for digit in (3, 3))
+    assert drawn.without_twins([*two, *again]) == two
+    assert drawn.without_twins(two, again) == []
+
+    for name, digits_of in (("pretraining", [0]), ("private", [1])):
+        pictures, _ = digit_images(digits_of)
+        write_folder(tmp_path / name, ((f"{k}.png", one, ["grinning face"]) for k, one in enumerate(pictures[:3])))
+    build = load("build_picture_model", SCRIPTS)
+    monkeypatch.setattr(build, "names", lambda: known)
+    build.main([str(tmp_path), "--vae_steps", "1", "--unet_steps", "1", "--results", str(tmp_path)])
+    assert read_json(tmp_path / "build_picture_model.json")["pictures"] == 3
+    assert load_model(str(tmp_path / "model"), torch.device("cpu")).resolution == 32
+    assert (tmp_path / "samples.png").exists()
 
 
 def test_the_scripts_that_made_the_bundled_model_and_chose_its_settings(tmp_path: Path) -> None:
