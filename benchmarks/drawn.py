@@ -5,7 +5,8 @@
 Runs are those of benchmarks/arena.py without --drop_nearest. Whoever sees the drawn images takes an image for a member
 that one of them lies near: score = - distance to the nearest drawn image, by pixels; nothing is fitted. AUC over all
 members against all non-members (200 and 200: a standard error of 0.03), where a share of the drawn images is left
-out, or as many as "balanced" does; and the share of them that lie nearer to a member than to one of the held-out images
+out, those with the smallest ratio of both distances (--drop_nearest SHARE has another order), or as many as
+"balanced" does; and the share of them that lie nearer to a member than to one of the held-out images
 that choose, beside the share that chance would give.
 """
 

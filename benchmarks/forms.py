@@ -273,7 +273,8 @@ def main(arguments: list[str] | None = None) -> None:
                 **args.audit,
             }
             auc = by_attack(audited(**settings), lambda numbers: ends(numbers.auc, 2))
-        record["adapters"][name] = {used: {name: auc[name] for name in (used, FORMS[used])} for used in args.forms}
+        found = {used: {form: auc[form] for form in (used, FORMS[used])} for used in args.forms}
+        record["adapters"][name] = {**record["adapters"].get(name, {}), **found}
         write_result(args.results, "forms", record, show=False)
 
 

@@ -186,9 +186,11 @@ def evaluate(run: str | os.PathLike[str], **options: Any) -> Result:
 
 
 @command("report", ["runs"])
-def report(runs: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str] = "report.html") -> Page:
-    """Put audited adapters side by side on one page."""
-    _call("report", {"runs": [os.fspath(run) for run in runs], "output": output})
+def report(
+    runs: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str] = "report.html", **options: Any
+) -> Page:
+    """Put audited adapters side by side on one page. See ``smplora report --help``."""
+    _call("report", {"runs": [os.fspath(run) for run in runs], "output": output, **options})
     return Page(Path(output))
 
 

@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 
 from said import complaint
+from smplora.adapters.files.write import ADAPTER_FILE
+from smplora.audit.reuse import previous_audit
 from smplora.cli.main import main
+from smplora.config.audit import AuditConfig, ReportConfig
 from smplora.core.parallel import Task
 from smplora.core.reading import read_json
+from smplora.experiments.report_command import audits_of
 
 AUDIT = {"shadows": 4, "num_timesteps": 1, "noise_pairs": 1, "attacks": ["calibrated_loss", "lira_offline"]}
 
@@ -21,7 +25,7 @@ AUDIT = {"shadows": 4, "num_timesteps": 1, "noise_pairs": 1, "attacks": ["calibr
 def test_runs_that_are_compared_share_their_shadows(
     trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run and its checkpoint in one command, each shadow trained once; the same command again audits nothing."""
+    """Two copies of a run in one command, each shadow trained once; the same command again audits nothing."""
     trained = []
 
     def once(tasks: Sequence[Task], title: str, **_: Any) -> dict[str, str | None]:
@@ -36,6 +40,7 @@ def test_runs_that_are_compared_share_their_shadows(
     for run in runs:
         shutil.copytree(trained_run, run)
     assert main(["audit", str(runs[0]), "--attacks", "[loss]", "--num_timesteps", "1"]) == 0
+    assert previous_audit(AuditConfig(adapter=str(runs[0]), shadows=4)) is None, "it lacks attacks of the tier"
     command = ["report", *map(str, runs), "--output", str(tmp_path / "page.html"), "--audit", json.dumps(AUDIT)]
     assert main(command) == 0
     err = capsys.readouterr().err
@@ -50,6 +55,26 @@ def test_runs_that_are_compared_share_their_shadows(
     assert main(command) == 0
     assert "2 adapters, 0 to audit\n" in capsys.readouterr().err
     assert len(trained) == 4
+
+
+def test_nothing_is_audited_before_all_is_looked_at(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is not finished; a page of somebody else's. Files of a run stand for it, and shadows lie beside the
+    page, however it is named."""
+    monkeypatch.setattr("smplora.experiments.report_command.audit", lambda config: pytest.fail("too early"))
+    unfinished = shutil.copytree(trained_run, tmp_path / "unfinished")
+    (unfinished / "DONE.json").unlink()
+    page = tmp_path / "page.html"
+    for runs, message in (([trained_run, unfinished], "is not finished"), ([trained_run], "not a file that smplora")):
+        page.unlink(missing_ok=True) if len(runs) > 1 else page.write_text("mine")
+        assert main(["report", *map(str, runs), "--output", str(page), "--audit", "{}"]) == 2
+        assert message in complaint(capsys.readouterr().err)
+    monkeypatch.chdir(tmp_path)
+    asked = ReportConfig(runs=[str(trained_run), str(trained_run / ADAPTER_FILE)], audit={"shadows": 4})
+    (one,) = audits_of(asked)
+    assert one.adapter == str(trained_run)
+    assert one.shadow_dir == str(tmp_path / "shadows")
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,15 @@ def test_the_cost_of_shadow_adapters_is_said_first(
         assert ("audits train 4 shadow adapters for each setting on top" in err) is said
 
 
+def test_quality_on_different_images_is_said(images: str) -> None:
+    """Of balanced runs half of the reference images chose what is learned from."""
+    mixed = options(images, "--objective", "synth_lora", "--grid", "{drop_nearest: [0, balanced]}")
+    alike = options(images, "--objective", "synth_lora", "--drop_nearest", "balanced", "--grid", "{rank: [1, 2]}")
+    assert plan.mixed_references(mixed).startswith("1 of 2 runs have --drop_nearest balanced")
+    assert "1 of 2 runs have" in render([], mixed)
+    assert plan.mixed_references(alike) == ""
+
+
 def test_checkpoints_are_those_of_plain_lora(images: str) -> None:
     given = ("--grid", "{objective: [lora, smp_lora]}", "--max_train_steps", "400", "--checkpointing_steps", "100")
     assert [s.step for s in plan.subjects(options(images, *given, "--checkpoints", "[300, 100]"))] == [

@@ -18,9 +18,11 @@ from safetensors.torch import load_file
 
 from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE
+from smplora.audit.property_inference.references import trainer
 from smplora.audit.shadow_plan import plan_shadows
 from smplora.cli.main import main
 from smplora.config.audit import AuditConfig
+from smplora.config.properties import PropertiesConfig
 from smplora.config.train import TrainConfig
 from smplora.core.console import forget_what_was_said
 from smplora.core.errors import CheckpointError, ConfigError, UserError
@@ -186,7 +188,11 @@ def test_balance_of_distances() -> None:
 
 
 def test_held_out_images_choose_among_drawn_ones(
-    run: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path,
+    image_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Copies of training images go; quality leaves the images out that chose; shadows have them, and the training does
     not begin without any."""
@@ -207,8 +213,21 @@ def test_held_out_images_choose_among_drawn_ones(
     assert {s.digest for s in chose + others} == {s.digest for s in split.cells["reference"]}
     plan = plan_shadows(AuditConfig(adapter=str(other), shadows=4), loaded, tmp_path / "audit")
     assert {s.digest for s in plan.shadows[1].split.cells["reference"]} == {s.digest for s in chose}
+    properties = trainer(PropertiesConfig(adapter=str(other)), loaded, tmp_path / "properties").of_sizes([4])
+    assert {s.digest for s in properties[0].shadow.split.cells["reference"]} == {s.digest for s in chose}
+    moved = {**split.cells, "test_nonmember": split.cells["reference"], "reference": split.cells["test_nonmember"]}
+    left = replace(split, cells=moved).without_choosers(split)
+    assert {s.digest for s in left.cells["test_nonmember"]} == {s.digest for s in others}, (
+        "wherever a manifest has them"
+    )
+    (other / FOLDER / TABLE).unlink()
+    for k in range(11):
+        shutil.copy(image_folder / split.train[k].file, other / FOLDER / f"{k:06d}.png")
+    monkeypatch.setattr("smplora.training.synthesis.LEAST_KEPT", 0.5)
+    with pytest.raises(ConfigError, match="nearly all lie nearer to a training image"):
+        draw_images(config, split, make_accelerator(torch.device("cpu")), show=False)
     few = short_config(image_folder, tmp_path / "few", **{**DRAWN, "drop_nearest": "balanced"}, reference_size=9)
-    with pytest.raises(ConfigError, match="needs 10 held-out images or more, and has"):
+    with pytest.raises(ConfigError, match="needs 30 held-out images or more, and has"):
         train(few, progress=False)
 
 
@@ -340,7 +359,8 @@ def test_options_that_do_not_fit(image_folder: Path, tmp_path: Path, capsys: pyt
         ([*synthetic, "--synthetic_captions", "training2"], "not a file; allowed: 'training', 'recombined' or"),
         ([*synthetic, "--synthetic_captions", str(tmp_path / "empty.txt")], "which has no captions"),
         ([*synthetic, "--synthetic_inference_steps", "1001"], "--synthetic_inference_steps got 1001"),
-        ([*synthetic, "--drop_nearest", "most"], "--drop_nearest got 'most'; allowed: "),
+        ([*synthetic, "--synthetic_sampler", "dpmsolver++", "--synthetic_inference_steps", "200"], "dpmsolver++: 100"),
+        ([*synthetic, "--drop_nearest", "most"], "--drop_nearest got 'most'; allowed: a number or balanced"),
         ([*synthetic, "--drop_nearest", "0.95"], "--drop_nearest got 0.95; allowed: 0.9 or less"),
         ([*synthetic, "--target_epsilon", "8"], "--target_epsilon is of --objective dp_lora"),
         (private, "--teacher_objective dp_lora needs --synthetic_captions FILE"),

@@ -51,7 +51,7 @@ from smplora.audit.shadow_adapters import with_shadows
 from smplora.audit.shadow_plan import SHADOWS, ShadowPlan, plan_shadows
 from smplora.audit.signals import ATTACKED, AUX, TEST, Collector, OnBatch
 from smplora.config.audit import AuditConfig
-from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, SHADOW_OF, TIERS, WITH_ENCODER
+from smplora.config.catalogue.attacks import ATTACKS, COUNTS, LOW_PASS, SHADOW, SHADOW_OF, TIERS, WITH_ENCODER
 from smplora.config.subject import is_foreign
 from smplora.core.arrays import Floats
 from smplora.core.cache import open_cache
@@ -335,6 +335,8 @@ def same_audit(before: Audit, config: AuditConfig) -> bool:
 
 def _blinded(name: str) -> bool:
     """Whether ``chosen_attacks`` leaves an attack out where there is nothing for it to see."""
+    if name in SHADOW:
+        return False
     info: AttackInfo = load(ATTACKS, name.removesuffix(LOW_PASS), "attacks").info
     return info.access in (Access.WHITE_BOX, Access.INSIDER)
 

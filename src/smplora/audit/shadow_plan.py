@@ -36,7 +36,7 @@ from smplora.core.wording import duration
 from smplora.core.yaml_text import read_yaml
 from smplora.data.folder import write_folder
 from smplora.data.pool import Sample, open_source, read_samples
-from smplora.data.split import MANIFEST, Split, read_split, write_split
+from smplora.data.split import MANIFEST, Split, chooses, read_split, write_split
 from smplora.results.audit import ShadowSummary
 from smplora.results.curves import seconds_per_step
 from smplora.results.manifest import CELLS
@@ -173,20 +173,17 @@ def plan_shadows(config: AuditConfig, loaded: Loaded, folder: Path) -> ShadowPla
     steps, step = lengths(options, told, half, loaded.split.pass_length)
     if told:
         options = _scaled(options, half / loaded.split.pass_length)
-    if isinstance(subject, Foreign) and options.drop_nearest == BALANCED:
-        raise ConfigError(
-            f"--shadow_config has drop_nearest: {BALANCED}, but held-out images are not at hand for the shadows of an "
-            "adapter made elsewhere; give a share, such as 0.1"
-        )
     samples = {s.digest: s for s in read_samples(open_source(options))}
     pool = [s.digest for cell in ATTACKED for s in loaded.split.cells[cell]]
+    held_out = (*loaded.split.choosers, *loaded.split.cells["reference"])
+    choosers = sorted(s.digest for s in held_out if chooses(s))
     if any(digest not in samples for digest in pool):
         raise SplitError(OTHER_SHADOWS.format(where))
 
     def split_of(number: int) -> Split:
         cells = divide(pool, sizes, config.seed, number // 2)[number % 2]
         if options.drop_nearest == BALANCED:  # the attacker has them too
-            cells["reference"] = sorted(s.digest for s in loaded.split.choosers)
+            cells["reference"] = choosers
         return Split(PROTOCOL, config.seed, {cell: tuple(samples[d] for d in cells[cell]) for cell in CELLS})
 
     if shared:
@@ -281,7 +278,8 @@ def _not_shared(subject: Subject | Foreign) -> str:
     if subject.config.objective in WITH_PROXY:
         return f", but lambda as it was at step {subject.step:,} from the start, where --privacy_budget steered it"
     if subject.config.objective == SYNTHETIC:
-        return ", but all drawn images in use from the start, where --privacy_budget took more and more"
+        filtered = ", and filtered from that number (--drop_nearest)" if subject.config.drop_nearest else ""
+        return f", but all drawn images in use from the start, where --privacy_budget took more and more{filtered}"
     return ", but without --privacy_budget, as many steps"
 
 
@@ -302,6 +300,12 @@ def _of_elsewhere(config: AuditConfig, loaded: Loaded, where: Path, *, shared: b
     """Those of ``--shadow_config``, with what is known for sure: base model, preparation, images. These are copied into
     a folder of ``where``, which they name if other audits keep images there too (``shared``)."""
     known = loaded.subject.config
+    told = read_training(Path(config.shadow_config or ""), {**_recorded(known), "train_data_dir": str(where)})
+    if told.drop_nearest == BALANCED:
+        raise ConfigError(
+            f"--shadow_config has drop_nearest: {BALANCED}, but held-out images are not at hand for the shadows of an "
+            "adapter made elsewhere; give a share, such as 0.1"
+        )
     samples = sorted((s for c in ATTACKED for s in loaded.split.cells[c]), key=lambda s: s.digest)  # tells no members
     pictures = (
         (
@@ -314,7 +318,7 @@ def _of_elsewhere(config: AuditConfig, loaded: Loaded, where: Path, *, shared: b
     content = "\x1e".join(f"{sample.digest}\x1f{sample.words}" for sample in samples)
     name = f"images-{hashlib.sha256(content.encode()).hexdigest()[:12]}" if shared else "images"
     images = write_folder(where / name, pictures)
-    return read_training(Path(config.shadow_config or ""), {**_recorded(known), "train_data_dir": str(images)})
+    return replace(told, train_data_dir=str(images))
 
 
 def read_training(path: Path, known: Mapping[str, Any]) -> TrainConfig:

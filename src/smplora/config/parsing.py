@@ -104,10 +104,8 @@ def _parsed(
 def allowed(kind: Any) -> str:
     """What an option of a type takes, for people."""
     kinds = [k for k in (get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)) if k is not type(None)]
-    choices = [str(choice) for k in kinds if get_origin(k) is Literal for choice in get_args(k)]
-    if choices:
-        return ", ".join(choices)
-    return " or ".join(_allowed(k) for k in kinds)
+    choices = ", ".join(str(choice) for k in kinds if get_origin(k) is Literal for choice in get_args(k))
+    return " or ".join(filter(None, [*(_allowed(k) for k in kinds if get_origin(k) is not Literal), choices]))
 
 
 def _allowed(kind: Any) -> str:

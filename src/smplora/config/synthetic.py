@@ -11,6 +11,7 @@ from smplora.config.dreambooth import CAPTION
 SYNTHETIC = "synth_lora"
 TRAINING, RECOMBINED = "training", "recombined"  # captions that are drawn; anything else is a file
 OF_TEACHERS = ("lora", "mp_lora", "smp_lora", "dp_lora", "distill_lora")
+MOST_DPM_STEPS = 100  # with many more diffusers does not begin at pure noise
 BALANCED = "balanced"  # of --drop_nearest
 IMAGES_PER_IMAGE = 5  # drawn by default for each training image
 
@@ -49,6 +50,11 @@ def synthetic_problems(options: Any) -> list[str]:
         *([] if options.drop_nearest == BALANCED else at_most(options, ("drop_nearest",), 0.9)),
         *(existing_file(captions, "synthetic_captions", f"'{TRAINING}', '{RECOMBINED}' or a text file") * own_file),
     ]
+    if options.synthetic_sampler == "dpmsolver++" and options.synthetic_inference_steps > MOST_DPM_STEPS:
+        problems.append(
+            f"--synthetic_inference_steps got {options.synthetic_inference_steps}; allowed with --synthetic_sampler "
+            f"dpmsolver++: {MOST_DPM_STEPS} or less (25 do)"
+        )
     if captions != TRAINING and CAPTION not in options.wording:
         problems.append(
             f"--synthetic_captions got '{captions}', but --instance_prompt '{options.wording}' has no place for a caption: "

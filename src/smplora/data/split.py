@@ -81,12 +81,17 @@ class Split:
         cells["aux_nonmember"] += self.aside_nonmembers
         return replace(self, cells=cells, aside=(), aside_nonmembers=())
 
-    def without_choosers(self) -> Split:
-        """Half of the reference images, by their digests, set aside: ``--drop_nearest balanced`` chooses drawn images
-        by them, so that quality is measured on the others. It keeps its seal."""
-        left = tuple(s for s in self.cells["reference"] if not chooses(s))
-        choosers = tuple(s for s in self.cells["reference"] if chooses(s))
-        return replace(self, cells={**self.cells, "reference": left}, sealed=self.seal, choosers=choosers)
+    def without_choosers(self, trained: Split | None = None) -> Split:
+        """Half of the reference images, by their digests, set aside, in whatever cell they are: ``--drop_nearest
+        balanced`` chooses drawn images by them, so that nothing is measured on them. It keeps its seal.
+
+        Args:
+            trained: the split of the training, where this is another one of the same images.
+        """
+        choosers = tuple(s for s in (trained or self).cells["reference"] if chooses(s))
+        gone = {s.digest for s in choosers}
+        left = {cell: tuple(s for s in samples if s.digest not in gone) for cell, samples in self.cells.items()}
+        return replace(self, cells=left, sealed=self.seal, choosers=choosers)
 
     def aside_as_test(self) -> Split:
         """What is set aside in the test cells, where no proxy sees it."""

@@ -178,8 +178,8 @@ class LatentDiffusion:
 
         stated = self.scheduler.config
         kind = getattr(diffusers, SAMPLERS[name])
-        if name != "ddim":
-            return kind.from_config(stated)
+        if name != "ddim":  # what the model's own sampler does at random is not taken over
+            return kind.from_config(stated, **({"algorithm_type": name} if name == "dpmsolver++" else {}))
         return kind.from_config(
             stated,  # maybe another scheduler's: what DDIM would assume of what it lacks is wrong for latents
             clip_sample=False,

@@ -14,7 +14,8 @@ from smplora.results.subjects import Copies, ReportedAdapter, ReportedRun, flat
 
 NUMBER = re.compile(r"-?[\d.]+(e-?\d+)?|true|false|null|None", re.IGNORECASE)
 HARMLESS = ("objective", "adaptation", "optimizer", "lr_scheduler", "mixed_precision", "lora_targets", "split_protocol",
-            "prediction_type", "tier", "attacks", "timesteps", "latents", "guidance", "signals")  # fmt: skip
+            "prediction_type", "drop_nearest", "synthetic_sampler", "tier", "attacks", "timesteps", "latents",
+            "guidance", "signals")  # fmt: skip
 TEXTS = {
     f.name for options in (TrainConfig, AuditConfig) for f in fields(options) if re.search(r"\bstr\b", str(f.type))
 }

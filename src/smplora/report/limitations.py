@@ -41,7 +41,7 @@ UNTRIED: tuple[tuple[str, Callable[[AttackResult], bool]], ...] = (
 def cautions(subjects: Sequence[ReportedAdapter]) -> list[str]:
     """Why some rows of the page must not be compared with each other; empty if they may."""
     checks: tuple[tuple[str, Callable[[ReportedAdapter], str | None]], ...] = (
-        ("The subjects were audited on different splits", lambda s: repr((s.audit.split.seal, s.audit.split.cells))),
+        ("The subjects were audited on different splits", lambda s: repr((s.audit.split.seal, _attacked(s)))),
         ("The subjects adapt different base models", lambda s: s.audit.subject.model),
         ("The audits are of different versions", lambda s: s.audit.format),
         ("The audits ran with different settings", lambda s: repr(sorted(flat(s.audit.settings).items()))),
@@ -59,6 +59,11 @@ def cautions(subjects: Sequence[ReportedAdapter]) -> list[str]:
             parted = " | ".join(together(labels) for labels in groups.values())
             lines.append(f"{text}, so their numbers are not comparable: {parted}.")
     return lines
+
+
+def _attacked(subject: ReportedAdapter) -> dict[str, int]:
+    """Images of the cells that attacks look at: how many reference images are left is a matter of quality."""
+    return {cell: n for cell, n in subject.audit.split.cells.items() if cell != "reference"}
 
 
 def _how_measured(quality: Quality) -> tuple[object, ...]:

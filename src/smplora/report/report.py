@@ -26,7 +26,7 @@ from smplora.results.subjects import collect
 if TYPE_CHECKING:
     from smplora.config.audit import ReportConfig
 
-__all__ = ["print_table", "report", "summary", "write_report"]
+__all__ = ["check_output", "print_table", "report", "summary", "write_report"]
 
 COLOURS = {"invalid": "bold magenta", "red": "bold red", "amber": "bold yellow", "green": "bold green"}
 
@@ -54,13 +54,22 @@ def report(config: ReportConfig) -> None:
         OSError: ``config.output`` cannot be written.
     """
     subjects, output = [Path(run) for run in config.runs], Path(config.output)
-    refuse_to_replace(output.parent, [] if output.is_dir() else [output.name], "output")
+    check_output(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_report(subjects, output, config.shareable)
     print_table(subjects)
     say(f"report: {real(output)}")
     if config.json:
         print(json.dumps(summary(subjects, output)))
+
+
+def check_output(output: Path) -> None:
+    """See whether the page may be written.
+
+    Raises:
+        ConfigError: something of the user's is there.
+    """
+    refuse_to_replace(output.parent, [] if output.is_dir() else [output.name], "output")
 
 
 def summary(subjects: Sequence[Path], output: Path) -> dict[str, Any]:

@@ -268,7 +268,7 @@ def load_subject(
         split = split.without_aside(trained)
         say_once(LEFT_OUT.format(len(split.aside), len(split.aside_nonmembers)))
     if config.drop_nearest == BALANCED:
-        split = split.without_choosers()
+        split = split.without_choosers(trained)
         say_once(CHOSE.format(len(split.choosers)))
     split = split.worded(config.wording)
     resolution = config.resolution or adapted.model.resolution

@@ -42,7 +42,8 @@ FOLDER = "synthetic_images"  # in the run folder
 TABLE, CAPTIONS = "metadata.jsonl", "captions.sha256"
 COMPARED_AT_ONCE = 64
 LARGEST_CAPTIONS = 2**26  # bytes
-FEWEST_CHOOSERS = 10
+FEWEST_CHOOSERS = 30
+LEAST_KEPT = 0.1  # of the drawn images must stay
 
 
 def captions_to_draw(config: TrainConfig, split: Split) -> list[str]:
@@ -176,6 +177,12 @@ def write_table(config: TrainConfig, split: Split, captions: Sequence[str], show
     folder = Path(config.output_dir) / FOLDER
     files = [folder / f"{i:06d}.png" for i in range(len(captions))]
     kept = set(range(len(files))) - _nearest_to_training(config, split, files)
+    if config.drop_nearest == BALANCED and len(kept) < LEAST_KEPT * len(files):
+        raise ConfigError(
+            f"--drop_nearest {BALANCED} would leave {len(kept)} of {len(files)} drawn images: nearly all lie nearer to a "
+            "training image than to a held-out one. Train teachers less (--teacher_steps) or give a share, such as 0.5, "
+            "in a new --output_dir"
+        )
     if show and len(kept) < len(files):
         why = "lie nearest to a training image"
         if config.drop_nearest == BALANCED:

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.distill import WITH_TEACHERS
 from smplora.config.dreambooth import CAPTION
-from smplora.config.synthetic import SYNTHETIC
+from smplora.config.synthetic import BALANCED, SYNTHETIC
 from smplora.config.train import TrainConfig, steps_of_a_teacher
 from smplora.core.console import say
 from smplora.core.device import choose_device
@@ -170,6 +170,7 @@ def train_adapter(
     config, folder, accelerator = ready.config, ready.folder, ready.accelerator
     split = ready.split.worded(config.wording)
     split = split.without_aside() if config.measured_budget else split
+    split = split.without_choosers() if config.drop_nearest == BALANCED else split  # not looked at while training
     checkpoint = folder.latest()
     start = checkpoint.step if checkpoint else 0
     if ready.trackers and accelerator.is_main_process:

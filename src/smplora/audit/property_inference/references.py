@@ -162,6 +162,7 @@ class Trainer:
     pool: Pool
     where: Path
     pass_length: int
+    choosers: tuple[Sample, ...] = ()  # of --drop_nearest balanced
 
     def of_sizes(self, grid: Sequence[int]) -> list[Reference]:
         """``--references`` adapters, the sizes in turn."""
@@ -197,6 +198,7 @@ class Trainer:
         first = max(1, min(len(members) - 1, round(len(members) * self.pool.aux_share)))
         beside = max(1, round(len(members) * self.pool.nonmembers_per_member)) if self.pool.nonmembers_per_member else 0
         cells = {"aux_member": members[:first], "test_member": members[first:], "aux_nonmember": others[:beside]}
+        cells["reference"] = self.choosers
         split = Split(PROTOCOL, self.config.seed, {cell: tuple(cells.get(cell, ())) for cell in CELLS})
         manifest = self.where / "splits" / name / MANIFEST
         length = lengths(self.options, self.subject, self.pass_length, self.pass_length)
@@ -257,7 +259,7 @@ def trainer(config: PropertiesConfig, loaded: Loaded, folder: Path) -> Trainer:
     options = of_run(loaded.subject, config.train_data_dir, config.dataset_name)
     where = Path(config.reference_dir) if config.reference_dir else folder / REFERENCES
     pool = pool_of(loaded.split, options)
-    return Trainer(config, loaded.subject, options, pool, where, loaded.split.pass_length)
+    return Trainer(config, loaded.subject, options, pool, where, loaded.split.pass_length, loaded.split.choosers)
 
 
 def sealed(manifest: Path) -> str | None:

@@ -138,6 +138,8 @@ def say_cost(
     config: SweepConfig, runs: Mapping[str, TrainConfig], subjects: Sequence[plan.SweptAdapter], tasks: Sequence[Task]
 ) -> None:
     """Runs, steps and time, before anything starts."""
+    if mixed := plan.mixed_references(config):
+        say(mixed)
     for objective, names in config.unused.items():
         say(f"{objective} has no use for {', '.join(names)}: trained once for all values")
     left = [task for task in tasks if not task.done]

@@ -10,6 +10,7 @@ from smplora.config.sweep import SweepConfig
 from smplora.core.surroundings import real
 from smplora.core.version import __version__
 from smplora.core.wording import decimal
+from smplora.experiments.sweep.plan import mixed_references
 from smplora.experiments.sweep.results import MEASURES, PRIVACY, AdapterRow, Setting, kinds, placed
 from smplora.report.figures.plane import plane
 from smplora.report.figures.svg import mark
@@ -55,6 +56,7 @@ def render(settings: Sequence[Setting], config: SweepConfig) -> str:
         best=[one.label for one in settings if one.front],
         failed=[(row.subject.name, row.problem) for one in settings for row in one.rows if row.problem],
         unplaced=len(settings) - len(places),
+        caution=mixed_references(config),
         several=any(len(one.rows) > 1 for one in settings),
         version=__version__,
     )

@@ -13,6 +13,7 @@ from smplora.config.data import CacheOptions
 from smplora.config.evaluate import EvaluateConfig
 from smplora.config.sweep import SweepConfig
 from smplora.config.sweep_points import Point
+from smplora.config.synthetic import BALANCED
 from smplora.config.train import TrainConfig
 from smplora.core.parallel import Task
 from smplora.experiments.tasks import task
@@ -84,6 +85,18 @@ def subjects(config: SweepConfig) -> list[SweptAdapter]:
                 )
             )
     return adapters
+
+
+def mixed_references(config: SweepConfig) -> str:
+    """What must be said where settings have their quality measured on different images; "" where not."""
+    balanced = [point.train.get("drop_nearest") == BALANCED for point in config.all_points]
+    if all(balanced) or not any(balanced):
+        return ""
+    return (
+        f"{sum(balanced)} of {len(balanced)} runs have --drop_nearest {BALANCED}: their quality is measured on the "
+        "half of the reference images that chose nothing, that of the others on all; FID, KID and held-out loss of "
+        "the two kinds are not comparable"
+    )
 
 
 def _with_shared_shadows(audit: AuditConfig, folder: Path) -> AuditConfig:
