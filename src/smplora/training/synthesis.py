@@ -179,9 +179,9 @@ def write_table(config: TrainConfig, split: Split, captions: Sequence[str], show
     kept = set(range(len(files))) - _nearest_to_training(config, split, files)
     if config.drop_nearest == BALANCED and len(kept) < LEAST_KEPT * len(files):
         raise ConfigError(
-            f"--drop_nearest {BALANCED} would leave {len(kept)} of {len(files)} drawn images: nearly all lie nearer to a "
-            "training image than to a held-out one. Train teachers less (--teacher_steps) or give a share, such as 0.5, "
-            "in a new --output_dir"
+            f"--drop_nearest {BALANCED} would leave {len(kept)} of {len(files)} drawn images: nearly all lie nearer to "
+            "a training image than to a held-out one. Train teachers less (--teacher_steps) or give a share, such as "
+            "0.5, in a new --output_dir"
         )
     if show and len(kept) < len(files):
         why = "lie nearest to a training image"
