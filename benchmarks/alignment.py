@@ -17,7 +17,7 @@ from smplora.data.pictures import load_pixels
 from smplora.models.encoders.transformers import load_encoder
 from smplora.runs.subject import load_subject
 
-IMAGES, STEPS = 200, 25
+IMAGES, STEPS = 100, 25
 FILE = "alignment.json"  # beside the adapter
 
 
