@@ -5,7 +5,7 @@
 
 Trains on pictures/pretraining, seeded: the VAE, then the U-Net together with the CLIP text encoder, like the bundled model
 but wider. The tokenizer knows Unicode's names of emojis, which are public, the private pictures' among them. Writes the
-measured times and losses to benchmarks/results/build_picture_model.json, and pictures to look at to pictures/samples.png.
+measured times and losses to build_picture_model.json in --results, and pictures to look at to pictures/samples.png.
 
     smplora quickstart --train_data_dir pictures/private --pretrained_model_name_or_path pictures/model
 

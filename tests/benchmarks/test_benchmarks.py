@@ -145,7 +145,7 @@ def test_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, run, known = digits.write_private_digits(tmp_path), tmp_path / "run", dict(ATTACKS)
     train(TrainConfig(train_data_dir=str(images), output_dir=str(run), objective="lora", **TRAIN), progress=False)  # type: ignore[arg-type]
     asked = {"num_timesteps": 1, "noise_pairs": 1}
-    forms = ["distribution", "clid", "pfami", "quantile"]
+    forms = ["distribution", "clid"]
     try:
         found = start("forms", tmp_path, "--audit", asked, "--forms", *forms, "--runs", run)
     finally:

@@ -237,6 +237,8 @@ def test_long_and_odd_values_name_folders(images: str) -> None:
             ["--grid", "{rank: [2, 4]}", "--num_teachers", "3"],
             ["--num_teachers is of --objective distill_lora; leave it out with lora"],
         ),
+        (["--grid", "{null: [4, 8]}"], ["--grid has null where the name of an option belongs"]),
+        (["--points", "[{4: 8}]"], ["--points has 4 where the name of an option belongs"]),
         (["--split_seeds", "[1]", "--split_manifest", "x"], ["--split_seeds and --split_manifest exclude each other"]),
         (["--seeds", "[1]", "--objctive", "x", "--network_dim", "8"], ["mean 'objective'?)", "(here it is --rank)"]),
     ],

@@ -17,6 +17,7 @@ from smplora.config.parsing import parser_for, typed
 from smplora.config.sweep_points import PLAIN_LORA, SEEDS, USED_BY, Point, defaults_of_others, uses
 from smplora.config.train import TrainConfig
 from smplora.core.errors import nearest
+from smplora.core.reading import shortened
 
 KINDS = {"audit": AuditConfig, "evaluate": EvaluateConfig}  # whose options are written "audit.tier"
 OURS = {"output_dir", "json", "device", "adapter", "signals", "coin_flip"}  # what the sweep itself decides
@@ -148,6 +149,11 @@ class SweepConfig(TrainConfig):
         known = {kind: {f.name for f in fields(one)} - OURS for kind, one in options.items()}
         everything = [*sorted(known[""]), *(f"{kind}.{name}" for kind in KINDS for name in sorted(known[kind]))]
         for name, value, where in self._varying():
+            if not isinstance(name, str):  # YAML's null, 4 and yes are none
+                problems.append(
+                    f"{where} has {'null' if name is None else shortened(name)} where the name of an option belongs"
+                )
+                continue
             kind, _, option = name.rpartition(".")
             if (name, repr(value)) in values:
                 continue
