@@ -120,7 +120,7 @@ def numbers(subject: Path) -> Row:
         "auc": by_attack(audit, lambda n: round(n.auc.value, 4)),
         **{name: getattr(against, name).value for name in QUALITY_OF},
         "held_out_loss": loss.value if loss else None,
-        "caption_alignment": caption_alignment(subject, unseen_references(read_config(run, TrainConfig))),
+        **caption_alignment(subject, unseen_references(read_config(run, TrainConfig))),
     }
 
 

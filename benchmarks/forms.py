@@ -18,10 +18,12 @@ quantile_network: quantiles by a ResNet of the pixels (Tang et al. 2024), not li
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -51,6 +53,7 @@ HERE = {
     "secmi_network_unscaled": "UnscaledNetworkAttack", "quantile_network": "QuantileNetworkAttack",
 }  # fmt: skip
 HIDDEN, STEPS, RATE = 50, 500, 5e-4  # of the trained kernel, as in Liu et al.'s experiments on vectors
+Network = TypeVar("Network", bound=nn.Module)
 EPOCHS = 20  # of the quantiles' network
 
 
@@ -83,6 +86,24 @@ class DeepKernel(nn.Module):
         return squared / (variance + 1e-8).sqrt()
 
 
+def descend(network: nn.Module, rate: float, losses: Iterable[Callable[[], Tensor]]) -> None:
+    """A step of Adam for each of ``losses``, which are asked one after the other."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+    for loss in losses:
+        with torch.enable_grad():
+            found = loss()
+        optimizer.zero_grad()
+        found.backward()
+        optimizer.step()
+
+
+def fresh(seed: int, make: Callable[[], Network]) -> Network:
+    """A network whose first weights are a function of ``seed``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**63)
+        return make()
+
+
 def _squared(x: Tensor, y: Tensor) -> Tensor:
     return (x[:, None] - y[None]).square().sum(2)
 
@@ -100,17 +121,13 @@ class TrainedWitness:
         own = torch.from_numpy(signals).float()
         self.middle, self.spread = own.mean((0, 1)), float(own.std()) * own.shape[2] ** 0.5
         self.generated, self.held_out = self._scaled(own[:, 1]), self._scaled(own[~torch.from_numpy(is_member), 0])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed % 2**63)
-            self.kernel = DeepKernel(own.shape[2])
-        optimizer = torch.optim.Adam(self.kernel.parameters(), lr=RATE)
-        for _ in range(STEPS):
+        self.kernel = fresh(self.seed, lambda: DeepKernel(own.shape[2]))
+
+        def loss() -> Tensor:
             rows = torch.randperm(len(self.generated), generator=random)[: len(self.held_out)]
-            with torch.enable_grad():
-                loss = -self.kernel.power(self.generated[rows], self.held_out)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            return -self.kernel.power(self.generated[rows], self.held_out)
+
+        descend(self.kernel, RATE, [loss] * STEPS)
         return self
 
     @torch.no_grad()
@@ -204,20 +221,15 @@ class QuantileNetwork:
         self.mean, self.deviation = outside[:, 0].mean(), max(outside[:, 0].std(), 1e-12)
         target, images = self._target(outside), self._images(outside)
         levels, random = torch.tensor(LEVELS), generator(self.seed, "quantiles")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed % 2**63)
-            self.network = ResidualNetwork(3, len(LEVELS), WIDTHS, DEPTHS)
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
-        for _ in range(EPOCHS):
-            for rows in torch.randperm(len(images), generator=random).split(16):
-                if len(rows) < 2:
-                    continue
-                with torch.enable_grad():
-                    above = target[rows, None] - self.network(images[rows])
-                    loss = torch.maximum(levels * above, (levels - 1) * above).mean()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+        self.network = fresh(self.seed, lambda: ResidualNetwork(3, len(LEVELS), WIDTHS, DEPTHS))
+
+        def loss(rows: Tensor) -> Tensor:
+            above = target[rows, None] - self.network(images[rows])
+            return torch.maximum(levels * above, (levels - 1) * above).mean()
+
+        orders = (torch.randperm(len(images), generator=random) for _ in range(EPOCHS))
+        batches = (rows for order in orders for rows in order.split(16) if len(rows) > 1)
+        descend(self.network, 1e-3, (partial(loss, rows) for rows in batches))
         return self
 
     @torch.no_grad()

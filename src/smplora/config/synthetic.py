@@ -46,10 +46,10 @@ def synthetic_problems(options: Any) -> list[str]:
     problems = [
         *at_least(options, ("num_synthetic_images",), 2),
         *at_least(options, ("synthetic_teachers", "synthetic_guidance_scale", "synthetic_inference_steps"), 1),
-        *([] if options.drop_nearest == BALANCED else at_least(options, ("drop_nearest",), 0)),
-        *([] if options.drop_nearest == BALANCED else at_most(options, ("drop_nearest",), 0.9)),
         *(existing_file(captions, "synthetic_captions", f"'{TRAINING}', '{RECOMBINED}' or a text file") * own_file),
     ]
+    if options.drop_nearest != BALANCED:
+        problems += [*at_least(options, ("drop_nearest",), 0), *at_most(options, ("drop_nearest",), 0.9)]
     if options.synthetic_sampler == "dpmsolver++" and options.synthetic_inference_steps > MOST_DPM_STEPS:
         problems.append(
             f"--synthetic_inference_steps got {options.synthetic_inference_steps}; allowed with --synthetic_sampler "

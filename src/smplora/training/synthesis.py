@@ -269,7 +269,7 @@ def unbalanced(trained: torch.Tensor, held_out: torch.Tensor, images: int, other
         trained, held_out: distance [n] of each to the nearest training image, and to the nearest held-out one.
         images, others: how many there are of both.
     """
-    ratios, n = trained / held_out.clamp_min(1e-12), len(trained)
+    ratios, n = (trained + 1e-12) / (held_out + 1e-12), len(trained)  # two distances of 0 are equal
     nearer = int((trained < held_out).sum())
     too_many = nearer * (images + others) - n * images
     count = min(max(0, -(-too_many // others)), n - 2)
