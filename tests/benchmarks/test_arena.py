@@ -41,6 +41,36 @@ def test_arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["setting"] for row in found["rows"]] == ["lora"]
 
 
+def test_regime(tmp_path: Path) -> None:
+    changed = {name: value for name, value in TRAIN.items() if name not in ("aux_size", "test_size", "reference_size")}
+    words = [
+        *("--root", tmp_path, "--aux_size", 5, "--pairs", "0:10", "--regimes", "recipe", "--train", changed),
+        *("--audit", {"num_timesteps": 1, "attacks": ["loss", "calibrated_loss"]}),
+        *("--evaluate", {**EVALUATE, "num_images": 69}),
+    ]
+    small = {"REGIMES": {"recipe": ({"max_train_steps": 2}, {"": {"mi_lambda": 1.0}})}, "PARTS": (1,)}
+    found = start("regime", tmp_path, *words, **small)
+    assert [row["objective"] for row in found["rows"]] == ["lora", "smp_lora"]
+    (compared,) = found["at_equal_fid"]
+    first, second = ({"auc": row["auc"]["loss"]["test"], "fid": row["fid"]} for row in found["rows"])
+    assert compared["auc"]["loss"]["value"] == second["auc"] - first["auc"]
+    assert compared["stopped"] == ["earlier" if first["fid"] <= second["fid"] else "never"]
+
+
+def test_a_regime_is_compared_with_lora_where_it_is_first_as_good() -> None:
+    """Between the second and the third stop of its own seed: 0.6 to 0.8, so 0.7."""
+
+    def row(objective: str, seed: int, step: int, fid: float, auc: float) -> dict[str, Any]:
+        about = {"regime": "a", "objective": objective, "seed": seed, "split": 0, "step": step}
+        return {**about, "fid": fid, "auc": {"loss": {"test": auc}}}
+
+    lora = [row("lora", 0, step, fid, auc) for step, fid, auc in ((1, 9, 0.5), (2, 7, 0.6), (4, 5, 0.8))]
+    others = [row("lora", 1, 4, 6, 0.5), row("smp_lora", 0, 2, 5, 0.9), row("smp_lora", 0, 4, 6, 0.65)]
+    (found,) = load("regime").at_equal_fid([*lora, *others])
+    assert found["auc"]["loss"]["value"] == pytest.approx(-0.05)
+    assert found["stopped"] == ["reached"]
+
+
 def test_drawn(tmp_path: Path) -> None:
     """Three members and three held-out images were drawn: members go until what is left could be chance."""
     images, run = write_private_digits(tmp_path), tmp_path / "run"
