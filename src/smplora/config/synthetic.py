@@ -12,6 +12,7 @@ SYNTHETIC = "synth_lora"
 TRAINING, RECOMBINED = "training", "recombined"  # captions that are drawn; anything else is a file
 OF_TEACHERS = ("lora", "mp_lora", "smp_lora", "dp_lora", "distill_lora")
 MOST_DPM_STEPS = 100  # with many more diffusers does not begin at pure noise
+IN_TURN, TOGETHER = "in_turn", "together"  # how several teachers draw
 BALANCED = "balanced"  # of --drop_nearest
 IMAGES_PER_IMAGE = 5  # drawn by default for each training image
 
@@ -21,7 +22,9 @@ class SyntheticOptions:
     num_synthetic_images: Optional[int] = None
     """With --objective synth_lora: images that the teacher draws and the adapter learns from; fewer give away less. Default: five for each training image."""
     synthetic_teachers: int = 1
-    """With --objective synth_lora: teachers. Of several, each learns from its own part of the training images, and they draw in turn."""
+    """With --objective synth_lora: teachers. Of several, each learns from its own part of the training images."""
+    teachers_draw: Literal["in_turn", "together"] = "in_turn"
+    """With several teachers: each draws its share of the images, or all draw each image together, by the mean of their predictions."""
     teacher_objective: Literal["lora", "mp_lora", "smp_lora", "dp_lora", "distill_lora"] = "lora"
     """With --objective synth_lora: what teachers minimise. With dp_lora the adapter keeps their guarantee, whatever its own steps."""
     synthetic_captions: str = TRAINING
@@ -48,6 +51,10 @@ def synthetic_problems(options: Any) -> list[str]:
         *at_least(options, ("synthetic_teachers", "synthetic_guidance_scale", "synthetic_inference_steps"), 1),
         *(existing_file(captions, "synthetic_captions", f"'{TRAINING}', '{RECOMBINED}' or a text file") * own_file),
     ]
+    if options.teachers_draw == TOGETHER and options.synthetic_teachers < 2:
+        problems.append(
+            f"--teachers_draw {TOGETHER} needs several teachers; give --synthetic_teachers 2 or more, or leave it out"
+        )
     if options.drop_nearest != BALANCED:
         problems += [*at_least(options, ("drop_nearest",), 0), *at_most(options, ("drop_nearest",), 0.9)]
     if options.synthetic_sampler == "dpmsolver++" and options.synthetic_inference_steps > MOST_DPM_STEPS:

@@ -26,7 +26,7 @@ from smplora.config.dreambooth import CAPTION, DreamBoothOptions, dreambooth_pro
 from smplora.config.monitor import MonitorOptions, monitor_problems
 from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions, optimization_problems
 from smplora.config.private import PrivateOptions, private_problems
-from smplora.config.synthetic import SYNTHETIC, SyntheticOptions, synthetic_problems
+from smplora.config.synthetic import SYNTHETIC, TOGETHER, SyntheticOptions, synthetic_problems
 from smplora.config.theory import TheoryOptions, theory_problems
 from smplora.core.registry import unknown
 
@@ -247,7 +247,8 @@ def steps_of_a_teacher(config: TrainConfig) -> int:
 
 def steps_of_drawing(config: TrainConfig, images: int) -> int:
     """What drawing so many images costs, in steps of three passes of a batch."""
-    passes = images * config.synthetic_inference_steps
+    at_once = config.synthetic_teachers if config.teachers_draw == TOGETHER else 1
+    passes = at_once * images * config.synthetic_inference_steps
     return round(passes / (3 * config.train_batch_size * config.gradient_accumulation_steps))
 
 

@@ -5,7 +5,7 @@ The only file that knows U-Nets and schedulers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -227,13 +227,16 @@ class LatentDiffusion:
         num_inference_steps: int,
         guidance_scale: float = 1.0,
         sampler: str = "ddim",
+        predict: Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor] | None = None,
     ) -> Tensor:
         """Latents [b, c, h, w] of one image per row of ``conditioning``, each from its own seed; see ``generate``.
 
         Args:
             conditioning: embedded captions, tensors [b, ...].
             empty: the embedded empty caption, tensors [1, ...], for classifier-free guidance; None: no guidance.
+            predict: in place of the model's own.
         """
+        predict = predict or self.predict
         channels, size = self.vae.config.latent_channels, resolution // self.downsampling
         schedule = self.sampler(sampler)
         schedule.set_timesteps(num_inference_steps, device=self.device)
@@ -246,7 +249,7 @@ class LatentDiffusion:
         for t in schedule.timesteps:
             inputs = torch.cat([latents, latents]) if empty is not None else latents
             scaled = schedule.scale_model_input(inputs, t)
-            prediction = self.predict(scaled, t.expand(len(inputs)), conditioning).float()
+            prediction = predict(scaled, t.expand(len(inputs)), conditioning).float()
             if empty is not None:
                 without, with_caption = prediction.chunk(2)
                 prediction = without + guidance_scale * (with_caption - without)

@@ -7,8 +7,7 @@ question.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,18 +19,17 @@ from smplora.config.train import TrainConfig
 from smplora.data.split import Split
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import LatentDiffusion
-from smplora.training.teachers import TEACHERS, folds
+from smplora.training.teacher_weights import TeacherWeights
+from smplora.training.teachers import folds
 
 
 @dataclass(frozen=True)
 class Teachers:
-    """Trained teachers. They predict through the adapter's model, whose trained tensors theirs replace meanwhile."""
+    """Trained teachers, and which of them has not seen an image."""
 
-    model: LatentDiffusion
+    weights: TeacherWeights
     adaptation: PublishedAdaptation
-    parameters: Sequence[nn.Parameter]
-    weights: tuple[tuple[Tensor, ...], ...]  # of each teacher, in the order of ``parameters``
-    fold_of: Mapping[str, int]  # the teacher that has not seen an image, by its digest
+    fold_of: Mapping[str, int]  # by the image's digest
 
     @classmethod
     def read(
@@ -47,38 +45,22 @@ class Teachers:
         Raises:
             CheckpointError: one is gone or damaged.
         """
-        own, weights = adaptation.state_dict(model), []
-        for k in range(config.num_teachers):
-            adaptation.load_state_dict(model, adaptation.read(Path(config.output_dir) / TEACHERS / f"teacher-{k}"))
-            weights.append(tuple(p.detach().clone() for p in parameters))
-        adaptation.load_state_dict(model, own)
-        return cls(
-            model, adaptation, parameters, tuple(weights), folds(split.whole(), config.num_teachers, config.seed)
-        )
+        count = config.num_teachers
+        weights = TeacherWeights.read(Path(config.output_dir), count, model, adaptation, parameters)
+        return cls(weights, adaptation, folds(split.whole(), count, config.seed))
 
     @torch.no_grad()
     def predictions(self, batch: Batch, draw: Draw) -> Tensor:
-        """Of each sample, the prediction of the teacher that has not seen it: [b, c, h, w] fp32."""
-        noised = self.model.add_noise(self.model.latents(batch, draw), draw)
+        """Of each sample, the prediction of the teacher that has not seen it, without dropout: [b, c, h, w] fp32."""
+        model = self.weights.model
+        noised = model.add_noise(model.latents(batch, draw), draw)
         predictions = torch.empty_like(noised, dtype=torch.float32)
         of_row = [self.fold_of[digest] for digest in batch.digests]
+        self.adaptation.train(model, False)
         for k in sorted(set(of_row)):
             rows = [row for row, fold in enumerate(of_row) if fold == k]
-            with self._teaching(k):
-                prediction = self.model.predict(noised[rows], draw.timesteps[rows], batch[rows].conditioning)
+            with self.weights.teaching(k):
+                prediction = model.predict(noised[rows], draw.timesteps[rows], batch[rows].conditioning)
             predictions[rows] = prediction.float()
+        self.adaptation.train(model, True)
         return predictions
-
-    @contextmanager
-    def _teaching(self, k: int) -> Iterator[None]:
-        """Inside, the model is teacher ``k``, without dropout."""
-        own = [p.data for p in self.parameters]
-        for parameter, weight in zip(self.parameters, self.weights[k], strict=True):
-            parameter.data = weight
-        self.adaptation.train(self.model, False)
-        try:
-            yield
-        finally:
-            for parameter, weight in zip(self.parameters, own, strict=True):
-                parameter.data = weight
-            self.adaptation.train(self.model, True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from accelerate import Accelerator
 
 from smplora.config.data import DataOptions
 from smplora.config.dreambooth import CAPTION
-from smplora.config.synthetic import BALANCED, RECOMBINED, TRAINING
+from smplora.config.synthetic import BALANCED, RECOMBINED, TOGETHER, TRAINING
 from smplora.config.train import TrainConfig
 from smplora.core.cache import Cache
 from smplora.core.console import bar, progress, say, say_once
@@ -36,6 +36,7 @@ from smplora.data.prepare import Preparation
 from smplora.data.split import Split, chooses
 from smplora.models.diffusion import LatentDiffusion
 from smplora.runs.subject import find_subject, load_adapted
+from smplora.training.teacher_weights import TeacherWeights
 from smplora.training.teachers import TEACHERS, number_of_teachers
 
 FOLDER = "synthetic_images"  # in the run folder
@@ -97,9 +98,9 @@ def recombined(captions: Sequence[str], count: int, seed: int) -> list[str]:
 
 
 def draw_images(config: TrainConfig, split: Split, accelerator: Accelerator, show: bool) -> None:
-    """Draw what is lacking of the images. Image i is drawn by teacher i modulo their number, from noise that is a
-    function of (seed, i), always among the same others, so that a killed run goes on with the same. Several processes
-    share the work.
+    """Draw what is lacking of the images. Image i is drawn by teacher i modulo their number, or by all together, from
+    noise that is a function of (seed, i), always among the same others, so that a killed run goes on with the same.
+    Several processes share the work.
 
     Args:
         config, split: as of ``captions_to_draw``.
@@ -142,19 +143,18 @@ def _begun(config: TrainConfig, split: Split, folder: Path) -> list[str]:
 def _draw_lacking(
     config: TrainConfig, captions: Sequence[str], folder: Path, accelerator: Accelerator, show: bool
 ) -> None:
-    teachers, mine = number_of_teachers(config), slice(accelerator.process_index, None, accelerator.num_processes)
+    mine = slice(accelerator.process_index, None, accelerator.num_processes)
     files = [folder / f"{i:06d}.png" for i in range(len(captions))]
     have = sum(file.exists() for file in files)
     with bar(len(files), "draw images", unit="image", initial=have, show=show and have < len(files)) as display:
-        for k in range(teachers):
-            parts = list(_parts(range(k, len(files), teachers), config.sample_batch_size))[mine]
+        for teachers, numbers in _turns(config, len(files)):
+            parts = list(_parts(numbers, config.sample_batch_size))[mine]
             lacking = [part for part in parts if not all(files[i].exists() for i in part)]
             if not lacking:
                 continue
-            teacher = find_subject(str(Path(config.output_dir) / TEACHERS / f"teacher-{k}"))
-            model = load_adapted(teacher, choose_device(config.device)).model
+            model, generate = _teachers_model(config, teachers)
             for part in lacking:
-                pictures = model.generate(
+                pictures = generate(
                     [captions[i] for i in part],
                     [stream_seed(config.seed, "synthetic image", i) for i in part],
                     resolution=config.resolution or model.resolution,
@@ -166,6 +166,30 @@ def _draw_lacking(
                     if not files[i].exists():
                         write_atomically(files[i], strip(picture[None]))
                         display.update()
+
+
+def _turns(config: TrainConfig, images: int) -> list[tuple[list[int], range]]:
+    """Which teachers draw which images: one after the other, or all of them all images."""
+    count = number_of_teachers(config)
+    if config.teachers_draw == TOGETHER:
+        return [([*range(count)], range(images))]
+    return [([k], range(k, images, count)) for k in range(count)]
+
+
+def _teachers_model(
+    config: TrainConfig, teachers: Sequence[int]
+) -> tuple[LatentDiffusion, Callable[..., torch.Tensor]]:
+    """A model with the first of the teachers, and what draws."""
+    run = Path(config.output_dir)
+    subject = find_subject(str(run / TEACHERS / f"teacher-{teachers[0]}"))
+    model = load_adapted(subject, choose_device(config.device)).model
+    if len(teachers) == 1:
+        return model, model.generate
+    adaptation = subject.adaptation
+    trained = [
+        p for name in adaptation.components(model) for p in model.component(name).parameters() if p.requires_grad
+    ]
+    return model, TeacherWeights.read(run, len(teachers), model, adaptation, trained).generate
 
 
 def write_table(config: TrainConfig, split: Split, captions: Sequence[str], show: bool) -> None:
