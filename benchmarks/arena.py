@@ -9,6 +9,10 @@ reference images that `--drop_nearest balanced` does not choose by, for every se
 strongest, chosen on the other half, of those that train nothing and those that compare with shadows; of test and aux
 members the group that is worse off counts.
 
+Other images and another base model, such as those of scripts/openmoji.py: name them in --train (train_data_dir,
+pretrained_model_name_or_path), and in --evaluate networks that know them (features, clip_score_model); a hundredth of
+the CLIP score is the alignment of captions then.
+
 The goal (docs/log): the interval of the strongest attack ends at or below 0.60 on the worse group, at a held-out FID no
 worse than that of LoRA stopped where its own strongest attack first reaches 0.75.
 
@@ -120,7 +124,11 @@ def numbers(subject: Path) -> Row:
         "auc": by_attack(audit, lambda n: round(n.auc.value, 4)),
         **{name: getattr(against, name).value for name in QUALITY_OF},
         "held_out_loss": loss.value if loss else None,
-        **caption_alignment(subject, unseen_references(read_config(run, TrainConfig))),
+        **(
+            {"caption_alignment": quality.clip_score.generated.value / 100}
+            if quality.clip_score
+            else caption_alignment(subject, unseen_references(read_config(run, TrainConfig)))
+        ),
     }
 
 
@@ -201,7 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--pictures", type=Path, default=PICTURES, help="folder of the figures")
     args = options.parse_args(arguments)
     root = args.root.resolve()
-    images = write_private_digits(root / "images")
+    images = Path(args.train.get("train_data_dir") or write_private_digits(root / "images"))
     plain = [shortest(args), "lora"]
     runs = []
     for seed, split in (map(int, pair.split(":")) for pair in args.pairs):

@@ -54,7 +54,7 @@ def run_options(args: Namespace, setting: str, seed: int, split: int) -> TrainCo
     root = args.root.resolve()
     objective, *options = setting.split(",")
     folder = root / f"split-{split}" / f"seed-{seed}"
-    images: Row = {"train_data_dir": str(write_private_digits(root / "images"))}
+    images: Row = {"train_data_dir": args.train.get("train_data_dir") or str(write_private_digits(root / "images"))}
     cells: Row = {"split_seed": split, "aux_size": args.aux_size or DIGITS_PER_CELL}
     quick = QuickstartConfig(seed=seed, output_dir=str(folder), **images, **cells)
     if not (folder / MANIFEST).exists():

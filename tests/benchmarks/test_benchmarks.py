@@ -31,6 +31,7 @@ from smplora.data.digits import PRIVATE_DIGITS, caption, digit_images
 from smplora.data.folder import write_folder
 from smplora.experiments.tasks import train
 from smplora.models.encoders.digits import DigitFeatures
+from smplora.models.encoders.transformers import ClipEncoder
 from smplora.models.load import load_model
 from smplora.results.attack import GROUPS
 
@@ -347,6 +348,13 @@ def test_the_scripts_that_make_a_model_of_pictures(tmp_path: Path, monkeypatch: 
     assert read_json(tmp_path / "build_picture_model.json")["pictures"] == 3
     assert load_model(str(tmp_path / "model"), torch.device("cpu")).resolution == 32
     assert (tmp_path / "samples.png").exists()
+
+    load("build_picture_clip", SCRIPTS).main([str(tmp_path), "--steps", "2", "--results", str(tmp_path)])
+    assert read_json(tmp_path / "build_picture_clip.json")["pictures"] == 6
+    judge = ClipEncoder(str(tmp_path / "clip"), "cpu", "features")
+    picture = torch.rand(1, 3, 32, 32)
+    seen = judge.whole.get_image_features(pixel_values=(picture * 255).round() / 255 * 2 - 1).pooler_output
+    assert torch.allclose(judge.embedding(picture), torch.nn.functional.normalize(seen), atol=1e-5)
 
 
 def test_the_scripts_that_made_the_bundled_model_and_chose_its_settings(tmp_path: Path) -> None:
