@@ -42,8 +42,8 @@ class FullAdaptation:
     untouched: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)  # the base model's weights
 
     def components(self, model: LatentDiffusion) -> list[str]:
-        """The U-Net, and the text encoders if they are trained."""
-        return ["unet", *(model.text.encoders if self.train_text_encoder else ())]
+        """The denoiser, and the text encoders if they are trained."""
+        return [model.denoiser_name, *(model.text.encoders if self.train_text_encoder else ())]
 
     def check(self, model: LatentDiffusion) -> None:
         """Fits every model."""
@@ -162,7 +162,7 @@ def _parts(model: LatentDiffusion) -> dict[str, Any]:
     tokenizers = [text.tokenizer] if len(text.encoders) == 1 else list(text.tokenizers)
     return {
         "vae": model.vae,
-        "unet": model.denoiser,
+        model.denoiser_name: model.denoiser,
         **text.encoders,
         **dict(zip(("tokenizer", "tokenizer_2"), tokenizers, strict=False)),
         "scheduler": model.sampler(),

@@ -30,8 +30,6 @@ from smplora.models.sample_gradients import adapted_layers
 if TYPE_CHECKING:
     from smplora.models.diffusion import LatentDiffusion
 
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
-TARGETS = {"attention": ATTENTION, "all": (*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")}
 TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 TEXT_TARGETS = {"attention": TEXT_ATTENTION, "all": (*TEXT_ATTENTION, "fc1", "fc2")}
 
@@ -60,21 +58,21 @@ class LoRAAdaptation:
         """``lora_alpha``, or the rank: a scale of 1."""
         return self.lora_alpha or self.rank
 
-    def target_modules(self, component: str) -> tuple[str, ...]:
+    def target_modules(self, model: LatentDiffusion, component: str) -> tuple[str, ...]:
         """Endings of the names of a component's adapted layers."""
-        return (TARGETS if component == "unet" else TEXT_TARGETS)[self.lora_targets]
+        return (model.lora_targets if component == model.denoiser_name else TEXT_TARGETS)[self.lora_targets]
 
     def components(self, model: LatentDiffusion) -> list[str]:
         """What is adapted."""
-        return ["unet", *(model.text.encoders if self.train_text_encoder else ())]
+        return [model.denoiser_name, *(model.text.encoders if self.train_text_encoder else ())]
 
-    def peft_config(self, component: str) -> LoraConfig:
+    def peft_config(self, model: LatentDiffusion, component: str) -> LoraConfig:
         """How peft is to adapt it."""
         options: dict[str, Any] = {"lora_dropout": self.lora_dropout, "init_lora_weights": "gaussian"}
         return LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
-            target_modules=list(self.target_modules(component)),
+            target_modules=list(self.target_modules(model, component)),
             use_rslora=self.use_rslora,
             use_dora=self.use_dora,
             **options,
@@ -87,10 +85,10 @@ class LoRAAdaptation:
         """Add adapters in fp32: A normal with deviation 1/r, B zero (drawn from torch's global generator)."""
         trained = {}
         names = self.components(model)
-        model.text_is_trained = names != ["unet"]
+        model.text_is_trained = names != [model.denoiser_name]
         for name in names:
             component = model.component(name).requires_grad_(False)
-            component.add_adapter(self.peft_config(name))
+            component.add_adapter(self.peft_config(model, name))
             component.eval()  # the adapter's dropout too, until ``train``
             trained[name] = [p for p in component.parameters() if p.requires_grad]
             # peft gives them the base model's dtype, and bf16 weights would hardly move (decision 004)
@@ -152,14 +150,15 @@ class LoRAAdaptation:
     def publish(
         self, model: LatentDiffusion, folder: Path, facts: AdapterFacts, *, precision: str, complete: bool
     ) -> list[str]:
-        """One file in diffusers' layout; where it is to be complete, another one in kohya's."""
+        """One file in diffusers' layout; where it is to be complete, another one in kohya's, which transformers do not
+        need: programs that read them take diffusers' names."""
         state = self.state_dict(model)
         components = {
-            name: LoraSettings(self.rank, self.alpha, self.target_modules(name), self.use_rslora, self.use_dora)
+            name: LoraSettings(self.rank, self.alpha, self.target_modules(model, name), self.use_rslora, self.use_dora)
             for name in self.components(model)
         }
         write_atomically(folder / ADAPTER_FILE, adapter_bytes(state, components, facts, precision=precision))
-        if complete:
+        if complete and model.denoiser_name == "unet":
             try:
                 write_atomically(folder / KOHYA_FILE, kohya_bytes(state, components, facts, precision=precision))
             except ValueError as error:
@@ -176,7 +175,7 @@ class LoRAAdaptation:
 
     def read(self, folder: Path) -> dict[str, Tensor]:
         """That in diffusers' layout."""
-        return read_adapter(folder / ADAPTER_FILE).state
+        return read_adapter(folder / ADAPTER_FILE, transformer=True).state
 
     def usage(self, source: str, pipeline: str, base: str) -> list[str]:
         """``load_lora_weights``."""

@@ -73,7 +73,8 @@ class GreyBoxView(BlackBoxView, Protocol):
         self, latents: Tensor, timestep: int, *, adapted: bool = True, captions: Sequence[str] | None = None
     ) -> Tensor:
         """The predicted noise at the given (noised) latents: [b, c, h, w] -> [b, c, h, w] fp32 on the CPU; predictions of
-        models with v-prediction are converted.
+        models with v-prediction and of flow matching are converted, which take z_t = sqrt(abar) z0 + sqrt(1 - abar) eps
+        like all others here.
 
         Args:
             captions: others than the samples' own; "" for every sample is the unconditional prediction.

@@ -117,8 +117,9 @@ class BlackBox:
         self, latents: Tensor, timestep: int, adapted: bool = True, captions: Sequence[str] | None = None
     ) -> Tensor:
         t, where = torch.full((len(self._batch),), timestep), self._model.device
-        prediction = self._predicted(latents, t, adapted, captions).to(where)
-        return self._model.predicted_noise(prediction, latents.to(where), t.to(where)).cpu()
+        noised = latents * self._model.level_scale(t.to(where)).cpu()  # what the model takes for these
+        prediction = self._predicted(noised, t, adapted, captions).to(where)
+        return self._model.predicted_noise(prediction, noised.to(where), t.to(where)).cpu()
 
     @torch.no_grad()
     def _predicted(self, noised: Tensor, timesteps: Tensor, adapted: bool, captions: Sequence[str] | None) -> Tensor:
@@ -199,8 +200,9 @@ class GreyBox(BlackBox):
     def noised(self, draw: str, timestep: int) -> Tensor:
         """See attacks.base.GreyBoxView."""
         where = self._model.device
-        drawn = Draw(self._timesteps(draw, timestep).to(where), self._noise(draw).to(where))
-        return self._model.add_noise(self.batch.mean.to(where), drawn).cpu()
+        t = self._timesteps(draw, timestep).to(where)
+        noised = self._model.add_noise(self.batch.mean.to(where), Draw(t, self._noise(draw).to(where)))
+        return (noised / self._model.level_scale(t)).cpu()
 
     def losses(self, draw: str, timestep: int, *, adapted: bool = True) -> Tensor:
         """See attacks.base.GreyBoxView."""

@@ -203,7 +203,7 @@ def _model_names(loaded: Loaded, seed: int, base: bool) -> tuple[str, ...]:
         str(next(model.denoiser.parameters()).dtype),
         model.digest,
         hashlib.sha256(model.alphas_cumprod.cpu().numpy().tobytes()).hexdigest(),
-        str(model.scheduler.config.prediction_type),
+        model.prediction_type,
         json.dumps([getattr(trained, name) for name in FROM_METADATA]),
         str(seed),
     ]

@@ -181,7 +181,7 @@ class TrainConfig(
 
     def rate_of(self, component: str) -> float:
         """The learning rate of a component's parameters."""
-        return self.text_encoder_lr if self.train_text_encoder and component != "unet" else self.rate
+        return self.text_encoder_lr if self.train_text_encoder and component.startswith("text_encoder") else self.rate
 
     @property
     def wording(self) -> str:

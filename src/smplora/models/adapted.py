@@ -30,7 +30,7 @@ class Adaptation(Protocol):
         ...
 
     def components(self, model: LatentDiffusion) -> list[str]:
-        """The components that carry what is trained: "unet", "text_encoder", "text_encoder_2"."""
+        """The components that carry what is trained: "unet" or "transformer", "text_encoder" .."""
         ...
 
     def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
@@ -103,9 +103,9 @@ class Adapted:
         return self.adaptation.layers(self.model) if self.adaptation else GradientLayers([], [], {})
 
     def checkpoint_activations(self, active: bool) -> None:
-        """Compute the activations of the U-Net, and of trained text encoders, again in the backward pass, or keep
+        """Compute the activations of the denoiser, and of trained text encoders, again in the backward pass, or keep
         them."""
-        self.model.checkpoint_activations(active, [name for name in self.names if name != "unet"])
+        self.model.checkpoint_activations(active, [name for name in self.names if name in self.model.text.encoders])
 
     @contextmanager
     def without(self, when: bool = True) -> Iterator[None]:

@@ -29,7 +29,7 @@ from smplora.models.stated import (
 
 INDEX = "model_index.json"
 OPTION = "pretrained_model_name_or_path"
-STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}  # of weight files; others have
+STEMS = dict.fromkeys(("unet", "transformer", "vae"), "diffusion_pytorch_model")  # of weight files; others have
 TEXT_STEM = "model"
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # files of a tokenizer, the one or the others
 WEIGHTS = ".safetensors"
@@ -76,6 +76,21 @@ def folder_of(name: str, revision: str | None = None) -> Path:
     return Path(snapshot_download(name, revision=revision, local_files_only=True))
 
 
+def pipeline_class(folder: Path, given: str) -> str | None:
+    """The class that model_index.json names, if it is a text.
+
+    Args:
+        given: "--option got 'x'".
+
+    Raises:
+        FileNotFoundError: it is not there.
+        CheckpointError: it is damaged.
+    """
+    content = read_text_file(folder / INDEX, f"{given}, whose {INDEX}")
+    name = content.get("_class_name") if isinstance(content, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def read_index(folder: Path, given: str) -> PipelineIndex:
     """What model_index.json says.
 
@@ -87,9 +102,8 @@ def read_index(folder: Path, given: str) -> PipelineIndex:
         CheckpointError: it is damaged, or of a model that smplora does not know.
     """
     whose = f"{given}, whose {INDEX}"
-    content = read_text_file(folder / INDEX, whose)
-    name = content.get("_class_name") if isinstance(content, dict) else None
-    if isinstance(name, str):
+    content, name = read_text_file(folder / INDEX, whose), pipeline_class(folder, given)
+    if name is not None:
         others = [title for start, title in OTHER_FAMILIES.items() if name.startswith(start)]
         if others or not name.startswith(KNOWN):
             family = f" ({others[0]})" if others else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,12 @@ def family_of(text: TextConditioning, denoiser: nn.Module, prediction_type: str)
     return "sd_v1" if not second else "sd_v2_v" if prediction_type == "v_prediction" else "sd_v2"
 
 
+def latent_scale(vae: Any) -> tuple[float, float]:
+    """(shift, scale) of z0 = (E(x) - shift) * scale: Stable Diffusion 1.x, 2.x and SDXL have no shift."""
+    return vae.config.get("shift_factor") or 0.0, vae.config.scaling_factor
+
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 SAMPLERS = {"ddim": "DDIMScheduler", "dpmsolver++": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler"}
 ADDED = ("text_embeds", "time_ids")  # of SDXL's U-Net, passed apart
 
@@ -61,6 +67,11 @@ class LatentDiffusion:
     digest: str  # of all that decides its output (identity.py)
     weights_digest: str = ""  # of the weights alone: what runs of version 0.1 know
     text_is_trained: bool = False  # text encoders change: captions cannot be embedded once for all
+    denoiser_name: ClassVar[str] = "unet"  # in diffusers' pipelines
+    lora_targets: ClassVar[dict[str, tuple[str, ...]]] = {  # endings of the names of the denoiser's layers
+        "attention": ATTENTION,
+        "all": (*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
+    }
 
     def __post_init__(self) -> None:
         self.alphas_cumprod: Tensor = self.scheduler.alphas_cumprod.to(self.device, torch.float32)
@@ -75,12 +86,17 @@ class LatentDiffusion:
         """T; timesteps are integers in [0, T)."""
         return len(self.alphas_cumprod)
 
+    @property
+    def component_names(self) -> tuple[str, ...]:
+        """Of the parts that can be adapted: the denoiser first."""
+        return (self.denoiser_name, *self.text.encoders)
+
     def component(self, name: str) -> Any:
-        """A component under its name in diffusers' pipelines: "unet", "text_encoder" or "text_encoder_2"."""
-        return self.denoiser if name == "unet" else self.text.encoders[name]
+        """A component under its name in diffusers' pipelines: "unet" or "transformer", "text_encoder" .."""
+        return self.denoiser if name == self.denoiser_name else self.text.encoders[name]
 
     def checkpoint_activations(self, active: bool, encoders: Sequence[str] = ()) -> None:
-        """Compute the activations of the U-Net, and of the text encoders named, again in the backward pass, or keep
+        """Compute the activations of the denoiser, and of the text encoders named, again in the backward pass, or keep
         them."""
         denoiser: Any = self.denoiser
         (denoiser.enable_gradient_checkpointing if active else denoiser.disable_gradient_checkpointing)()
@@ -95,13 +111,35 @@ class LatentDiffusion:
     @property
     def family(self) -> str:
         """See ``family_of``."""
-        return family_of(self.text, self.denoiser, self.scheduler.config.prediction_type)
+        return family_of(self.text, self.denoiser, self.prediction_type)
 
     @property
     def resolution(self) -> int:
         """Native edge length in pixels."""
         config: Any = self.denoiser.config
         return int(config.sample_size * self.downsampling)
+
+    @property
+    def layers_per_block(self) -> int:
+        """Of a U-Net, which names in original checkpoints depend on."""
+        config: Any = self.denoiser.config
+        return int(config.layers_per_block)
+
+    @property
+    def least_side(self) -> int:
+        """Edge of the smallest latents that the denoiser takes."""
+        config: Any = self.denoiser.config
+        return int(2 ** (len(config.block_out_channels) - 1))
+
+    @property
+    def multiple(self) -> int:
+        """What the edges of images are multiples of, in pixels."""
+        return self.downsampling
+
+    @property
+    def prediction_type(self) -> str:
+        """What the denoiser predicts: "epsilon", "v_prediction" or, of flow matching, "velocity"."""
+        return str(self.scheduler.config.prediction_type)
 
     @property
     def downsampling(self) -> int:
@@ -112,11 +150,11 @@ class LatentDiffusion:
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled posterior of ``pixels`` [b, 3, H, W] in [-1, 1]: (mean, std), both [b, c, h, w] fp32.
 
-        z0 = E(x) * s, s the VAE's scaling factor (paper, section 2).
+        z0 = E(x) * s, s the VAE's scaling factor (paper, section 2); with a shift see ``latent_scale``.
         """
         posterior = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
-        scale = self.vae.config.scaling_factor
-        return posterior.mean.float() * scale, posterior.std.float() * scale
+        shift, scale = latent_scale(self.vae)
+        return (posterior.mean.float() - shift) * scale, posterior.std.float() * scale
 
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
@@ -132,23 +170,28 @@ class LatentDiffusion:
 
     def target(self, latents: Tensor, draw: Draw) -> Tensor:
         """What the denoiser should predict: eps, or v = sqrt(abar) eps - sqrt(1 - abar) z0 for v-prediction."""
-        if self.scheduler.config.prediction_type == "v_prediction":
+        if self.prediction_type == "v_prediction":
             abar = self.alphas_cumprod[draw.timesteps].view(-1, 1, 1, 1)
             return abar.sqrt() * draw.noise - (1 - abar).sqrt() * latents
         return draw.noise
 
     def predicted_noise(self, prediction: Tensor, noised: Tensor, timesteps: Tensor) -> Tensor:
         """eps of a prediction: itself, or sqrt(abar) v + sqrt(1 - abar) z_t for v-prediction. [b, c, h, w]."""
-        if self.scheduler.config.prediction_type == "v_prediction":
+        if self.prediction_type == "v_prediction":
             abar = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
             return abar.sqrt() * prediction + (1 - abar).sqrt() * noised
         return prediction
+
+    def level_scale(self, timesteps: Tensor) -> Tensor:
+        """What a variance-preserving z_t, sqrt(abar_t) z0 + sqrt(1 - abar_t) eps, is multiplied by to be what the
+        denoiser takes; [b] -> [b, 1, 1, 1]: 1."""
+        return torch.ones(len(timesteps), 1, 1, 1, device=timesteps.device)
 
     def loss_weights(self, timesteps: Tensor, gamma: float | None) -> Tensor | float:
         """Weights [b] of the adaptation loss: min-SNR-gamma, or 1 without a gamma."""
         if gamma is None:
             return 1.0
-        return min_snr_weights(self.alphas_cumprod[timesteps], gamma, self.scheduler.config.prediction_type)
+        return min_snr_weights(self.alphas_cumprod[timesteps], gamma, self.prediction_type)
 
     def latents(self, batch: Batch, draw: Draw) -> Tensor:
         """z0, a sample of the VAE's posterior or its mode: [b, c, h, w]."""
@@ -172,6 +215,10 @@ class LatentDiffusion:
         extra = {"added_cond_kwargs": added} if added else {}
         return cast(Tensor, self.denoiser(noised, timesteps, **others, **extra).sample)
 
+    def denoise(self, noised: Tensor, times: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
+        """``predict`` at the times of a sampler, which are timesteps: [b, c, h, w], [b] -> [b, c, h, w]."""
+        return self.predict(noised, times, conditioning)
+
     def sampler(self, name: str = "ddim") -> Any:
         """diffusers' scheduler of ``SAMPLERS`` with the model's own schedule."""
         import diffusers
@@ -185,6 +232,16 @@ class LatentDiffusion:
             clip_sample=False,
             set_alpha_to_one=stated.get("set_alpha_to_one", False),
         )
+
+    def noisiest(self, num_inference_steps: int) -> int:
+        """The timestep that drawing begins at."""
+        return int(self.schedule("ddim", num_inference_steps, self.least_side).timesteps[0])
+
+    def schedule(self, sampler: str, num_inference_steps: int, size: int) -> Any:
+        """A sampler that is set to so many steps, for latents of this edge."""
+        schedule = self.sampler(sampler)
+        schedule.set_timesteps(num_inference_steps, device=self.device)
+        return schedule
 
     @torch.no_grad()
     def generate(
@@ -234,31 +291,31 @@ class LatentDiffusion:
         Args:
             conditioning: embedded captions, tensors [b, ...].
             empty: the embedded empty caption, tensors [1, ...], for classifier-free guidance; None: no guidance.
-            predict: in place of the model's own.
+            predict: in place of ``denoise``.
         """
-        predict = predict or self.predict
+        predict = predict or self.denoise
         channels, size = self.vae.config.latent_channels, resolution // self.downsampling
-        schedule = self.sampler(sampler)
-        schedule.set_timesteps(num_inference_steps, device=self.device)
+        schedule = self.schedule(sampler, num_inference_steps, size)
         rows = [torch.randn((channels, size, size), generator=torch.Generator().manual_seed(s)) for s in seeds]
-        latents = torch.stack(rows).to(self.device) * schedule.init_noise_sigma
+        latents = torch.stack(rows).to(self.device) * getattr(schedule, "init_noise_sigma", 1.0)
         if empty is not None:
             conditioning = {
                 name: torch.cat([empty[name].expand(value.shape), value]) for name, value in conditioning.items()
             }
         for t in schedule.timesteps:
             inputs = torch.cat([latents, latents]) if empty is not None else latents
-            scaled = schedule.scale_model_input(inputs, t)
+            scaled = schedule.scale_model_input(inputs, t) if hasattr(schedule, "scale_model_input") else inputs
             prediction = predict(scaled, t.expand(len(inputs)), conditioning).float()
             if empty is not None:
                 without, with_caption = prediction.chunk(2)
                 prediction = without + guidance_scale * (with_caption - without)
             latents = schedule.step(prediction, t, latents).prev_sample
-        return cast(Tensor, latents)
+        return latents
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Clean latents [b, c, h, w] -> images [b, 3, H, W] in [0, 1] on the CPU."""
-        latents = (latents.to(self.device) / self.vae.config.scaling_factor).to(self.vae.dtype)
+        shift, scale = latent_scale(self.vae)
+        latents = (latents.to(self.device) / scale + shift).to(self.vae.dtype)
         decoded = torch.cat([self.vae.decode(part).sample for part in latents.split(8)])
         return (decoded.float() / 2 + 0.5).clamp(0, 1).cpu()

@@ -9,7 +9,6 @@ from inspect import signature
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import nn
 
 from smplora.core.errors import CheckpointError
@@ -20,6 +19,7 @@ NOT_OUTPUT = (
     "torch_dtype",
     "dtype",
 )  # of networks: the size to draw unless told, how weights are stored
+OF_FILES = ("architectures", "transformers_version", "chunk_size_feed_forward", "output_hidden_states", "return_dict")
 TEXT_SETTINGS = (
     "hidden_act", "layer_norm_eps", "num_attention_heads", "num_hidden_layers", "hidden_size", "intermediate_size",
     "max_position_embeddings", "projection_dim", "bos_token_id", "eos_token_id", "pad_token_id",
@@ -45,15 +45,19 @@ def model_digest(model: LatentDiffusion, tokenizers: Sequence[Any], zeros_for_em
     """
     digest = blake2b(model.weights_digest.encode(), digest_size=16)
     denoiser: Any = model.denoiser
-    known = signature(DDIMScheduler).parameters
+    known = signature(type(model.sampler())).parameters
     sampler = {name: value for name, value in model.sampler().config.items() if name in known}
+    encoders = model.text.encoders.values()
+    text: list[Any] = [[getattr(e.config, name, None) for name in TEXT_SETTINGS] for e in encoders]
+    if model.prediction_type == "velocity":  # of language models more decides
+        text = [{k: v for k, v in _plain(e.config.to_dict()).items() if k not in OF_FILES} for e in encoders]
     settings = {
         "vae": _plain(model.vae.config),
         "denoiser": _plain(denoiser.config),
-        "text": [[getattr(e.config, name, None) for name in TEXT_SETTINGS] for e in model.text.encoders.values()],
+        "text": text,
         "tokenizers": [_tokens(tokenizer) for tokenizer in tokenizers],
         "zeros_for_empty": zeros_for_empty,
-        "prediction_type": model.scheduler.config.prediction_type,
+        "prediction_type": model.prediction_type,
         "sampler": _plain(sampler),
     }
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())

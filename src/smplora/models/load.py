@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import torch
 
 from smplora.core.errors import CheckpointError
 from smplora.core.files import BUNDLED_FOLDER, BUNDLED_MODEL
-from smplora.models.diffusers_format import OPTION, Components, quiet, read_folder_model
+from smplora.models.diffusers_format import OPTION, Components, folder_of, pipeline_class, quiet, read_folder_model
 from smplora.models.diffusion import LatentDiffusion
+from smplora.models.families import family_of_pipeline
+from smplora.models.flow import FlowMatching
 from smplora.models.identity import check_numbers, check_weights, model_digest, weights_digest
 from smplora.models.single_file import BASE_SAMPLE_SIZE, is_single_file, read_single_file
 from smplora.models.stated import building, first_line, unusable
@@ -48,6 +50,8 @@ def load_model(
         with quiet():
             if is_single_file(name):
                 parts = read_single_file(name, config)
+            elif not bundled and (family := family_of_pipeline(pipeline_class(folder_of(name, revision), given))):
+                return load_flow(family, name, device, variant, revision)
             else:
                 parts = read_folder_model(str(BUNDLED_FOLDER) if bundled else name, variant, revision)
     except (OSError, ValueError) as error:
@@ -87,6 +91,28 @@ def load_model(
     return model
 
 
+def load_flow(
+    family: ModuleType, name: str, device: torch.device, variant: str | None, revision: str | None
+) -> FlowMatching:
+    """As ``load_model``, of a family of flow matching.
+
+    Raises:
+        OSError, ValueError: a file is missing.
+        CheckpointError: a file that cannot be used, or parts that do not fit together.
+    """
+    given = f"--{OPTION} got '{name}'"
+    parts = family.read(folder_of(name, revision), given, variant)
+    networks = [*parts.networks.items()]
+    check_weights(networks, given)
+    for _, part in networks:
+        part.to(device).float().eval().requires_grad_(False)
+    with building(unusable(f"{given}, which does not work as a whole and")):
+        model: FlowMatching = family.build(parts, Path(name).name, weights_digest(networks))
+        try_once(model, given)
+        model.digest = model_digest(model, [*parts.tokenizers.values()])
+    return model
+
+
 def conditioning(parts: Components, given: str) -> TextConditioning:
     """The text encoders with their tokenizers, which must fit together.
 
@@ -119,17 +145,16 @@ def try_once(model: LatentDiffusion, given: str) -> None:
         CheckpointError: an output of another size, or that is not finite.
         Exception: whatever the libraries raise.
     """
-    denoiser: Any = model.denoiser
-    side = 2 ** (len(denoiser.config.block_out_channels) - 1)
+    side = model.least_side
     pixels = torch.zeros(1, 3, side * model.downsampling, side * model.downsampling)
     latents, _ = model.encode_images(pixels)
     told = model.encode_captions(["a"], pixels.shape[-1])
     last = torch.tensor([model.num_train_timesteps - 1], device=model.device)
     prediction = model.predict(latents, last, told)
-    model.sampler().set_timesteps(2)
+    model.schedule("ddim", 2, side)
     for part, output, expected in (
         ("VAE's encoder", latents, (1, model.vae.config.latent_channels, side, side)),
-        ("U-Net", prediction, latents.shape),
+        ("denoiser", prediction, latents.shape),
         ("VAE's decoder", model.decode(latents), pixels.shape),
     ):
         if output.shape != expected:

@@ -63,8 +63,14 @@ def configured(text: TextConditioning, clip_skip: int, max_token_length: int) ->
         max_token_length: 75, 150 or 225 tokens.
 
     Raises:
-        ConfigError: SDXL, which is defined by its last but one layers, with a clip skip; more skipped than there is.
+        ConfigError: SDXL, which is defined by its last but one layers, with a clip skip; more skipped than there is;
+            either with text encoders that are no CLIP.
     """
+    if not isinstance(text, (ClipText, SdxlText)):
+        if clip_skip != 1 or max_token_length != TOKENS_PER_CHUNK:
+            given = f"--clip_skip got {clip_skip}" if clip_skip != 1 else f"--max_token_length got {max_token_length}"
+            raise ConfigError(f"{given}, which is of CLIP; the text encoder of this base model is none: leave it out")
+        return text
     if clip_skip != 1 and isinstance(text, SdxlText):
         raise ConfigError(f"--clip_skip got {clip_skip}; SDXL always reads the last but one layer: leave it at 1")
     layers = text.encoders["text_encoder"].config.num_hidden_layers

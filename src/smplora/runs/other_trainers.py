@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -62,7 +61,7 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
     """
     path = Path(config.adapter or "")
     options = as_training(config, {})
-    pipeline = path.is_dir() and (path / "unet").is_dir()
+    pipeline = path.is_dir() and any((path / name).is_dir() for name in ("unet", "transformer"))
     header = Header({}, {}, {}) if pipeline else read_header(_file_in(path), f"--adapter: {_file_in(path)}")
     whole = pipeline or any(_of_whole_model(key) for key in header.shapes)
     inversion = path.is_file() and is_inversion(header.shapes)
@@ -82,8 +81,7 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
         adaptation = _attach_weights(path, model, options)
         kind, sha256 = "full", files_sha256(_weights(path))
     else:
-        layers: Any = model.denoiser.config
-        file = read_adapter(_file_in(path), layers.layers_per_block)
+        file = read_adapter(_file_in(path), model.layers_per_block, model.denoiser_name == "transformer")
         adaptation = attach_file(file, path, model, options.pretrained_model_name_or_path)
         kind, sha256 = "lora", file.sha256
         if file.embeddings:
@@ -145,11 +143,11 @@ def _attach_weights(path: Path, model: LatentDiffusion, options: TrainConfig) ->
     except CheckpointError as error:
         raise CheckpointError(str(error).replace("--pretrained_model_name_or_path", "--adapter")) from error
     base = options.pretrained_model_name_or_path
-    names = ("unet", *model.text.encoders)
+    names = model.component_names
     differs = {}
     for name in names:
         ours = dict(model.component(name).named_parameters())
-        weights = dict(other.component(name).named_parameters()) if name in ("unet", *other.text.encoders) else {}
+        weights = dict(other.component(name).named_parameters()) if name in other.component_names else {}
         shapes = [{n: p.shape for n, p in parameters.items()} for parameters in (ours, weights)]
         wrong = [n for n in sorted({*ours, *weights}) if shapes[0].get(n) != shapes[1].get(n)]
         if wrong:

@@ -53,10 +53,10 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processe
         ConfigError: a resolution that the VAE cannot halve down to whole latents; more steps than anybody waits for, or
             more in drawing an image than the model has.
     """
-    if config.resolution and config.resolution % model.downsampling:
-        below = max(1, config.resolution // model.downsampling) * model.downsampling
+    if config.resolution and config.resolution % model.multiple:
+        below = max(1, config.resolution // model.multiple) * model.multiple
         raise ConfigError(
-            f"--resolution got {config.resolution}; allowed: multiples of {model.downsampling} with this base model, "
+            f"--resolution got {config.resolution}; allowed: multiples of {model.multiple} with this base model, "
             f"such as {below}"
         )
     batch = config.train_batch_size * config.gradient_accumulation_steps * processes

@@ -265,13 +265,12 @@ def publish(config: TrainConfig, setup: Setup, folder: Path, *, step: int, compl
         teacher = Path(config.output_dir) / TEACHERS / "teacher-0" / PRIVACY
         write(folder / PRIVACY, read(teacher, Privacy, "train anew"))
     model = setup.model
-    unet_config: Any = model.denoiser.config
     facts = AdapterFacts(
         config.objective,
         model.family,
         config.resolution or model.resolution,
         public_name(config.pretrained_model_name_or_path),
-        unet_config.layers_per_block,
+        model.layers_per_block,
     )
     with setup.as_published():
         return setup.adaptation.publish(model, folder, facts, precision=config.save_precision, complete=complete)

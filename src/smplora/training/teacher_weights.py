@@ -86,7 +86,7 @@ class TeacherWeights:
             for k in range(len(self.of_teacher)):
                 with self.teaching(k):
                     own = {name: value[:, k] for name, value in conditioning.items()}
-                    predictions.append(model.predict(noised, timesteps, own).float())
+                    predictions.append(model.denoise(noised, timesteps, own).float())
             return torch.stack(predictions).mean(0)
 
         latents = model.sample(

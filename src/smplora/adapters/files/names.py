@@ -28,6 +28,7 @@ DOTTED = {  # how dotted names begin -> the component
     "text_encoder.": "text_encoder",
     "text_encoder_2.": "text_encoder_2",
 }  # fmt: skip
+TRANSFORMER = "transformer."
 WRAPPER = "base_model.model."  # what peft puts before the names of a network that it wraps
 PRODUCTS = (  # factors of LoHa and LoKr, see products.py
     *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
@@ -74,12 +75,13 @@ class Names:
     embeddings: tuple[str, ...]  # words whose learned embeddings the file also holds (OneTrainer's bundles)
 
 
-def understand(keys: Iterable[str], layers_per_block: int = 2) -> Names:
+def understand(keys: Iterable[str], layers_per_block: int = 2, transformer: bool = False) -> Names:
     """Every tensor's module ("unet.<module>", "text_encoder.text_model.<module>") and part: "A", "B", "mid" (low-rank),
     ``PRODUCTS``, "weight" and "bias" (whole differences), "alpha", "dora_scale" or "magnitude_vector" (peft's).
 
     Args:
         layers_per_block: of the base model's U-Net; only names of the original checkpoint need it.
+        transformer: it may be of a transformer, "transformer.<module>", whose modules are not looked at.
 
     Raises:
         ValueError: a name that is not understood, two names for one tensor, or nothing but embeddings.
@@ -92,7 +94,7 @@ def understand(keys: Iterable[str], layers_per_block: int = 2) -> Names:
             words[match[1]] = None
             continue
         try:
-            module, part, layout = _understood(key, layers_per_block)
+            module, part, layout = _understood(key, layers_per_block, transformer)
         except ValueError as error:
             family = other_family(keys)
             if not family:
@@ -111,7 +113,7 @@ def understand(keys: Iterable[str], layers_per_block: int = 2) -> Names:
     return Names(parts, layout, tuple(words))
 
 
-def _understood(key: str, layers_per_block: int) -> tuple[str, str, str]:
+def _understood(key: str, layers_per_block: int, transformer: bool) -> tuple[str, str, str]:
     """(module, part, layout) of one name.
 
     Raises:
@@ -121,21 +123,26 @@ def _understood(key: str, layers_per_block: int) -> tuple[str, str, str]:
     if kind:
         raise ValueError(f"it holds {kind}, in {key} among others, which smplora does not read")
     flat = key.startswith(tuple(PREFIXES))
+
+    def dotted(name: str) -> str:
+        whole = transformer and name.startswith(TRANSFORMER)
+        return name if whole else _dotted_module(name, layers_per_block)
+
     if match := _PART.fullmatch(key) or _PRODUCT.fullmatch(key):
         part = PARTS.get(match[2], match[2])
         if flat:
             return module_name(match[1], layers_per_block), part, "kohya"
         name = _old_module(match[1]) if part == "alpha" else match[1]
         layout = "peft" if match[2] in PRODUCTS else "diffusers"
-        return _dotted_module(name, layers_per_block), part, layout
+        return dotted(name), part, layout
     if match := _OLD.fullmatch(key):
-        return _dotted_module(_old_module(f"{match[1]}.{match[2]}"), layers_per_block), _SIDES[match[3]], "diffusers"
+        return dotted(_old_module(f"{match[1]}.{match[2]}")), _SIDES[match[3]], "diffusers"
     if match := _DIFFUSERS.fullmatch(key):
-        return _dotted_module(_old_module(match[1]), layers_per_block), _SIDES[match[2]], "diffusers"
+        return dotted(_old_module(match[1])), _SIDES[match[2]], "diffusers"
     if match := _PEFT.fullmatch(key):
         if flat:
             return module_name(match[1], layers_per_block), match[2] or match[3], "kohya"
-        return _dotted_module(match[1], layers_per_block), match[2] or match[3], "peft"
+        return dotted(match[1]), match[2] or match[3], "peft"
     raise ValueError(f"{key} is in no layout that smplora knows (kohya, diffusers, peft)")
 
 

@@ -57,11 +57,12 @@ def named_as(state: Mapping[str, Value], known: Collection[str]) -> dict[str, Va
     return {by_name.get(_bare(name), name): value for name, value in state.items()}
 
 
-def read_adapter(path: Path, layers_per_block: int = 2) -> AdapterFile:
+def read_adapter(path: Path, layers_per_block: int = 2, transformer: bool = False) -> AdapterFile:
     """What an adapter file of any trainer holds: all of it, or an error.
 
     Args:
         layers_per_block: of the base model's U-Net; only files with the original checkpoint's names need it.
+        transformer: it may be of a transformer, in diffusers' layout.
 
     Raises:
         CheckpointError: missing or damaged file, pickle, another kind of adapter, tensors that are not numbers.
@@ -71,7 +72,7 @@ def read_adapter(path: Path, layers_per_block: int = 2) -> AdapterFile:
         raise CheckpointError(pickled[0])
     tensors, metadata = _read(path)
     try:
-        names = understand(tensors, layers_per_block)
+        names = understand(tensors, layers_per_block, transformer)
         used = {key: real(key, tensors[key]) for parts in names.parts.values() for key in parts.values()}
         settings = loader_settings(path, metadata) if names.layout != "kohya" else {}
         state, alphas = _pairs(names, used, settings)

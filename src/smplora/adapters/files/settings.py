@@ -16,7 +16,7 @@ from smplora.core.reading import Unreadable, parse_json, read_json, shortened
 PEFT_FILE = "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"  # what peft's save_pretrained writes beside the tensors
 IN_HEADER = "lora_adapter_metadata"  # diffusers' key; the settings' names begin with the component's
-COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
+COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
 MOST_PATTERNS, MOST_WILDCARDS = 20, 2  # that are more than names; repetitions in each
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # initialisations that leave another base model
 _ATOM = r"(?:\\[.dw\-]|[\w.\-]|\[[\w\-]+\])"

@@ -107,7 +107,7 @@ def adapter_bytes(
 def _diffusers_key(name: str) -> str:
     """transformers reads a text encoder's magnitudes under their parameter's full name, diffusers the U-Net's under
     peft's short one."""
-    long = name.endswith(".lora_magnitude_vector") and not name.startswith("unet.")
+    long = name.endswith(".lora_magnitude_vector") and not name.startswith(("unet.", "transformer."))
     return published_name(f"{name}.weight" if long else name)
 
 

@@ -35,9 +35,9 @@ class ModulesAdaptation(LoRAAdaptation):
 
     def components(self, model: LatentDiffusion) -> list[str]:
         """Those that have such modules."""
-        return [name for name in ("unet", *model.text.encoders) if any(m.startswith(f"{name}.") for m in self.ranks)]
+        return [name for name in model.component_names if any(m.startswith(f"{name}.") for m in self.ranks)]
 
-    def peft_config(self, component: str) -> LoraConfig:
+    def peft_config(self, model: LatentDiffusion, component: str) -> LoraConfig:
         """Exact names; one pattern for each rank and each alpha, since peft tries all patterns on every module."""
         ranks, alphas = (_of(component, values) for values in (self.ranks, self.alphas))
         return LoraConfig(
@@ -78,7 +78,7 @@ class Together:
     def components(self, model: LatentDiffusion) -> list[str]:
         """Those of any part."""
         touched = {name for part in self.parts for name in part.components(model)}
-        return [name for name in ("unet", *model.text.encoders) if name in touched]
+        return [name for name in model.component_names if name in touched]
 
     def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
         """All of them."""
@@ -86,7 +86,7 @@ class Together:
         for part in self.parts:
             for name, parameters in part.attach(model).items():
                 trained.setdefault(name, []).extend(parameters)
-        model.text_is_trained = self.components(model) != ["unet"]
+        model.text_is_trained = self.components(model) != [model.denoiser_name]
         return trained
 
     @contextmanager
@@ -166,7 +166,7 @@ def attach_file(file: AdapterFile, path: Path, model: LatentDiffusion, base: str
             f"{said} changes nothing: every product of its halves is zero; was it saved before training?"
         )
     together = Together(parts)
-    model.text_is_trained = together.components(model) != ["unet"]
+    model.text_is_trained = together.components(model) != [model.denoiser_name]
     return parts[0] if len(parts) == 1 else together
 
 
@@ -174,7 +174,7 @@ def _weights(model: LatentDiffusion) -> dict[str, tuple[int, ...]]:
     """Shapes of all weights and biases, by full name."""
     return {
         f"{component}.{name}": tuple(p.shape)
-        for component in ("unet", *model.text.encoders)
+        for component in model.component_names
         for name, p in model.component(component).named_parameters()
     }
 
@@ -183,7 +183,7 @@ def _layers(model: LatentDiffusion) -> set[str]:
     """The names of the weights that a low-rank adapter can sit on."""
     return {
         f"{component}.{name}.weight"
-        for component in ("unet", *model.text.encoders)
+        for component in model.component_names
         for name, module in model.component(component).named_modules()
         if isinstance(module, (nn.Linear, nn.Conv2d))
     }

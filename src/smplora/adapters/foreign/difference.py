@@ -30,7 +30,7 @@ class DifferenceAdaptation:
 
     def components(self, model: LatentDiffusion) -> list[str]:
         """Those that something is added to."""
-        return [c for c in ("unet", *model.text.encoders) if any(n.startswith(f"{c}.") for n in self.differences)]
+        return [c for c in model.component_names if any(n.startswith(f"{c}.") for n in self.differences)]
 
     @torch.no_grad()
     def attach(self, model: LatentDiffusion) -> dict[str, list[nn.Parameter]]:
@@ -40,7 +40,7 @@ class DifferenceAdaptation:
             KeyError, RuntimeError: names or sizes that are not the model's.
         """
         names = self.components(model)
-        model.text_is_trained = names != ["unet"]
+        model.text_is_trained = names != [model.denoiser_name]
         for component in names:
             part = model.component(component).requires_grad_(False)
             parameters = {f"{component}.{name}": p for name, p in part.named_parameters()}

@@ -52,7 +52,10 @@ def magnitudes(
 
 
 def _noise(model: LatentDiffusion, z: Tensor, t: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
-    return model.predicted_noise(model.predict(z, t, conditioning), z, t).float()
+    prediction = model.predict(z, t, conditioning)
+    if model.prediction_type == "velocity":  # of pure noise: the noise in it is known, whatever the caption
+        return prediction.float()
+    return model.predicted_noise(prediction, z, t).float()
 
 
 def compare_prompts(adapter: Floats, base: Floats, captions: Sequence[str], members: set[str], others: set[str]) -> Any:

@@ -268,9 +268,7 @@ def score_captions(
     """The "prompts" object, and for the private file each training caption with its numbers, the best known first."""
     members, others = ({s.caption for s in side} for side in (sides.train, sides.held_out))
     captions, model = sorted(members | others), loaded.model
-    sampler = model.sampler()
-    sampler.set_timesteps(steps)
-    timestep = int(sampler.timesteps[0])
+    timestep = model.noisiest(steps)
     loud = {}
     for name in ("adapter", "base"):
         with loaded.adapted.without(name == "base"):

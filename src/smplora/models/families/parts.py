@@ -1,0 +1,76 @@
+"""The parts of a pipeline of flow matching in a folder of diffusers' format: checked, then read by the libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smplora.core.errors import CheckpointError
+from smplora.models.diffusers_format import ADAPTER, check_keys, check_weight_files
+from smplora.models.stated import Stated, building, check_network, check_sizes, checked, read_text_file, unusable
+
+SCHEDULER = "FlowMatchEulerDiscreteScheduler"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a pipeline consists of, by diffusers' names of its components."""
+
+    networks: Mapping[str, Any]
+    tokenizers: Mapping[str, Any]
+    scheduler: Any
+
+
+def read_parts(
+    folder: Path, given: str, variant: str | None, networks: Mapping[str, Any], tokenizers: Mapping[str, Any]
+) -> Parts:
+    """Everything that has weights, the tokenizers and the noise schedule.
+
+    Args:
+        given: "--option got 'x'".
+        variant: suffix of the weight files, such as "fp16".
+        networks, tokenizers: the classes to read, by component.
+
+    Raises:
+        FileNotFoundError: a part is not there.
+        CheckpointError: a file that cannot be used.
+    """
+    for part in (*networks, *tokenizers, "scheduler"):
+        if not (folder / part).is_dir():
+            raise FileNotFoundError(f"it has no folder {part}")
+        if (folder / part / ADAPTER).exists():  # the library would load another model by it
+            raise CheckpointError(f"{given}, whose {part}/{ADAPTER} is of an adapter; merge it into its model")
+        check_network(folder / part, given)
+    local: dict[str, Any] = {"local_files_only": True}
+    read: dict[str, Any] = {}
+    for part, kind in networks.items():
+        check_weight_files(folder, part, variant, given)
+        more = {"variant": variant, "use_safetensors": True, "output_loading_info": True}
+        with building(unusable(f"{given}, whose {part}/ with its config.json")):
+            read[part], told = kind.from_pretrained(str(folder), subfolder=part, **local, **more)
+            check_keys(told, f"{given}, whose {part}/")
+    words = {}
+    for part, kind in tokenizers.items():
+        with building(unusable(f"{given}, whose {part}/")):
+            words[part] = kind.from_pretrained(str(folder), subfolder=part, trust_remote_code=False, **local)
+    return Parts(read, words, _scheduler(folder, given))
+
+
+def _scheduler(folder: Path, given: str) -> Any:
+    """The noise schedule of flow matching.
+
+    Raises:
+        CheckpointError: of another class, or with settings that cannot be.
+    """
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    whose = f"{given}, whose scheduler/scheduler_config.json"
+    content = read_text_file(folder / "scheduler" / "scheduler_config.json", whose)
+    checked(content, Stated, whose)
+    check_sizes(content, whose)
+    if content.get("_class_name") != SCHEDULER:
+        raise CheckpointError(f"{whose} has _class_name {content.get('_class_name')!r}; allowed: {SCHEDULER}")
+    with building(unusable(f"{given}, whose scheduler/")):
+        return FlowMatchEulerDiscreteScheduler.from_config(content)

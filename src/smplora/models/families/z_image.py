@@ -1,0 +1,134 @@
+"""Z-Image and Z-Image-Turbo (Tongyi-MAI, 2025): one language model for captions, no guidance input.
+
+What is its own: the transformer takes lists of samples, the time as 1 - sigma, and gives the negative velocity.
+Captions are put into the chat template of their language model, and each keeps its own length, on which the places of
+the image depend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from smplora.models.diffusion import ATTENTION
+from smplora.models.families.parts import Parts, read_parts
+from smplora.models.flow import FlowMatching, resolution_shift
+from smplora.models.text import TOKENS
+
+PIPELINES = ("ZImagePipeline",)
+TITLE = "Z-Image"
+MASK = "attention_mask"
+EMBEDDED, KNOWN = "prompt_embeds", "prompt_mask"
+LONGEST = 512  # tokens of a caption with its template, as the pipeline reads them
+LAYER = -2  # of the language model's hidden states
+PATCH = 2  # latents per place of the transformer, in each direction
+
+
+@dataclass(frozen=True)
+class ZImageText:
+    """The last but one hidden states of Qwen3, of the tokens that a caption has."""
+
+    encoder: Any
+    tokenizer: Any
+    chunks: int = 1
+    clip_skip: int = 1
+
+    @property
+    def encoders(self) -> dict[str, Any]:
+        """See TextConditioning."""
+        return {"text_encoder": self.encoder}
+
+    def cut(self, captions: Sequence[str]) -> int:
+        """How many captions have more tokens than are read."""
+        return sum(len(ids) > LONGEST for ids in self.tokenizer(self._templates(captions)).input_ids)
+
+    def _templates(self, captions: Sequence[str]) -> list[str]:
+        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": True}
+        told = ([{"role": "user", "content": caption}] for caption in captions)
+        return [self.tokenizer.apply_chat_template(one, **options) for one in told]
+
+    def tokens(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
+        """Token ids and which of them are a caption's: both [b, 512]."""
+        read = self.tokenizer(
+            self._templates(captions), padding="max_length", max_length=LONGEST, truncation=True, return_tensors="pt"
+        )
+        device = self.encoder.device
+        return {TOKENS: read.input_ids.to(device), MASK: read.attention_mask.bool().to(device)}
+
+    def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{"prompt_embeds": [b, 512, d], "prompt_mask": [b, 512]}; what is no caption's is 0."""
+        mask = tokens[MASK]
+        states = self.encoder(input_ids=tokens[TOKENS], attention_mask=mask, output_hidden_states=True).hidden_states
+        return {EMBEDDED: states[LAYER].float() * mask[..., None], KNOWN: mask}
+
+    def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
+        """The empty caption."""
+        return self.embed(self.tokens([""] * count, resolution))
+
+
+@dataclass
+class ZImage(FlowMatching):
+    """See FlowMatching."""
+
+    lora_targets: ClassVar[dict[str, tuple[str, ...]]] = {
+        "attention": ATTENTION,
+        "all": (*ATTENTION, "feed_forward.w1", "feed_forward.w2", "feed_forward.w3"),
+    }
+
+    @property
+    def family(self) -> str:
+        """See LatentDiffusion."""
+        return "z_image"
+
+    @property
+    def resolution(self) -> int:
+        """1,024 pixels, what it was made for; no file says so."""
+        return 1024
+
+    @property
+    def least_side(self) -> int:
+        """See LatentDiffusion."""
+        return PATCH
+
+    @property
+    def multiple(self) -> int:
+        """See LatentDiffusion."""
+        return PATCH * self.downsampling
+
+    def schedule(self, sampler: str, num_inference_steps: int, size: int) -> Any:
+        """As the pipeline sets it."""
+        schedule = self.sampler(sampler)
+        sigmas = torch.linspace(1.0, 1 / num_inference_steps, num_inference_steps).tolist()
+        shift = resolution_shift(schedule.config, (size // PATCH) ** 2)
+        schedule.set_timesteps(sigmas=sigmas, mu=shift, device=self.device)
+        return schedule
+
+    def velocity(self, noised: Tensor, sigmas: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
+        """See FlowMatching."""
+        told = conditioning if EMBEDDED in conditioning else self.text.embed(conditioning)
+        captions = [rows[known] for rows, known in zip(told[EMBEDDED], told[KNOWN], strict=True)]
+        dtype = next(self.denoiser.parameters()).dtype
+        images = list(noised.to(dtype).unsqueeze(2))  # one frame each
+        given = self.denoiser(images, 1 - sigmas, [c.to(dtype) for c in captions], return_dict=False)[0]
+        return -torch.stack(list(given)).squeeze(2)
+
+
+def read(folder: Path, given: str, variant: str | None) -> Parts:
+    """The parts of a folder; see ``read_parts``."""
+    from diffusers import AutoencoderKL, ZImageTransformer2DModel
+    from transformers import AutoTokenizer, Qwen3Model
+
+    networks = {"vae": AutoencoderKL, "transformer": ZImageTransformer2DModel, "text_encoder": Qwen3Model}
+    return read_parts(folder, given, variant, networks, {"tokenizer": AutoTokenizer})
+
+
+def build(parts: Parts, name: str, weights_digest: str) -> ZImage:
+    """The model of these parts."""
+    text = ZImageText(parts.networks["text_encoder"], parts.tokenizers["tokenizer"])
+    networks = parts.networks
+    return ZImage(networks["vae"], text, networks["transformer"], parts.scheduler, name, "", weights_digest)

@@ -1,0 +1,124 @@
+"""Every family of flow matching against diffusers: embeddings, noised latents, loss and images, base and adapted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from conftest import short_config
+from flow_checkpoints import CHECKPOINTS
+from smplora.adapters.files.write import ADAPTER_FILE
+from smplora.experiments.tasks import train
+from smplora.models.batch import Batch, Draw
+from smplora.models.diffusion import adaptation_loss
+from smplora.models.flow import FlowMatching
+from smplora.models.load import load_model
+from smplora.runs.subject import load_subject
+
+CAPTIONS = ["a digit", "a longer caption of a house"]
+RESOLUTION, STEPS, SCALE = 32, 3, 2.0
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", params=CHECKPOINTS)
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    return request.param, CHECKPOINTS[request.param](tmp_path_factory.mktemp("flow") / "model")
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: tuple[str, Path]) -> FlowMatching:
+    loaded = load_model(str(checkpoint[1]), CPU)
+    assert isinstance(loaded, FlowMatching)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def run(checkpoint: tuple[str, Path], image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = {"pretrained_model_name_or_path": str(checkpoint[1]), "resolution": RESOLUTION, "learning_rate": 1e-2}
+    return train(short_config(image_folder, tmp_path_factory.mktemp("flow") / "run", **base), progress=False)
+
+
+def stock(checkpoint: tuple[str, Path]) -> Any:
+    """diffusers' pipeline."""
+    from diffusers import DiffusionPipeline
+
+    pipeline = DiffusionPipeline.from_pretrained(checkpoint[1], local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def z_image_images(pipeline: Any, seeds: list[int]) -> Tensor:
+    """Its guidance scale adds to the prediction with the caption: 1 less than ours."""
+    return pipeline(
+        list(CAPTIONS), height=RESOLUTION, width=RESOLUTION, num_inference_steps=STEPS, guidance_scale=SCALE - 1,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="pt",
+    ).images  # fmt: skip
+
+
+def z_image_loss(pipeline: Any, latents: Tensor, noise: Tensor, indices: Tensor) -> Tensor:
+    """As train_dreambooth_lora_z_image.py computes it."""
+    scheduler, (embedded, _) = pipeline.scheduler, pipeline.encode_prompt(list(CAPTIONS))
+    timesteps = scheduler.timesteps[indices]
+    sigmas = scheduler.sigmas[indices].view(-1, 1, 1, 1)
+    noisy = (1.0 - sigmas) * latents + sigmas * noise
+    given = pipeline.transformer(
+        list(noisy.unsqueeze(2).unbind(0)), (1000 - timesteps) / 1000, embedded, return_dict=False
+    )[0]
+    prediction = -torch.stack(given).squeeze(2)
+    return (prediction.float() - (noise - latents).float()).square().flatten(1).mean(1)
+
+
+IMAGES, LOSSES = {"z_image": z_image_images}, {"z_image": z_image_loss}
+
+
+def test_embeddings_are_the_pipelines(checkpoint: tuple[str, Path], model: FlowMatching) -> None:
+    theirs, _ = stock(checkpoint).encode_prompt(list(CAPTIONS), do_classifier_free_guidance=False)
+    ours = model.encode_captions(CAPTIONS, RESOLUTION)
+    for row, expected in enumerate(theirs):
+        assert torch.equal(ours["prompt_embeds"][row][ours["prompt_mask"][row]], expected)
+
+
+def test_losses_are_the_training_scripts(checkpoint: tuple[str, Path], model: FlowMatching) -> None:
+    """For given noise and timesteps; an index counts down from pure noise there, up to it here."""
+    pixels = torch.rand(2, 3, RESOLUTION, RESOLUTION, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    mean, std = model.encode_images(pixels)
+    pipeline = stock(checkpoint)
+    vae = pipeline.vae.config
+    expected = (pipeline.vae.encode(pixels).latent_dist.mode() - vae.shift_factor) * vae.scaling_factor
+    torch.testing.assert_close(mean, expected)
+    noise, indices = torch.randn(mean.shape, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 700])
+    batch = Batch(mean, std, model.encode_captions(CAPTIONS, RESOLUTION), ("a", "b"))
+    with torch.no_grad():
+        ours = adaptation_loss(model.error_maps(batch, Draw(model.num_train_timesteps - 1 - indices, noise)))
+        theirs = LOSSES[checkpoint[0]](pipeline, mean, noise, indices)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
+
+
+def test_images_are_the_pipelines(checkpoint: tuple[str, Path], model: FlowMatching, run: Path) -> None:
+    """Of the base model, and with the adapter that was trained and load_lora_weights reads."""
+    pipeline, adapted = stock(checkpoint), load_subject(str(run), None, "cpu").model
+    before = IMAGES[checkpoint[0]](pipeline, [5, 6])
+    how: dict[str, Any] = {"resolution": RESOLUTION, "num_inference_steps": STEPS, "guidance_scale": SCALE}
+    torch.testing.assert_close(model.generate(CAPTIONS, [5, 6], **how), before, rtol=0, atol=1e-5)
+    pipeline.load_lora_weights(run, weight_name=ADAPTER_FILE)
+    after = IMAGES[checkpoint[0]](pipeline, [5, 6])
+    torch.testing.assert_close(adapted.generate(CAPTIONS, [5, 6], **how), after, rtol=0, atol=1e-5)
+    assert (after - before).abs().max() > 1e-3
+
+
+def test_attacks_walk_between_levels_of_the_variance_preserving_twin(model: FlowMatching) -> None:
+    """z_t / c = sqrt(abar) z0 + sqrt(1 - abar) eps, at all levels but that of pure noise."""
+    latents, noise = torch.randn((2, 3, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([0, 500, 990])
+    abar = model.alphas_cumprod[t].view(-1, 1, 1, 1)
+    twin = abar.sqrt() * latents + (1 - abar).sqrt() * noise
+    noised = model.add_noise(latents, Draw(t, noise))
+    torch.testing.assert_close(noised / model.level_scale(t), twin)
+    velocity = model.target(latents, Draw(t, noise))
+    torch.testing.assert_close(model.predicted_noise(velocity, noised, t), noise, atol=1e-5, rtol=1e-5)
+    assert bool((model.alphas_cumprod.diff() < 0).all())
+    assert float(model.alphas_cumprod[-1]) > 0
