@@ -57,7 +57,7 @@ REGIMES: dict[str, tuple[Row, dict[str, Row]]] = {  # what both objectives have,
         },
     ),
     "batch 1, maps of 1,024": ({**BATCH_1, "resolution": 64}, {"": {}, "lambda 1": {"mi_lambda": 1.0}}),
-    "paper": (PAPER, {"": {}, "proxy at 1e-3": {"proxy_learning_rate": 1e-3}}),
+    "paper": (PAPER, {"": {}}),
 }
 LAMBDA = 0.05
 
@@ -69,6 +69,12 @@ def objectives(regime: str) -> dict[str, Row]:
     shared = {**common, **every}
     ours = {"smp_lora" + (f", {name}" if name else ""): own for name, own in variants.items()}
     return {"lora": shared} | {name: {**shared, "mi_lambda": LAMBDA, **own} for name, own in ours.items()}
+
+
+def shown(value: Any) -> str:
+    """As YAML reads it, to which 1e-05 is a word."""
+    digits = f"{value:f}".rstrip("0") if isinstance(value, float) else str(value)
+    return f"{digits}0" if digits.endswith(".") else digits
 
 
 def subjects(run: Path, steps: int) -> list[Path]:
@@ -168,7 +174,7 @@ def main(arguments: list[str] | None = None) -> None:
     for seed, split in (map(int, pair.split(":")) for pair in args.pairs):
         for regime in args.regimes:
             for name, own in objectives(regime).items():
-                setting = ",".join([name.partition(",")[0], *(f"{key}={value}" for key, value in own.items())])
+                setting = ",".join([name.partition(",")[0], *(f"{key}={shown(value)}" for key, value in own.items())])
                 about = {"regime": regime, "objective": name, "seed": seed, "split": split}
                 runs.append((about, run_options(args, setting, seed, split)))
     if not args.collect:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
 
+from smplora.core.files import BUNDLED_FOLDER
+
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -67,4 +69,36 @@ def z_image(folder: Path) -> Path:
     return folder
 
 
-CHECKPOINTS: dict[str, Callable[[Path], Path]] = {"z_image": z_image}
+def flux(folder: Path) -> Path:
+    """FLUX.1's pipeline, guidance-distilled, with a schedule that shifts by resolution."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
+
+    torch.manual_seed(0)
+    words = CLIPTokenizer.from_pretrained(BUNDLED_FOLDER / "tokenizer")
+    letters = [(piece, -1.0) for piece in ("<pad>", "</s>", "<unk>", "\u2581", *"abcdefghijklmnopqrstuvwxyz")]
+    pieces = T5TokenizerFast(vocab=letters, extra_ids=0)
+    width = 16
+    clip = CLIPTextConfig(
+        vocab_size=len(words), hidden_size=width, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=words.model_max_length, bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
+    )  # fmt: skip
+    t5 = T5Config(vocab_size=len(pieces), d_model=24, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    transformer = FluxTransformer2DModel(
+        in_channels=4 * CHANNELS, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=24, pooled_projection_dim=width, guidance_embeds=True, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=small_vae(),
+        text_encoder=CLIPTextModel(clip),
+        tokenizer=words,
+        text_encoder_2=T5EncoderModel(t5),
+        tokenizer_2=pieces,
+        transformer=transformer,
+    ).save_pretrained(folder)
+    return folder
+
+
+CHECKPOINTS: dict[str, Callable[[Path], Path]] = {"flux": flux, "z_image": z_image}

@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from smplora.adapters.files.kohya import SDXL, kohya_name, kohya_state, module_name, published_name
 from smplora.adapters.files.original import diffusers_name, original_name
-from smplora.adapters.lora import TARGETS
+from smplora.models.diffusion import TARGETS
 
 SD15 = {
     "sample_size": 64, "block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2, "cross_attention_dim": 768,

@@ -26,8 +26,9 @@ from smplora.adapters.files.write import (
     kohya_bytes,
 )
 from smplora.adapters.foreign.attach import attach_file
-from smplora.adapters.lora import ATTENTION, TARGETS, TEXT_TARGETS
+from smplora.adapters.lora import TEXT_TARGETS
 from smplora.experiments.tasks import train
+from smplora.models.diffusion import ATTENTION, TARGETS
 from smplora.models.load import load_model
 from smplora.runs.subject import load_subject
 

@@ -19,7 +19,9 @@ from encoder_folders import saved
 from smplora.cli.main import main
 from smplora.core.errors import CheckpointError, UserError
 from smplora.core.files import BUNDLED_FOLDER
+from smplora.models.diffusers_format import KNOWN_TITLES
 from smplora.models.encoders.transformers import load_encoder
+from smplora.models.families import FAMILIES
 from smplora.models.load import load_model
 
 CPU = torch.device("cpu")
@@ -108,10 +110,11 @@ def test_fields(config: str, folder: Path) -> None:
 def test_other_families_by_name(folder: Path) -> None:
     path = folder / "model_index.json"
     before = path.read_text()
-    for name, family in (("FluxPipeline", "(FLUX)"), ("StableDiffusion3Pipeline", "(Stable Diffusion 3)")):
+    for name, family in (("FluxKontextPipeline", "(FLUX)"), ("SanaPipeline", "(Sana)")):
         path.write_text(json.dumps({**json.loads(before), "_class_name": name}))
-        assert f"{name} {family}; smplora knows Stable Diffusion 1.x, 2.x and SDXL" in refused(folder)
+        assert f"{name} {family}; smplora knows {KNOWN_TITLES}" in refused(folder)
     path.write_text(before)
+    assert all(family.TITLE in KNOWN_TITLES for family in FAMILIES)
     assert load_model(str(folder), CPU).digest == load_model("tiny", CPU).digest
 
 

@@ -36,6 +36,7 @@ WEIGHTS = ".safetensors"
 INTEGERS = ("position_ids", "num_updates")  # how the names of what is counted end
 ADAPTER = "adapter_config.json"
 KNOWN = ("StableDiffusion", "StableDiffusionXL", "LatentConsistencyModel")  # how names of pipelines begin
+KNOWN_TITLES = "Stable Diffusion 1.x, 2.x and SDXL, FLUX.1, Z-Image"
 OTHER_FAMILIES = {  # how those of other families begin -> what people call them
     "StableDiffusion3": "Stable Diffusion 3", "Flux": "FLUX", "StableCascade": "Stable Cascade", "PixArt": "PixArt",
     "Kandinsky": "Kandinsky", "Kolors": "Kolors", "HunyuanDiT": "Hunyuan-DiT", "Sana": "Sana", "Lumina": "Lumina",
@@ -107,7 +108,7 @@ def read_index(folder: Path, given: str) -> PipelineIndex:
         others = [title for start, title in OTHER_FAMILIES.items() if name.startswith(start)]
         if others or not name.startswith(KNOWN):
             family = f" ({others[0]})" if others else ""
-            raise CheckpointError(f"{whose} names a {name}{family}; smplora knows Stable Diffusion 1.x, 2.x and SDXL")
+            raise CheckpointError(f"{whose} names a {name}{family}; smplora knows {KNOWN_TITLES}")
         parts = ("unet", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
         content = {k: v for k, v in content.items() if not (k in parts and v in (None, [None, None]))}
     if isinstance(content, dict):

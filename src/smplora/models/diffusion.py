@@ -47,10 +47,14 @@ def family_of(text: TextConditioning, denoiser: nn.Module, prediction_type: str)
 
 def latent_scale(vae: Any) -> tuple[float, float]:
     """(shift, scale) of z0 = (E(x) - shift) * scale: Stable Diffusion 1.x, 2.x and SDXL have no shift."""
-    return vae.config.get("shift_factor") or 0.0, vae.config.scaling_factor
+    return getattr(vae.config, "shift_factor", None) or 0.0, vae.config.scaling_factor
 
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+TARGETS = {  # endings of the names of a U-Net's layers, by --lora_targets
+    "attention": ATTENTION,
+    "all": (*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
+}
 SAMPLERS = {"ddim": "DDIMScheduler", "dpmsolver++": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler"}
 ADDED = ("text_embeds", "time_ids")  # of SDXL's U-Net, passed apart
 
@@ -68,10 +72,7 @@ class LatentDiffusion:
     weights_digest: str = ""  # of the weights alone: what runs of version 0.1 know
     text_is_trained: bool = False  # text encoders change: captions cannot be embedded once for all
     denoiser_name: ClassVar[str] = "unet"  # in diffusers' pipelines
-    lora_targets: ClassVar[dict[str, tuple[str, ...]]] = {  # endings of the names of the denoiser's layers
-        "attention": ATTENTION,
-        "all": (*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
-    }
+    lora_targets: ClassVar[dict[str, tuple[str, ...]]] = TARGETS
 
     def __post_init__(self) -> None:
         self.alphas_cumprod: Tensor = self.scheduler.alphas_cumprod.to(self.device, torch.float32)

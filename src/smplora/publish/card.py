@@ -17,6 +17,7 @@ from smplora.config.train import LORA_OPTIONS, TrainConfig
 from smplora.core.files import write_atomically
 from smplora.core.ownership import CARD_MARK
 from smplora.core.version import __version__
+from smplora.models.families import family_named
 from smplora.report.limitations import cautions, not_measured
 from smplora.report.tables import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
 from smplora.report.wording import cells
@@ -108,7 +109,8 @@ def render(subject: Subject, options: CardOptions | None = None, *, kohya: bool 
     base = options.base_model or metadata.get(f"{OURS}base_model", "")
     kind = f"{subject.title[:1].upper()}{subject.title[1:]} {adaptation.noun}".strip()
     source = options.repo_id or "."
-    pipeline = "StableDiffusionXLPipeline" if family == SDXL else "StableDiffusionPipeline"
+    flow = family_named(family)
+    pipeline = flow.PIPELINES[0] if flow else f"StableDiffusion{'XL' * (family == SDXL)}Pipeline"
     audit, stale = audited(subject)
     kohya = (subject.folder / KOHYA_FILE).exists() if kohya is None else kohya
     environment = Environment(
@@ -117,7 +119,7 @@ def render(subject: Subject, options: CardOptions | None = None, *, kohya: bool 
     return environment.get_template("card.md.j2").render(
         front_matter=_front_matter(subject, base, family, options),
         title=options.repo_id.rpartition("/")[2] if options.repo_id else kind,
-        what=f"{kind} of {FAMILIES.get(family, 'a latent diffusion model')}"
+        what=f"{kind} of {flow.TITLE if flow else FAMILIES.get(family, 'a latent diffusion model')}"
         f"{f', trained on {base}' if base else ''}, from {subject.step} steps of training.",
         pictures=options.pictures,
         instance_prompt=_inline(options.instance_prompt or subject.config.trigger),
@@ -181,7 +183,8 @@ def _promise(subject: Subject) -> str:
 
 def _front_matter(subject: Subject, base: str, family: str, options: CardOptions) -> str:
     """The card's head, as the hub reads it."""
-    line = "stable-diffusion-xl" if family == SDXL else "stable-diffusion"
+    flow = family_named(family)
+    line = flow.TAG if flow else "stable-diffusion-xl" if family == SDXL else "stable-diffusion"
     relation = "adapter" if subject.adaptation.freezes_base else "finetune"
     fields: dict[str, Any] = {
         **({"base_model": base, "base_model_relation": relation} if "/" in base else {}),

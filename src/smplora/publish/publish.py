@@ -19,6 +19,7 @@ from smplora.core.files import UNFINISHED, check_writable, write_atomically
 from smplora.core.output import output_folder
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.tensor_files import read_header
+from smplora.models.families import family_named
 from smplora.publish.card import CARD, MARKER, CardOptions, audited, render
 from smplora.runs.subject import Subject, find_subject
 
@@ -84,8 +85,10 @@ def publishable(config: PublishOptions, repo_id: str | None) -> tuple[Subject, d
     subject.check_files()
     files = {name: _own(subject.folder / name) for name in subject.adaptation.published(subject.folder)}
     if ADAPTER_FILE in files and KOHYA_FILE not in files:
+        adapter = read_adapter(subject.folder / ADAPTER_FILE, transformer=True)
         try:
-            files[KOHYA_FILE] = as_kohya(read_adapter(subject.folder / ADAPTER_FILE))
+            if not family_named(adapter.metadata.get(f"{OURS}family", "")):  # whose programs read diffusers' layout
+                files[KOHYA_FILE] = as_kohya(adapter)
         except (ValueError, KeyError) as error:
             say(f"no {KOHYA_FILE}: {error}")
     pictures = {f"sample-{i}.png": _bare(Path(p)) for i, p in enumerate(config.sample_images, 1)}

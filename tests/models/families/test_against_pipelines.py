@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from conftest import short_config
 from flow_checkpoints import CHECKPOINTS
+from flow_twins import SCALE, TWINS
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.experiments.tasks import train
 from smplora.models.batch import Batch, Draw
@@ -20,7 +20,7 @@ from smplora.models.load import load_model
 from smplora.runs.subject import load_subject
 
 CAPTIONS = ["a digit", "a longer caption of a house"]
-RESOLUTION, STEPS, SCALE = 32, 3, 2.0
+RESOLUTION, STEPS = 32, 3
 CPU = torch.device("cpu")
 
 
@@ -51,35 +51,14 @@ def stock(checkpoint: tuple[str, Path]) -> Any:
     return pipeline
 
 
-def z_image_images(pipeline: Any, seeds: list[int]) -> Tensor:
-    """Its guidance scale adds to the prediction with the caption: 1 less than ours."""
-    return pipeline(
-        list(CAPTIONS), height=RESOLUTION, width=RESOLUTION, num_inference_steps=STEPS, guidance_scale=SCALE - 1,
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="pt",
-    ).images  # fmt: skip
-
-
-def z_image_loss(pipeline: Any, latents: Tensor, noise: Tensor, indices: Tensor) -> Tensor:
-    """As train_dreambooth_lora_z_image.py computes it."""
-    scheduler, (embedded, _) = pipeline.scheduler, pipeline.encode_prompt(list(CAPTIONS))
-    timesteps = scheduler.timesteps[indices]
-    sigmas = scheduler.sigmas[indices].view(-1, 1, 1, 1)
-    noisy = (1.0 - sigmas) * latents + sigmas * noise
-    given = pipeline.transformer(
-        list(noisy.unsqueeze(2).unbind(0)), (1000 - timesteps) / 1000, embedded, return_dict=False
-    )[0]
-    prediction = -torch.stack(given).squeeze(2)
-    return (prediction.float() - (noise - latents).float()).square().flatten(1).mean(1)
-
-
-IMAGES, LOSSES = {"z_image": z_image_images}, {"z_image": z_image_loss}
-
-
 def test_embeddings_are_the_pipelines(checkpoint: tuple[str, Path], model: FlowMatching) -> None:
-    theirs, _ = stock(checkpoint).encode_prompt(list(CAPTIONS), do_classifier_free_guidance=False)
+    """Where captions keep their own lengths, without what fills them up."""
     ours = model.encode_captions(CAPTIONS, RESOLUTION)
-    for row, expected in enumerate(theirs):
-        assert torch.equal(ours["prompt_embeds"][row][ours["prompt_mask"][row]], expected)
+    for name, theirs in TWINS[checkpoint[0]].embeddings(stock(checkpoint), CAPTIONS).items():
+        for row, expected in enumerate(theirs):
+            found = ours[name][row]
+            kept = found[ours["prompt_mask"][row]] if "prompt_mask" in ours else found
+            torch.testing.assert_close(kept, expected.detach(), rtol=1e-5, atol=1e-5)
 
 
 def test_losses_are_the_training_scripts(checkpoint: tuple[str, Path], model: FlowMatching) -> None:
@@ -94,18 +73,19 @@ def test_losses_are_the_training_scripts(checkpoint: tuple[str, Path], model: Fl
     batch = Batch(mean, std, model.encode_captions(CAPTIONS, RESOLUTION), ("a", "b"))
     with torch.no_grad():
         ours = adaptation_loss(model.error_maps(batch, Draw(model.num_train_timesteps - 1 - indices, noise)))
-        theirs = LOSSES[checkpoint[0]](pipeline, mean, noise, indices)
+        theirs = TWINS[checkpoint[0]].losses(pipeline, CAPTIONS, mean, noise, indices)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
 
 
 def test_images_are_the_pipelines(checkpoint: tuple[str, Path], model: FlowMatching, run: Path) -> None:
     """Of the base model, and with the adapter that was trained and load_lora_weights reads."""
     pipeline, adapted = stock(checkpoint), load_subject(str(run), None, "cpu").model
-    before = IMAGES[checkpoint[0]](pipeline, [5, 6])
+    draw, asked = TWINS[checkpoint[0]].images, (CAPTIONS, [5, 6], RESOLUTION, STEPS)
+    before = draw(pipeline, *asked)
     how: dict[str, Any] = {"resolution": RESOLUTION, "num_inference_steps": STEPS, "guidance_scale": SCALE}
     torch.testing.assert_close(model.generate(CAPTIONS, [5, 6], **how), before, rtol=0, atol=1e-5)
     pipeline.load_lora_weights(run, weight_name=ADAPTER_FILE)
-    after = IMAGES[checkpoint[0]](pipeline, [5, 6])
+    after = draw(pipeline, *asked)
     torch.testing.assert_close(adapted.generate(CAPTIONS, [5, 6], **how), after, rtol=0, atol=1e-5)
     assert (after - before).abs().max() > 1e-3
 
@@ -117,8 +97,8 @@ def test_attacks_walk_between_levels_of_the_variance_preserving_twin(model: Flow
     abar = model.alphas_cumprod[t].view(-1, 1, 1, 1)
     twin = abar.sqrt() * latents + (1 - abar).sqrt() * noise
     noised = model.add_noise(latents, Draw(t, noise))
-    torch.testing.assert_close(noised / model.level_scale(t), twin)
+    torch.testing.assert_close(noised / model.level_scale(t), twin, atol=1e-4, rtol=1e-5)
     velocity = model.target(latents, Draw(t, noise))
-    torch.testing.assert_close(model.predicted_noise(velocity, noised, t), noise, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.predicted_noise(velocity, noised, t), noise, atol=1e-4, rtol=1e-5)
     assert bool((model.alphas_cumprod.diff() < 0).all())
     assert float(model.alphas_cumprod[-1]) > 0

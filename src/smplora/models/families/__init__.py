@@ -1,16 +1,22 @@
 """Model families of flow matching, one file each: a line below, and nothing else knows their names.
 
-A family's file has PIPELINES (names of diffusers' pipelines that it reads), TITLE (what people call it), ``read`` (the
-parts of a folder) and ``build`` (the model of these parts).
+A family's file has NAME (in files), TITLE (what people call it), TAG (on the hub), PIPELINES (diffusers' pipelines that
+it reads, the one that adapters are loaded into first), ``read`` (the parts of a folder) and ``build`` (the model of
+them).
 """
 
 from __future__ import annotations
 
 from types import ModuleType
 
-from smplora.models.families import z_image
+from smplora.models.families import flux, z_image
 
-FAMILIES: tuple[ModuleType, ...] = (z_image,)
+FAMILIES: tuple[ModuleType, ...] = (flux, z_image)
+
+
+def family_named(name: str) -> ModuleType | None:
+    """The family of this NAME; None: it is none of flow matching."""
+    return next((family for family in FAMILIES if name == family.NAME), None)
 
 
 def family_of_pipeline(name: str | None) -> ModuleType | None:

@@ -20,8 +20,8 @@ from smplora.models.families.parts import Parts, read_parts
 from smplora.models.flow import FlowMatching, resolution_shift
 from smplora.models.text import TOKENS
 
+NAME, TITLE, TAG = "z_image", "Z-Image", "z-image"
 PIPELINES = ("ZImagePipeline",)
-TITLE = "Z-Image"
 MASK = "attention_mask"
 EMBEDDED, KNOWN = "prompt_embeds", "prompt_mask"
 LONGEST = 512  # tokens of a caption with its template, as the pipeline reads them
@@ -83,7 +83,7 @@ class ZImage(FlowMatching):
     @property
     def family(self) -> str:
         """See LatentDiffusion."""
-        return "z_image"
+        return NAME
 
     @property
     def resolution(self) -> int:

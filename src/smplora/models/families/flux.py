@@ -1,0 +1,178 @@
+"""FLUX.1: dev, schnell, Krea and what people made of them (Black Forest Labs, 2024).
+
+What is its own: latents packed two by two with a place each, CLIP's pooled and T5's whole embedding, and the guidance
+input of the distilled models (all but schnell), which training, attacks and drawing give the same value: 3.5, as
+diffusers' training script and pipeline do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from smplora.models.diffusion import ATTENTION
+from smplora.models.families.parts import Parts, read_parts
+from smplora.models.flow import FlowMatching, resolution_shift
+from smplora.models.text import TOKENS
+
+NAME, TITLE, TAG = "flux", "FLUX.1", "flux"
+PIPELINES = ("FluxPipeline",)
+TOKENS_2 = f"{TOKENS}_2"
+LONGEST = 512  # tokens that T5 reads, as the pipeline has it
+PACKED = 2  # latents per place of the transformer, in each direction
+GUIDANCE = 3.5  # input of guidance-distilled models
+
+
+def padded_ids(tokenizer: Any, captions: Sequence[str], longest: int) -> Tensor:
+    """Token ids [b, longest]; longer captions are cut."""
+    options = {"padding": "max_length", "max_length": longest, "truncation": True, "return_tensors": "pt"}
+    ids: Tensor = tokenizer(list(captions), **options).input_ids
+    return ids
+
+
+@dataclass(frozen=True)
+class FluxText:
+    """CLIP's pooled embedding, and the last hidden states of T5."""
+
+    clip: Any
+    t5: Any
+    tokenizers: tuple[Any, Any]
+    chunks: int = 1
+    clip_skip: int = 1
+
+    @property
+    def encoders(self) -> dict[str, Any]:
+        """See TextConditioning."""
+        return {"text_encoder": self.clip, "text_encoder_2": self.t5}
+
+    def cut(self, captions: Sequence[str]) -> int:
+        """How many captions have more tokens than T5 is given; CLIP reads the first 77."""
+        return sum(len(ids) > LONGEST for ids in self.tokenizers[1](list(captions)).input_ids)
+
+    def tokens(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
+        """{"input_ids": [b, 77], "input_ids_2": [b, 512]}."""
+        first, second = self.tokenizers
+        device = self.clip.device
+        return {
+            TOKENS: padded_ids(first, captions, first.model_max_length).to(device),
+            TOKENS_2: padded_ids(second, captions, LONGEST).to(device),
+        }
+
+    def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{"encoder_hidden_states": [b, 512, d], "pooled_projections": [b, d2]}."""
+        return {
+            "encoder_hidden_states": self.t5(tokens[TOKENS_2]).last_hidden_state.float(),
+            "pooled_projections": self.clip(tokens[TOKENS]).pooler_output.float(),
+        }
+
+    def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
+        """The empty caption."""
+        return self.embed(self.tokens([""] * count, resolution))
+
+
+@dataclass
+class Flux(FlowMatching):
+    """See FlowMatching."""
+
+    lora_targets: ClassVar[dict[str, tuple[str, ...]]] = {
+        "attention": (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+        "all": (
+            *(*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+            *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp"),
+        ),
+    }
+
+    @property
+    def family(self) -> str:
+        """See LatentDiffusion."""
+        return NAME
+
+    @property
+    def resolution(self) -> int:
+        """1,024 pixels, what it was made for; no file says so."""
+        return 1024
+
+    @property
+    def least_side(self) -> int:
+        """See LatentDiffusion."""
+        return PACKED
+
+    @property
+    def multiple(self) -> int:
+        """See LatentDiffusion."""
+        return PACKED * self.downsampling
+
+    def schedule(self, sampler: str, num_inference_steps: int, size: int) -> Any:
+        """As the pipeline sets it."""
+        schedule = self.sampler(sampler)
+        sigmas = torch.linspace(1.0, 1 / num_inference_steps, num_inference_steps).tolist()
+        shift = resolution_shift(schedule.config, (size // PACKED) ** 2)
+        schedule.set_timesteps(sigmas=sigmas, mu=shift, device=self.device)
+        return schedule
+
+    def velocity(self, noised: Tensor, sigmas: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
+        """See FlowMatching."""
+        told = conditioning if TOKENS not in conditioning else self.text.embed(conditioning)
+        denoiser: Any = self.denoiser
+        dtype, device = next(denoiser.parameters()).dtype, noised.device
+        height, width = (edge // PACKED for edge in noised.shape[-2:])
+        words = told["encoder_hidden_states"]
+        guided = torch.full((len(noised),), GUIDANCE, device=device) if denoiser.config.guidance_embeds else None
+        given = denoiser(
+            hidden_states=packed(noised).to(dtype),
+            timestep=sigmas,
+            guidance=guided,
+            pooled_projections=told["pooled_projections"].to(dtype),
+            encoder_hidden_states=words.to(dtype),
+            txt_ids=torch.zeros(words.shape[1], 3, device=device, dtype=dtype),
+            img_ids=places(height, width).to(device, dtype),
+            return_dict=False,
+        )[0]
+        return unpacked(given, height, width)
+
+
+def packed(latents: Tensor) -> Tensor:
+    """Two by two latents in a row: [b, c, 2 h, 2 w] -> [b, h w, 4 c]."""
+    parts = latents.unflatten(3, (-1, PACKED)).unflatten(2, (-1, PACKED))  # [b, c, h, 2, w, 2]
+    rows: Tensor = parts.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    return rows
+
+
+def unpacked(rows: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of ``packed``: [b, h w, 4 c] -> [b, c, 2 h, 2 w]."""
+    parts = rows.unflatten(2, (-1, PACKED, PACKED)).unflatten(1, (height, width))  # [b, h, w, c, 2, 2]
+    latents: Tensor = parts.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+    return latents
+
+
+def places(height: int, width: int) -> Tensor:
+    """(0, row, column) of each packed place: [h w, 3]."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1)
+
+
+def read(folder: Path, given: str, variant: str | None) -> Parts:
+    """The parts of a folder; see ``read_parts``."""
+    from diffusers import AutoencoderKL, FluxTransformer2DModel
+    from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
+
+    networks = {
+        "vae": AutoencoderKL,
+        "transformer": FluxTransformer2DModel,
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": T5EncoderModel,
+    }
+    return read_parts(folder, given, variant, networks, {"tokenizer": CLIPTokenizer, "tokenizer_2": T5TokenizerFast})
+
+
+def build(parts: Parts, name: str, weights_digest: str) -> Flux:
+    """The model of these parts."""
+    networks, words = parts.networks, parts.tokenizers
+    tokenizers = (words["tokenizer"], words["tokenizer_2"])
+    text = FluxText(networks["text_encoder"], networks["text_encoder_2"], tokenizers)
+    return Flux(networks["vae"], text, networks["transformer"], parts.scheduler, name, "", weights_digest)

@@ -1,0 +1,104 @@
+"""What diffusers' pipelines and training scripts compute, by family, in their own words: slow twins for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Seeds = Sequence[int]
+SCALE = 2.0  # classifier-free guidance, as smplora counts it
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Of one family, given a stock pipeline."""
+
+    embeddings: Callable[[Any, list[str]], dict[str, Any]]  # by the names of our conditioning; lists without padding
+    losses: Callable[[Any, list[str], Tensor, Tensor, Tensor], Tensor]  # captions, latents, noise, indices
+    images: Callable[..., Tensor]  # captions, seeds, size, steps
+
+
+def noised(pipeline: Any, latents: Tensor, noise: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """z_t and the timesteps, as all scripts have them."""
+    sigmas = pipeline.scheduler.sigmas[indices].view(-1, 1, 1, 1)
+    return (1.0 - sigmas) * latents + sigmas * noise, pipeline.scheduler.timesteps[indices]
+
+
+def loss(prediction: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
+    """Of each sample, without weighting."""
+    return (prediction.float() - (noise - latents).float()).square().flatten(1).mean(1)
+
+
+def drawing(seeds: Seeds, size: int, steps: int) -> dict[str, Any]:
+    """Options of every pipeline."""
+    return {
+        "height": size,
+        "width": size,
+        "num_inference_steps": steps,
+        "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
+        "output_type": "pt",
+    }
+
+
+def z_image_embeddings(pipeline: Any, captions: list[str]) -> dict[str, Any]:
+    return {"prompt_embeds": pipeline.encode_prompt(list(captions), do_classifier_free_guidance=False)[0]}
+
+
+def z_image_losses(pipeline: Any, captions: list[str], latents: Tensor, noise: Tensor, indices: Tensor) -> Tensor:
+    """train_dreambooth_lora_z_image.py."""
+    noisy, timesteps = noised(pipeline, latents, noise, indices)
+    embedded, _ = pipeline.encode_prompt(list(captions))
+    rows = list(noisy.unsqueeze(2).unbind(0))
+    given = pipeline.transformer(rows, (1000 - timesteps) / 1000, embedded, return_dict=False)[0]
+    return loss(-torch.stack(given).squeeze(2), latents, noise)
+
+
+def z_image_images(pipeline: Any, captions: list[str], seeds: Seeds, size: int, steps: int) -> Tensor:
+    """Its guidance scale adds to the prediction with the caption: 1 less than ours."""
+    images: Tensor = pipeline(list(captions), guidance_scale=SCALE - 1, **drawing(seeds, size, steps)).images
+    return images
+
+
+def flux_embeddings(pipeline: Any, captions: list[str]) -> dict[str, Any]:
+    words, pooled, _ = pipeline.encode_prompt(list(captions))
+    return {"encoder_hidden_states": words, "pooled_projections": pooled}
+
+
+def flux_losses(pipeline: Any, captions: list[str], latents: Tensor, noise: Tensor, indices: Tensor) -> Tensor:
+    """train_dreambooth_lora_flux.py."""
+    noisy, timesteps = noised(pipeline, latents, noise, indices)
+    words, pooled, text_ids = pipeline.encode_prompt(list(captions))
+    b, c, h, w = latents.shape
+    kind = type(pipeline)
+    given = pipeline.transformer(
+        hidden_states=kind._pack_latents(noisy, b, c, h, w),
+        timestep=timesteps / 1000,
+        guidance=torch.tensor([3.5]).expand(b),
+        pooled_projections=pooled,
+        encoder_hidden_states=words,
+        txt_ids=text_ids,
+        img_ids=kind._prepare_latent_image_ids(b, h // 2, w // 2, "cpu", torch.float32),
+        return_dict=False,
+    )[0]
+    factor = pipeline.vae_scale_factor
+    prediction = kind._unpack_latents(given, height=h * factor, width=w * factor, vae_scale_factor=factor)
+    return loss(prediction, latents, noise)
+
+
+def flux_images(pipeline: Any, captions: list[str], seeds: Seeds, size: int, steps: int) -> Tensor:
+    """With the empty caption against the caption, which people rarely do with distilled models."""
+    silence = [""] * len(captions)
+    images: Tensor = pipeline(
+        list(captions), negative_prompt=silence, true_cfg_scale=SCALE, **drawing(seeds, size, steps)
+    ).images
+    return images
+
+
+TWINS = {
+    "z_image": Twin(z_image_embeddings, z_image_losses, z_image_images),
+    "flux": Twin(flux_embeddings, flux_losses, flux_images),
+}
