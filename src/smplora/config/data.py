@@ -9,7 +9,6 @@ from smplora.config.checks import at_least, at_most, existing_folder, needed, wi
 from smplora.core.files import BUNDLED_MODEL, PICKLED_MODEL, no_pickle
 from smplora.core.surroundings import real
 
-GUIDANCE = 7.5  # classifier-free guidance that pipelines for Stable Diffusion use
 FEWEST_CANARIES = 100  # fewer prove next to nothing
 TWO_KINDS = "--num_canaries and --canaries_dir are both given; give one of them"
 TWO_SOURCES = "--train_data_dir and --dataset_name are both given; give one of them"
@@ -18,7 +17,7 @@ TWO_SOURCES = "--train_data_dir and --dataset_name are both given; give one of t
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     pretrained_model_name_or_path: str = BUNDLED_MODEL
-    """Base model: SD 1.x, 2.x or SDXL as a diffusers folder, .safetensors file or hub id, or 'tiny', which comes with smplora. See docs/base-models.md."""
+    """Base model: SD 1.x, 2.x, SDXL, FLUX.1 or Z-Image as a diffusers folder or hub id, a .safetensors file, or 'tiny' (bundled). See docs/base-models.md."""
     model_config: Optional[str] = None
     """For a base model in one .safetensors file: a folder in diffusers format with its configuration and tokenizer. Default: the standard ones of its family."""
     prediction_type: Optional[Literal["epsilon", "v_prediction"]] = None
@@ -33,11 +32,6 @@ class ModelOptions:
     """Edge length in pixels; images are resized (shorter side) and cropped at the centre. Default: the model's own."""
     device: str = "auto"
     """Where to compute: 'auto' (a GPU where there is one), 'cpu', 'cuda', 'cuda:1', 'mps'."""
-
-
-def usual_guidance(model: str) -> float:
-    """What images are drawn with where nobody says; the bundled model was made for none."""
-    return 1.0 if model == BUNDLED_MODEL else GUIDANCE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ class MemorisationOptions:
     memorisation_steps: int = 25
     """DDIM steps per image."""
     memorisation_guidance: Optional[float] = None
-    """Classifier-free guidance of these images; 1 is none. Default: 7.5, as pipelines have it; 1 for the bundled model."""
+    """Classifier-free guidance of these images; 1 is none. Default: 7.5; 1 for the bundled model, FLUX and Z-Image."""
 
 
 def memorisation_problems(config: MemorisationOptions) -> list[str]:

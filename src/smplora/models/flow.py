@@ -9,16 +9,21 @@ c = sqrt((1 - sigma)^2 + sigma^2), z_t is sqrt(abar) z0 + sqrt(1 - abar) eps wit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from smplora.models.batch import Draw
+from smplora.models.diffusers_format import quiet
 from smplora.models.diffusion import LatentDiffusion
+from smplora.models.stated import first_line
 
+SECOND_HALF = re.compile(r"(lora_up|lora_B|lora\.up)(\.\w+)?\.weight$")
 LARGEST_SIGMA = 0.9999  # of the variance-preserving twin: at 1 nothing of the image is left to step from
 
 
@@ -27,6 +32,7 @@ class FlowMatching(LatentDiffusion):
     """A latent diffusion model that predicts velocities; ``scheduler`` is a FlowMatchEulerDiscreteScheduler."""
 
     denoiser_name: ClassVar[str] = "transformer"
+    pipeline: ClassVar[str]  # diffusers' class that reads its adapters
 
     def __post_init__(self) -> None:
         self.sigmas = self.scheduler.sigmas.flip(0).to(self.device, torch.float32)
@@ -69,6 +75,39 @@ class FlowMatching(LatentDiffusion):
         """1: min-SNR-gamma is of noise prediction."""
         return 1.0
 
+    def converted_adapter(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """An adapter of another trainer under diffusers' names: unchanged, or through the conversion of the family's
+        pipeline (kohya's and musubi-tuner's names, ai-toolkit's, fused matrices split, alphas multiplied in).
+
+        Raises:
+            ValueError: names that are not converted, halves that get lost, or a file of another model.
+        """
+        starts = (f"{self.denoiser_name}.", *(f"{name}." for name in self.text.encoders))
+        if all(name.startswith(starts) for name in tensors):
+            return tensors
+        if any("dora_scale" in name for name in tensors):
+            raise ValueError("it holds DoRA magnitudes in a layout whose conversion would drop them: they are not read")
+        import diffusers
+
+        kind = getattr(diffusers, self.pipeline)
+        alphas = {"return_alphas": True} if "return_alphas" in signature(kind.lora_state_dict).parameters else {}
+        with quiet():
+            try:
+                given = kind.lora_state_dict(dict(tensors), **alphas)
+            except Exception as error:
+                raise ValueError(f"{self.pipeline} does not read it ({first_line(error)})") from error
+        state, scales = given if isinstance(given, tuple) else (given, None)
+        found: dict[str, Tensor] = {**state, **(scales or {})}
+        strange = [name for name in found if not name.startswith(starts)]
+        if strange:
+            raise ValueError(f"{len(strange)} of its {len(tensors)} tensors are not understood, such as {strange[0]}")
+        before, after = outputs(tensors), outputs(found)
+        if before != after:
+            raise ValueError(
+                f"{self.pipeline} does not read all of it: layers with {before} outputs became layers with {after}"
+            )
+        return found
+
     def velocity(self, noised: Tensor, sigmas: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
         """v(z_t, sigma, tau(y)) as the family's transformer is asked: [b, c, h, w], [b] -> [b, c, h, w]."""
         raise NotImplementedError
@@ -88,6 +127,11 @@ class FlowMatching(LatentDiffusion):
     def sampler(self, name: str = "ddim") -> Any:
         """Euler's, whatever name is asked for: the others step along noise, not velocities."""
         return type(self.scheduler).from_config(self.scheduler.config)
+
+
+def outputs(tensors: Mapping[str, Tensor]) -> int:
+    """Of all layers that low-rank pairs are added to: a fused matrix has as many as what it is split into."""
+    return sum(len(tensor) for name, tensor in tensors.items() if SECOND_HALF.search(name))
 
 
 def resolution_shift(config: Mapping[str, Any], tokens: int) -> float:

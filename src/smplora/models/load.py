@@ -18,6 +18,7 @@ from smplora.models.single_file import BASE_SAMPLE_SIZE, is_single_file, read_si
 from smplora.models.stated import building, first_line, unusable
 from smplora.models.text import ClipText, SdxlText, TextConditioning
 
+GUIDANCE = 7.5
 UNSTATED_LENGTH = 10**20  # the library's 10^30, as a float is no whole number
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
@@ -89,6 +90,19 @@ def load_model(
             parts.unet.register_to_config(sample_size=BASE_SAMPLE_SIZE)
         model.digest = model_digest(model, parts.tokenizers, parts.zeros_for_empty)
     return model
+
+
+def usual_guidance(name: str, revision: str | None = None) -> float:
+    """The classifier-free guidance that images are drawn with where nobody says: that of pipelines for Stable
+    Diffusion; none with the bundled model, which was made for none, and with flow matching, where distilled models,
+    which have guidance inside, look like others."""
+    if name == BUNDLED_MODEL:
+        return 1.0
+    try:
+        flow = not is_single_file(name) and family_of_pipeline(pipeline_class(folder_of(name, revision), name))
+    except (OSError, ValueError, CheckpointError):
+        return GUIDANCE
+    return 1.0 if flow else GUIDANCE
 
 
 def load_flow(

@@ -31,6 +31,7 @@ from smplora.data.source import ImageSource, JoinedSources
 from smplora.data.split import Split, read_split, split_pools
 from smplora.models.adapted import Adaptation, Adapted
 from smplora.models.diffusion import LatentDiffusion
+from smplora.models.flow import FlowMatching
 from smplora.models.text import configured
 from smplora.runs.base_model import fetch_model, load_base
 from smplora.runs.header_settings import Told, told_training
@@ -81,7 +82,9 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
         adaptation = _attach_weights(path, model, options)
         kind, sha256 = "full", files_sha256(_weights(path))
     else:
-        file = read_adapter(_file_in(path), model.layers_per_block, model.denoiser_name == "transformer")
+        flow = model if isinstance(model, FlowMatching) else None
+        convert = flow.converted_adapter if flow else None
+        file = read_adapter(_file_in(path), model.layers_per_block, transformer=flow is not None, convert=convert)
         adaptation = attach_file(file, path, model, options.pretrained_model_name_or_path)
         kind, sha256 = "lora", file.sha256
         if file.embeddings:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from smplora.config.catalogue.objectives import WITH_PROXY
-from smplora.config.data import usual_guidance
 from smplora.config.distill import DISTILLED
 from smplora.config.train import TrainConfig
 from smplora.core.cache import open_cache
@@ -27,6 +26,7 @@ from smplora.data.pictures import strip
 from smplora.data.pool import open_source
 from smplora.data.prepare import preparation
 from smplora.data.split import Split
+from smplora.models.load import usual_guidance
 from smplora.results.record import write
 from smplora.results.run import Prompts
 from smplora.runs.folder import MONITOR, RunFolder

@@ -8,13 +8,13 @@ from typing import Any
 
 from smplora.config.budget import parse_budget
 from smplora.config.checks import MOST_OF
-from smplora.config.data import usual_guidance
 from smplora.config.synthetic import IMAGES_PER_IMAGE, SYNTHETIC
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError, SplitError
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import Split, make_split, read_split
 from smplora.models.diffusion import LatentDiffusion
+from smplora.models.load import usual_guidance
 from smplora.runs.generate import check_inference_steps
 from smplora.training.monitor import with_intervals
 

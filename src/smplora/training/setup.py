@@ -17,7 +17,6 @@ from smplora.adapters.base import PublishedAdaptation
 from smplora.adapters.files.write import AdapterFacts, public_name
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.catalogue.objectives import WITH_PROXY
-from smplora.config.data import usual_guidance
 from smplora.config.distill import DISTILLED
 from smplora.config.synthetic import SYNTHETIC
 from smplora.config.train import TrainConfig
@@ -32,6 +31,7 @@ from smplora.data.prepare import preparation
 from smplora.data.split import Split
 from smplora.models.adapted import Adapted
 from smplora.models.diffusion import LatentDiffusion
+from smplora.models.load import usual_guidance
 from smplora.models.text import configured
 from smplora.objectives.game import SMPLoRAGame
 from smplora.results.record import read, write

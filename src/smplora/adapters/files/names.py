@@ -100,7 +100,8 @@ def understand(keys: Iterable[str], layers_per_block: int = 2, transformer: bool
             if not family:
                 raise
             raise ValueError(
-                f"{key} is in no part of Stable Diffusion 1.x, 2.x or SDXL that smplora adapts: the file is of {family}"
+                f"{key} is in no part of Stable Diffusion 1.x, 2.x or SDXL that smplora adapts: the file is of "
+                f"{family}; give its base model"
             ) from error
         layouts.add(layout)
         own = parts.setdefault(module, {})

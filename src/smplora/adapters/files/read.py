@@ -6,7 +6,7 @@ Whatever the layout, the result has full names as peft makes them, and for every
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -57,12 +57,18 @@ def named_as(state: Mapping[str, Value], known: Collection[str]) -> dict[str, Va
     return {by_name.get(_bare(name), name): value for name, value in state.items()}
 
 
-def read_adapter(path: Path, layers_per_block: int = 2, transformer: bool = False) -> AdapterFile:
+def read_adapter(
+    path: Path,
+    layers_per_block: int = 2,
+    transformer: bool = False,
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> AdapterFile:
     """What an adapter file of any trainer holds: all of it, or an error.
 
     Args:
         layers_per_block: of the base model's U-Net; only files with the original checkpoint's names need it.
         transformer: it may be of a transformer, in diffusers' layout.
+        convert: other layouts of this transformer into diffusers'; raises ValueError.
 
     Raises:
         CheckpointError: missing or damaged file, pickle, another kind of adapter, tensors that are not numbers.
@@ -72,6 +78,7 @@ def read_adapter(path: Path, layers_per_block: int = 2, transformer: bool = Fals
         raise CheckpointError(pickled[0])
     tensors, metadata = _read(path)
     try:
+        tensors = convert(tensors) if convert else tensors
         names = understand(tensors, layers_per_block, transformer)
         used = {key: real(key, tensors[key]) for parts in names.parts.values() for key in parts.values()}
         settings = loader_settings(path, metadata) if names.layout != "kohya" else {}

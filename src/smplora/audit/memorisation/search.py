@@ -26,7 +26,6 @@ from smplora.audit.memorisation.copies import (
     nearer_test,
 )
 from smplora.config.audit import AuditConfig
-from smplora.config.data import usual_guidance
 from smplora.config.memorisation import MemorisationOptions
 from smplora.core.console import progress
 from smplora.core.files import write_atomically
@@ -38,6 +37,7 @@ from smplora.data.pool import Sample
 from smplora.data.split import Split
 from smplora.models.encoders.features import weights_of
 from smplora.models.encoders.transformers import BUNDLED, LARGEST_FOR_BUNDLED, ImageEncoder, load_encoder
+from smplora.models.load import usual_guidance
 from smplora.results.gallery import MEMORISED, CaptionMagnitudes, CopiedPair, Memorised, Neighbour
 from smplora.results.memorisation import ComparedImages, CopyMeasure, LeftOut, Memorisation, Prompts, SearchSettings
 from smplora.results.record import from_plain, write

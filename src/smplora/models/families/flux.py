@@ -79,6 +79,7 @@ class FluxText:
 class Flux(FlowMatching):
     """See FlowMatching."""
 
+    pipeline: ClassVar[str] = PIPELINES[0]
     lora_targets: ClassVar[dict[str, tuple[str, ...]]] = {
         "attention": (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
         "all": (

@@ -7,6 +7,7 @@ the image depend.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from smplora.models.diffusion import ATTENTION
 from smplora.models.families.parts import Parts, read_parts
-from smplora.models.flow import FlowMatching, resolution_shift
+from smplora.models.flow import SECOND_HALF, FlowMatching, resolution_shift
 from smplora.models.text import TOKENS
 
 NAME, TITLE, TAG = "z_image", "Z-Image", "z-image"
@@ -26,6 +27,8 @@ MASK = "attention_mask"
 EMBEDDED, KNOWN = "prompt_embeds", "prompt_mask"
 LONGEST = 512  # tokens of a caption with its template, as the pipeline reads them
 LAYER = -2  # of the language model's hidden states
+FUSED = re.compile(r"attention[._](qkv)\.")
+OUT = re.compile(r"attention([._])(out)\.")
 PATCH = 2  # latents per place of the transformer, in each direction
 
 
@@ -75,6 +78,7 @@ class ZImageText:
 class ZImage(FlowMatching):
     """See FlowMatching."""
 
+    pipeline: ClassVar[str] = PIPELINES[0]
     lora_targets: ClassVar[dict[str, tuple[str, ...]]] = {
         "attention": ATTENTION,
         "all": (*ATTENTION, "feed_forward.w1", "feed_forward.w2", "feed_forward.w3"),
@@ -99,6 +103,27 @@ class ZImage(FlowMatching):
     def multiple(self) -> int:
         """See LatentDiffusion."""
         return PATCH * self.downsampling
+
+    def converted_adapter(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See FlowMatching; names of the original checkpoint too, where queries, keys and values are one matrix.
+
+        Raises:
+            ValueError: see FlowMatching; a layer under two names.
+        """
+        parts: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            fused, out = FUSED.search(name), OUT.search(name)
+            renamed = {name: tensor}
+            if fused:
+                thirds = tensor.chunk(3) if SECOND_HALF.search(name) else [tensor] * 3
+                start, end = name[: fused.start(1)], name[fused.end(1) :]
+                renamed = {f"{start}to_{letter}{end}": part for letter, part in zip("qkv", thirds, strict=True)}
+            elif out:
+                renamed = {f"{name[: out.start(2)]}to_out{out[1]}0{name[out.end(2) :]}": tensor}
+            if twice := parts.keys() & renamed.keys():
+                raise ValueError(f"{sorted(twice)[0]} is in it twice, once as {name}")
+            parts |= renamed
+        return super().converted_adapter(parts)
 
     def schedule(self, sampler: str, num_inference_steps: int, size: int) -> Any:
         """As the pipeline sets it."""
