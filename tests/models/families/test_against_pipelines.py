@@ -12,7 +12,9 @@ from conftest import short_config
 from flow_checkpoints import CHECKPOINTS
 from flow_twins import SCALE, TWINS
 from smplora.adapters.files.write import ADAPTER_FILE
+from smplora.attacks.views import GreyBox
 from smplora.experiments.tasks import train
+from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import adaptation_loss
 from smplora.models.flow import FlowMatching
@@ -88,6 +90,21 @@ def test_images_are_the_pipelines(checkpoint: tuple[str, Path], model: FlowMatch
     after = draw(pipeline, *asked)
     torch.testing.assert_close(adapted.generate(CAPTIONS, [5, 6], **how), after, rtol=0, atol=1e-5)
     assert (after - before).abs().max() > 1e-3
+
+
+def test_what_attacks_ask_for(model: FlowMatching) -> None:
+    """Latents of the variance-preserving twin in, the noise that the transformer finds in its own z_t out."""
+    mean, std = torch.randn((2, 2, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    batch = Batch(mean, std, model.encode_captions(CAPTIONS, RESOLUTION), ("a", "b"))
+    view, t = GreyBox(Adapted(model), batch, seed=0), torch.full((2,), 400)
+    abar = view.alphas_cumprod[400]
+    latents = abar.sqrt() * mean + (1 - abar).sqrt() * view.noise("x")
+    torch.testing.assert_close(view.noised("x", 400), latents)
+    z = model.add_noise(mean, Draw(t, view.noise("x")))
+    with torch.no_grad():
+        velocity = model.predict(z, t, batch.conditioning)
+    sigma = model.sigmas[400]
+    torch.testing.assert_close(view.predict(latents, 400), z + (1 - sigma) * velocity, rtol=1e-4, atol=1e-4)
 
 
 def test_attacks_walk_between_levels_of_the_variance_preserving_twin(model: FlowMatching) -> None:

@@ -1,0 +1,81 @@
+"""Training, resuming, auditing, evaluating and exporting on flow-matching models, as people call them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flow_checkpoints import CHECKPOINTS
+from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
+from smplora.cli.main import main
+from smplora.models.families import FAMILIES
+from smplora.runs.folder import DONE
+
+FEW = ["--aux_size", "10", "--resolution", "32", "--rank", "2", "--train_batch_size", "4", "--device", "cpu"]
+STEPS = ["--max_train_steps", "4", "--checkpointing_steps", "2", "--monitor_steps", "0", "--validation_steps", "0"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_captions() -> Iterator[None]:
+    """Fewer tokens than the pipelines', which only take time here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for family in FAMILIES:
+            patch.setattr(family, "LONGEST", 48)
+        yield
+
+
+@pytest.fixture(scope="module", params=CHECKPOINTS)
+def run(request: pytest.FixtureRequest, image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("flow")
+    base = ["--pretrained_model_name_or_path", str(CHECKPOINTS[request.param](root / "model"))]
+    words = ["--train_data_dir", str(image_folder), "--output_dir", str(root / "run"), "--objective", "smp_lora"]
+    assert main(["train", *base, *words, *FEW, *STEPS, "--learning_rate", "0.01"]) == 0
+    return root / "run"
+
+
+def test_a_killed_run_ends_the_same(run: Path, tmp_path: Path) -> None:
+    before = (run / ADAPTER_FILE).read_bytes()
+    kept = shutil.copytree(run, tmp_path / "kept")
+    for gone in (DONE, ADAPTER_FILE):
+        (run / gone).unlink()
+    shutil.rmtree(run / "checkpoints" / "checkpoint-4")
+    config = ["train", "--config", str(run / "config.yaml")]
+    assert main(config) == 0
+    assert (run / ADAPTER_FILE).read_bytes() == before
+    shutil.rmtree(run)
+    shutil.copytree(kept, run)
+
+
+def test_an_audit_sees_losses_paths_gradients_and_the_proxy(run: Path) -> None:
+    words = ["--attacks", "[loss, sima, secmi, gsa2, proxy]", "--noise_pairs", "1", "--num_timesteps", "1"]
+    assert main(["audit", "--adapter", str(run), *words, "--memorisation", "false"]) == 0
+    found = json.loads((run / "audit" / "audit.json").read_text())
+    assert [attack["name"] for attack in found["attacks"]] == ["loss", "sima", "secmi", "gsa2", "proxy"]
+
+
+def test_images_are_compared_and_what_is_public_exported(run: Path, tmp_path: Path) -> None:
+    """diffusers' layout alone: ComfyUI reads it too, under these names."""
+    assert main(["evaluate", "--adapter", str(run), "--num_images", "20", "--num_inference_steps", "2"]) == 0
+    assert main(["export", "--adapter", str(run), "--output_dir", str(tmp_path / "public")]) == 0
+    assert sorted(path.name for path in (tmp_path / "public").iterdir()) == ["README.md", ADAPTER_FILE]
+    assert not (run / KOHYA_FILE).exists()
+
+
+def test_an_adapter_without_a_run_is_audited(run: Path, tmp_path: Path, image_folder: Path) -> None:
+    """It is the same adapter: so are its losses, and what they find."""
+    shutil.copy(run / ADAPTER_FILE, tmp_path / "a.safetensors")
+    words = ["--train_data_dir", str(image_folder), "--split_manifest", str(run / "split.json"), "--resolution", "32"]
+    base = ["--pretrained_model_name_or_path", str(run.parent / "model"), "--output_dir", str(tmp_path / "audit")]
+    attacks = ["--attacks", "[loss, calibrated_loss]", "--noise_pairs", "1", "--num_timesteps", "1"]
+    few = [*attacks, "--memorisation", "false"]
+    assert main(["audit", "--adapter", str(tmp_path / "a.safetensors"), *words, *base, *few]) == 0
+    assert main(["audit", "--adapter", str(run), *few]) == 0
+    theirs, ours = (
+        [attack["test"]["auc"]["value"] for attack in json.loads((folder / "audit.json").read_text())["attacks"]]
+        for folder in (tmp_path / "audit", run / "audit")
+    )
+    assert theirs == ours
