@@ -58,6 +58,14 @@ class OptimizationOptions:
     """Divide the adapter's gradient by its L2 norm instead of clipping it (paper, Table 10)."""
     snr_gamma: Optional[float] = None
     """Weight the adaptation loss by min-SNR-gamma; 5 is the recommended value. Default: no weighting (paper)."""
+    weighting_scheme: Optional[Literal["none", "logit_normal", "mode", "sigma_sqrt", "cosmap"]] = None
+    """Of flow matching (FLUX, Z-Image): 'logit_normal' and 'mode' draw middle noise levels more often, 'sigma_sqrt' and 'cosmap' weight the loss. Default: 'none'."""
+    logit_mean: float = 0.0
+    """With --weighting_scheme logit_normal: mean of the normal number behind a noise level."""
+    logit_std: float = 1.0
+    """With --weighting_scheme logit_normal: its standard deviation."""
+    mode_scale: float = 1.29
+    """With --weighting_scheme mode: how strongly."""
     noise_offset: float = 0.0
     """While training, shift each channel's noise by a normal number times this, for very dark and very bright images. 0.05 to 0.1 are usual (paper: 0)."""
     use_ema: bool = False
@@ -72,9 +80,15 @@ def optimization_problems(options: OptimizationOptions) -> list[str]:
     """What is wrong, one line each."""
     problems = [
         *at_least(options, ("train_batch_size", "gradient_accumulation_steps", "lr_num_cycles"), 1),
-        *positive(options, ("learning_rate", "snr_gamma", "lr_power", "adam_epsilon")),
+        *positive(options, ("learning_rate", "snr_gamma", "logit_std", "lr_power", "adam_epsilon")),
         *at_least(
             options, ("adam_weight_decay", "lr_warmup_steps", "noise_offset", "max_grad_norm", "weight_noise"), 0
+        ),
+        *(
+            f"--{name} is of --weighting_scheme {scheme}; leave it out with {options.weighting_scheme or 'the default'}"
+            for scheme, names in (("logit_normal", ("logit_mean", "logit_std")), ("mode", ("mode_scale",)))
+            for name in names
+            if options.weighting_scheme != scheme and getattr(options, name) != getattr(OptimizationOptions, name)
         ),
         *below(options, ("adam_beta1", "adam_beta2", "prodigy_beta3", "ema_decay"), 0, 1),
     ]

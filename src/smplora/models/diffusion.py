@@ -188,6 +188,11 @@ class LatentDiffusion:
         denoiser takes; [b] -> [b, 1, 1, 1]: 1."""
         return torch.ones(len(timesteps), 1, 1, 1, device=timesteps.device)
 
+    @property
+    def timesteps_of(self) -> Callable[[Tensor], Tensor] | None:
+        """Training's timesteps of uniform numbers [b] in [0, 1); None: all are equally likely."""
+        return None
+
     def loss_weights(self, timesteps: Tensor, gamma: float | None) -> Tensor | float:
         """Weights [b] of the adaptation loss: min-SNR-gamma, or 1 without a gamma."""
         if gamma is None:

@@ -9,9 +9,10 @@ c = sqrt((1 - sigma)^2 + sigma^2), z_t is sqrt(abar) z0 + sqrt(1 - abar) eps wit
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any, ClassVar
 
@@ -24,7 +25,41 @@ from smplora.models.diffusion import LatentDiffusion
 from smplora.models.stated import first_line
 
 SECOND_HALF = re.compile(r"(lora_up|lora_B|lora\.up)(\.\w+)?\.weight$")
+SMALLEST = 2.0**-25  # of uniform numbers, half their step: 0 would be infinite
 LARGEST_SIGMA = 0.9999  # of the variance-preserving twin: at 1 nothing of the image is left to step from
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """Which noise levels training sees how often, and what their losses count: diffusers' ``--weighting_scheme``.
+
+    "logit_normal" (Esser et al. 2024, section 3.1): sigmoid(mean + std n), n normal; "mode" (there too): 1 - u - scale
+    (cos(pi u / 2)^2 - 1 + u); the others all levels alike. "sigma_sqrt" weights by sigma^-2, "cosmap" by 2 / (pi (1 - 2
+    sigma + 2 sigma^2)).
+    """
+
+    scheme: str = "none"
+    logit_mean: float = 0.0
+    logit_std: float = 1.0
+    mode_scale: float = 1.29
+
+    def places(self, uniform: Tensor) -> Tensor:
+        """Places [b] in [0, 1] of the training scripts' list of levels, which begins at pure noise, of uniform numbers
+        [b] in [0, 1): n is the inverse of the normal distribution's function."""
+        if self.scheme == "logit_normal":
+            normal = torch.special.ndtri(uniform.double().clamp(min=SMALLEST)).to(uniform)
+            return torch.sigmoid(self.logit_mean + self.logit_std * normal)
+        if self.scheme == "mode":
+            return 1 - uniform - self.mode_scale * (torch.cos(math.pi * uniform / 2) ** 2 - 1 + uniform)
+        return uniform
+
+    def weights(self, sigmas: Tensor) -> Tensor:
+        """Of the losses at these levels: [b] -> [b]."""
+        if self.scheme == "sigma_sqrt":
+            return sigmas**-2.0
+        if self.scheme == "cosmap":
+            return 2 / (math.pi * (1 - 2 * sigmas + 2 * sigmas**2))
+        return torch.ones_like(sigmas)
 
 
 @dataclass
@@ -33,6 +68,8 @@ class FlowMatching(LatentDiffusion):
 
     denoiser_name: ClassVar[str] = "transformer"
     pipeline: ClassVar[str]  # diffusers' class that reads its adapters
+    usual_weighting: ClassVar[str] = "none"  # --weighting_scheme where nobody says
+    weighting: Weighting = field(default_factory=Weighting)
 
     def __post_init__(self) -> None:
         self.sigmas = self.scheduler.sigmas.flip(0).to(self.device, torch.float32)
@@ -71,9 +108,19 @@ class FlowMatching(LatentDiffusion):
         sigma = self._sigma(timesteps).clamp(max=LARGEST_SIGMA)
         return ((1 - sigma) ** 2 + sigma**2).sqrt()
 
+    @property
+    def timesteps_of(self) -> Callable[[Tensor], Tensor]:
+        """See LatentDiffusion; one uniform number a row, whatever the weighting."""
+
+        def timesteps(uniform: Tensor) -> Tensor:
+            last = self.num_train_timesteps - 1
+            return last - (self.weighting.places(uniform) * (last + 1)).long().clamp(0, last)
+
+        return timesteps
+
     def loss_weights(self, timesteps: Tensor, gamma: float | None) -> Tensor | float:
-        """1: min-SNR-gamma is of noise prediction."""
-        return 1.0
+        """Those of the weighting; min-SNR-gamma is of other models, and refused (resolve.py)."""
+        return self.weighting.weights(self.sigmas[timesteps])
 
     def converted_adapter(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """An adapter of another trainer under diffusers' names: unchanged, or through the conversion of the family's

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from smplora.core.random_streams import generator
 from smplora.data.cells import Cell, take
 from smplora.models.batch import Batch, Draw
+
+TimestepsOf: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Feed:
     process: int = 0
     processes: int = 1
     noise_offset: float = 0.0
+    timesteps_of: TimestepsOf | None = None  # see ``LatentDiffusion.timesteps_of``
     proxy_member: Cell | None = None  # whom the proxy learns as members; None: the aux members
     prior: Cell | None = None  # images of the class, for prior preservation
 
@@ -86,7 +90,8 @@ class Feed:
         )
 
     def _draw(self, batch: Batch, name: str, turn: int) -> Draw:
-        return training_draw(batch, self.num_train_timesteps, self.seed, name, turn, self.noise_offset)
+        named = (self.num_train_timesteps, self.seed, name, turn)
+        return training_draw(batch, *named, self.noise_offset, self.timesteps_of)
 
 
 def members_first(gathered: Tensor, processes: int) -> Tensor:
@@ -108,15 +113,25 @@ def join(first: Batch, second: Batch) -> Batch:
 
 
 def training_draw(
-    batch: Batch, num_train_timesteps: int, seed: int, name: str, step: int, noise_offset: float = 0.0
+    batch: Batch,
+    num_train_timesteps: int,
+    seed: int,
+    name: str,
+    step: int,
+    noise_offset: float = 0.0,
+    timesteps_of: TimestepsOf | None = None,
 ) -> Draw:
-    """Uniform timesteps, normal noise and a posterior sample for every row, a function of (seed, name, step).
+    """Timesteps, uniform or as ``timesteps_of`` has them, normal noise and a posterior sample for every row, a function
+    of (seed, name, step).
 
     With an offset o the noise is eps + o u, u [b, c, 1, 1] standard normal: one shift per channel (diffusers'
     ``--noise_offset``; Guttenberg 2023).
     """
     rng, shape, device = generator(seed, name, step), batch.mean.shape, batch.mean.device
-    timesteps = torch.randint(num_train_timesteps, (len(batch),), generator=rng)
+    if timesteps_of is None:
+        timesteps = torch.randint(num_train_timesteps, (len(batch),), generator=rng)
+    else:
+        timesteps = timesteps_of(torch.rand(len(batch), generator=rng))
     noise, posterior = torch.randn((2, *shape), generator=rng)
     if noise_offset:
         noise = noise + noise_offset * torch.randn((*shape[:2], 1, 1), generator=generator(seed, name, "offset", step))

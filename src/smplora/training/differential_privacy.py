@@ -311,9 +311,8 @@ class PrivateGradients:
         losses = torch.zeros(samples, device=self.model.device)
         for k in range(draws):
             name = f"adapter {part} {k}"
-            draw = training_draw(
-                batch, self.model.num_train_timesteps, self.seed, name, step, self.options.noise_offset
-            )
+            offset, model = self.options.noise_offset, self.model
+            draw = training_draw(batch, model.num_train_timesteps, self.seed, name, step, offset, model.timesteps_of)
             with recorded(self.layers, samples) as records, self._graph_of_outputs():
                 with autocast():
                     of_draw = adaptation_loss(self.model.error_maps(batch, draw))

@@ -14,6 +14,7 @@ from smplora.core.errors import ConfigError, SplitError
 from smplora.data.pool import open_source, read_samples
 from smplora.data.split import Split, make_split, read_split
 from smplora.models.diffusion import LatentDiffusion
+from smplora.models.flow import FlowMatching
 from smplora.models.load import usual_guidance
 from smplora.runs.generate import check_inference_steps
 from smplora.training.monitor import with_intervals
@@ -44,6 +45,28 @@ def load_split(config: TrainConfig, sealed: Path) -> Split:
             f"--split_manifest '{config.split_manifest}' is not the split that '{sealed.parent}' was started with"
         )
     return started
+
+
+def flow_options(config: TrainConfig, model: LatentDiffusion) -> dict[str, Any]:
+    """The options of flow matching that depend on the model.
+
+    Raises:
+        ConfigError: options of the other kind of model.
+    """
+    name = config.pretrained_model_name_or_path
+    if not isinstance(model, FlowMatching):
+        if config.weighting_scheme is None:
+            return {}
+        raise ConfigError(f"--weighting_scheme is of flow matching; '{name}' predicts {model.prediction_type}")
+    wrong = {
+        "--snr_gamma": config.snr_gamma is not None,
+        "--synthetic_sampler dpmsolver++": config.synthetic_sampler == "dpmsolver++",
+        "--prediction_type": config.prediction_type is not None,
+    }
+    for option, given in wrong.items():
+        if given:
+            raise ConfigError(f"{option} is not of flow matching, which '{name}' is trained by: leave it out")
+    return {"weighting_scheme": config.weighting_scheme or model.usual_weighting}
 
 
 def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processes: int = 1) -> TrainConfig:
@@ -78,6 +101,7 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processe
         guidance = config.synthetic_guidance_scale or usual_guidance(config.pretrained_model_name_or_path)
         drawn = config.num_synthetic_images or IMAGES_PER_IMAGE * len(split.train)
         own |= {"num_synthetic_images": drawn, "synthetic_guidance_scale": guidance}
+    own |= flow_options(config, model)
     sizes: dict[str, Any] = {}
     if not config.split_manifest:
         cells = {"reference_size": "reference"}

@@ -31,6 +31,7 @@ from smplora.data.prepare import preparation
 from smplora.data.split import Split
 from smplora.models.adapted import Adapted
 from smplora.models.diffusion import LatentDiffusion
+from smplora.models.flow import FlowMatching, Weighting
 from smplora.models.load import usual_guidance
 from smplora.models.text import configured
 from smplora.objectives.game import SMPLoRAGame
@@ -163,6 +164,9 @@ def prepare(
         ConfigError: text settings that the model does not have.
     """
     model.text = configured(model.text, config.clip_skip, config.max_token_length)
+    if isinstance(model, FlowMatching):
+        scheme = config.weighting_scheme or model.usual_weighting
+        model.weighting = Weighting(scheme, config.logit_mean, config.logit_std, config.mode_scale)
     torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
     adaptation: PublishedAdaptation = build(ADAPTATIONS, config.adaptation, "adaptation", config)
     if config.mixed_precision in DTYPES and adaptation.freezes_base:
@@ -230,6 +234,7 @@ def prepare(
             process=accelerator.process_index,
             processes=accelerator.num_processes,
             noise_offset=config.noise_offset,
+            timesteps_of=model.timesteps_of,
         ),
         steps=steps,
         mixed_precision=config.mixed_precision,

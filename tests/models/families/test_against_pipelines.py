@@ -13,11 +13,12 @@ from flow_checkpoints import CHECKPOINTS
 from flow_twins import SCALE, TWINS
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.attacks.views import GreyBox
+from smplora.cli.main import main
 from smplora.experiments.tasks import train
 from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import adaptation_loss
-from smplora.models.flow import FlowMatching
+from smplora.models.flow import FlowMatching, Weighting
 from smplora.models.load import load_model
 from smplora.runs.subject import load_subject
 
@@ -119,3 +120,50 @@ def test_attacks_walk_between_levels_of_the_variance_preserving_twin(model: Flow
     torch.testing.assert_close(model.predicted_noise(velocity, noised, t), noise, atol=1e-4, rtol=1e-5)
     assert bool((model.alphas_cumprod.diff() < 0).all())
     assert float(model.alphas_cumprod[-1]) > 0
+
+
+@pytest.mark.parametrize("scheme", ["none", "logit_normal", "mode", "sigma_sqrt", "cosmap"])
+def test_training_sees_the_levels_of_the_training_scripts(model: FlowMatching, scheme: str) -> None:
+    """Quantiles of the levels, and the loss weights, of diffusers' own functions; "mode" draws the same number."""
+    from diffusers.training_utils import compute_density_for_timestep_sampling, compute_loss_weighting_for_sd3
+
+    model.weighting = Weighting(scheme, logit_mean=-0.5, logit_std=0.8)
+    uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    assert model.timesteps_of is not None
+    ours = model.sigmas[model.timesteps_of(uniform)]
+    rng = torch.Generator().manual_seed(0)
+    drawn = compute_density_for_timestep_sampling(scheme, len(uniform), -0.5, 0.8, 1.29, generator=rng)
+    last = model.num_train_timesteps - 1
+    theirs = model.sigmas.flip(0)[(drawn * (last + 1)).long().clamp(0, last)]
+    quantiles = torch.linspace(0.05, 0.95, 10)
+    torch.testing.assert_close(ours.quantile(quantiles), theirs.quantile(quantiles), rtol=0.02, atol=0.005)
+    levels = torch.tensor([10, 500, 999])
+    expected = compute_loss_weighting_for_sd3(scheme, model.sigmas[levels])
+    torch.testing.assert_close(torch.as_tensor(model.loss_weights(levels, None)), expected)
+    model.weighting = Weighting()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--snr_gamma", "5"], "--snr_gamma is not of flow matching"),
+        (["--prediction_type", "epsilon"], "--prediction_type is not of flow matching"),
+        (["--clip_skip", "2"], "--clip_skip got 2, which is of CLIP"),
+        (["--resolution", "36"], "--resolution got 36; allowed: multiples of 8"),
+        (["--objective", "synth_lora", "--synthetic_sampler", "dpmsolver++"], "--synthetic_sampler dpmsolver++ is not"),
+    ],
+)
+def test_options_of_other_models(
+    checkpoint: tuple[str, Path],
+    image_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    told: str,
+) -> None:
+    command = ["train", "--train_data_dir", str(image_folder), "--output_dir", str(tmp_path / "run")]
+    base = ["--pretrained_model_name_or_path", str(checkpoint[1])]
+    assert main([*command, *base, *words]) == 2
+    assert told in capsys.readouterr().err
+    assert main([*command, "--weighting_scheme", "mode"]) == 2
+    assert "--weighting_scheme is of flow matching; 'tiny' predicts epsilon" in capsys.readouterr().err
