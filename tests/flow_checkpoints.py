@@ -69,36 +69,94 @@ def z_image(folder: Path) -> Path:
     return folder
 
 
+def letters() -> Any:
+    """A tokenizer for T5."""
+    from transformers import T5TokenizerFast
+
+    pieces = ("<pad>", "</s>", "<unk>", "\u2581", *"abcdefghijklmnopqrstuvwxyz")
+    return T5TokenizerFast(vocab=[(piece, -1.0) for piece in pieces], extra_ids=0)
+
+
+def t5(words: Any, width: int) -> Any:
+    """One layer."""
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(T5Config(vocab_size=len(words), d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
+
+
+def clip_settings(words: Any, width: int) -> Any:
+    """Of a text encoder of two layers."""
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(
+        vocab_size=len(words), hidden_size=width, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=words.model_max_length, bos_token_id=words.bos_token_id, projection_dim=width,
+        eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
+    )  # fmt: skip
+
+
 def flux(folder: Path) -> Path:
     """FLUX.1's pipeline, guidance-distilled, with a schedule that shifts by resolution."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
+    from transformers import CLIPTextModel, CLIPTokenizer
 
     torch.manual_seed(0)
-    words = CLIPTokenizer.from_pretrained(BUNDLED_FOLDER / "tokenizer")
-    letters = [(piece, -1.0) for piece in ("<pad>", "</s>", "<unk>", "\u2581", *"abcdefghijklmnopqrstuvwxyz")]
-    pieces = T5TokenizerFast(vocab=letters, extra_ids=0)
-    width = 16
-    clip = CLIPTextConfig(
-        vocab_size=len(words), hidden_size=width, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=words.model_max_length, bos_token_id=words.bos_token_id,
-        eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
-    )  # fmt: skip
-    t5 = T5Config(vocab_size=len(pieces), d_model=24, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    words, pieces = CLIPTokenizer.from_pretrained(BUNDLED_FOLDER / "tokenizer"), letters()
     transformer = FluxTransformer2DModel(
         in_channels=4 * CHANNELS, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=24, pooled_projection_dim=width, guidance_embeds=True, axes_dims_rope=(4, 6, 6),
+        joint_attention_dim=24, pooled_projection_dim=16, guidance_embeds=True, axes_dims_rope=(4, 6, 6),
     )  # fmt: skip
     FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
         vae=small_vae(),
-        text_encoder=CLIPTextModel(clip),
+        text_encoder=CLIPTextModel(clip_settings(words, 16)),
         tokenizer=words,
-        text_encoder_2=T5EncoderModel(t5),
+        text_encoder_2=t5(pieces, 24),
         tokenizer_2=pieces,
         transformer=transformer,
     ).save_pretrained(folder)
     return folder
 
 
-CHECKPOINTS: dict[str, Callable[[Path], Path]] = {"flux": flux, "z_image": z_image}
+def sd3(folder: Path) -> Path:
+    """Stable Diffusion 3's pipeline, whole."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+    torch.manual_seed(0)
+    words, pieces = CLIPTokenizer.from_pretrained(BUNDLED_FOLDER / "tokenizer"), letters()
+    transformer = SD3Transformer2DModel(
+        sample_size=16, patch_size=2, in_channels=CHANNELS, out_channels=CHANNELS, num_layers=2, attention_head_dim=8,
+        num_attention_heads=2, joint_attention_dim=40, caption_projection_dim=16, pooled_projection_dim=16 + 8,
+        pos_embed_max_size=16,
+    )  # fmt: skip
+    StableDiffusion3Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=small_vae(),
+        text_encoder=CLIPTextModelWithProjection(clip_settings(words, 16)),
+        tokenizer=words,
+        text_encoder_2=CLIPTextModelWithProjection(clip_settings(words, 8)),
+        tokenizer_2=words,
+        text_encoder_3=t5(pieces, 40),
+        tokenizer_3=pieces,
+        transformer=transformer,
+    ).save_pretrained(folder)
+    return folder
+
+
+def sd3_without_t5(folder: Path) -> Path:
+    """As people have it who lack the memory."""
+    import json
+    import shutil
+
+    sd3(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {part: [None, None] for part in ("text_encoder_3", "tokenizer_3")}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    for part in ("text_encoder_3", "tokenizer_3"):
+        shutil.rmtree(folder / part)
+    return folder
+
+
+CHECKPOINTS: dict[str, Callable[[Path], Path]] = {"flux": flux, "sd3": sd3, "z_image": z_image}
+VARIANTS: dict[str, Callable[[Path], Path]] = {"sd3": sd3_without_t5}

@@ -98,7 +98,30 @@ def flux_images(pipeline: Any, captions: list[str], seeds: Seeds, size: int, ste
     return images
 
 
+def sd3_embeddings(pipeline: Any, captions: list[str]) -> dict[str, Any]:
+    words, _, pooled, _ = pipeline.encode_prompt(list(captions), None, None)
+    return {"encoder_hidden_states": words, "pooled_projections": pooled}
+
+
+def sd3_losses(pipeline: Any, captions: list[str], latents: Tensor, noise: Tensor, indices: Tensor) -> Tensor:
+    """train_dreambooth_lora_sd3.py, with its preconditioning."""
+    noisy, timesteps = noised(pipeline, latents, noise, indices)
+    words, _, pooled, _ = pipeline.encode_prompt(list(captions), None, None)
+    given = pipeline.transformer(
+        hidden_states=noisy, timestep=timesteps, encoder_hidden_states=words, pooled_projections=pooled,
+        return_dict=False,
+    )[0]  # fmt: skip
+    clean = given * -pipeline.scheduler.sigmas[indices].view(-1, 1, 1, 1) + noisy
+    return (clean.float() - latents.float()).square().flatten(1).mean(1)
+
+
+def sd3_images(pipeline: Any, captions: list[str], seeds: Seeds, size: int, steps: int) -> Tensor:
+    images: Tensor = pipeline(list(captions), guidance_scale=SCALE, **drawing(seeds, size, steps)).images
+    return images
+
+
 TWINS = {
+    "sd3": Twin(sd3_embeddings, sd3_losses, sd3_images),
     "z_image": Twin(z_image_embeddings, z_image_losses, z_image_images),
     "flux": Twin(flux_embeddings, flux_losses, flux_images),
 }

@@ -69,6 +69,8 @@ class FlowMatching(LatentDiffusion):
     denoiser_name: ClassVar[str] = "transformer"
     pipeline: ClassVar[str]  # diffusers' class that reads its adapters
     usual_weighting: ClassVar[str] = "none"  # --weighting_scheme where nobody says
+    learns_latents: ClassVar[bool] = False  # the loss is on z0 = z_t - sigma v, sigma^2 times that on v
+    patch: ClassVar[int] = 2  # latents per place of the transformer, in each direction
     weighting: Weighting = field(default_factory=Weighting)
 
     def __post_init__(self) -> None:
@@ -80,6 +82,21 @@ class FlowMatching(LatentDiffusion):
     def layers_per_block(self) -> int:
         """0: a transformer has none."""
         return 0
+
+    @property
+    def resolution(self) -> int:
+        """1,024 pixels, what all families were made for; no file says so."""
+        return 1024
+
+    @property
+    def least_side(self) -> int:
+        """See LatentDiffusion."""
+        return self.patch
+
+    @property
+    def multiple(self) -> int:
+        """See LatentDiffusion."""
+        return self.patch * self.downsampling
 
     @property
     def prediction_type(self) -> str:
@@ -120,7 +137,9 @@ class FlowMatching(LatentDiffusion):
 
     def loss_weights(self, timesteps: Tensor, gamma: float | None) -> Tensor | float:
         """Those of the weighting; min-SNR-gamma is of other models, and refused (resolve.py)."""
-        return self.weighting.weights(self.sigmas[timesteps])
+        sigmas = self.sigmas[timesteps]
+        weights = self.weighting.weights(sigmas)
+        return weights * sigmas**2 if self.learns_latents else weights
 
     def converted_adapter(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """An adapter of another trainer under diffusers' names: unchanged, or through the conversion of the family's
@@ -174,6 +193,14 @@ class FlowMatching(LatentDiffusion):
     def sampler(self, name: str = "ddim") -> Any:
         """Euler's, whatever name is asked for: the others step along noise, not velocities."""
         return type(self.scheduler).from_config(self.scheduler.config)
+
+    def schedule(self, sampler: str, num_inference_steps: int, size: int) -> Any:
+        """As the pipelines of FLUX.1, Qwen-Image and Z-Image set it."""
+        schedule = self.sampler(sampler)
+        sigmas = torch.linspace(1.0, 1 / num_inference_steps, num_inference_steps).tolist()
+        shift = resolution_shift(schedule.config, (size // self.patch) ** 2)
+        schedule.set_timesteps(sigmas=sigmas, mu=shift, device=self.device)
+        return schedule
 
 
 def outputs(tensors: Mapping[str, Tensor]) -> int:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import short_config
-from flow_checkpoints import CHECKPOINTS
+from flow_checkpoints import CHECKPOINTS, VARIANTS
 from flow_twins import SCALE, TWINS
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.attacks.views import GreyBox
@@ -27,9 +27,13 @@ RESOLUTION, STEPS = 32, 3
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module", params=CHECKPOINTS)
+ALL = [*CHECKPOINTS.items(), *VARIANTS.items()]
+
+
+@pytest.fixture(scope="module", params=ALL, ids=[make.__name__ for _, make in ALL])
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    return request.param, CHECKPOINTS[request.param](tmp_path_factory.mktemp("flow") / "model")
+    name, make = request.param
+    return name, make(tmp_path_factory.mktemp("flow") / "model")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,9 @@ def stock(checkpoint: tuple[str, Path]) -> Any:
     """diffusers' pipeline."""
     from diffusers import DiffusionPipeline
 
-    pipeline = DiffusionPipeline.from_pretrained(checkpoint[1], local_files_only=True)
+    third = {part: None for part in ("text_encoder_3", "tokenizer_3") if not (checkpoint[1] / part).exists()}
+    options = third if checkpoint[0] == "sd3" else {}
+    pipeline = DiffusionPipeline.from_pretrained(checkpoint[1], local_files_only=True, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -75,7 +81,8 @@ def test_losses_are_the_training_scripts(checkpoint: tuple[str, Path], model: Fl
     noise, indices = torch.randn(mean.shape, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 700])
     batch = Batch(mean, std, model.encode_captions(CAPTIONS, RESOLUTION), ("a", "b"))
     with torch.no_grad():
-        ours = adaptation_loss(model.error_maps(batch, Draw(model.num_train_timesteps - 1 - indices, noise)))
+        t = model.num_train_timesteps - 1 - indices
+        ours = adaptation_loss(model.error_maps(batch, Draw(t, noise))) * model.loss_weights(t, None)
         theirs = TWINS[checkpoint[0]].losses(pipeline, CAPTIONS, mean, noise, indices)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
 
@@ -139,6 +146,7 @@ def test_training_sees_the_levels_of_the_training_scripts(model: FlowMatching, s
     torch.testing.assert_close(ours.quantile(quantiles), theirs.quantile(quantiles), rtol=0.02, atol=0.005)
     levels = torch.tensor([10, 500, 999])
     expected = compute_loss_weighting_for_sd3(scheme, model.sigmas[levels])
+    expected = expected * model.sigmas[levels] ** 2 if model.learns_latents else expected  # preconditioned there
     torch.testing.assert_close(torch.as_tensor(model.loss_weights(levels, None)), expected)
     model.weighting = Weighting()
 

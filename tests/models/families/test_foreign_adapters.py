@@ -49,14 +49,19 @@ def peft(of: Pairs, start: str) -> dict[str, Tensor]:
     }
 
 
+def probe(a: Tensor) -> Tensor:
+    """A of a vector that no part of a matrix leaves out."""
+    return a @ torch.linspace(-1, 1, a.shape[1])
+
+
 def changes(path: Path, convert: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What is added to each weight, by the transformer's names."""
+    """What each layer's change makes of a probe, by the transformer's names."""
     file = read_adapter(path, 0, transformer=True, convert=convert)
     modules = {name.removesuffix(".lora_A.weight") for name in file.state if name.endswith("lora_A.weight")}
     found = {}
     for module in modules:
         a, b = (file.state[f"{module}.lora_{side}.weight"] for side in "AB")
-        found[module.removeprefix("transformer.")] = file.alphas[module] / len(a) * b @ a
+        found[module.removeprefix("transformer.")] = file.alphas[module] / len(a) * b @ probe(a)
     return found
 
 
@@ -87,7 +92,7 @@ def test_z_image_of_kohya_and_musubi_tuner(models: dict[str, FlowMatching], tmp_
     """Names of diffusers, and those of the original checkpoint with one matrix for queries, keys and values."""
     of, convert = pairs({**Z_FUSED, **Z_SPLIT}), models["z_image"].converted_adapter
     save_file(kohya(of), tmp_path / "a.safetensors")
-    whole = {name: ALPHA / RANK * b @ a for name, (a, b) in of.items()}
+    whole = {name: ALPHA / RANK * b @ probe(a) for name, (a, b) in of.items()}
     fused = whole["layers_0_attention_qkv"].split(WIDTH)
     check(
         changes(tmp_path / "a.safetensors", convert),
@@ -110,14 +115,14 @@ def test_z_image_of_ai_toolkit_and_diffusers(models: dict[str, FlowMatching], tm
     of = pairs({"layers.0.attention.to_q": (WIDTH, WIDTH), "layers.0.attention.to_out.0": (WIDTH, WIDTH)})
     save_file(peft(of, start), tmp_path / "a.safetensors")
     found = changes(tmp_path / "a.safetensors", models["z_image"].converted_adapter)
-    check(found, {name: b @ a for name, (a, b) in of.items()})
+    check(found, {name: b @ probe(a) for name, (a, b) in of.items()})
 
 
 def test_flux_of_kohya(models: dict[str, FlowMatching], tmp_path: Path) -> None:
     """Fused matrices are split: of single blocks queries, keys, values and the first half of the feed-forward part."""
     of = pairs(FLUX)
     save_file(kohya(of), tmp_path / "a.safetensors")
-    whole = {name: ALPHA / RANK * b @ a for name, (a, b) in of.items()}
+    whole = {name: ALPHA / RANK * b @ probe(a) for name, (a, b) in of.items()}
     queries, keys, values = whole["double_blocks_0_img_attn_qkv"].split(FLUX_WIDTH)
     single = whole["single_blocks_0_linear1"].split([FLUX_WIDTH] * 3 + [4 * FLUX_WIDTH])
     parts = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")
@@ -144,7 +149,7 @@ def attached(path: Path, model: FlowMatching) -> None:
     attach_file(read_adapter(path, 0, transformer=True, convert=model.converted_adapter), path, model, "base")
 
 
-@pytest.mark.parametrize("family", CHECKPOINTS)
+@pytest.mark.parametrize("family", ["flux", "z_image"])
 def test_what_would_be_lost_is_refused(models: dict[str, FlowMatching], tmp_path: Path, family: str) -> None:
     """Layers that a conversion passes over in silence or that no transformer of the family has, and magnitudes."""
     known = {"z_image": "layers_0_attention_to_q", "flux": "double_blocks_0_img_mlp_2"}[family]

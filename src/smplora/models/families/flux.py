@@ -16,23 +16,15 @@ import torch
 from torch import Tensor
 
 from smplora.models.diffusion import ATTENTION
-from smplora.models.families.parts import Parts, read_parts
-from smplora.models.flow import FlowMatching, resolution_shift
+from smplora.models.families.parts import Parts, padded_ids, read_parts
+from smplora.models.flow import FlowMatching
 from smplora.models.text import TOKENS
 
 NAME, TITLE, TAG = "flux", "FLUX.1", "flux"
 PIPELINES = ("FluxPipeline",)
 TOKENS_2 = f"{TOKENS}_2"
 LONGEST = 512  # tokens that T5 reads, as the pipeline has it
-PACKED = 2  # latents per place of the transformer, in each direction
 GUIDANCE = 3.5  # input of guidance-distilled models
-
-
-def padded_ids(tokenizer: Any, captions: Sequence[str], longest: int) -> Tensor:
-    """Token ids [b, longest]; longer captions are cut."""
-    options = {"padding": "max_length", "max_length": longest, "truncation": True, "return_tensors": "pt"}
-    ids: Tensor = tokenizer(list(captions), **options).input_ids
-    return ids
 
 
 @dataclass(frozen=True)
@@ -93,35 +85,12 @@ class Flux(FlowMatching):
         """See LatentDiffusion."""
         return NAME
 
-    @property
-    def resolution(self) -> int:
-        """1,024 pixels, what it was made for; no file says so."""
-        return 1024
-
-    @property
-    def least_side(self) -> int:
-        """See LatentDiffusion."""
-        return PACKED
-
-    @property
-    def multiple(self) -> int:
-        """See LatentDiffusion."""
-        return PACKED * self.downsampling
-
-    def schedule(self, sampler: str, num_inference_steps: int, size: int) -> Any:
-        """As the pipeline sets it."""
-        schedule = self.sampler(sampler)
-        sigmas = torch.linspace(1.0, 1 / num_inference_steps, num_inference_steps).tolist()
-        shift = resolution_shift(schedule.config, (size // PACKED) ** 2)
-        schedule.set_timesteps(sigmas=sigmas, mu=shift, device=self.device)
-        return schedule
-
     def velocity(self, noised: Tensor, sigmas: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
         """See FlowMatching."""
         told = conditioning if TOKENS not in conditioning else self.text.embed(conditioning)
         denoiser: Any = self.denoiser
         dtype, device = next(denoiser.parameters()).dtype, noised.device
-        height, width = (edge // PACKED for edge in noised.shape[-2:])
+        height, width = (edge // self.patch for edge in noised.shape[-2:])
         words = told["encoder_hidden_states"]
         guided = torch.full((len(noised),), GUIDANCE, device=device) if denoiser.config.guidance_embeds else None
         given = denoiser(
@@ -139,14 +108,14 @@ class Flux(FlowMatching):
 
 def packed(latents: Tensor) -> Tensor:
     """Two by two latents in a row: [b, c, 2 h, 2 w] -> [b, h w, 4 c]."""
-    parts = latents.unflatten(3, (-1, PACKED)).unflatten(2, (-1, PACKED))  # [b, c, h, 2, w, 2]
+    parts = latents.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # [b, c, h, 2, w, 2]
     rows: Tensor = parts.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
     return rows
 
 
 def unpacked(rows: Tensor, height: int, width: int) -> Tensor:
     """The inverse of ``packed``: [b, h w, 4 c] -> [b, c, 2 h, 2 w]."""
-    parts = rows.unflatten(2, (-1, PACKED, PACKED)).unflatten(1, (height, width))  # [b, h, w, c, 2, 2]
+    parts = rows.unflatten(2, (-1, 2, 2)).unflatten(1, (height, width))  # [b, h, w, c, 2, 2]
     latents: Tensor = parts.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
     return latents
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from smplora.core.errors import CheckpointError
 from smplora.models.diffusers_format import ADAPTER, check_keys, check_weight_files
@@ -56,6 +58,13 @@ def read_parts(
         with building(unusable(f"{given}, whose {part}/")):
             words[part] = kind.from_pretrained(str(folder), subfolder=part, trust_remote_code=False, **local)
     return Parts(read, words, _scheduler(folder, given))
+
+
+def padded_ids(tokenizer: Any, captions: Sequence[str], longest: int) -> Tensor:
+    """Token ids [b, longest]; longer captions are cut."""
+    options = {"padding": "max_length", "max_length": longest, "truncation": True, "return_tensors": "pt"}
+    ids: Tensor = tokenizer(list(captions), **options).input_ids
+    return ids
 
 
 def _scheduler(folder: Path, given: str) -> Any:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from smplora.models.diffusion import ATTENTION
 from smplora.models.families.parts import Parts, read_parts
-from smplora.models.flow import SECOND_HALF, FlowMatching, resolution_shift
+from smplora.models.flow import SECOND_HALF, FlowMatching
 from smplora.models.text import TOKENS
 
 NAME, TITLE, TAG = "z_image", "Z-Image", "z-image"
@@ -29,7 +29,6 @@ LONGEST = 512  # tokens of a caption with its template, as the pipeline reads th
 LAYER = -2  # of the language model's hidden states
 FUSED = re.compile(r"attention[._](qkv)\.")
 OUT = re.compile(r"attention([._])(out)\.")
-PATCH = 2  # latents per place of the transformer, in each direction
 
 
 @dataclass(frozen=True)
@@ -89,21 +88,6 @@ class ZImage(FlowMatching):
         """See LatentDiffusion."""
         return NAME
 
-    @property
-    def resolution(self) -> int:
-        """1,024 pixels, what it was made for; no file says so."""
-        return 1024
-
-    @property
-    def least_side(self) -> int:
-        """See LatentDiffusion."""
-        return PATCH
-
-    @property
-    def multiple(self) -> int:
-        """See LatentDiffusion."""
-        return PATCH * self.downsampling
-
     def converted_adapter(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """See FlowMatching; names of the original checkpoint too, where queries, keys and values are one matrix.
 
@@ -124,14 +108,6 @@ class ZImage(FlowMatching):
                 raise ValueError(f"{sorted(twice)[0]} is in it twice, once as {name}")
             parts |= renamed
         return super().converted_adapter(parts)
-
-    def schedule(self, sampler: str, num_inference_steps: int, size: int) -> Any:
-        """As the pipeline sets it."""
-        schedule = self.sampler(sampler)
-        sigmas = torch.linspace(1.0, 1 / num_inference_steps, num_inference_steps).tolist()
-        shift = resolution_shift(schedule.config, (size // PATCH) ** 2)
-        schedule.set_timesteps(sigmas=sigmas, mu=shift, device=self.device)
-        return schedule
 
     def velocity(self, noised: Tensor, sigmas: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
         """See FlowMatching."""
