@@ -158,5 +158,45 @@ def sd3_without_t5(folder: Path) -> Path:
     return folder
 
 
-CHECKPOINTS: dict[str, Callable[[Path], Path]] = {"flux": flux, "sd3": sd3, "z_image": z_image}
+def qwen_image(folder: Path) -> Path:
+    """Qwen-Image's pipeline, with its vision-language model."""
+    from diffusers import (
+        AutoencoderKLQwenImage,
+        FlowMatchEulerDiscreteScheduler,
+        QwenImagePipeline,
+        QwenImageTransformer2DModel,
+    )
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer()
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 1200,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0},
+    }  # fmt: skip
+    sight = {
+        "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32, "patch_size": 14,
+        "fullatt_block_indexes": [0],
+    }  # fmt: skip
+    language = Qwen2_5_VLConfig(text_config=text, vision_config=sight)
+    vae = AutoencoderKLQwenImage(
+        base_dim=8, z_dim=CHANNELS, dim_mult=[1, 2, 2], num_res_blocks=1, temperal_downsample=[False, True],
+        latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 0.5, 2.0, 1.0],
+    )  # fmt: skip
+    transformer = QwenImageTransformer2DModel(
+        in_channels=4 * CHANNELS, out_channels=CHANNELS, num_layers=2, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    QwenImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02),
+        vae=vae,
+        text_encoder=Qwen2_5_VLForConditionalGeneration(language),
+        tokenizer=tokenizer,
+        transformer=transformer,
+    ).save_pretrained(folder)
+    return folder
+
+
+CHECKPOINTS: dict[str, Callable[[Path], Path]] = {make.__name__: make for make in (flux, qwen_image, sd3, z_image)}
 VARIANTS: dict[str, Callable[[Path], Path]] = {"sd3": sd3_without_t5}

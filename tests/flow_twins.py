@@ -13,6 +13,21 @@ Seeds = Sequence[int]
 SCALE = 2.0  # classifier-free guidance, as smplora counts it
 
 
+def shifted(pipeline: Any, pixels: Tensor) -> Tensor:
+    """Latents of FLUX.1, Stable Diffusion 3 and Z-Image."""
+    vae = pipeline.vae.config
+    latents: Tensor = (pipeline.vae.encode(pixels).latent_dist.mode() - vae.shift_factor) * vae.scaling_factor
+    return latents
+
+
+def qwen_image_latents(pipeline: Any, pixels: Tensor) -> Tensor:
+    """Of one frame."""
+    vae = pipeline.vae.config
+    mean, std = (torch.tensor(numbers).view(1, -1, 1, 1, 1) for numbers in (vae.latents_mean, vae.latents_std))
+    latents: Tensor = ((pipeline.vae.encode(pixels.unsqueeze(2)).latent_dist.mode() - mean) * (1.0 / std)).squeeze(2)
+    return latents
+
+
 @dataclass(frozen=True)
 class Twin:
     """Of one family, given a stock pipeline."""
@@ -20,6 +35,7 @@ class Twin:
     embeddings: Callable[[Any, list[str]], dict[str, Any]]  # by the names of our conditioning; lists without padding
     losses: Callable[[Any, list[str], Tensor, Tensor, Tensor], Tensor]  # captions, latents, noise, indices
     images: Callable[..., Tensor]  # captions, seeds, size, steps
+    latents: Callable[[Any, Tensor], Tensor] = shifted
 
 
 def noised(pipeline: Any, latents: Tensor, noise: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +136,37 @@ def sd3_images(pipeline: Any, captions: list[str], seeds: Seeds, size: int, step
     return images
 
 
+def qwen_image_embeddings(pipeline: Any, captions: list[str]) -> dict[str, Any]:
+    """One by one: alone a caption needs no filling up."""
+    return {"encoder_hidden_states": [pipeline.encode_prompt([caption])[0][0] for caption in captions]}
+
+
+def qwen_image_losses(pipeline: Any, captions: list[str], latents: Tensor, noise: Tensor, indices: Tensor) -> Tensor:
+    """train_dreambooth_lora_qwen_image.py."""
+    noisy, timesteps = noised(pipeline, latents, noise, indices)
+    words, mask = pipeline.encode_prompt(list(captions))
+    b, c, h, w = latents.shape
+    kind, factor = type(pipeline), pipeline.vae_scale_factor
+    given = pipeline.transformer(
+        hidden_states=kind._pack_latents(noisy, b, c, h, w),
+        encoder_hidden_states=words,
+        encoder_hidden_states_mask=mask,
+        timestep=timesteps / 1000,
+        img_shapes=[(1, h // 2, w // 2)] * b,
+        return_dict=False,
+    )[0]
+    return loss(kind._unpack_latents(given, h * factor, w * factor, factor).squeeze(2), latents, noise)
+
+
+def qwen_image_images(pipeline: Any, captions: list[str], seeds: Seeds, size: int, steps: int) -> Tensor:
+    images: Tensor = pipeline(
+        list(captions), negative_prompt=[""] * len(captions), true_cfg_scale=SCALE, **drawing(seeds, size, steps)
+    ).images
+    return images
+
+
 TWINS = {
+    "qwen_image": Twin(qwen_image_embeddings, qwen_image_losses, qwen_image_images, qwen_image_latents),
     "sd3": Twin(sd3_embeddings, sd3_losses, sd3_images),
     "z_image": Twin(z_image_embeddings, z_image_losses, z_image_images),
     "flux": Twin(flux_embeddings, flux_losses, flux_images),

@@ -182,7 +182,7 @@ class CountingModel:
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """See diffusion.LatentDiffusion."""
         size = [n // self._model.downsampling for n in pixels.shape[-2:]]
-        latents = torch.zeros(len(pixels), self._model.vae.config.latent_channels, *size)
+        latents = torch.zeros(len(pixels), self._model.latent_channels, *size)
         return latents, latents
 
 

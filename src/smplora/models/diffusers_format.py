@@ -36,7 +36,7 @@ WEIGHTS = ".safetensors"
 INTEGERS = ("position_ids", "num_updates")  # how the names of what is counted end
 ADAPTER = "adapter_config.json"
 KNOWN = ("StableDiffusion", "StableDiffusionXL", "LatentConsistencyModel")  # how names of pipelines begin
-KNOWN_TITLES = "Stable Diffusion 1.x, 2.x, SDXL, Stable Diffusion 3 (and 3.5), FLUX.1, Z-Image"
+KNOWN_TITLES = "Stable Diffusion 1.x, 2.x, SDXL, Stable Diffusion 3 (and 3.5), FLUX.1, Qwen-Image, Z-Image"
 OTHER_FAMILIES = {  # how those of other families begin -> what people call them
     "StableDiffusion3": "Stable Diffusion 3", "Flux": "FLUX", "StableCascade": "Stable Cascade", "PixArt": "PixArt",
     "Kandinsky": "Kandinsky", "Kolors": "Kolors", "HunyuanDiT": "Hunyuan-DiT", "Sana": "Sana", "Lumina": "Lumina",

@@ -127,6 +127,11 @@ class LatentDiffusion:
         return int(config.layers_per_block)
 
     @property
+    def latent_channels(self) -> int:
+        """Channels of latents."""
+        return int(self.vae.config.latent_channels)
+
+    @property
     def least_side(self) -> int:
         """Edge of the smallest latents that the denoiser takes."""
         config: Any = self.denoiser.config
@@ -239,6 +244,10 @@ class LatentDiffusion:
             set_alpha_to_one=stated.get("set_alpha_to_one", False),
         )
 
+    def guided(self, without: Tensor, with_caption: Tensor, scale: float) -> Tensor:
+        """Classifier-free guidance of two predictions [b, c, h, w] (Ho and Salimans 2022); 1: that with the caption."""
+        return without + scale * (with_caption - without)
+
     def noisiest(self, num_inference_steps: int) -> int:
         """The timestep that drawing begins at."""
         return int(self.schedule("ddim", num_inference_steps, self.least_side).timesteps[0])
@@ -300,7 +309,7 @@ class LatentDiffusion:
             predict: in place of ``denoise``.
         """
         predict = predict or self.denoise
-        channels, size = self.vae.config.latent_channels, resolution // self.downsampling
+        channels, size = self.latent_channels, resolution // self.downsampling
         schedule = self.schedule(sampler, num_inference_steps, size)
         rows = [torch.randn((channels, size, size), generator=torch.Generator().manual_seed(s)) for s in seeds]
         latents = torch.stack(rows).to(self.device) * getattr(schedule, "init_noise_sigma", 1.0)
@@ -314,7 +323,7 @@ class LatentDiffusion:
             prediction = predict(scaled, t.expand(len(inputs)), conditioning).float()
             if empty is not None:
                 without, with_caption = prediction.chunk(2)
-                prediction = without + guidance_scale * (with_caption - without)
+                prediction = self.guided(without, with_caption, guidance_scale)
             latents = schedule.step(prediction, t, latents).prev_sample
         return latents
 

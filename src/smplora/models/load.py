@@ -167,7 +167,7 @@ def try_once(model: LatentDiffusion, given: str) -> None:
     prediction = model.predict(latents, last, told)
     model.schedule("ddim", 2, side)
     for part, output, expected in (
-        ("VAE's encoder", latents, (1, model.vae.config.latent_channels, side, side)),
+        ("VAE's encoder", latents, (1, model.latent_channels, side, side)),
         ("denoiser", prediction, latents.shape),
         ("VAE's decoder", model.decode(latents), pixels.shape),
     ):
@@ -184,7 +184,7 @@ def observed_prediction_type(model: LatentDiffusion) -> str:
     There z_T is almost all noise: sqrt(1 - abar_T) > 0.99. A denoiser that predicts noise gives it back (correlation
     near 1); with v-prediction it predicts about -z0, which hardly correlates with the noise.
     """
-    noise = torch.randn((1, model.vae.config.latent_channels, 32, 32), generator=torch.Generator().manual_seed(0))
+    noise = torch.randn((1, model.latent_channels, 32, 32), generator=torch.Generator().manual_seed(0))
     last = torch.tensor([model.num_train_timesteps - 1], device=model.device)
     prediction = model.predict(noise.to(model.device), last, model.text.empty(1, model.resolution)).cpu()
     correlation = torch.corrcoef(torch.stack([noise.flatten(), prediction.flatten()]))[0, 1]

@@ -22,7 +22,7 @@ from smplora.core.reading import Unreadable, read_json
 LARGEST_NUMBER = 2**20
 BOUNDS = {  # words in the names of numbers of an image encoder -> the most that there may be
     "layer|depth|ratio": 1000,
-    "channel|hidden|intermediate|patch|image|heads|projection|dim": 2**14,
+    "channel|hidden|intermediate|patch|image|heads|projection|dim": 2**15,
 }
 LARGEST_IMAGE = 4096  # pixels that an image encoder may ask for
 OWN_CODE = ("auto_map", "custom_pipelines")
@@ -240,17 +240,18 @@ def checked(content: Any, kind: type[Kind], whose: str, built: Any = None) -> Ki
     return found
 
 
-def check_network(folder: Path, given: str) -> None:
+def check_network(folder: Path, given: str, part: str = "") -> None:
     """Check the files of a network of transformers, such as an image encoder.
 
     Args:
         given: "--option got 'x'".
+        part: how messages call the folder, such as "text_encoder/".
 
     Raises:
         CheckpointError: one that is damaged, names code of its own, or has a number that no network has.
     """
     for path in sorted(folder.iterdir()):
-        whose = f"{given}, whose {path.name}"
+        whose = f"{given}, whose {part}{path.name}"
         if not (path.is_file() or path.is_dir()):
             raise CheckpointError(f"{whose} is neither a file nor a folder")
         if path.suffix == ".json":
@@ -270,7 +271,8 @@ def check_sizes(content: Any, whose: str) -> None:
     """
     for name, value in _numbers(content):
         images = whose.endswith("preprocessor_config.json")
-        most = next((most for words, most in BOUNDS.items() if not images and re.search(words, name)), LARGEST_NUMBER)
+        free = images or name.endswith("_id")
+        most = next((most for words, most in BOUNDS.items() if not free and re.search(words, name)), LARGEST_NUMBER)
         most = LARGEST_IMAGE if images and "size" in name.partition(".")[0] else most
         if not math.isfinite(value) or abs(value) > most:
             raise CheckpointError(f"{whose} has {name} {_shown(value)}; allowed: at most {most}")

@@ -305,7 +305,7 @@ def _proxy(subject: Subject, model: LatentDiffusion) -> nn.Module | None:
         return None
     state, edge = read_tensors(file), (config.resolution or model.resolution) // model.downsampling
     proxy = ProxyAttackModel(
-        model.vae.config.latent_channels * edge**2,
+        model.latent_channels * edge**2,
         inputs=config.proxy_input,
         sees_timestep=config.proxy_sees_timestep,
         num_train_timesteps=model.num_train_timesteps,

@@ -35,7 +35,7 @@ def magnitudes(
     noises: int = NOISES,
 ) -> Floats:
     """m(c) of each caption, [n]. All captions see the same noises."""
-    size, channels = resolution // model.downsampling, model.vae.config.latent_channels
+    size, channels = resolution // model.downsampling, model.latent_channels
     parts = []
     for start in range(0, len(captions), batch_size):
         part = captions[start : start + batch_size]

@@ -44,7 +44,7 @@ def read_parts(
             raise FileNotFoundError(f"it has no folder {part}")
         if (folder / part / ADAPTER).exists():  # the library would load another model by it
             raise CheckpointError(f"{given}, whose {part}/{ADAPTER} is of an adapter; merge it into its model")
-        check_network(folder / part, given)
+        check_network(folder / part, given, f"{part}/")
     local: dict[str, Any] = {"local_files_only": True}
     read: dict[str, Any] = {}
     for part, kind in networks.items():
