@@ -165,7 +165,34 @@ def qwen_image_images(pipeline: Any, captions: list[str], seeds: Seeds, size: in
     return images
 
 
+def flux2_embeddings(pipeline: Any, captions: list[str]) -> dict[str, Any]:
+    return {"encoder_hidden_states": pipeline.encode_prompt(list(captions))[0]}
+
+
+def flux2_latents(pipeline: Any, pixels: Tensor) -> Tensor:
+    latents: Tensor = pipeline._encode_vae_image(pixels, None)
+    return latents
+
+
+def flux2_losses(pipeline: Any, captions: list[str], latents: Tensor, noise: Tensor, indices: Tensor) -> Tensor:
+    """train_dreambooth_lora_flux2_klein.py."""
+    noisy, timesteps = noised(pipeline, latents, noise, indices)
+    words, text_ids = pipeline.encode_prompt(list(captions))
+    places = pipeline._prepare_latent_ids(latents)
+    given = pipeline.transformer(
+        hidden_states=pipeline._pack_latents(noisy), timestep=timesteps / 1000, guidance=None,
+        encoder_hidden_states=words, txt_ids=text_ids, img_ids=places, return_dict=False,
+    )[0]  # fmt: skip
+    return loss(pipeline._unpack_latents_with_ids(given, places), latents, noise)
+
+
+def flux2_images(pipeline: Any, captions: list[str], seeds: Seeds, size: int, steps: int) -> Tensor:
+    images: Tensor = pipeline(prompt=list(captions), guidance_scale=SCALE, **drawing(seeds, size, steps)).images
+    return images
+
+
 TWINS = {
+    "flux2": Twin(flux2_embeddings, flux2_losses, flux2_images, flux2_latents),
     "qwen_image": Twin(qwen_image_embeddings, qwen_image_losses, qwen_image_images, qwen_image_latents),
     "sd3": Twin(sd3_embeddings, sd3_losses, sd3_images),
     "z_image": Twin(z_image_embeddings, z_image_losses, z_image_images),

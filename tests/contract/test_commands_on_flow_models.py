@@ -28,7 +28,7 @@ def short_captions() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=CHECKPOINTS)
+@pytest.fixture(scope="module", params=["sd3", "z_image"])
 def run(request: pytest.FixtureRequest, image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("flow")
     base = ["--pretrained_model_name_or_path", str(CHECKPOINTS[request.param](root / "model"))]

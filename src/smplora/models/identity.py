@@ -32,7 +32,7 @@ def weights_digest(networks: list[tuple[str, nn.Module]]) -> str:
     digest = blake2b(digest_size=16)
     for _, network in networks:
         for _, tensor in sorted(network.state_dict().items()):
-            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

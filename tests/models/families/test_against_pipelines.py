@@ -100,7 +100,9 @@ def test_images_are_the_pipelines(checkpoint: tuple[str, Path], model: FlowMatch
 
 def test_what_attacks_ask_for(model: FlowMatching) -> None:
     """Latents of the variance-preserving twin in, the noise that the transformer finds in its own z_t out."""
-    mean, std = torch.randn((2, 2, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    edge = RESOLUTION // model.downsampling
+    shape = (2, 2, model.latent_channels, edge, edge)
+    mean, std = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     batch = Batch(mean, std, model.encode_captions(CAPTIONS, RESOLUTION), ("a", "b"))
     view, t = GreyBox(Adapted(model), batch, seed=0), torch.full((2,), 400)
     abar = view.alphas_cumprod[400]
