@@ -20,6 +20,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (["--snr_gamma", "5"], "--snr_gamma is not of flow matching"),
         (["--prediction_type", "epsilon"], "--prediction_type is not of flow matching"),
+        (["--adaptation", "full"], "--adaptation full is not there yet for flow matching"),
+        (["--train_text_encoder", "true"], "--train_text_encoder true is not there yet for flow matching"),
         (["--clip_skip", "2"], "--clip_skip got 2, which is of CLIP"),
         (["--resolution", "36"], "--resolution got 36; allowed: multiples of 8"),
         (["--objective", "synth_lora", "--synthetic_sampler", "dpmsolver++"], "--synthetic_sampler dpmsolver++ is not"),
