@@ -250,7 +250,9 @@ class LatentDiffusion:
 
     def noisiest(self, num_inference_steps: int) -> int:
         """The timestep that drawing begins at."""
-        return int(self.schedule("ddim", num_inference_steps, self.least_side).timesteps[0])
+        schedule = self.sampler()
+        schedule.set_timesteps(num_inference_steps)
+        return int(schedule.timesteps[0])
 
     def schedule(self, sampler: str, num_inference_steps: int, size: int) -> Any:
         """A sampler that is set to so many steps, for latents of this edge."""
