@@ -139,6 +139,62 @@ def test_flux_of_kohya(models: dict[str, FlowMatching], tmp_path: Path) -> None:
     )
 
 
+def test_qwen_image_of_musubi_tuner_and_ai_toolkit(models: dict[str, FlowMatching], tmp_path: Path) -> None:
+    dotted = (
+        "transformer_blocks.0.attn.to_q",
+        "transformer_blocks.1.attn.add_q_proj",
+        "transformer_blocks.0.img_mlp.net.2",
+    )
+    of, path = pairs(dict.fromkeys(dotted, (8, 8))), tmp_path / "a.safetensors"
+    convert = models["qwen_image"].converted_adapter
+    save_file(kohya({name.replace(".", "_"): halves for name, halves in of.items()}), path)
+    check(changes(path, convert), {name: ALPHA / RANK * b @ probe(a) for name, (a, b) in of.items()})
+    save_file(peft(of, "diffusion_model."), path)
+    check(changes(path, convert), {name: b @ probe(a) for name, (a, b) in of.items()})
+
+
+def test_stable_diffusion_3_of_kohya_and_ai_toolkit(models: dict[str, FlowMatching], tmp_path: Path) -> None:
+    shapes = {
+        "joint_blocks_0_x_block_attn_qkv": (48, 16), "joint_blocks_0_context_block_attn_qkv": (48, 16),
+        "joint_blocks_0_x_block_attn_proj": (16, 16), "joint_blocks_0_context_block_attn_proj": (16, 16),
+        "joint_blocks_0_x_block_mlp_fc1": (64, 16), "joint_blocks_0_context_block_mlp_fc2": (16, 64),
+    }  # fmt: skip
+    of, path, convert = pairs(shapes), tmp_path / "a.safetensors", models["sd3"].converted_adapter
+    save_file(kohya(of), path)
+    whole = [ALPHA / RANK * b @ probe(a) for a, b in of.values()]
+    block, letters = "transformer_blocks.0", "qkv"
+    check(
+        changes(path, convert),
+        {
+            **{f"{block}.attn.to_{x}": part for x, part in zip(letters, whole[0].split(16), strict=True)},
+            **{f"{block}.attn.add_{x}_proj": part for x, part in zip(letters, whole[1].split(16), strict=True)},
+            f"{block}.attn.to_out.0": whole[2],
+            f"{block}.attn.to_add_out": whole[3],
+            f"{block}.ff.net.0.proj": whole[4],
+            f"{block}.ff_context.net.2": whole[5],
+        },
+    )
+    plain = pairs({"transformer_blocks.0.attn.to_q": (16, 16)})
+    save_file(peft(plain, "diffusion_model."), path)
+    check(changes(path, convert), {name: b @ probe(a) for name, (a, b) in plain.items()})
+
+
+def test_flux_2_of_musubi_tuner(models: dict[str, FlowMatching], tmp_path: Path) -> None:
+    of = pairs({"double_blocks_0_img_attn_qkv": (96, 32), "single_blocks_0_linear1": (288, 32)})
+    save_file(kohya(of), tmp_path / "a.safetensors")
+    first, second = (ALPHA / RANK * b @ probe(a) for a, b in of.values())
+    queries, keys, values = first.split(32)
+    check(
+        changes(tmp_path / "a.safetensors", models["flux2"].converted_adapter),
+        {
+            "transformer_blocks.0.attn.to_q": queries,
+            "transformer_blocks.0.attn.to_k": keys,
+            "transformer_blocks.0.attn.to_v": values,
+            "single_transformer_blocks.0.attn.to_qkv_mlp_proj": second,
+        },
+    )
+
+
 def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, change in expected.items():
@@ -149,11 +205,16 @@ def attached(path: Path, model: FlowMatching) -> None:
     attach_file(read_adapter(path, 0, transformer=True, convert=model.converted_adapter), path, model, "base")
 
 
-@pytest.mark.parametrize("family", ["flux", "z_image"])
+@pytest.mark.parametrize("family", CHECKPOINTS)
 def test_what_would_be_lost_is_refused(models: dict[str, FlowMatching], tmp_path: Path, family: str) -> None:
     """Layers that a conversion passes over in silence or that no transformer of the family has, and magnitudes."""
-    known = {"z_image": "layers_0_attention_to_q", "flux": "double_blocks_0_img_mlp_2"}[family]
-    strange = {"z_image": "layers_0_attention_to_x", "flux": "double_blocks_0_img_mlp_9"}[family]
+    known, strange = {
+        "flux": ("double_blocks_0_img_mlp_2", "double_blocks_0_img_mlp_9"),
+        "flux2": ("double_blocks_0_img_mlp_2", "double_blocks_0_img_mlp_9"),
+        "qwen_image": ("transformer_blocks_0_attn_to_q", "transformer_blocks_0_attn_to_x"),
+        "sd3": ("joint_blocks_0_x_block_attn_proj", "joint_blocks_0_x_block_adaLN_modulation_1"),
+        "z_image": ("layers_0_attention_to_q", "layers_0_attention_to_x"),
+    }[family]
     good, path = kohya(pairs({known: (8, 8)})), tmp_path / "a.safetensors"
     for more in (
         kohya(pairs({strange: (8, 8)})),

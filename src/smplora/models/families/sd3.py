@@ -16,6 +16,7 @@ from torch import Tensor
 
 from smplora.models.diffusion import ATTENTION
 from smplora.models.families.parts import Parts, padded_ids, read_parts
+from smplora.models.families.renaming import renamed, rule
 from smplora.models.flow import FlowMatching, resolution_shift
 from smplora.models.text import TOKENS
 
@@ -23,6 +24,20 @@ NAME, TITLE, TAG = "sd3", "Stable Diffusion 3", "stable-diffusion-3"
 PIPELINES = ("StableDiffusion3Pipeline",)
 LONGEST = 256  # tokens that T5 reads, as the pipeline has it
 LAYER = -2  # of CLIP's hidden states
+_BLOCK = r"^lora_unet_joint_blocks_(\d+)_"
+_NEW = r"transformer.transformer_blocks.\1."
+ORIGINAL = (  # kohya's names, which diffusers does not convert; of modulations it changes the order: they are refused
+    rule(rf"{_BLOCK}x_block_attn_qkv\.", *(f"{_NEW}attn.to_{letter}." for letter in "qkv")),
+    rule(rf"{_BLOCK}x_block_attn2_qkv\.", *(f"{_NEW}attn2.to_{letter}." for letter in "qkv")),
+    rule(rf"{_BLOCK}context_block_attn_qkv\.", *(f"{_NEW}attn.add_{letter}_proj." for letter in "qkv")),
+    rule(rf"{_BLOCK}x_block_(attn2?)_proj\.", rf"{_NEW}\2.to_out.0."),
+    rule(rf"{_BLOCK}context_block_attn_proj\.", f"{_NEW}attn.to_add_out."),
+    rule(rf"{_BLOCK}x_block_mlp_fc1\.", f"{_NEW}ff.net.0.proj."),
+    rule(rf"{_BLOCK}x_block_mlp_fc2\.", f"{_NEW}ff.net.2."),
+    rule(rf"{_BLOCK}context_block_mlp_fc1\.", f"{_NEW}ff_context.net.0.proj."),
+    rule(rf"{_BLOCK}context_block_mlp_fc2\.", f"{_NEW}ff_context.net.2."),
+    rule(r"^diffusion_model\.(?=transformer_blocks)", "transformer."),
+)
 JOINT = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 
 
@@ -96,6 +111,14 @@ class StableDiffusion3(FlowMatching):
     def family(self) -> str:
         """See LatentDiffusion."""
         return NAME
+
+    def converted_adapter(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See FlowMatching; kohya's names too.
+
+        Raises:
+            ValueError: see FlowMatching; a layer under two names.
+        """
+        return super().converted_adapter(renamed(tensors, ORIGINAL))
 
     def schedule(self, sampler: str, num_inference_steps: int, size: int) -> Any:
         """As the pipeline sets it."""

@@ -7,7 +7,6 @@ the image depend.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from smplora.models.diffusion import ATTENTION
 from smplora.models.families.parts import Parts, read_parts
-from smplora.models.flow import SECOND_HALF, FlowMatching
+from smplora.models.families.renaming import renamed, rule
+from smplora.models.flow import FlowMatching
 from smplora.models.text import TOKENS
 
 NAME, TITLE, TAG = "z_image", "Z-Image", "z-image"
@@ -27,8 +27,10 @@ MASK = "attention_mask"
 EMBEDDED, KNOWN = "prompt_embeds", "prompt_mask"
 LONGEST = 512  # tokens of a caption with its template, as the pipeline reads them
 LAYER = -2  # of the language model's hidden states
-FUSED = re.compile(r"attention[._](qkv)\.")
-OUT = re.compile(r"attention([._])(out)\.")
+ORIGINAL = (
+    rule(r"attention([._])qkv\.", *(rf"attention\1to_{letter}." for letter in "qkv")),
+    rule(r"attention([._])out\.", r"attention\1to_out\g<1>0."),
+)
 
 
 @dataclass(frozen=True)
@@ -94,20 +96,7 @@ class ZImage(FlowMatching):
         Raises:
             ValueError: see FlowMatching; a layer under two names.
         """
-        parts: dict[str, Tensor] = {}
-        for name, tensor in tensors.items():
-            fused, out = FUSED.search(name), OUT.search(name)
-            renamed = {name: tensor}
-            if fused:
-                thirds = tensor.chunk(3) if SECOND_HALF.search(name) else [tensor] * 3
-                start, end = name[: fused.start(1)], name[fused.end(1) :]
-                renamed = {f"{start}to_{letter}{end}": part for letter, part in zip("qkv", thirds, strict=True)}
-            elif out:
-                renamed = {f"{name[: out.start(2)]}to_out{out[1]}0{name[out.end(2) :]}": tensor}
-            if twice := parts.keys() & renamed.keys():
-                raise ValueError(f"{sorted(twice)[0]} is in it twice, once as {name}")
-            parts |= renamed
-        return super().converted_adapter(parts)
+        return super().converted_adapter(renamed(tensors, ORIGINAL))
 
     def velocity(self, noised: Tensor, sigmas: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
         """See FlowMatching."""
