@@ -357,6 +357,22 @@ def test_the_scripts_that_make_a_model_of_pictures(tmp_path: Path, monkeypatch: 
     assert torch.allclose(judge.embedding(picture), torch.nn.functional.normalize(seen), atol=1e-5)
 
 
+def test_the_script_that_makes_a_flow_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a few digits and one step: what comes out is a base model whose captions differ."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    build, (pictures, labels) = load("build_flow_model", SCRIPTS), digit_images([0, 1])
+    monkeypatch.setattr(build, "VERSIONS", 1)
+    monkeypatch.setattr(build, "BATCH", 2)
+    monkeypatch.setattr(build.examples, "digit_images", lambda _: (pictures[:4], labels[:4]))
+    build.main([str(tmp_path / "model"), "--steps", "1", "--results", str(tmp_path)])
+    assert read_json(tmp_path / "build_flow_model.json")["bytes"] < 6_000_000
+    model = load_model(str(tmp_path / "model"), torch.device("cpu"))
+    told = model.encode_captions(["a handwritten digit zero", "a handwritten digit one"], 32)["prompt_embeds"]
+    assert model.prediction_type == "velocity"
+    assert not torch.equal(told[0], told[1])
+    assert (tmp_path / "model.png").exists()
+
+
 def test_the_scripts_that_made_the_bundled_model_and_chose_its_settings(tmp_path: Path) -> None:
     """As far as seconds allow: the feature extractor, and a look at the options."""
     few = ["--only_extractor", "--extractor_steps", "2", "--assets", str(tmp_path)]
