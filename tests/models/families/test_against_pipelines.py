@@ -13,6 +13,7 @@ from flow_checkpoints import CHECKPOINTS, VARIANTS
 from flow_twins import SCALE, TWINS
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.attacks.views import GreyBox
+from smplora.core.console import forget_what_was_said
 from smplora.experiments.tasks import train
 from smplora.models.adapted import Adapted
 from smplora.models.batch import Batch, Draw
@@ -149,3 +150,9 @@ def test_training_sees_the_levels_of_the_training_scripts(model: FlowMatching, s
     expected = expected * model.sigmas[levels] ** 2 if model.learns_latents else expected  # preconditioned there
     torch.testing.assert_close(torch.as_tensor(model.loss_weights(levels, None)), expected)
     model.weighting = Weighting()
+
+
+def test_a_checkpoint_without_t5_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    forget_what_was_said()
+    load_model(str(VARIANTS["sd3"](tmp_path / "model")), CPU)
+    assert "it has no T5 (text_encoder_3); captions are read by CLIP alone" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from smplora.core.console import say_once
 from smplora.models.diffusion import ATTENTION
 from smplora.models.families.parts import Parts, padded_ids, read_parts
 from smplora.models.families.renaming import renamed, rule
@@ -153,6 +154,8 @@ def read(folder: Path, given: str, variant: str | None) -> Parts:
     if (folder / "text_encoder_3").is_dir():
         networks["text_encoder_3"] = T5EncoderModel
         tokenizers["tokenizer_3"] = T5TokenizerFast
+    else:
+        say_once(f"{given}: it has no T5 (text_encoder_3); captions are read by CLIP alone, their first 75 tokens")
     return read_parts(folder, given, variant, networks, tokenizers)
 
 
