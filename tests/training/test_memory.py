@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flow_checkpoints import CHECKPOINTS
 from smplora.adapters.lora import LoRAAdaptation
 from smplora.cli.main import main
 from smplora.core.errors import is_out_of_memory
 from smplora.models.batch import Batch
 from smplora.models.diffusion import LatentDiffusion
+from smplora.models.flow import FlowMatching
 from smplora.models.load import load_model
 from smplora.models.text import configured
 from smplora.training import memory
@@ -124,6 +126,20 @@ def test_training_out_of_memory(
     fewer = said("cpu", "--gradient_checkpointing", "--mixed_precision", "bf16")
     assert "out of memory: the base model takes" in fewer
     assert "(1 image of 32 pixels at once). What would help: a device with more memory" in fewer
+
+
+@pytest.mark.parametrize("family", CHECKPOINTS)
+def test_a_step_of_a_flow_model_is_measured(tmp_path: Path, family: str) -> None:
+    """In bytes that are not taken; checkpointing keeps fewer of them."""
+    model = load_model(str(CHECKPOINTS[family](tmp_path / "model")), CPU)
+    assert isinstance(model, FlowMatching)
+    parameters = LoRAAdaptation(rank=2).attach(model)["transformer"]
+    edge = 32 // model.downsampling
+    mean = torch.zeros(1, model.latent_channels, edge, edge)
+    batch = Batch(mean, mean, model.encode_captions(["a digit"], 32), ("a",))
+    whole = step_bytes(model, parameters, batch, FULL_PRECISION)
+    model.checkpoint_activations(True)
+    assert 0 < step_bytes(model, parameters, batch, FULL_PRECISION) < whole
 
 
 def test_other_errors_stay_what_they_are(tmp_path: Path, noise_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from smplora.models.diffusion import ATTENTION
 from smplora.models.families.parts import Parts, read_parts
@@ -101,7 +102,9 @@ class ZImage(FlowMatching):
     def velocity(self, noised: Tensor, sigmas: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
         """See FlowMatching."""
         told = conditioning if EMBEDDED in conditioning else self.text.embed(conditioning)
-        captions = [rows[known] for rows, known in zip(told[EMBEDDED], told[KNOWN], strict=True)]
+        captions = list(told[EMBEDDED])
+        if not isinstance(told[KNOWN].any(), FakeTensor):  # else nobody knows how many: training/memory.py, at most all
+            captions = [rows[known] for rows, known in zip(captions, told[KNOWN], strict=True)]
         dtype = next(self.denoiser.parameters()).dtype
         images = list(noised.to(dtype).unsqueeze(2))  # one frame each
         given = self.denoiser(images, 1 - sigmas, [c.to(dtype) for c in captions], return_dict=False)[0]
