@@ -1,6 +1,6 @@
 """The one contract between models and algorithms: encode, noise, predict, error maps, generate.
 
-The only file that knows U-Nets and schedulers.
+Here for U-Nets; flow.py and families/ have it for transformers that are trained by flow matching.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ ADDED = ("text_embeds", "time_ids")  # of SDXL's U-Net, passed apart
 
 @dataclass
 class LatentDiffusion:
-    """A latent diffusion model in Stable Diffusion's layout: VAE, text encoders, denoiser, noise schedule."""
+    """A latent diffusion model: VAE, text encoders, denoiser, noise schedule."""
 
     vae: Any
     text: TextConditioning
