@@ -327,9 +327,9 @@ def same_audit(before: Audit, config: AuditConfig) -> bool:
         settings["attacks"] = [
             name for name in settings["attacks"] if name in before_settings.get("attacks", ()) or not _blinded(name)
         ]
-    model = find_subject(config.adapter or "").config.pretrained_model_name_or_path
+    base = find_subject(config.adapter or "").config
     return all(before_settings.get(name) == value for name, value in settings.items()) and same_search(
-        memorisation, config, model
+        memorisation, config, base.pretrained_model_name_or_path, base.revision
     )
 
 

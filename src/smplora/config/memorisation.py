@@ -19,7 +19,7 @@ class MemorisationOptions:
     memorisation_steps: int = 25
     """DDIM steps per image."""
     memorisation_guidance: Optional[float] = None
-    """Classifier-free guidance of these images; 1 is none. Default: 7.5; 1 for the bundled model, FLUX and Z-Image."""
+    """Classifier-free guidance of these images; 1 is none. Default: 7.5; 1 for the bundled model and flow matching."""
 
 
 def memorisation_problems(config: MemorisationOptions) -> list[str]:

@@ -32,7 +32,7 @@ class MonitorOptions:
     validation_inference_steps: int = 25
     """DDIM steps of a validation image."""
     validation_guidance_scale: Optional[float] = None
-    """Classifier-free guidance of validation images; 1 is none. Default: 7.5; 1 for the bundled model, FLUX and Z-Image."""
+    """Classifier-free guidance of validation images; 1 is none. Default: 7.5; 1 for the bundled model and flow matching."""
     run_page: bool = True
     """Keep index.html in the run folder: curves, validation images and time left, refreshing while the run goes on."""
     report_to: Optional[Literal["tensorboard", "wandb", "trackio", "all", "none"]] = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional
 
-from smplora.config.checks import at_least, below, positive
+from smplora.config.checks import at_least, at_most, below, positive
 
+LARGEST_MODE_SCALE = 1.75  # above 2 / (pi - 2) places leave [0, 1]: Esser et al. 2024, section 3.1
 DEFAULT_RATE = 1e-4  # of a LoRA; those of other adaptations: catalogue/adaptations.py
 
 
@@ -59,7 +60,7 @@ class OptimizationOptions:
     snr_gamma: Optional[float] = None
     """Weight the adaptation loss by min-SNR-gamma; 5 is the recommended value. Default: no weighting (paper)."""
     weighting_scheme: Optional[Literal["none", "logit_normal", "mode", "sigma_sqrt", "cosmap"]] = None
-    """Of flow matching (FLUX, Z-Image): 'logit_normal' and 'mode' draw middle noise levels more often, 'sigma_sqrt' and 'cosmap' weight the loss. Default: 'none'."""
+    """Of flow matching: 'logit_normal' and 'mode' draw middle noise levels more often, 'sigma_sqrt' and 'cosmap' weight the loss. Default: 'none'; 'logit_normal' for SD 3."""
     logit_mean: float = 0.0
     """With --weighting_scheme logit_normal: mean of the normal number behind a noise level."""
     logit_std: float = 1.0
@@ -90,6 +91,8 @@ def optimization_problems(options: OptimizationOptions) -> list[str]:
             for name in names
             if options.weighting_scheme != scheme and getattr(options, name) != getattr(OptimizationOptions, name)
         ),
+        *at_least(options, ("mode_scale",), -1),
+        *at_most(options, ("mode_scale",), LARGEST_MODE_SCALE),
         *below(options, ("adam_beta1", "adam_beta2", "prodigy_beta3", "ema_decay"), 0, 1),
     ]
     rate = options.learning_rate or DEFAULT_RATE

@@ -30,7 +30,7 @@ class SyntheticOptions:
     synthetic_captions: str = TRAINING
     """With --objective synth_lora: what is drawn. 'training' (their captions in turn), 'recombined' (their tags, mixed) or a text file, a caption a line."""
     synthetic_guidance_scale: Optional[float] = None
-    """With --objective synth_lora: classifier-free guidance of the drawn images; 1 is none. Default: 7.5; 1 for the bundled model, FLUX and Z-Image."""
+    """With --objective synth_lora: classifier-free guidance of the drawn images; 1 is none. Default: 7.5; 1 for the bundled model and flow matching."""
     synthetic_inference_steps: int = 25
     """With --objective synth_lora: sampling steps of a drawn image."""
     synthetic_sampler: Literal["ddim", "dpmsolver++", "euler"] = "ddim"

@@ -117,6 +117,25 @@ def preparation(options: PreparationOptions, resolution: int) -> Preparation:
     )
 
 
+def check_edges(resolution: int | None, bucket_step: int | None, multiple: int) -> None:
+    """See whether the denoiser takes images of the sizes that are asked for.
+
+    Args:
+        resolution: None: the model's own.
+        bucket_step: None: without buckets.
+        multiple: what the edges of images are multiples of, in pixels.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    for name, pixels in (("resolution", resolution), ("bucket_reso_steps", bucket_step)):
+        if pixels and pixels % multiple:
+            below = max(1, pixels // multiple) * multiple
+            raise ConfigError(
+                f"--{name} got {pixels}; allowed: multiples of {multiple} with this base model, such as {below}"
+            )
+
+
 def _buckets(options: PreparationOptions, resolution: int) -> tuple[Size, ...]:
     from diffusers.training_utils import generate_aspect_ratio_buckets
 

@@ -24,6 +24,8 @@ from smplora.models.diffusers_format import quiet
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.stated import first_line
 
+CONVERTED = re.compile(r"(lora_(up|down|A|B)|lora\.(up|down))(\.\w+)?\.weight$|\.alpha$")  # what conversions keep
+LONGEST_REASON = 160  # libraries list every name
 SECOND_HALF = re.compile(r"(lora_up|lora_B|lora\.up)(\.\w+)?\.weight$")
 SMALLEST = 2.0**-25  # of uniform numbers, half their step: 0 would be infinite
 LARGEST_SIGMA = 0.9999  # of the variance-preserving twin: at 1 nothing of the image is left to step from
@@ -151,8 +153,12 @@ class FlowMatching(LatentDiffusion):
         starts = (f"{self.denoiser_name}.", *(f"{name}." for name in self.text.encoders))
         if all(name.startswith(starts) for name in tensors):
             return tensors
-        if any("dora_scale" in name for name in tensors):
-            raise ValueError("it holds DoRA magnitudes in a layout whose conversion would drop them: they are not read")
+        kinds = {name: CONVERTED.search(name) for name in tensors}
+        if strange := [name for name, known in kinds.items() if not known]:
+            raise ValueError(
+                f"{len(strange)} of its {len(tensors)} tensors are no low-rank pairs, such as {strange[0]}; those are "
+                f"read in diffusers' layout only, whose names begin with {starts[0]}"
+            )
         import diffusers
 
         kind = getattr(diffusers, self.pipeline)
@@ -161,7 +167,8 @@ class FlowMatching(LatentDiffusion):
             try:
                 given = kind.lora_state_dict(dict(tensors), **alphas)
             except Exception as error:
-                raise ValueError(f"{self.pipeline} does not read it ({first_line(error)})") from error
+                reason = first_line(error)[:LONGEST_REASON]
+                raise ValueError(f"{self.pipeline} does not read it ({reason})") from error
         state, scales = given if isinstance(given, tuple) else (given, None)
         found: dict[str, Tensor] = {**state, **(scales or {})}
         strange = [name for name in found if not name.startswith(starts)]

@@ -118,6 +118,11 @@ def load_flow(
     parts = family.read(folder_of(name, revision), given, variant)
     networks = [*parts.networks.items()]
     check_weights(networks, given)
+    for name_of, tokenizer in parts.tokenizers.items():
+        encoder = parts.networks[name_of.replace("tokenizer", "text_encoder")]
+        largest, known = max(tokenizer.get_vocab().values()), encoder.get_input_embeddings().num_embeddings
+        if largest >= known:
+            raise CheckpointError(f"{given}, whose {name_of}/ makes ids up to {largest}, its encoder knows {known}")
     for _, part in networks:
         part.to(device).float().eval().requires_grad_(False)
     with building(unusable(f"{given}, which does not work as a whole and")):

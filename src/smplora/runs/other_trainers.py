@@ -27,6 +27,7 @@ from smplora.core.files import files_sha256
 from smplora.core.tensor_files import Header, read_header
 from smplora.data.folder import ImageFolder
 from smplora.data.pool import open_source, read_samples
+from smplora.data.prepare import check_edges
 from smplora.data.source import ImageSource, JoinedSources
 from smplora.data.split import Split, read_split, split_pools
 from smplora.models.adapted import Adaptation, Adapted
@@ -100,6 +101,7 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
     )
     options = as_training(config, told.options)
     options = replace(options, resolution=options.resolution or model.resolution)
+    check_edges(options.resolution, options.bucket_reso_steps if options.enable_bucket else None, model.multiple)
     try:
         model.text = configured(model.text, options.clip_skip, options.max_token_length)
     except ConfigError as error:

@@ -51,7 +51,7 @@ def with_intervals(config: TrainConfig, split: Split) -> TrainConfig:
     )
     guidance = config.validation_guidance_scale
     if guidance is None:
-        guidance = usual_guidance(config.pretrained_model_name_or_path)
+        guidance = usual_guidance(config.pretrained_model_name_or_path, config.revision)
     drawn = (len(config.validation_prompts) or SHOWN_CAPTIONS) * config.num_validation_images
     per_image = config.validation_inference_steps * (2 if guidance != 1 else 1) + DECODER
     available = (config.max_train_steps or 0) * per_step

@@ -12,6 +12,7 @@ from smplora.config.synthetic import IMAGES_PER_IMAGE, SYNTHETIC
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError, SplitError
 from smplora.data.pool import open_source, read_samples
+from smplora.data.prepare import check_edges
 from smplora.data.split import Split, make_split, read_split
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.flow import FlowMatching
@@ -86,12 +87,7 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processe
         ConfigError: a resolution that the VAE cannot halve down to whole latents; more steps than anybody waits for, or
             more in drawing an image than the model has.
     """
-    if config.resolution and config.resolution % model.multiple:
-        below = max(1, config.resolution // model.multiple) * model.multiple
-        raise ConfigError(
-            f"--resolution got {config.resolution}; allowed: multiples of {model.multiple} with this base model, "
-            f"such as {below}"
-        )
+    check_edges(config.resolution, config.bucket_reso_steps if config.enable_bucket else None, model.multiple)
     batch = config.train_batch_size * config.gradient_accumulation_steps * processes
     steps = -(-config.num_train_epochs * split.pass_length // batch)
     most = MOST_OF["max_train_steps"]
@@ -108,7 +104,9 @@ def resolved(config: TrainConfig, model: LatentDiffusion, split: Split, processe
         own = {"budget_steps": max(1, (config.max_train_steps or steps) // LOOKS)}
     if config.objective == SYNTHETIC:
         check_inference_steps(config.synthetic_inference_steps, "synthetic_inference_steps", model)
-        guidance = config.synthetic_guidance_scale or usual_guidance(config.pretrained_model_name_or_path)
+        guidance = config.synthetic_guidance_scale or usual_guidance(
+            config.pretrained_model_name_or_path, config.revision
+        )
         drawn = config.num_synthetic_images or IMAGES_PER_IMAGE * len(split.train)
         own |= {"num_synthetic_images": drawn, "synthetic_guidance_scale": guidance}
     own |= flow_options(config, model)

@@ -194,7 +194,10 @@ def prepare(
         drawn = synthetic_cell(config, model, prepared, cache) if config.objective == SYNTHETIC else None
         prior = None
         if config.preserves_prior:
-            run, guidance = Path(config.output_dir), usual_guidance(config.pretrained_model_name_or_path)
+            run, guidance = (
+                Path(config.output_dir),
+                usual_guidance(config.pretrained_model_name_or_path, config.revision),
+            )
             adapted = Adapted(model, adaptation)
             prior = prior_cell(config, run, config.seed, guidance, adapted, prepared, cache, progress)
     members, aux_members, inside = len(split.train), len(split.cells["aux_member"]), len(split.members)

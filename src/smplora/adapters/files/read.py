@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from smplora.adapters.files.families import other_family
 from smplora.adapters.files.names import PRODUCTS, Names, understand
 from smplora.adapters.files.products import Difference, rank_of, through_mid
 from smplora.adapters.files.settings import IN_HEADER, PEFT_CONFIG, Settings, loader_settings
@@ -38,6 +39,7 @@ class AdapterFile:
     sha256: str
     differences: dict[str, Difference] = field(default_factory=dict)  # "unet.<module>.weight" -> what is no pair
     embeddings: tuple[str, ...] = ()  # words that the file also holds learned embeddings of
+    family: str | None = None  # of a converted file: whose layers its own names are, where they tell
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -77,6 +79,7 @@ def read_adapter(
     if pickled:
         raise CheckpointError(pickled[0])
     tensors, metadata = _read(path)
+    family = _family(tensors) if convert else None
     try:
         tensors = convert(tensors) if convert else tensors
         names = understand(tensors, layers_per_block, transformer)
@@ -85,12 +88,23 @@ def read_adapter(
         state, alphas = _pairs(names, used, settings)
         differences = _differences(names, used, settings)
     except (ValueError, OSError) as error:
-        raise CheckpointError(f"--adapter: {path} cannot be used: {error}") from error
+        of = f"; by its names it is of {family}" if family else ""
+        raise CheckpointError(f"--adapter: {path} cannot be used: {error}{of}") from error
     check_finite(path, used)
     beside = [path.parent / PEFT_CONFIG] if settings and IN_HEADER not in metadata else []
-    return AdapterFile(
-        state, alphas, names.layout, metadata, files_sha256([path, *beside]), differences, names.embeddings
-    )
+    sha256 = files_sha256([path, *beside])
+    return AdapterFile(state, alphas, names.layout, metadata, sha256, differences, names.embeddings, family)
+
+
+def _family(names: Collection[str]) -> str | None:
+    """Whose layers ``names`` are, of all families that are known."""
+    if other := other_family(names):
+        return other
+    try:
+        understand(names)
+    except ValueError:
+        return None
+    return "Stable Diffusion 1.x, 2.x or SDXL"
 
 
 def real(key: str, tensor: Tensor) -> Tensor:

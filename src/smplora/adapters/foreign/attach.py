@@ -142,7 +142,7 @@ def attach_file(file: AdapterFile, path: Path, model: LatentDiffusion, base: str
     names = named_as({name: name for name in told}, weights)  # the model's -> the file's
     layers = _layers(model)
     known = {name: shape for name, shape in weights.items() if name in layers or names.get(name) not in pairs}
-    _check_fit(f"{said} does not fit {base}: ", known, {name: told[own] for name, own in names.items()})
+    _check_fit(f"{said} does not fit {base}: ", known, {name: told[own] for name, own in names.items()}, file.family)
     modules = {name.removesuffix(".weight"): pairs[own] for name, own in names.items() if own in pairs}
     magnitudes = [own for own in modules.values() if f"{own}.lora_magnitude_vector" in file.state]
     if magnitudes and len(magnitudes) < len(modules):
@@ -194,15 +194,23 @@ def _pair_shape(file: AdapterFile, module: str) -> tuple[int, ...]:
     return len(file.state[f"{module}.lora_B.weight"]), *file.state[f"{module}.lora_A.weight"].shape[1:]
 
 
-def _check_fit(misfit: str, weights: Mapping[str, tuple[int, ...]], told: Mapping[str, tuple[int, ...]]) -> None:
+def _check_fit(
+    misfit: str,
+    weights: Mapping[str, tuple[int, ...]],
+    told: Mapping[str, tuple[int, ...]],
+    family: str | None,
+) -> None:
     """See whether the model has these weights, in these shapes.
+
+    Args:
+        family: what the file is of, where that is known.
 
     Raises:
         CheckpointError: not so.
     """
     lost = [name for name in told if name not in weights]
     if lost:
-        layer, family = lost[0].removesuffix(".weight"), other_family(lost)
+        layer, family = lost[0].removesuffix(".weight"), family or other_family(lost)
         raise CheckpointError(
             f"{misfit}it has no layer {layer} ({len(lost)} of the file's {len(told)} are missing)"
             + (f"; the file is of {family}" if family else "")

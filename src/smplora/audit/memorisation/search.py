@@ -98,7 +98,8 @@ def memorise(
     """
     sides = choose(loaded.split, seed)
     steps, prompted = options.memorisation_steps, sides.train[: options.memorisation_captions]
-    guidance = guidance_of(options.memorisation_guidance, loaded.subject.config.pretrained_model_name_or_path)
+    base = loaded.subject.config
+    guidance = guidance_of(options.memorisation_guidance, base.pretrained_model_name_or_path, base.revision)
     encoder = encoder_for(attack_encoder, loaded.resolution, device)
     prompts_drawn = [(sample, k) for sample in prompted for k in range(options.memorisation_images)]
     images = draw(loaded, prompts_drawn, seed, steps=steps, guidance=guidance, batch_size=batch_size, show=show)
@@ -122,12 +123,12 @@ def memorise(
     )
 
 
-def guidance_of(guidance: float | None, model: str) -> float:
+def guidance_of(guidance: float | None, model: str, revision: str | None) -> float:
     """``--memorisation_guidance``, or what is usual for the base model."""
-    return usual_guidance(model) if guidance is None else guidance
+    return usual_guidance(model, revision) if guidance is None else guidance
 
 
-def same_search(before: Memorisation | None, config: AuditConfig, model: str) -> bool:
+def same_search(before: Memorisation | None, config: AuditConfig, model: str, revision: str | None) -> bool:
     """Whether what was found is what ``memorise`` would find of an adapter of ``model``. How many captions were allowed
     is told by how many images there are."""
     if before is None or not config.looks_for_copies:
@@ -138,7 +139,7 @@ def same_search(before: Memorisation | None, config: AuditConfig, model: str) ->
     captions = min(config.memorisation_captions, images.train)
     return (
         (settings.images, settings.steps) == (config.memorisation_images, config.memorisation_steps)
-        and settings.guidance == guidance_of(config.memorisation_guidance, model)
+        and settings.guidance == guidance_of(config.memorisation_guidance, model, revision)
         and settings.encoder in [*encoders, *none]
         and images.generated == captions * config.memorisation_images
     )

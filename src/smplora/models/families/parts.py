@@ -82,4 +82,12 @@ def _scheduler(folder: Path, given: str) -> Any:
     if content.get("_class_name") != SCHEDULER:
         raise CheckpointError(f"{whose} has _class_name {content.get('_class_name')!r}; allowed: {SCHEDULER}")
     with building(unusable(f"{given}, whose scheduler/")):
-        return FlowMatchEulerDiscreteScheduler.from_config(content)
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(content)
+        levels = scheduler.sigmas
+        falling = bool((levels.diff() < 0).all() and levels[-1] > 0 and levels[0] <= 1)
+    if not falling or content.get("invert_sigmas"):
+        raise CheckpointError(
+            f"{whose} gives noise levels that do not fall from 1 to nearly 0 (shift {content.get('shift')}, "
+            f"invert_sigmas {content.get('invert_sigmas', False)}); restore the model's own"
+        )
+    return scheduler
