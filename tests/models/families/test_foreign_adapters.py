@@ -219,6 +219,7 @@ def test_what_would_be_lost_is_refused(models: dict[str, FlowMatching], tmp_path
     for more in (
         kohya(pairs({strange: (8, 8)})),
         {f"lora_unet_{known}.dora_scale": torch.ones(8, 1)},
+        {f"lora_unet_{known}.diff_b": torch.ones(8)},
         kohya(pairs({"down_blocks_0_attentions_0_proj_in": (8, 8)})),
     ):
         save_file({**good, **more}, path)
