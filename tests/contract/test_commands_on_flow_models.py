@@ -12,7 +12,7 @@ import pytest
 from flow_checkpoints import CHECKPOINTS
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.cli.main import main
-from smplora.models.families import FAMILIES, qwen_image
+from smplora.models.families import sd3, z_image
 from smplora.runs.folder import DONE
 
 FEW = ["--aux_size", "10", "--resolution", "32", "--rank", "2", "--train_batch_size", "4", "--device", "cpu"]
@@ -23,8 +23,8 @@ STEPS = ["--max_train_steps", "4", "--checkpointing_steps", "2", "--monitor_step
 def short_captions() -> Iterator[None]:
     """Fewer tokens than the pipelines', which only take time here."""
     with pytest.MonkeyPatch.context() as patch:
-        for family in FAMILIES:
-            patch.setattr(family, "LONGEST", 300 if family is qwen_image else 48)  # whose template is long
+        patch.setattr(sd3, "LONGEST", 48)
+        patch.setattr(z_image.ZImageText, "longest", 48)
         yield
 
 

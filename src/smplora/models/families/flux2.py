@@ -4,7 +4,7 @@ hidden layers of Qwen3 for captions; places in four dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,47 +13,20 @@ import torch
 from torch import Tensor
 
 from smplora.models.diffusion import ATTENTION
+from smplora.models.families.language import MASK, LanguageText
 from smplora.models.families.parts import Parts, read_parts
 from smplora.models.flow import FlowMatching
 from smplora.models.text import TOKENS
 
 NAME, TITLE, TAG = "flux2_klein", "FLUX.2 klein", "flux2"
 PIPELINES = ("Flux2KleinPipeline",)
-MASK, WORDS = "attention_mask", "encoder_hidden_states"
-LONGEST = 512  # tokens of a caption with its template, as the pipeline reads them
+WORDS = "encoder_hidden_states"
 LAYERS = (9, 18, 27)  # of the language model's hidden states
 JOINT = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "to_qkv_mlp_proj")
 
 
-@dataclass(frozen=True)
-class Flux2Text:
+class Flux2Text(LanguageText):
     """Three hidden layers of Qwen3 side by side, filling included."""
-
-    encoder: Any
-    tokenizer: Any
-    chunks: int = 1
-    clip_skip: int = 1
-
-    @property
-    def encoders(self) -> dict[str, Any]:
-        """See TextConditioning."""
-        return {"text_encoder": self.encoder}
-
-    def cut(self, captions: Sequence[str]) -> int:
-        """How many captions have more tokens than are read."""
-        return sum(len(ids) > LONGEST for ids in self.tokenizer(self._templates(captions)).input_ids)
-
-    def _templates(self, captions: Sequence[str]) -> list[str]:
-        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
-        told = ([{"role": "user", "content": caption}] for caption in captions)
-        return [self.tokenizer.apply_chat_template(one, **options) for one in told]
-
-    def tokens(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
-        """Token ids and which of them are a caption's: both [b, 512]."""
-        options = {"padding": "max_length", "max_length": LONGEST, "truncation": True, "return_tensors": "pt"}
-        read = self.tokenizer(self._templates(captions), **options)
-        device = self.encoder.device
-        return {TOKENS: read.input_ids.to(device), MASK: read.attention_mask.to(device)}
 
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{"encoder_hidden_states": [b, 512, 3 d]}."""
@@ -61,10 +34,6 @@ class Flux2Text:
             input_ids=tokens[TOKENS], attention_mask=tokens[MASK], output_hidden_states=True, use_cache=False
         )
         return {WORDS: torch.cat([seen.hidden_states[layer].float() for layer in LAYERS], -1)}
-
-    def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
-        """The empty caption."""
-        return self.embed(self.tokens([""] * count, resolution))
 
 
 @dataclass

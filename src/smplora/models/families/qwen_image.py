@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from smplora.models.diffusion import ATTENTION
+from smplora.models.families.language import MASK, LanguageText
 from smplora.models.families.packing import packed, unpacked
 from smplora.models.families.parts import Parts, read_parts
 from smplora.models.flow import FlowMatching
@@ -20,9 +21,8 @@ from smplora.models.text import TOKENS
 
 NAME, TITLE, TAG = "qwen_image", "Qwen-Image", "qwen-image"
 PIPELINES = ("QwenImagePipeline",)
-MASK, KNOWN = "attention_mask", "encoder_hidden_states_mask"
+KNOWN = "encoder_hidden_states_mask"
 WORDS = "encoder_hidden_states"
-LONGEST = 512  # tokens of a caption, as the training script has it
 TEMPLATE = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
     "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
@@ -31,43 +31,20 @@ BEFORE = 34  # tokens of the template before the caption, which are left out
 JOINT = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 
 
-@dataclass(frozen=True)
-class QwenImageText:
+class QwenImageText(LanguageText):
     """The last hidden states of Qwen2.5-VL, without those of the template's beginning."""
 
-    encoder: Any
-    tokenizer: Any
-    chunks: int = 1
-    clip_skip: int = 1
+    longest: ClassVar[int] = BEFORE + 512  # the second as the training script has it
 
-    @property
-    def encoders(self) -> dict[str, Any]:
-        """See TextConditioning."""
-        return {"text_encoder": self.encoder}
-
-    def cut(self, captions: Sequence[str]) -> int:
-        """How many captions have more tokens, with the template's end, than are read."""
-        told = [TEMPLATE.format(caption) for caption in captions]
-        return sum(len(ids) > LONGEST + BEFORE for ids in self.tokenizer(told).input_ids)
-
-    def tokens(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
-        """Token ids and which of them are a caption's: both [b, 34 + 512]."""
-        told = [TEMPLATE.format(caption) for caption in captions]
-        options = {"padding": "max_length", "max_length": LONGEST + BEFORE, "truncation": True}
-        read = self.tokenizer(told, return_tensors="pt", padding_side="right", **options)
-        device = self.encoder.device
-        return {TOKENS: read.input_ids.to(device), MASK: read.attention_mask.to(device)}
+    def written(self, captions: Sequence[str]) -> list[str]:
+        """Each caption in a template that asks for its details."""
+        return [TEMPLATE.format(caption) for caption in captions]
 
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{"encoder_hidden_states": [b, 512, d], "encoder_hidden_states_mask": [b, 512]}; what is no caption's is 0."""
-        mask = tokens[MASK]
-        seen = self.encoder(input_ids=tokens[TOKENS], attention_mask=mask, output_hidden_states=True)
-        known = mask[:, BEFORE:].bool()
+        seen = self.encoder(input_ids=tokens[TOKENS], attention_mask=tokens[MASK], output_hidden_states=True)
+        known = tokens[MASK][:, BEFORE:]
         return {WORDS: seen.hidden_states[-1][:, BEFORE:].float() * known[..., None], KNOWN: known}
-
-    def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
-        """The empty caption."""
-        return self.embed(self.tokens([""] * count, resolution))
 
 
 @dataclass

@@ -7,16 +7,17 @@ the image depend.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from smplora.models.diffusion import ATTENTION
+from smplora.models.families.language import MASK, LanguageText
 from smplora.models.families.parts import Parts, read_parts
 from smplora.models.families.renaming import renamed, rule
 from smplora.models.flow import FlowMatching
@@ -24,9 +25,7 @@ from smplora.models.text import TOKENS
 
 NAME, TITLE, TAG = "z_image", "Z-Image", "z-image"
 PIPELINES = ("ZImagePipeline",)
-MASK = "attention_mask"
 EMBEDDED, KNOWN = "prompt_embeds", "prompt_mask"
-LONGEST = 512  # tokens of a caption with its template, as the pipeline reads them
 LAYER = -2  # of the language model's hidden states
 ORIGINAL = (
     rule(r"attention([._])qkv\.", *(rf"attention\1to_{letter}." for letter in "qkv")),
@@ -34,46 +33,16 @@ ORIGINAL = (
 )
 
 
-@dataclass(frozen=True)
-class ZImageText:
+class ZImageText(LanguageText):
     """The last but one hidden states of Qwen3, of the tokens that a caption has."""
 
-    encoder: Any
-    tokenizer: Any
-    chunks: int = 1
-    clip_skip: int = 1
-
-    @property
-    def encoders(self) -> dict[str, Any]:
-        """See TextConditioning."""
-        return {"text_encoder": self.encoder}
-
-    def cut(self, captions: Sequence[str]) -> int:
-        """How many captions have more tokens than are read."""
-        return sum(len(ids) > LONGEST for ids in self.tokenizer(self._templates(captions)).input_ids)
-
-    def _templates(self, captions: Sequence[str]) -> list[str]:
-        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": True}
-        told = ([{"role": "user", "content": caption}] for caption in captions)
-        return [self.tokenizer.apply_chat_template(one, **options) for one in told]
-
-    def tokens(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
-        """Token ids and which of them are a caption's: both [b, 512]."""
-        read = self.tokenizer(
-            self._templates(captions), padding="max_length", max_length=LONGEST, truncation=True, return_tensors="pt"
-        )
-        device = self.encoder.device
-        return {TOKENS: read.input_ids.to(device), MASK: read.attention_mask.bool().to(device)}
+    thinks: ClassVar[bool] = True
 
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{"prompt_embeds": [b, 512, d], "prompt_mask": [b, 512]}; what is no caption's is 0."""
         mask = tokens[MASK]
         states = self.encoder(input_ids=tokens[TOKENS], attention_mask=mask, output_hidden_states=True).hidden_states
         return {EMBEDDED: states[LAYER].float() * mask[..., None], KNOWN: mask}
-
-    def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
-        """The empty caption."""
-        return self.embed(self.tokens([""] * count, resolution))
 
 
 @dataclass
