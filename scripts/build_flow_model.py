@@ -23,7 +23,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
-from build_tiny_model import CAPTION_DROPOUT, RESULTS, WORDS, as_tensor, encode, progress, shifted, write_record
+from build_tiny_model import CAPTION_DROPOUT, RESULTS, WORDS, as_tensor, encode, shifted, train_averaged, write_record
 from smplora.core.files import BUNDLED_FOLDER
 from smplora.data import digits as examples
 from smplora.models.batch import Batch, Draw
@@ -33,7 +33,7 @@ from smplora.models.families.z_image import ZImage, build
 from smplora.models.flow import Weighting
 
 TEMPLATE = "{% for m in messages %}<|im_start|> {{ m.content }} <|im_end|>{% endfor %}"
-VERSIONS, BATCH, RATE = 8, 32, 2e-3
+VERSIONS, BATCH = 8, 32
 
 
 def tokenizer() -> Any:
@@ -79,31 +79,18 @@ def train(
     model.weighting = Weighting("logit_normal")
     encoder: Any = model.text.encoders["text_encoder"]
     parameters = [*model.denoiser.parameters(), *encoder.parameters()]
-    average = [p.detach().clone() for p in parameters]
-    optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    numbers, last = torch.tensor(labels), []
-    for step, report in progress("transformer and language model", steps):
+    numbers = torch.tensor(labels)
+
+    def loss() -> Tensor:
         pick = torch.randint(len(numbers), (BATCH,), generator=rng)
         z = latents[torch.randint(len(latents), (BATCH,), generator=rng), pick]
         empty = torch.rand(BATCH, generator=rng) < CAPTION_DROPOUT
         which = numbers[pick].masked_fill(empty, len(captions))
         told = {name: value[which] for name, value in model.text.embed(tokens).items()}
         draw = Draw(model.timesteps_of(torch.rand(BATCH, generator=rng)), torch.randn(z.shape, generator=rng))
-        loss = adaptation_loss(model.error_maps(Batch(z, z, told, ("",) * BATCH), draw)).mean()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        decay = min(0.998, (1 + step) / (10 + step))
-        torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
-        report(loss)
-        if step >= steps * 9 // 10:
-            last.append(float(loss))
-    with torch.no_grad():
-        torch._foreach_copy_(parameters, average)
-    return sum(last) / len(last)
+        return adaptation_loss(model.error_maps(Batch(z, z, told, ("",) * BATCH), draw)).mean()
+
+    return train_averaged("transformer and language model", parameters, steps, loss)
 
 
 def main(arguments: list[str] | None = None) -> None:

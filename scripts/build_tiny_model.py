@@ -168,11 +168,8 @@ def train_denoiser(
     texts = [*captions, ""]
     ids = tokenizer(texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt").input_ids
     numbers = torch.tensor(labels)
-    parameters = [*unet.parameters(), *text_encoder.parameters()]
-    average = [p.detach().clone() for p in parameters]
-    optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    for step, report in progress("U-Net and text encoder", steps):
+
+    def loss() -> Tensor:
         pick = torch.randint(len(numbers), (64,), generator=rng)
         z = latents[torch.randint(len(latents), (64,), generator=rng), pick]
         empty = torch.rand(64, generator=rng) < CAPTION_DROPOUT
@@ -180,7 +177,23 @@ def train_denoiser(
         noise = torch.randn(z.shape, generator=rng)
         t = torch.randint(scheduler.config.num_train_timesteps, (64,), generator=rng)
         states = text_encoder(ids[which]).last_hidden_state[place]
-        loss = F.mse_loss(unet(scheduler.add_noise(z, noise, t), t, states).sample, noise)
+        return F.mse_loss(unet(scheduler.add_noise(z, noise, t), t, states).sample, noise)
+
+    train_averaged("U-Net and text encoder", [*unet.parameters(), *text_encoder.parameters()], steps, loss)
+    return unet.eval(), text_encoder.eval()
+
+
+def train_averaged(
+    title: str, parameters: Sequence[nn.Parameter], steps: int, loss_of_a_batch: Callable[[], Tensor]
+) -> float:
+    """AdamW with one cycle of its rate; the weights end as an exponential moving average. Returns the mean loss of the
+    last tenth of the steps."""
+    average = [p.detach().clone() for p in parameters]
+    optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    last = []
+    for step, report in progress(title, steps):
+        loss = loss_of_a_batch()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -189,9 +202,11 @@ def train_denoiser(
         decay = min(0.998, (1 + step) / (10 + step))
         torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
         report(loss)
+        if step >= steps * 9 // 10:
+            last.append(loss.item())
     with torch.no_grad():
-        torch._foreach_copy_(parameters, average)
-    return unet.eval(), text_encoder.eval()
+        torch._foreach_copy_(list(parameters), average)
+    return sum(last) / len(last)
 
 
 def train_extractor(images: Tensor, labels: list[int], steps: int, rng: torch.Generator) -> tuple[DigitFeatures, float]:

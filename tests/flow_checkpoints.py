@@ -29,6 +29,17 @@ def qwen_tokenizer() -> Any:
     return tokenizer
 
 
+def qwen3_settings(tokenizer: Any, width: int, layers: int) -> Any:
+    """Of a language model."""
+    from transformers import Qwen3Config
+
+    return Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=48, num_hidden_layers=layers,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=width // 2, max_position_embeddings=600,
+        pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+
+
 def small_vae() -> Any:
     """Four pixels a latent, with a shift."""
     from diffusers import AutoencoderKL
@@ -44,14 +55,10 @@ def small_vae() -> Any:
 def z_image(folder: Path) -> Path:
     """Z-Image's pipeline."""
     from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
-    from transformers import Qwen3Config, Qwen3Model
+    from transformers import Qwen3Model
 
     torch.manual_seed(0)
     tokenizer = qwen_tokenizer()
-    language = Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=16, max_position_embeddings=600, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
     transformer = ZImageTransformer2DModel(
         dim=48, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=32, axes_dims=[8, 8, 8],
         in_channels=CHANNELS,
@@ -62,7 +69,7 @@ def z_image(folder: Path) -> Path:
     ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=small_vae(),
-        text_encoder=Qwen3Model(language),
+        text_encoder=Qwen3Model(qwen3_settings(tokenizer, 32, layers=3)),
         tokenizer=tokenizer,
         transformer=transformer,
     ).save_pretrained(folder)
@@ -206,14 +213,10 @@ def flux2(folder: Path) -> Path:
         Flux2KleinPipeline,
         Flux2Transformer2DModel,
     )
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+    from transformers import Qwen3ForCausalLM
 
     torch.manual_seed(0)
     tokenizer = qwen_tokenizer()
-    language = Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=28, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8, max_position_embeddings=600, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
     vae = AutoencoderKLFlux2(
         block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=CHANNELS, norm_num_groups=4,
@@ -227,7 +230,7 @@ def flux2(folder: Path) -> Path:
     Flux2KleinPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=vae,
-        text_encoder=Qwen3ForCausalLM(language),
+        text_encoder=Qwen3ForCausalLM(qwen3_settings(tokenizer, 16, layers=28)),
         tokenizer=tokenizer,
         transformer=transformer,
     ).save_pretrained(folder)

@@ -87,8 +87,11 @@ def pipeline_class(folder: Path, given: str) -> str | None:
         FileNotFoundError: it is not there.
         CheckpointError: it is damaged.
     """
-    content = read_text_file(folder / INDEX, f"{given}, whose {INDEX}")
-    name = content.get("_class_name") if isinstance(content, dict) else None
+    return _class_name(read_text_file(folder / INDEX, f"{given}, whose {INDEX}"))
+
+
+def _class_name(index: Any) -> str | None:
+    name = index.get("_class_name") if isinstance(index, dict) else None
     return name if isinstance(name, str) else None
 
 
@@ -103,8 +106,8 @@ def read_index(folder: Path, given: str) -> PipelineIndex:
         CheckpointError: it is damaged, or of a model that smplora does not know.
     """
     whose = f"{given}, whose {INDEX}"
-    content, name = read_text_file(folder / INDEX, whose), pipeline_class(folder, given)
-    if name is not None:
+    content = read_text_file(folder / INDEX, whose)
+    if name := _class_name(content):
         others = [title for start, title in OTHER_FAMILIES.items() if name.startswith(start)]
         if others or not name.startswith(KNOWN):
             family = f" ({others[0]})" if others else ""
