@@ -38,7 +38,7 @@ def toy_subject(memorised: bool) -> Loaded:
     files = {name: Image.fromarray(picture) for name, picture in zip(batch.digests, pictures, strict=True)}
     samples = [Sample(name, caption_of(name), name) for name in batch.digests]
     cells = {cell: tuple(samples[k * EACH : (k + 1) * EACH]) for k, cell in enumerate(CELLS)}
-    config = SimpleNamespace(pretrained_model_name_or_path="toy")
+    config = SimpleNamespace(pretrained_model_name_or_path="toy", revision=None)
     subject: Any = SimpleNamespace(config=config, label="toy")
     source: Any = SimpleNamespace(read=files.__getitem__)
     return Loaded(subject, model, Split("fixed", 0, cells), source, 2 * SHAPE[-1], "sha256")

@@ -60,7 +60,7 @@ class OptimizationOptions:
     snr_gamma: Optional[float] = None
     """Weight the adaptation loss by min-SNR-gamma; 5 is the recommended value. Default: no weighting (paper)."""
     weighting_scheme: Optional[Literal["none", "logit_normal", "mode", "sigma_sqrt", "cosmap"]] = None
-    """Of flow matching: 'logit_normal' and 'mode' draw middle noise levels more often, 'sigma_sqrt' and 'cosmap' weight the loss. Default: 'none'; 'logit_normal' for SD 3."""
+    """Of flow matching: middle noise levels more often ('logit_normal', 'mode'), or losses weighted. Default: 'none'; 'logit_normal' for SD 3."""
     logit_mean: float = 0.0
     """With --weighting_scheme logit_normal: mean of the normal number behind a noise level."""
     logit_std: float = 1.0
