@@ -26,7 +26,7 @@ from smplora.training.batches import training_draw
 from smplora.training.distributed import make_accelerator
 from smplora.training.reuse import latest_step, train_length
 from smplora.training.setup import Setup, prepare
-from smplora.training.teachers import TEACHERS, TRAINED, folds
+from smplora.training.teachers import TEACHERS, TRAINED, folds, teacher_runs
 
 DISTILLED: dict[str, Any] = {"objective": "distill_lora", "num_teachers": 3, "learning_rate": 1e-2}
 
@@ -129,6 +129,16 @@ def test_teachers_take_as_many_passes_unless_told(run: Path) -> None:
         options = read_config(run / TEACHERS / f"teacher-{k}", TrainConfig)
         cells = read_json(run / TEACHERS / f"teacher-{k}" / MANIFEST)["cells"]
         assert options.max_train_steps == round(6 * sum(len(cells[cell]) for cell in TRAINED) / images)
+
+
+def test_teachers_can_have_a_schedule_of_their_own(run: Path, tmp_path: Path) -> None:
+    """And a teacher that has teachers itself gives them its own."""
+    options = replace(read_config(run, TrainConfig), output_dir=str(tmp_path), lr_scheduler="cosine")
+    drawn = replace(options, objective="synth_lora", teacher_objective="distill_lora", teacher_lr_scheduler="linear")
+    for given, expected in ((options, "cosine"), (replace(options, teacher_lr_scheduler="constant"), "constant")):
+        assert {t.lr_scheduler for t in teacher_runs(given, split_of(run))} == {expected}
+    (one,) = teacher_runs(drawn, split_of(run))
+    assert {t.lr_scheduler for t in teacher_runs(one, split_of(run))} == {"linear"} == {one.lr_scheduler}
 
 
 def test_a_bar_counts_the_teachers_too(run: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from smplora.config.checks import at_least
+from smplora.config.optimization import Schedule
 from smplora.config.synthetic import SYNTHETIC
 
 DISTILLED = "distill_lora"
@@ -18,11 +19,13 @@ class DistillOptions:
     """With --objective distill_lora: folds of the training images. For each, a teacher is trained on the other folds; it leaks as plain LoRA does, so keep it private."""
     teacher_steps: Optional[int] = None
     """With --objective distill_lora or synth_lora: steps of each teacher. Default: as many passes over its images as the run itself."""
+    teacher_lr_scheduler: Optional[Schedule] = None
+    """With --objective distill_lora or synth_lora: how the teachers' learning rate goes on. Default: as --lr_scheduler."""
 
 
 def distill_problems(options: Any) -> list[str]:
     """What is wrong, one line each."""
-    owners = {"num_teachers": (DISTILLED,), "teacher_steps": WITH_TEACHERS}
+    owners = {"num_teachers": (DISTILLED,), "teacher_steps": WITH_TEACHERS, "teacher_lr_scheduler": WITH_TEACHERS}
     problems = [
         f"--{name} is of --objective {' and '.join(of)}; leave it out with {options.objective}"
         for name, of in owners.items()

@@ -101,6 +101,7 @@ def teacher_runs(config: TrainConfig, split: Split) -> list[TrainConfig]:
                 "output_dir": str(folder / TEACHERS / f"teacher-{k}"),
                 "seed": stream_seed(config.seed, "teacher", k) % 2**31,
                 "max_train_steps": steps,
+                "lr_scheduler": config.teacher_lr_scheduler or config.lr_scheduler,
                 "checkpointing_steps": min(config.checkpointing_steps, steps),
                 "checkpoints_total_limit": 1,
                 "save_precision": "float",
