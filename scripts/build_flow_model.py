@@ -1,11 +1,11 @@
-"""Build a small flow-matching model of the handwritten digits 0 to 4: Z-Image's pipeline, beside the bundled U-Net.
+"""Build the bundled flow-matching model of the handwritten digits 0 to 4: Z-Image's pipeline, beside the U-Net.
 
-    python scripts/build_flow_model.py FOLDER        an ordinary diffusers folder
-    smplora quickstart --pretrained_model_name_or_path FOLDER --resolution 32
+    python scripts/build_flow_model.py            writes src/smplora/assets/tiny_flow, an ordinary diffusers folder
+    smplora quickstart --base flow
 
 The bundled VAE; a transformer and a language model of Z-Image's classes, trained together, seeded, on the same digits and
 captions as the bundled U-Net, with levels drawn by the logit-normal distribution. Writes the measured time and the mean
-loss of the last tenth to build_flow_model.json in --results, and pictures to look at to FOLDER.png.
+loss of the last tenth to build_flow_model.json in --results, and pictures to look at to --pictures (none by default).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
 from build_tiny_model import CAPTION_DROPOUT, RESULTS, WORDS, as_tensor, encode, shifted, train_averaged, write_record
-from smplora.core.files import BUNDLED_FOLDER
+from smplora.core.files import BUNDLED, BUNDLED_FLOW_MODEL, BUNDLED_FOLDER
 from smplora.data import digits as examples
 from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import adaptation_loss
@@ -51,7 +51,7 @@ def tokenizer() -> Any:
 
 
 def untrained(words: Any) -> ZImage:
-    """A transformer of half a million weights, the language model and the bundled VAE."""
+    """A transformer of 0.7 million weights, the language model and the bundled VAE."""
     language = Qwen3Config(
         vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=4, head_dim=16, max_position_embeddings=512, pad_token_id=words.pad_token_id,
@@ -96,7 +96,8 @@ def train(
 def main(arguments: list[str] | None = None) -> None:
     """Train and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("--folder", type=Path, default=BUNDLED[BUNDLED_FLOW_MODEL][1], help="for the model")
+    parser.add_argument("--pictures", type=Path, help="file for pictures of every digit")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
@@ -112,6 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
     start = time.perf_counter()
     loss = train(model, latents, labels, captions, args.steps, rng)
     seconds = time.perf_counter() - start
+    model.vae.register_to_config(_name_or_path="")  # where it lay on this machine
     pipeline = ZImagePipeline(
         scheduler=model.scheduler,
         vae=model.vae,
@@ -121,14 +123,15 @@ def main(arguments: list[str] | None = None) -> None:
     )
     pipeline.save_pretrained(args.folder)
     record = {
-        "command": "python scripts/build_flow_model.py FOLDER",
+        "command": "python scripts/build_flow_model.py",
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 1),
         "loss_of_the_last_tenth": loss,
         "bytes": sum(file.stat().st_size for file in args.folder.rglob("*") if file.is_file()),
     }
     write_record(record, args.results, "build_flow_model")
-    show(model, captions, args.folder.with_suffix(".png"))
+    if args.pictures:
+        show(model, captions, args.pictures)
 
 
 def show(model: ZImage, captions: list[str], file: Path) -> None:

@@ -364,7 +364,8 @@ def test_the_script_that_makes_a_flow_model(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(build, "VERSIONS", 1)
     monkeypatch.setattr(build, "BATCH", 2)
     monkeypatch.setattr(build.examples, "digit_images", lambda _: (pictures[:4], labels[:4]))
-    build.main([str(tmp_path / "model"), "--steps", "1", "--results", str(tmp_path)])
+    where = ["--folder", str(tmp_path / "model"), "--pictures", str(tmp_path / "model.png")]
+    build.main([*where, "--steps", "1", "--results", str(tmp_path)])
     assert read_json(tmp_path / "build_flow_model.json")["bytes"] < 6_000_000
     model = load_model(str(tmp_path / "model"), torch.device("cpu"))
     told = model.encode_captions(["a handwritten digit zero", "a handwritten digit one"], 32)["prompt_embeds"]

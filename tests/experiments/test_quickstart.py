@@ -12,6 +12,8 @@ import pytest
 import smplora.experiments.quickstart
 from small_networks import draw_little, learn_little
 from smplora.cli.main import main
+from smplora.config.quickstart import QuickstartConfig
+from smplora.experiments.quickstart import quickstart
 
 
 def arguments(images: Path, output: Path, *more: str) -> list[str]:
@@ -89,4 +91,21 @@ def test_bad_options_come_before_any_work(
     assert "--rank got 0" in err
     assert main(arguments(image_folder, tmp_path / "q", "--early_stops", "[]", "--aux_size", "30")) == 2
     assert "there are 60 images" in capsys.readouterr().err
+    own = ["--base", "flow", "--pretrained_model_name_or_path", "somebody/model"]
+    assert main(arguments(image_folder, tmp_path / "q", *own)) == 2
+    assert (
+        "--base is of the bundled models; leave it out with --pretrained_model_name_or_path" in capsys.readouterr().err
+    )
     assert not (tmp_path / "q").exists()
+
+
+def test_which_bundled_model(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the first task."""
+    begun: list[QuickstartConfig] = []
+    monkeypatch.setattr(
+        smplora.experiments.quickstart, "run_all", lambda config, root, split: begun.append(config) or root
+    )
+    for base in ("unet", "flow"):
+        where = {"train_data_dir": str(image_folder), "output_dir": str(tmp_path / base)}
+        quickstart(QuickstartConfig(base=base, **where))  # type: ignore[arg-type]
+    assert [c.pretrained_model_name_or_path for c in begun] == ["tiny", "tiny-flow"]

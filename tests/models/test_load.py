@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, ZImagePipeline
 from safetensors import safe_open
 
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.config.data import DataOptions
 from smplora.core.errors import CheckpointError
-from smplora.core.files import BUNDLED_FOLDER
+from smplora.core.files import BUNDLED, BUNDLED_FOLDER
 from smplora.core.version import __version__
 from smplora.data.digits import PRETRAINING_DIGITS, caption, digit_images
 from smplora.data.encode import encode
@@ -38,23 +40,32 @@ def pipeline() -> StableDiffusionPipeline:
     return loaded
 
 
-def test_together_under_six_megabytes() -> None:
-    assert sum(p.stat().st_size for p in BUNDLED_FOLDER.parent.rglob("*") if p.is_file()) < 6_000_000
-    assert not [p for p in BUNDLED_FOLDER.rglob("*") if p.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
-    assert "CC BY 4.0" in (BUNDLED_FOLDER / "README.md").read_text()
+@pytest.mark.parametrize("folder", [folder for _, folder in BUNDLED.values()], ids=[*BUNDLED])
+def test_each_is_under_six_megabytes_and_says_whose_it_is(folder: Path) -> None:
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 6_000_000
+    assert not [p for p in folder.rglob("*") if p.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
+    assert "CC BY 4.0" in (folder / "README.md").read_text()
+    configurations = [p.read_text() for p in folder.rglob("*config.json")]
+    assert not [text for text in configurations if re.search(r'_name_or_path": "[^"]', text)]  # whose machine it was
 
 
-def test_stock_pipeline_samples_the_digit_that_is_asked_for(pipeline: StableDiffusionPipeline) -> None:
+@pytest.mark.parametrize("kind", [StableDiffusionPipeline, ZImagePipeline])
+def test_stock_pipeline_samples_the_digit_that_is_asked_for(
+    pipeline: StableDiffusionPipeline, kind: type[DiffusionPipeline]
+) -> None:
     """Most samples of each digit 0 to 4 are nearest, in pixels, to the mean picture of that digit."""
+    asked: dict[str, Any] = {"num_inference_steps": 20, "guidance_scale": 1.0, "output_type": "np"}
+    if kind is ZImagePipeline:
+        pipeline = kind.from_pretrained(BUNDLED["tiny-flow"][1], local_files_only=True)
+        pipeline.set_progress_bar_config(disable=True)
+        asked |= {"guidance_scale": 0.0, "height": 32, "width": 32}
     pictures, labels = digit_images(PRETRAINING_DIGITS)
     pixels = np.stack([np.asarray(p, dtype=float)[..., 0] for p in pictures])
     means = np.stack([pixels[np.array(labels) == d].mean(0) for d in PRETRAINING_DIGITS])
     right = 0
     for digit in PRETRAINING_DIGITS:
         rngs = [torch.Generator().manual_seed(i) for i in range(6)]
-        made = pipeline(
-            [caption(digit)] * 6, num_inference_steps=20, guidance_scale=1.0, generator=rngs, output_type="np"
-        ).images
+        made = pipeline([caption(digit)] * 6, generator=rngs, **asked).images
         distances = ((made[..., 0][:, None] * 255 - means[None]) ** 2).mean((2, 3))
         right += int((distances.argmin(1) == digit).sum())
     assert right >= 24, f"{right} of 30"
@@ -147,7 +158,7 @@ def test_adapter_file_tells_nothing_about_the_images(trained_run: Path) -> None:
 
 
 def test_wrong_model_folder(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="neither 'tiny', nor a folder in diffusers format"):
+    with pytest.raises(CheckpointError, match="neither 'tiny', nor 'tiny-flow', nor a folder in diffusers format"):
         load_model(str(tmp_path), CPU)
 
 

@@ -17,7 +17,7 @@ TWO_SOURCES = "--train_data_dir and --dataset_name are both given; give one of t
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     pretrained_model_name_or_path: str = BUNDLED_MODEL
-    """Base model: SD, SDXL, FLUX, Qwen-Image or Z-Image as a diffusers folder or hub id, SD or SDXL in one file, or 'tiny' (bundled). See docs/base-models.md."""
+    """Base model: SD, SDXL, FLUX, Qwen-Image or Z-Image as a diffusers folder or hub id, SD or SDXL in one file, 'tiny' or 'tiny-flow'. See docs/base-models.md."""
     model_config: Optional[str] = None
     """For a base model in one .safetensors file: a folder in diffusers format with its configuration and tokenizer. Default: the standard ones of its family."""
     prediction_type: Optional[Literal["epsilon", "v_prediction"]] = None

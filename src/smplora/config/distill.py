@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Literal, Optional
 
 from smplora.config.checks import at_least
-from smplora.config.optimization import Schedule
 from smplora.config.synthetic import SYNTHETIC
 
 DISTILLED = "distill_lora"
@@ -19,7 +18,9 @@ class DistillOptions:
     """With --objective distill_lora: folds of the training images. For each, a teacher is trained on the other folds; it leaks as plain LoRA does, so keep it private."""
     teacher_steps: Optional[int] = None
     """With --objective distill_lora or synth_lora: steps of each teacher. Default: as many passes over its images as the run itself."""
-    teacher_lr_scheduler: Optional[Schedule] = None
+    teacher_lr_scheduler: Optional[
+        Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
+    ] = None
     """With --objective distill_lora or synth_lora: how the teachers' learning rate goes on. Default: as --lr_scheduler."""
 
 

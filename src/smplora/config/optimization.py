@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Optional, TypeAlias
+from typing import Literal, Optional
 
 from smplora.config.checks import at_least, at_most, below, positive
 
 LARGEST_MODE_SCALE = 1.75  # above 2 / (pi - 2) places leave [0, 1]: Esser et al. 2024, section 3.1
 DEFAULT_RATE = 1e-4  # of a LoRA; those of other adaptations: catalogue/adaptations.py
-
-Schedule: TypeAlias = Literal[
-    "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +29,9 @@ class OptimizationOptions:
     """'adamw', 'adamw8bit' (needs smplora[bitsandbytes]; the paper's code) or 'prodigy' (needs smplora[prodigy]; finds the rate: give --learning_rate 1)."""
     learning_rate: Optional[float] = None
     """Learning rate of what is trained. Default (paper): 1e-4 for LoRA, 5e-6 for full fine-tuning and DreamBooth; 5e-4 for textual inversion (diffusers)."""
-    lr_scheduler: Schedule = "constant"
+    lr_scheduler: Literal[
+        "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
+    ] = "constant"
     """How the learning rate goes on (paper: constant)."""
     lr_warmup_steps: int = 0
     """Steps in which the learning rate rises from 0; for all schedules but 'constant'."""

@@ -16,14 +16,18 @@ from smplora.config.data import (
     model_problems,
     split_problems,
 )
+from smplora.core.files import BUNDLED, BUNDLED_FLOW_MODEL
 
 CHECKPOINT_EVERY = 100  # steps, of every run
+OWN_BASE = "--base is of the bundled models; leave it out with --pretrained_model_name_or_path {}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
     """Adapt with LoRA, MP-LoRA, SMP-LoRA and Distill-LoRA, stop LoRA early at two points, attack all six, and put everything on one page. Without --train_data_dir or --dataset_name the private images are the handwritten digits 5 to 9, which the bundled model has never seen."""
 
+    base: Literal["unet", "flow"] = "unet"
+    """The bundled model to adapt: 'unet' is built like Stable Diffusion 1.x, 'flow' (flow matching) like Z-Image."""
     output_dir: str = "runs/quickstart"
     """Everything goes here. Run the same command again to resume."""
     aux_size: Optional[int] = None
@@ -68,7 +72,9 @@ class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
             for s in self.early_stops
             if s % CHECKPOINT_EVERY or not 0 < s < self.max_train_steps
         ]
+        own = self.pretrained_model_name_or_path not in BUNDLED
         return [
+            *([OWN_BASE.format(self.pretrained_model_name_or_path)] if self.base != "unet" and own else []),
             *model_problems(self),
             *cache_problems(self, self.train_data_dir),
             *(data_problems(self) if self.train_data_dir or self.dataset_name else []),
@@ -82,3 +88,8 @@ class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
             *at_least(self, ("mp_lambda", "smp_lambda", "seed"), 0),
             *positive(self, ("learning_rate", "proxy_learning_rate")),
         ]
+
+    @property
+    def model(self) -> str:
+        """``--pretrained_model_name_or_path``, or what ``--base`` names."""
+        return BUNDLED_FLOW_MODEL if self.base == "flow" else self.pretrained_model_name_or_path

@@ -25,7 +25,12 @@ PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")  # suffixes of fil
 PRIVATE = 0o700  # of folders that we make: only some of what libraries write into them is readable by its owner alone
 PACKAGE = Path(str(files("smplora")))  # not beside this file: files move
 ASSETS = PACKAGE / "assets"
-BUNDLED_MODEL, BUNDLED_FOLDER = "tiny", ASSETS / "tiny"  # its name for options, and its folder in diffusers format
+BUNDLED_MODEL, BUNDLED_FLOW_MODEL = "tiny", "tiny-flow"  # their names for options
+BUNDLED_FOLDER = ASSETS / "tiny"
+BUNDLED = {  # what is said of them, and their folders in diffusers format
+    BUNDLED_MODEL: ("the bundled model", BUNDLED_FOLDER),
+    BUNDLED_FLOW_MODEL: ("the bundled flow model", ASSETS / "tiny_flow"),
+}
 UNFINISHED = ".smplora-"  # how the names of files begin that a kill left half-written
 LOCK = f"{UNFINISHED}lock"  # in a folder that a process writes in (lock.py)
 LEFTOVER = re.compile(rf"{re.escape(UNFINISHED)}[a-z0-9_]{{8}}")  # the names that ``tempfile`` gives them

@@ -45,6 +45,7 @@ def quickstart(config: QuickstartConfig) -> Path:
     Raises:
         UserError: anything that the user can mend, before the first step where possible.
     """
+    config = replace(config, pretrained_model_name_or_path=config.model)
     root = Path(config.output_dir)
     say(f"smplora quickstart: everything goes to {root}; run the same command again if it is interrupted")
     check_place(root)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from smplora.core.errors import CheckpointError, nearest
+from smplora.core.files import BUNDLED
 from smplora.core.tensor_files import Header, read_header
 from smplora.models.stated import (
     PipelineIndex,
@@ -65,11 +66,13 @@ class Components:
 
 
 def folder_of(name: str, revision: str | None = None) -> Path:
-    """The folder that is named, or that of a hub id in the local cache.
+    """The folder that is named, that of a bundled model, or that of a hub id in the local cache.
 
     Raises:
         OSError, ValueError: there is none.
     """
+    if name in BUNDLED:
+        return BUNDLED[name][1]
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download

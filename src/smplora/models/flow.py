@@ -29,6 +29,7 @@ LONGEST_REASON = 160  # libraries list every name
 SECOND_HALF = re.compile(r"(lora_up|lora_B|lora\.up)(\.\w+)?\.weight$")
 SMALLEST = 2.0**-25  # of uniform numbers, half their step: 0 would be infinite
 LARGEST_SIGMA = 0.9999  # of the variance-preserving twin: at 1 nothing of the image is left to step from
+USUAL_RESOLUTION = 1024  # pixels
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,10 @@ class FlowMatching(LatentDiffusion):
 
     @property
     def resolution(self) -> int:
-        """1,024 pixels, what all families were made for; no file says so."""
-        return 1024
+        """The size that the VAE's file states, or 1,024 pixels, what all families were made for."""
+        config = self.vae.config
+        stated = config.get("sample_size") if "sample_size" not in config.get("_use_default_values", ()) else None
+        return int(max(stated) if isinstance(stated, list | tuple) else stated or USUAL_RESOLUTION)
 
     @property
     def least_side(self) -> int:

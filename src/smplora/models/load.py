@@ -1,4 +1,4 @@
-"""Load base models: a diffusers folder, a cached hub id, one .safetensors file, or the bundled tiny model."""
+"""Load base models: a diffusers folder, a cached hub id, one .safetensors file, or a bundled model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import ModuleType
 import torch
 
 from smplora.core.errors import CheckpointError
-from smplora.core.files import BUNDLED_FOLDER, BUNDLED_MODEL
+from smplora.core.files import BUNDLED, BUNDLED_MODEL
 from smplora.models.diffusers_format import OPTION, Components, folder_of, pipeline_class, quiet, read_folder_model
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.families import family_of_pipeline
@@ -35,8 +35,8 @@ def load_model(
     """The frozen base model in fp32, evaluation mode.
 
     Args:
-        name: "tiny", a folder in diffusers format, a model id in the local hub cache or one .safetensors file; nothing
-            is downloaded.
+        name: "tiny" or "tiny-flow" (bundled), a folder in diffusers format, a model id in the local hub cache or one
+            .safetensors file; nothing is downloaded.
         config: for a single file, a folder in diffusers format with its configuration. None: the family's standard.
         prediction_type: what the denoiser predicts, if the model does not say or says it wrongly.
         variant: suffix of a folder's weight files, such as "fp16".
@@ -45,16 +45,15 @@ def load_model(
     Raises:
         CheckpointError: no such model, or a component cannot be read.
     """
-    bundled = name == BUNDLED_MODEL
     given = f"--{OPTION} got '{name}'"
     try:
         with quiet():
             if is_single_file(name):
                 parts = read_single_file(name, config)
-            elif not bundled and (family := family_of_pipeline(pipeline_class(folder_of(name, revision), given))):
+            elif family := family_of_pipeline(pipeline_class(folder_of(name, revision), given)):
                 return load_flow(family, name, device, variant, revision)
             else:
-                parts = read_folder_model(str(BUNDLED_FOLDER) if bundled else name, variant, revision)
+                parts = read_folder_model(name, variant, revision)
     except (OSError, ValueError) as error:
         reason = first_line(error)
         if config and is_single_file(name):
@@ -62,7 +61,7 @@ def load_model(
                 f"--model_config got '{config}', which is not a folder in diffusers format ({reason})"
             ) from error
         raise CheckpointError(
-            f"{given}, which is neither 'tiny', nor a folder in diffusers format "
+            f"{given}, which is neither {_bundled()}, nor a folder in diffusers format "
             "(model_index.json, vae/, unet/, text_encoder/, tokenizer/, scheduler/), nor a cached model id "
             f"(--allow_download fetches one), nor a .safetensors file ({reason})"
         ) from error
@@ -76,13 +75,13 @@ def load_model(
     for _, part in parts.models:
         with quiet():
             part.to(device).float().eval().requires_grad_(False)
-    shown = "the bundled model" if bundled else Path(name).name
     with building(unusable(f"{given}, which does not work as a whole and")), quiet():
         model = LatentDiffusion(
-            parts.vae, conditioning(parts, given), parts.unet, parts.scheduler, shown, "", weights_digest(parts.models)
-        )
+            parts.vae, conditioning(parts, given), parts.unet, parts.scheduler, shown(name), "",
+            weights_digest(parts.models),
+        )  # fmt: skip
         check_numbers(model, name)
-        if not bundled:  # a test has that one
+        if name not in BUNDLED:  # a test has that one
             try_once(model, given)
         if prediction_type is None and not parts.states_prediction:
             parts.scheduler.register_to_config(prediction_type=observed_prediction_type(model))
@@ -92,9 +91,18 @@ def load_model(
     return model
 
 
+def shown(name: str) -> str:
+    """What a model is called where people read."""
+    return BUNDLED[name][0] if name in BUNDLED else Path(name).name
+
+
+def _bundled() -> str:
+    return ", nor ".join(f"'{name}'" for name in BUNDLED)
+
+
 def usual_guidance(name: str, revision: str | None = None) -> float:
     """The classifier-free guidance that images are drawn with where nobody says: that of pipelines for Stable
-    Diffusion; none with the bundled model, which was made for none, and with flow matching, where distilled models,
+    Diffusion; none with the bundled models, which were made for none, and with flow matching, where distilled models,
     which have guidance inside, look like others."""
     if name == BUNDLED_MODEL:
         return 1.0
@@ -126,8 +134,9 @@ def load_flow(
     for _, part in networks:
         part.to(device).float().eval().requires_grad_(False)
     with building(unusable(f"{given}, which does not work as a whole and")):
-        model: FlowMatching = family.build(parts, Path(name).name, weights_digest(networks))
-        try_once(model, given)
+        model: FlowMatching = family.build(parts, shown(name), weights_digest(networks))
+        if name not in BUNDLED:
+            try_once(model, given)
         model.digest = model_digest(model, [*parts.tokenizers.values()])
     return model
 

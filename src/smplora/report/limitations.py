@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
+from smplora.core.files import BUNDLED
 from smplora.core.wording import count, percent, together
 from smplora.results.attack import AttackResult
 from smplora.results.audit import UNCROSSED
 from smplora.results.quality import Quality
 from smplora.results.subjects import ReportedAdapter, flat
 
-BUNDLED = "the bundled model"  # load.py's name of it
 OF_EARLIER_VERSIONS = (
     "audited by an earlier version, whose numbers on aux members were too sure of themselves and whose "
     "verdict depended on the number of attacks. Run the same 'smplora audit' again."
@@ -116,8 +116,11 @@ def _rates(subjects: Sequence[ReportedAdapter]) -> list[str]:
 
 
 def _features(subjects: Sequence[ReportedAdapter]) -> list[str]:
+    digits = {shown for shown, _ in BUNDLED.values()}
     others = [
-        s.label for s in subjects if s.quality and s.quality.features[0] == "tiny" and s.audit.subject.model != BUNDLED
+        s.label
+        for s in subjects
+        if s.quality and s.quality.features[0] == "tiny" and s.audit.subject.model not in digits
     ]
     lines = ["FID against training and against held-out images: sets of different size, so the two are not comparable."]
     if others:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from smplora.config.data import ModelOptions
-from smplora.core.files import BUNDLED_MODEL
+from smplora.core.files import BUNDLED
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.hub import UNUSED, fetching
 from smplora.models.load import load_model
@@ -33,7 +33,7 @@ def fetch_model(options: ModelOptions) -> None:
         CheckpointError: no such model, no network, no safetensors files.
     """
     name = options.pretrained_model_name_or_path
-    if not options.allow_download or name == BUNDLED_MODEL or Path(name).exists() or is_single_file(name):
+    if not options.allow_download or name in BUNDLED or Path(name).exists() or is_single_file(name):
         return
     from diffusers import DiffusionPipeline
 

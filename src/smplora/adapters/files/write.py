@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from smplora.adapters.files.kohya import kohya_metadata, kohya_state, published_name
-from smplora.core.files import BUNDLED_MODEL
+from smplora.core.files import BUNDLED
 from smplora.core.version import __version__
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers looks for
@@ -76,10 +76,10 @@ class AdapterFacts:
 
 
 def public_name(model: str) -> str:
-    """What may be published of ``--pretrained_model_name_or_path``: a hub id ("name" or "user/name"), or the name
-    of the bundled model; nothing of a path, absolute or not."""
-    if model == BUNDLED_MODEL:
-        return "the bundled model"
+    """What may be published of ``--pretrained_model_name_or_path``: a hub id ("name" or "user/name"), or what a
+    bundled model is called; nothing of a path, absolute or not."""
+    if model in BUNDLED:
+        return BUNDLED[model][0]
     name = r"[A-Za-z0-9][A-Za-z0-9._-]*"
     is_id = re.fullmatch(f"{name}(/{name})?", model) and not model.endswith((".safetensors", ".ckpt"))
     return model if is_id and not Path(model).exists() else ""
