@@ -81,3 +81,21 @@ def test_an_adapter_without_a_run_is_audited(run: Path, tmp_path: Path, image_fo
         for folder in (tmp_path / "audit", run / "audit")
     )
     assert theirs == ours
+
+
+@pytest.mark.parametrize(("steps", "leaks"), [("100", True), ("1", False)])
+def test_a_planted_leak_is_found_and_what_learned_nothing_is_not(
+    image_folder: Path, tmp_path: Path, steps: str, leaks: bool
+) -> None:
+    """By the lower end of an interval: of 20 images learned by heart, and of one step at a small rate. A model with
+    random weights cannot learn anything by heart in so few steps."""
+    base = ["--pretrained_model_name_or_path", "tiny-flow", "--train_data_dir", str(image_folder)]
+    learned = ["--max_train_steps", steps, "--learning_rate", "0.01" if leaks else "1e-6"]
+    where = ["--output_dir", str(tmp_path / "run"), "--checkpointing_steps", "100"]
+    quiet = ["--monitor_steps", "0", "--validation_steps", "0", "--run_page", "false"]
+    assert main(["train", *base, *FEW, *learned, *where, *quiet, "--rank", "8", "--lora_targets", "all"]) == 0
+    attacks = ["--attacks", "[calibrated_loss]", "--noise_pairs", "2", "--num_timesteps", "4"]
+    main(["audit", "--adapter", str(tmp_path / "run"), *attacks, "--memorisation", "false"])
+    found = json.loads((tmp_path / "run" / "audit" / "audit.json").read_text())
+    assert (found["attacks"][0]["test"]["auc"]["low"] > 0.5) == leaks
+    assert (found["attacks"][0]["aux_members"]["auc"]["low"] > 0.5) == leaks

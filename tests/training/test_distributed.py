@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -50,7 +51,8 @@ def launch(script: Path, *arguments: str, processes: int = 2) -> None:
         assert not any(process.returncode for process in started), stderr.read()
 
 
-def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "learns_text"), [("tiny", True), ("tiny-flow", False)])
+def test_two_processes_are_one_with_the_doubled_batch(model: str, learns_text: bool, tmp_path: Path) -> None:
     config = short_config(
         write_shapes(tmp_path / "shapes"),
         tmp_path / "one",
@@ -63,7 +65,8 @@ def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path) -> None:
         use_ema=True,
         train_batch_size=4,
         gradient_accumulation_steps=2,
-        train_text_encoder=True,
+        pretrained_model_name_or_path=model,
+        train_text_encoder=learns_text,
         learning_rate=1e-4,
         max_train_steps=4,
         checkpointing_steps=2,
@@ -82,7 +85,7 @@ def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path) -> None:
             assert max((one[key] - other[key]).abs().max().item() for key in one) < 1e-5
     moved = load_file(tmp_path / "one" / "checkpoints/checkpoint-2/adapter_state.safetensors")
     assert any(not torch.equal(one_, moved[key]) for key, one_ in load_file(
-        tmp_path / "one" / last / "adapter_state.safetensors").items() if key.startswith("text_encoder"))  # fmt: skip
+        tmp_path / "one" / last / "adapter_state.safetensors").items() if key.startswith("text_encoder") == learns_text)  # fmt: skip
     metrics = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("one", "two", "resumed")]
     losses = [[json.loads(line)["loss"] for line in lines] for lines in metrics]
     torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), rtol=1e-4, atol=0)
