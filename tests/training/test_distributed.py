@@ -84,8 +84,9 @@ def test_two_processes_are_one_with_the_doubled_batch(model: str, learns_text: b
             assert one.keys() == other.keys()
             assert max((one[key] - other[key]).abs().max().item() for key in one) < 1e-5
     moved = load_file(tmp_path / "one" / "checkpoints/checkpoint-2/adapter_state.safetensors")
-    assert any(not torch.equal(one_, moved[key]) for key, one_ in load_file(
-        tmp_path / "one" / last / "adapter_state.safetensors").items() if key.startswith("text_encoder") == learns_text)  # fmt: skip
+    learned = load_file(tmp_path / "one" / last / "adapter_state.safetensors")
+    part = "text_encoder" if learns_text else ""
+    assert any(not torch.equal(now, moved[key]) for key, now in learned.items() if key.startswith(part))
     metrics = [(tmp_path / run / "metrics.jsonl").read_text().splitlines() for run in ("one", "two", "resumed")]
     losses = [[json.loads(line)["loss"] for line in lines] for lines in metrics]
     torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), rtol=1e-4, atol=0)
