@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight of the U-Net (and of the text encoders), published as a folder in diffusers format.
+"""Full fine-tuning: every weight of the denoiser (and of the text encoders), published as a folder in diffusers format.
 
 Memory beyond a LoRA's: weights, gradients and two moments in fp32 are 16 bytes a weight (14 GB for SD 1.5), and the
 untouched weights, 4 bytes more: on the device while a model is audited, in the host's memory while it is trained.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,13 +21,17 @@ from smplora.adapters.files.write import AdapterFacts, stored, write_tensors
 from smplora.core.files import write_json
 from smplora.core.reading import read_json
 from smplora.models.adapted import GradientLayers, exchanged
+from smplora.models.diffusers_format import quiet
 
 if TYPE_CHECKING:
     from smplora.models.diffusion import LatentDiffusion
 
 INDEX = "model_index.json"
-PARTS = (INDEX, "unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
-FILES = {"unet": "diffusion_pytorch_model.safetensors"}  # diffusers' name; transformers' is:
+DENOISERS = ("unet", "transformer")
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
+ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+PARTS = (INDEX, *DENOISERS, "vae", *ENCODERS, *TOKENIZERS, "scheduler")
+DENOISER_FILE = "diffusion_pytorch_model.safetensors"  # diffusers' name; transformers' is:
 TEXT_FILE = "model.safetensors"
 WHERE_FROM = ("_name_or_path", "name_or_path", "is_local", "local_files_only")  # libraries' notes of what was loaded
 
@@ -58,7 +63,7 @@ class FullAdaptation:
         return {name: list(model.component(name).parameters()) for name in self.components(model)}
 
     def train(self, model: LatentDiffusion, active: bool) -> None:
-        """While training the copy rests in the host's memory. No part of Stable Diffusion has dropout."""
+        """While training the copy rests in the host's memory. No part of these models has dropout."""
         where = torch.device("cpu") if active else model.device
         self.untouched = {name: tensor.to(where) for name, tensor in self.untouched.items()}
 
@@ -78,8 +83,9 @@ class FullAdaptation:
             KeyError: names that this model does not have, or lacks.
         """
         parameters = self._parameters(model)
-        if parameters.keys() != state.keys():
-            raise KeyError(f"weights that do not match: {sorted(parameters.keys() ^ state.keys())[:3]}")
+        given = state.keys() - self._constants(model).keys()
+        if parameters.keys() != given:
+            raise KeyError(f"weights that do not match: {sorted(parameters.keys() ^ given)[:3]}")
         for name, p in parameters.items():
             p.copy_(state[name])
 
@@ -106,13 +112,13 @@ class FullAdaptation:
     ) -> list[str]:
         """The trained parts as diffusers and transformers save them; where it is to be complete, all the others, so
         that ``from_pretrained`` of a pipeline reads the folder."""
-        state = self.state_dict(model)
+        state = self.state_dict(model) | self._constants(model)
         for name in self.components(model):
             own = {n.removeprefix(f"{name}."): t for n, t in state.items() if n.startswith(f"{name}.")}
             part = model.component(name)
-            if name == "unet":
+            if name == model.denoiser_name:
                 part.save_config(folder / name)
-                write_tensors(folder / name / FILES[name], own, facts.metadata(), precision)
+                write_tensors(folder / name / DENOISER_FILE, own, facts.metadata(), precision)
             else:
                 part.save_pretrained(folder / name, state_dict=stored(own, precision))
         if complete:
@@ -120,7 +126,7 @@ class FullAdaptation:
             for name, part in parts.items():
                 if name not in self.components(model):
                     part.save_pretrained(folder / name)
-            write_json(folder / INDEX, _index(model, parts))
+            _pipeline(model, parts).save_config(folder)
         for path in folder.rglob("*.json"):
             content = read_json(path)
             if isinstance(content, dict):
@@ -128,9 +134,10 @@ class FullAdaptation:
         return []
 
     def weights(self, folder: Path) -> list[Path]:
-        """The U-Net's, and those of the text encoders that are trained."""
+        """The denoiser's, and those of the text encoders that are trained."""
         trained = [f for f in sorted(folder.glob("text_encoder*")) if f.is_dir()] if self.train_text_encoder else []
-        return [folder / "unet" / FILES["unet"], *(f / TEXT_FILE for f in trained)]
+        denoiser = next((name for name in DENOISERS if (folder / name).is_dir()), DENOISERS[0])
+        return [folder / denoiser / DENOISER_FILE, *(f / TEXT_FILE for f in trained)]
 
     def published(self, folder: Path) -> list[str]:
         """The folder in diffusers format, whatever there is of it."""
@@ -148,6 +155,12 @@ class FullAdaptation:
         """The folder is a whole pipeline."""
         return [f'pipeline = {pipeline}.from_pretrained("{source}")']
 
+    def _constants(self, model: LatentDiffusion) -> dict[str, Tensor]:
+        """Tensors of the denoiser's file that are not learned, such as the places of SD 3's patches."""
+        part, learned = model.denoiser, dict(model.denoiser.named_parameters())
+        constants = {name: tensor for name, tensor in part.state_dict().items() if name not in learned}
+        return {f"{model.denoiser_name}.{name}": t.detach().cpu().contiguous() for name, t in constants.items()}
+
     def _parameters(self, model: LatentDiffusion) -> dict[str, nn.Parameter]:
         return {
             f"{component}.{name}": p
@@ -164,27 +177,21 @@ def _parts(model: LatentDiffusion) -> dict[str, Any]:
         "vae": model.vae,
         model.denoiser_name: model.denoiser,
         **text.encoders,
-        **dict(zip(("tokenizer", "tokenizer_2"), tokenizers, strict=False)),
+        **dict(zip(TOKENIZERS, tokenizers, strict=False)),
         "scheduler": model.sampler(),
     }
 
 
-def _index(model: LatentDiffusion, parts: dict[str, Any]) -> dict[str, Any]:
-    """The content of model_index.json."""
+def _pipeline(model: LatentDiffusion, parts: dict[str, Any]) -> Any:
+    """diffusers' pipeline of these parts; the others that it could have, such as a safety checker, it has not."""
     import diffusers
 
-    libraries = {name: type(part).__module__.partition(".")[0] for name, part in parts.items()}
-    xl = "text_encoder_2" in parts
-    more: dict[str, Any] = {"safety_checker": [None, None], "feature_extractor": [None, None]}
-    text: Any = model.text
-    return {
-        "_class_name": "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline",
-        "_diffusers_version": diffusers.__version__,
-        **{name: [libraries[name], type(part).__name__] for name, part in parts.items()},
-        **(
-            {"force_zeros_for_empty_prompt": text.zeros_for_empty} if xl else {**more, "requires_safety_checker": False}
-        ),
-    }
+    kind: Any = getattr(diffusers, model.pipeline)
+    known = signature(kind).parameters
+    needed = {name: None for name, p in known.items() if p.default is p.empty}
+    settings = {name: value for name, value in model.pipeline_settings.items() if name in known}
+    with quiet():  # about the lack of a safety checker
+        return kind(**{**needed, **settings, **parts})
 
 
 @dataclass

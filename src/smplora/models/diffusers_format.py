@@ -93,6 +93,12 @@ def pipeline_class(folder: Path, given: str) -> str | None:
     return _class_name(read_text_file(folder / INDEX, f"{given}, whose {INDEX}"))
 
 
+def stated_settings(folder: Path, given: str) -> dict[str, Any]:
+    """What model_index.json says beside the parts, such as ``is_distilled`` of FLUX.2 klein; see ``pipeline_class``."""
+    index = read_text_file(folder / INDEX, f"{given}, whose {INDEX}")
+    return {name: value for name, value in index.items() if not name.startswith("_") and not isinstance(value, list)}
+
+
 def _class_name(index: Any) -> str | None:
     name = index.get("_class_name") if isinstance(index, dict) else None
     return name if isinstance(name, str) else None

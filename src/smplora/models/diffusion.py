@@ -115,6 +115,22 @@ class LatentDiffusion:
         return family_of(self.text, self.denoiser, self.prediction_type)
 
     @property
+    def pipeline(self) -> str:
+        """diffusers' class that the parts make up."""
+        return f"StableDiffusion{'XL' * (len(self.text.encoders) == 2)}Pipeline"
+
+    @property
+    def pipeline_settings(self) -> dict[str, Any]:
+        """What model_index.json says beside the parts."""
+        text: Any = self.text
+        xl = len(text.encoders) == 2
+        return (
+            {"force_zeros_for_empty_prompt": text.zeros_for_empty, "add_watermarker": False}
+            if xl
+            else {"requires_safety_checker": False}
+        )
+
+    @property
     def resolution(self) -> int:
         """Native edge length in pixels."""
         config: Any = self.denoiser.config

@@ -75,11 +75,17 @@ class FlowMatching(LatentDiffusion):
     learns_latents: ClassVar[bool] = False  # the loss is on z0 = z_t - sigma v, sigma^2 times that on v
     patch: ClassVar[int] = 2  # latents per place of the transformer, in each direction
     weighting: Weighting = field(default_factory=Weighting)
+    index_settings: dict[str, Any] = field(default_factory=dict)  # what its model_index.json says beside the parts
 
     def __post_init__(self) -> None:
         self.sigmas = self.scheduler.sigmas.flip(0).to(self.device, torch.float32)
         signal = 1 - self.sigmas.clamp(max=LARGEST_SIGMA)
         self.alphas_cumprod: Tensor = signal**2 / (signal**2 + (1 - signal) ** 2)
+
+    @property
+    def pipeline_settings(self) -> dict[str, Any]:
+        """See LatentDiffusion."""
+        return self.index_settings
 
     @property
     def layers_per_block(self) -> int:

@@ -9,7 +9,15 @@ import torch
 
 from smplora.core.errors import CheckpointError
 from smplora.core.files import BUNDLED, BUNDLED_MODEL
-from smplora.models.diffusers_format import OPTION, Components, folder_of, pipeline_class, quiet, read_folder_model
+from smplora.models.diffusers_format import (
+    OPTION,
+    Components,
+    folder_of,
+    pipeline_class,
+    quiet,
+    read_folder_model,
+    stated_settings,
+)
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.families import family_of_pipeline
 from smplora.models.flow import FlowMatching
@@ -138,6 +146,7 @@ def load_flow(
         if name not in BUNDLED:
             try_once(model, given)
         model.digest = model_digest(model, [*parts.tokenizers.values()])
+    model.index_settings = stated_settings(folder_of(name, revision), given)
     return model
 
 

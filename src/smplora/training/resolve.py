@@ -68,14 +68,14 @@ def flow_options(config: TrainConfig, model: LatentDiffusion) -> dict[str, Any]:
         if given:
             raise ConfigError(f"{option} is not of flow matching, which '{name}' is trained by: leave it out")
     missing = {
-        f"--adaptation {config.adaptation}": config.adaptation != "lora",
+        f"--adaptation {config.adaptation}": config.adaptation == "textual_inversion",
         "--train_text_encoder true": config.train_text_encoder,
     }
     for option, given in missing.items():
         if given:
             raise ConfigError(
-                f"{option} is not there yet for flow matching, which '{name}' is trained by; leave it out: LoRA on the "
-                "transformer is"
+                f"{option} is not there yet for flow matching, which '{name}' is trained by; leave it out: the "
+                "transformer can be trained"
             )
     return {"weighting_scheme": config.weighting_scheme or model.usual_weighting}
 

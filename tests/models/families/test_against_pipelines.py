@@ -13,6 +13,8 @@ from flow_checkpoints import CHECKPOINTS, VARIANTS
 from flow_twins import SCALE, TWINS
 from smplora.adapters.files.write import ADAPTER_FILE
 from smplora.attacks.views import GreyBox
+from smplora.cli.main import main
+from smplora.config.audit import AuditConfig
 from smplora.core.console import forget_what_was_said
 from smplora.experiments.tasks import train
 from smplora.models.adapted import Adapted
@@ -20,6 +22,7 @@ from smplora.models.batch import Batch, Draw
 from smplora.models.diffusion import adaptation_loss
 from smplora.models.flow import FlowMatching, Weighting
 from smplora.models.load import load_model
+from smplora.runs.other_trainers import load_any
 from smplora.runs.subject import load_subject
 
 CAPTIONS = ["a digit", "a longer caption of a house"]
@@ -49,13 +52,13 @@ def run(checkpoint: tuple[str, Path], image_folder: Path, tmp_path_factory: pyte
     return train(short_config(image_folder, tmp_path_factory.mktemp("flow") / "run", **base), progress=False)
 
 
-def stock(checkpoint: tuple[str, Path]) -> Any:
-    """diffusers' pipeline."""
+def stock(checkpoint: tuple[str, Path], folder: Path | None = None) -> Any:
+    """diffusers' pipeline, of another folder if that is given."""
     from diffusers import DiffusionPipeline
 
     third = {part: None for part in ("text_encoder_3", "tokenizer_3") if not (checkpoint[1] / part).exists()}
     options = third if checkpoint[0] == "sd3" else {}
-    pipeline = DiffusionPipeline.from_pretrained(checkpoint[1], local_files_only=True, **options)
+    pipeline = DiffusionPipeline.from_pretrained(folder or checkpoint[1], local_files_only=True, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -97,6 +100,36 @@ def test_images_are_the_pipelines(checkpoint: tuple[str, Path], model: FlowMatch
     after = draw(pipeline, *asked)
     torch.testing.assert_close(adapted.generate(CAPTIONS, [5, 6], **how), after, rtol=0, atol=1e-5)
     assert (after - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("adaptation", ["full", "dreambooth"])
+def test_whole_models_are_pipelines(
+    checkpoint: tuple[str, Path], adaptation: str, image_folder: Path, tmp_path: Path
+) -> None:
+    """The folder that is handed out, with the base model's own settings; it is audited too, and another's is."""
+    name, base = checkpoint
+    if adaptation == "dreambooth" and name != "z_image":  # but for the captions it is "full"
+        pytest.skip("of one family")
+    own = {"pretrained_model_name_or_path": str(base), "resolution": RESOLUTION, "adaptation": adaptation}
+    more = {"num_class_images": 4, "class_prompt": "a digit"} if adaptation == "dreambooth" else {}
+    config = short_config(image_folder, tmp_path / "run", **own, **more, max_train_steps=2, checkpointing_steps=1)
+    run = train(config, progress=False)
+    pipeline = stock(checkpoint, run)
+    before = {key: value for key, value in stock(checkpoint).config.items() if not key.startswith("_")}
+    assert {key: value for key, value in pipeline.config.items() if not key.startswith("_")} == before
+    how: dict[str, Any] = {"resolution": RESOLUTION, "num_inference_steps": STEPS, "guidance_scale": SCALE}
+    subjects = [load_subject(str(run), None, "cpu")]
+    public = tmp_path / "public"
+    assert main(["export", "--adapter", str(run), "--output_dir", str(public)]) == 0
+    assert (public / "model_index.json").exists()
+    words = {"train_data_dir": str(image_folder), "pretrained_model_name_or_path": str(base)}
+    subjects.append(load_any(AuditConfig(adapter=str(public), split_manifest=str(run / "split.json"), **words), None))
+    theirs = TWINS[name].images(pipeline, CAPTIONS, [5, 6], RESOLUTION, STEPS)
+    for loaded in subjects:
+        ours = loaded.model.generate(CAPTIONS, [5, 6], **how)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        with loaded.adapted.without():
+            assert (loaded.model.generate(CAPTIONS, [5, 6], **how) - ours).abs().max() > 1e-4
 
 
 def test_what_attacks_ask_for(model: FlowMatching) -> None:
