@@ -18,6 +18,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, stdev
+from string import ascii_uppercase
 from typing import Any
 
 import yaml
@@ -187,7 +188,7 @@ def place(row: Row, measure: str, look: Style, number: int) -> Place:
         for e in (row[measure], row["strongest_test"])
     )
     stopped = row["setting"] == "lora"
-    mark = str(row["step"]) if stopped else "ABCDEFGHIJ"[number - 1]
+    mark = str(row["step"]) if stopped else ascii_uppercase[number - 1]
     return Place(f"{row['setting']}, {row['step']} steps", mark, quality, privacy, look, "lora" if stopped else None)
 
 

@@ -226,6 +226,14 @@ def test_step_memory(tmp_path: Path) -> None:
     assert 0.4 < found["bf16_share"] < 1
 
 
+def test_flow_memory(tmp_path: Path) -> None:
+    name = "FLUX.2 klein 4B"
+    found = start("flow_memory", tmp_path, "--models", name, "--resolutions", 256)["models"][name]
+    assert 3.8 < found["transformer_billions"] < 4
+    assert found["step_gb"]["256 pixels, checkpointing"] < found["step_gb"]["256 pixels"] / 3
+    assert found.keys() == written("flow_memory")["models"][name].keys()
+
+
 def test_step_time(tmp_path: Path) -> None:
     found = start("step_time", tmp_path, "--steps", 1, "--rounds", 1, "--batches", 1)
     before = written("step_time")

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flow_checkpoints import CHECKPOINTS
@@ -81,6 +82,26 @@ def test_an_adapter_without_a_run_is_audited(run: Path, tmp_path: Path, image_fo
         for folder in (tmp_path / "audit", run / "audit")
     )
     assert theirs == ours
+
+
+def test_sixteen_bits_find_the_same(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And an evaluation says that it was made so."""
+    words = ["--adapter", str(run), "--attacks", "[loss]", "--noise_pairs", "1", "--num_timesteps", "2"]
+    scores = []
+    for precision in ("no", "bf16"):
+        where = ["--output_dir", str(tmp_path / precision), "--mixed_precision", precision]
+        assert main(["audit", *words, *where, "--memorisation", "false"]) == 0
+        scores.append(np.load(tmp_path / precision / "scores.npz")["loss/test"])
+    np.testing.assert_allclose(scores[1], scores[0], atol=0.05)
+    assert (scores[1] != scores[0]).any()
+    few = ["--num_images", "20", "--num_inference_steps", "2", "--mixed_precision", "bf16"]
+    assert main(["evaluate", "--adapter", str(run), "--output_dir", str(tmp_path / "quality"), *few]) == 0
+    assert json.loads((tmp_path / "quality" / "quality.json").read_text())["mixed_precision"] == "bf16"
+
+
+def test_sixteen_bits_are_of_flow_matching(trained_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "--adapter", str(trained_run), "--mixed_precision", "bf16"]) == 2
+    assert "--mixed_precision bf16 is for LoRA on flow-matching models" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("steps", "leaks"), [("100", True), ("1", False)])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 
-from smplora.report.figures.plane import Bar, Place, on_front, plane
+from smplora.report.figures.plane import CLEAR, OFFSETS, Bar, Place, free_offset, on_front, plane
 from smplora.report.figures.svg import style
 
 AXES = ("held-out KID", "AUC")
@@ -38,3 +39,17 @@ def test_every_point_bears_its_number() -> None:
 
 def test_nothing_to_draw() -> None:
     assert plane([], "front", AXES, size=(560, 420)) is None
+
+
+def test_labels_keep_clear_of_each_other() -> None:
+    """Two points on one spot, and one alone, which keeps the usual place."""
+    taken = [(100.0, 100.0), (101.0, 100.0), (300.0, 300.0)]
+    written = []
+    for at in taken[:]:
+        offset = free_offset(at, taken)
+        written.append((at[0] + offset[0], at[1] + offset[1]))
+        taken.append(written[-1])
+    assert math.dist(written[0], written[1]) >= CLEAR
+    assert written[2] == (300.0 + OFFSETS[0][0], 300.0 + OFFSETS[0][1])
+    crowd = [(100.0 + x, 100.0 + y) for x in range(-30, 31, 10) for y in range(-30, 31, 10)]
+    assert free_offset((100.0, 100.0), crowd) in OFFSETS

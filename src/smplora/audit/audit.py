@@ -255,10 +255,10 @@ def measure(
 
 def add_shadows(ready: PreparedAudit, shadows: ShadowPlan, config: AuditConfig, training: Work, progress: bool) -> None:
     """Train and ask the shadows; the adapter is unloaded meanwhile, since its memory is needed to train."""
-    split = ready.loaded.split
+    split, dtype = ready.loaded.split, ready.loaded.model.dtype
     del ready.loaded, ready.collector
     signals = partial(signals_of, config.seed, config.batch_size, progress)
-    ready.attacks = with_shadows(ready.attacks, shadows, split, training, signals, config.workers)
+    ready.attacks = with_shadows(ready.attacks, shadows, split, training, signals, config.workers, dtype)
     ready.loaded = load_any(config, open_cache(config.cache_dir, config.cache_latents_to_disk))
     ready.collector = Collector(ready.loaded, config.seed, config.batch_size)
 
@@ -300,6 +300,7 @@ def audit_settings(config: AuditConfig) -> dict[str, Any]:
         **{name: getattr(config, name) for name in COUNTS[config.tier]},
         "target_delta": config.target_delta,
         "seed": config.seed,
+        "mixed_precision": config.mixed_precision if config.mixed_precision != "no" else None,
         "shadows": config.shadows,
         "shadow_signal": config.shadow_signal if config.shadows else None,
         "shadow_config": files_sha256([Path(config.shadow_config)]) if config.shadow_config else None,

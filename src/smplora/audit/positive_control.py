@@ -154,7 +154,7 @@ def _trained(loaded: Loaded, split: Split, config: AuditConfig, folder: Path, tr
         training.run(TrainConfig(**options, **own), progress=progress)
     shutil.rmtree(images, ignore_errors=True)
     subject = find_subject(str(run))
-    adapted = load_adapted(subject, choose_device(config.device))
+    adapted = load_adapted(subject, choose_device(config.device), loaded.model.dtype)
     return replace(loaded, subject=subject, adapted=adapted, split=split, adapter_sha256=subject.adapter_sha256)
 
 

@@ -35,20 +35,21 @@ def with_shadows(
     training: Work,
     measure: MeasureSignals,
     workers: int | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Attack]:
     """The attacks, those that need shadows with trained and asked ones.
 
     Args:
         target: the split of the adapter under audit.
         training: trains one shadow.
-        measure: see ``measure_shadows``.
+        measure, dtype: see ``measure_shadows``.
 
     Raises:
         TrainingError: one or more could not be trained.
     """
     train_shadows(plan, training, workers)
     compared = {a.shadow_signal: a.compared for a in attacks.values() if isinstance(a, ShadowAttack)}
-    shadows = measure_shadows(plan, target, compared, measure)
+    shadows = measure_shadows(plan, target, compared, measure, dtype)
     return {
         name: a.among(shadows[a.shadow_signal]) if isinstance(a, ShadowAttack) else a for name, a in attacks.items()
     }
@@ -85,7 +86,11 @@ def train_each(shadows: Sequence[Shadow], title: str, option: str, training: Wor
 
 
 def measure_shadows(
-    plan: ShadowPlan, target: Split, compared: Mapping[str, Attack], measure: MeasureSignals
+    plan: ShadowPlan,
+    target: Split,
+    compared: Mapping[str, Attack],
+    measure: MeasureSignals,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Shadows]:
     """The signals of every shadow for every audited image, by the attack whose they are.
 
@@ -93,12 +98,13 @@ def measure_shadows(
         target: the split of the adapter under audit; its captions are not used.
         compared: attacks, by the names of their signals.
         measure: computes signals of every cell of a subject, as an audit does; its last argument is a title for people.
+        dtype: of the base model, as the adapter under audit has it.
     """
     measured: dict[str, list[Floats]] = {name: [] for name in compared}
     for number, shadow in enumerate(plan.shadows):
         options = shadow.options
         cache = open_cache(options.cache_dir, options.cache_latents_to_disk)
-        loaded = load_subject(str(shadow.adapter), None, options.device, cache=cache)
+        loaded = load_subject(str(shadow.adapter), None, options.device, cache=cache, dtype=dtype)
         known = {s.digest: s for cell in ATTACKED for s in loaded.split.cells[cell]}
         split = replace(target, cells={c: tuple(known[s.digest] for s in target.cells[c]) for c in ATTACKED} | NO_MORE)
         title = f"ask shadow {number + 1} of {len(plan.shadows)}"

@@ -77,6 +77,8 @@ class SubjectOptions(FileOptions, CacheOptions):
     """The canaries, if they moved since training."""
     split_manifest: Optional[str] = None
     """A split.json to use in place of the run's, with the same members. Of an adapter made elsewhere: who is who, in place of --members and --nonmembers."""
+    mixed_precision: Literal["no", "bf16"] = "no"
+    """Precision of a flow-matching base model: 'bf16' halves the memory that transformer and text encoders take; the adapter stays fp32."""
     seed: int = 0
     """Seed of noise and classifiers; generated image i starts from the noise of seed + i, for every adapter."""
     device: str = "auto"

@@ -83,6 +83,11 @@ class LatentDiffusion:
         return next(self.denoiser.parameters()).device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the denoiser's own weights."""
+        return next(self.denoiser.parameters()).dtype
+
+    @property
     def num_train_timesteps(self) -> int:
         """T; timesteps are integers in [0, T)."""
         return len(self.alphas_cumprod)

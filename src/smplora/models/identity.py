@@ -28,11 +28,12 @@ PROBE = "a photo of an Éclair-shaped house, 3/4 view; 1girl & (smile:1.2) naïv
 
 
 def weights_digest(networks: list[tuple[str, nn.Module]]) -> str:
-    """Of all tensors, in the order of ``networks`` and of their names."""
+    """Of all tensors as fp32 numbers, however they are kept, in the order of ``networks`` and of their names."""
     digest = blake2b(digest_size=16)
     for _, network in networks:
         for _, tensor in sorted(network.state_dict().items()):
-            digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
+            whole = tensor.float() if tensor.is_floating_point() else tensor
+            digest.update(whole.cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

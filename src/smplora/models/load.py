@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from torch import nn
 
 from smplora.core.errors import CheckpointError
 from smplora.core.files import BUNDLED, BUNDLED_MODEL
@@ -39,8 +40,9 @@ def load_model(
     prediction_type: str | None = None,
     variant: str | None = None,
     revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> LatentDiffusion:
-    """The frozen base model in fp32, evaluation mode.
+    """The frozen base model in evaluation mode.
 
     Args:
         name: "tiny" or "tiny-flow" (bundled), a folder in diffusers format, a model id in the local hub cache or one
@@ -49,6 +51,8 @@ def load_model(
         prediction_type: what the denoiser predicts, if the model does not say or says it wrongly.
         variant: suffix of a folder's weight files, such as "fp16".
         revision: of a model id.
+        dtype: what a flow-matching transformer computes in, and with bf16 its text encoders too; fp16 would be too
+            little for theirs. All others are in fp32, as the VAE is.
 
     Raises:
         CheckpointError: no such model, or a component cannot be read.
@@ -59,7 +63,7 @@ def load_model(
             if is_single_file(name):
                 parts = read_single_file(name, config)
             elif family := family_of_pipeline(pipeline_class(folder_of(name, revision), given)):
-                return load_flow(family, name, device, variant, revision)
+                return load_flow(family, name, device, variant, revision, dtype)
             else:
                 parts = read_folder_model(name, variant, revision)
     except (OSError, ValueError) as error:
@@ -122,7 +126,12 @@ def usual_guidance(name: str, revision: str | None = None) -> float:
 
 
 def load_flow(
-    family: ModuleType, name: str, device: torch.device, variant: str | None, revision: str | None
+    family: ModuleType,
+    name: str,
+    device: torch.device,
+    variant: str | None,
+    revision: str | None,
+    dtype: torch.dtype = torch.float32,
 ) -> FlowMatching:
     """As ``load_model``, of a family of flow matching.
 
@@ -139,10 +148,13 @@ def load_flow(
         largest, known = max(tokenizer.get_vocab().values()), encoder.get_input_embeddings().num_embeddings
         if largest >= known:
             raise CheckpointError(f"{given}, whose {name_of}/ makes ids up to {largest}, its encoder knows {known}")
-    for _, part in networks:
-        part.to(device).float().eval().requires_grad_(False)
+    digest = weights_digest(networks)
+    text = dtype if dtype is torch.bfloat16 else torch.float32
+    for part_name, part in networks:
+        kept = {"vae": torch.float32, FlowMatching.denoiser_name: dtype}.get(part_name, text)
+        nn.Module.to(part, device, kept).eval().requires_grad_(False)
     with building(unusable(f"{given}, which does not work as a whole and")):
-        model: FlowMatching = family.build(parts, shown(name), weights_digest(networks))
+        model: FlowMatching = family.build(parts, shown(name), digest)
         if name not in BUNDLED:
             try_once(model, given)
         model.digest = model_digest(model, [*parts.tokenizers.values()])

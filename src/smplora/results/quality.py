@@ -79,6 +79,7 @@ class Quality(Record):
     seed: int
     num_inference_steps: Count
     guidance_scale: float
+    mixed_precision: Literal["no", "bf16"] = "no"
     features: tuple[Line, ...]
     """Names of --features; the numbers beside are the first one's."""
     title: Line

@@ -13,8 +13,10 @@ from smplora.models.hub import UNUSED, fetching
 from smplora.models.load import load_model
 from smplora.models.single_file import is_single_file
 
+KEPT_AS = {"no": torch.float32, "bf16": torch.bfloat16}  # --mixed_precision of what nothing trains
 
-def load_base(options: ModelOptions, device: torch.device) -> LatentDiffusion:
+
+def load_base(options: ModelOptions, device: torch.device, dtype: torch.dtype = torch.float32) -> LatentDiffusion:
     """``load_model`` with everything that the options say."""
     return load_model(
         options.pretrained_model_name_or_path,
@@ -23,6 +25,7 @@ def load_base(options: ModelOptions, device: torch.device) -> LatentDiffusion:
         prediction_type=options.prediction_type,
         variant=options.variant,
         revision=options.revision,
+        dtype=dtype,
     )
 
 

@@ -34,7 +34,7 @@ from smplora.models.adapted import Adaptation, Adapted
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.flow import FlowMatching
 from smplora.models.text import configured
-from smplora.runs.base_model import fetch_model, load_base
+from smplora.runs.base_model import KEPT_AS, fetch_model, load_base
 from smplora.runs.header_settings import Told, told_training
 from smplora.runs.other_embeddings import attach_embeddings, is_inversion, read_inversion
 from smplora.runs.subject import Foreign, Loaded, load_subject
@@ -49,14 +49,21 @@ def load_any(config: SubjectOptions, cache: Cache | None) -> Loaded:
     Raises:
         UserError: anything that the user can mend.
     """
+    dtype = KEPT_AS[config.mixed_precision]
     if is_foreign(config):
-        return load_foreign(config, cache)
-    moved = {name: getattr(config, name) for name in ("train_data_dir", "dataset_name", "canaries_dir")}
-    return load_subject(config.adapter or "", moved, config.device, config.split_manifest, cache)
+        loaded = load_foreign(config, cache, dtype)
+    else:
+        moved = {name: getattr(config, name) for name in ("train_data_dir", "dataset_name", "canaries_dir")}
+        loaded = load_subject(config.adapter or "", moved, config.device, config.split_manifest, cache, dtype)
+    if loaded.model.dtype != dtype:
+        raise ConfigError(
+            f"--mixed_precision {config.mixed_precision} is for LoRA on flow-matching models; leave it out here"
+        )
+    return loaded
 
 
-def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
-    """An adapter without a run, on its base model.
+def load_foreign(config: SubjectOptions, cache: Cache | None = None, dtype: torch.dtype = torch.float32) -> Loaded:
+    """An adapter without a run, on its base model, which is kept as ``dtype`` where ``load_model`` does.
 
     Raises:
         UserError: the adapter is damaged, does nothing or does not fit the model; images that cannot be used.
@@ -68,7 +75,7 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None) -> Loaded:
     whole = pipeline or any(_of_whole_model(key) for key in header.shapes)
     inversion = path.is_file() and is_inversion(header.shapes)
     fetch_model(options)
-    model = load_base(options, choose_device(config.device))
+    model = load_base(options, choose_device(config.device), torch.float32 if whole else dtype)
     embeddings = read_inversion(path) if inversion else None
     adaptation: Adaptation
     word = ""

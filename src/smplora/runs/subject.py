@@ -231,11 +231,13 @@ def load_subject(
     device: str,
     split_manifest: str | None = None,
     cache: Cache | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Loaded:
     """Load what ``--adapter`` names, with the split of its run or of ``split_manifest``.
 
     Args:
         moved: ``train_data_dir``, ``dataset_name`` and ``canaries_dir`` where they are not those of the run any more.
+        dtype: of the base model, see ``load_model``.
 
     Raises:
         UserError: missing or damaged files, moved or changed images.
@@ -263,7 +265,7 @@ def load_subject(
     split = trained = read_split(subject.run / MANIFEST, samples)
     if split_manifest:
         split = _with_same_members(trained, read_split(Path(split_manifest), samples), split_manifest)
-    adapted = load_adapted(subject, chosen)
+    adapted = load_adapted(subject, chosen, dtype)
     if config.measured_budget:
         split = split.without_aside(trained)
         say_once(LEFT_OUT.format(len(split.aside), len(split.aside_nonmembers)))
@@ -275,8 +277,8 @@ def load_subject(
     return Loaded(subject, adapted, split, source, resolution, subject.adapter_sha256, cache)
 
 
-def load_adapted(subject: Subject, device: torch.device) -> Adapted:
-    """The subject's base model with its adapter.
+def load_adapted(subject: Subject, device: torch.device, dtype: torch.dtype = torch.float32) -> Adapted:
+    """The subject's base model, kept as ``dtype`` where ``load_model`` does, with its adapter.
 
     Raises:
         CheckpointError: missing or damaged files, another base model.
@@ -284,7 +286,7 @@ def load_adapted(subject: Subject, device: torch.device) -> Adapted:
     config, adaptation = subject.config, subject.adaptation
     state = adaptation.read(subject.folder)
     subject.check_files()
-    model = load_base(config, device)
+    model = load_base(config, device, dtype)
     RunFolder(subject.run).check_model(model)
     adaptation.attach(model)
     model.text = configured(model.text, config.clip_skip, config.max_token_length)

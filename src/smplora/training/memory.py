@@ -56,10 +56,20 @@ class PeakMemory(TorchDispatchMode):
         self.bytes -= size
 
 
-def step_bytes(model: LatentDiffusion, parameters: list[nn.Parameter], batch: Batch, autocast: torch.autocast) -> int:
+def step_bytes(
+    model: LatentDiffusion,
+    parameters: list[nn.Parameter],
+    batch: Batch,
+    autocast: torch.autocast,
+    mode: FakeTensorMode | None = None,
+) -> int:
     """Peak bytes of one forward and backward pass of ``batch``, beyond what is there before it. Takes no memory and
-    some seconds."""
-    with FakeTensorMode(allow_non_fake_inputs=True), PeakMemory() as memory:
+    some seconds.
+
+    Args:
+        mode: in which the model was made, if its weights have no values either.
+    """
+    with mode or FakeTensorMode(allow_non_fake_inputs=True), PeakMemory() as memory:
         timesteps = torch.zeros(len(batch), dtype=torch.int64, device=model.device)
         draw = Draw(timesteps, torch.zeros_like(batch.mean), torch.zeros_like(batch.mean))
         with autocast:

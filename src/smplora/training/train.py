@@ -37,6 +37,7 @@ from smplora.training.loop import optimise
 from smplora.training.memory import explaining
 from smplora.training.monitor import Monitor
 from smplora.training.optimizers import check_installed
+from smplora.training.precision import frozen_type
 from smplora.training.resolve import load_split, resolved
 from smplora.training.setup import prepare, restore
 from smplora.training.synthesis import captions_to_draw, check_choosers, draw_images, drawn_captions
@@ -84,7 +85,9 @@ def train(
                 train_teachers(ready)
                 if ready.config.objective == SYNTHETIC:
                     draw_images(ready.config, ready.split, accelerator, ready.progress)
-                model = load_base(ready.config, device)
+                model = load_base(
+                    ready.config, device, frozen_type(ready.config.mixed_precision, ready.config.adaptation)
+                )
             train_adapter(ready, model, refresh, describe)
         else:
             find_subject(str(folder.path)).check_files()
@@ -119,7 +122,7 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
     folder.check_processes(accelerator.num_processes)
     with accelerator.main_process_first():
         fetch_model(config)
-    model = load_base(config, device)
+    model = load_base(config, device, frozen_type(config.mixed_precision, config.adaptation))
     config = resolved(config, model, split, accelerator.num_processes)
     build(ADAPTATIONS, config.adaptation, "adaptation", config).check(model)
     preparation(config, config.resolution or model.resolution)

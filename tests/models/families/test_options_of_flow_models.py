@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--snr_gamma", "5"], "--snr_gamma is not of flow matching"),
         (["--prediction_type", "epsilon"], "--prediction_type is not of flow matching"),
         (["--weighting_scheme", "mode", "--mode_scale", "50"], "--mode_scale got 50.0; allowed: 1.75 or less"),
-        (["--adaptation", "textual_inversion", "--initializer_token", "digit"], "--adaptation textual_inversion is not there"),
+        (["--adaptation", "textual_inversion", "--initializer_token", "a"], "textual_inversion is not there yet"),
         (["--train_text_encoder", "true"], "--train_text_encoder true is not there yet for flow matching"),
         (["--clip_skip", "2"], "--clip_skip got 2, which is of CLIP"),
         (["--resolution", "36"], "--resolution got 36; allowed: multiples of 8"),

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from smplora.core.errors import CheckpointError
+from smplora.core.tensor_files import read_header
 from smplora.models.diffusers_format import ADAPTER, check_keys, check_weight_files
 from smplora.models.stated import Stated, building, check_network, check_sizes, checked, read_text_file, unusable
 
+TYPES = {"BF16": torch.bfloat16, "F16": torch.float16}
 SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 
 
@@ -49,7 +52,9 @@ def read_parts(
     read: dict[str, Any] = {}
     for part, kind in networks.items():
         check_weight_files(folder, part, variant, given)
-        more = {"variant": variant, "use_safetensors": True, "output_loading_info": True}
+        more: dict[str, Any] = {"variant": variant, "use_safetensors": True, "output_loading_info": True}
+        kept = stored_type(folder / part, given)  # not twice the memory until it is where it computes
+        more["dtype" if kind.__module__.startswith("transformers") else "torch_dtype"] = kept
         with building(unusable(f"{given}, whose {part}/ with its config.json")):
             read[part], told = kind.from_pretrained(str(folder), subfolder=part, **local, **more)
             check_keys(told, f"{given}, whose {part}/")
@@ -58,6 +63,13 @@ def read_parts(
         with building(unusable(f"{given}, whose {part}/")):
             words[part] = kind.from_pretrained(str(folder), subfolder=part, trust_remote_code=False, **local)
     return Parts(read, words, _scheduler(folder, given))
+
+
+def stored_type(part: Path, given: str) -> torch.dtype:
+    """The type of a part's numbers: what they all have in its files, or fp32."""
+    files = [path for path in sorted(part.iterdir()) if path.suffix == ".safetensors"]
+    kinds = {kind for path in files for kind in read_header(path, f"{given}, whose {part.name}/").dtypes.values()}
+    return TYPES.get("".join(kinds - {"I64"}), torch.float32)
 
 
 def padded_ids(tokenizer: Any, captions: Sequence[str], longest: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,6 +13,9 @@ from matplotlib.ticker import MaxNLocator
 from smplora.report.figures.svg import CARD, FONT_SIZE, GUIDE, INK, MUTED, Style, blank, inline, name_axes
 from smplora.results.estimate import Estimate
 from smplora.statistics.over_runs import pareto_front
+
+OFFSETS = ((6, 5), (6, -13), (-14, 5), (-14, -13), (14, -4), (-22, -4), (-4, 10), (-4, -18))  # of labels, in pixels
+CLEAR = 12  # pixels between a label and another thing
 
 
 class Bar(NamedTuple):
@@ -84,6 +88,7 @@ def plane(
     if front:
         corners = sorted({(p.x.value, max(0.5, p.y.value)) for p in best})
         axes.step(*zip(*corners, strict=True), where="post", color=INK, linewidth=1.4, zorder=2)
+    points = []
     for place in places:
         x, y, colour = place.x, place.y, place.look.colour
         filled = not front or place in best
@@ -92,18 +97,36 @@ def plane(
             x.value, y.value, place.look.marker, color=colour, markersize=10, zorder=4,
             markerfacecolor=colour if filled else CARD, markeredgecolor=CARD if filled else colour,
         )  # fmt: skip
-        text = axes.annotate(
-            place.number, (x.value, y.value), (6, 5), textcoords="offset points", fontsize=FONT_SIZE, color=INK,
-            parse_math=False, zorder=5,
-        )  # fmt: skip
-        for artist in (point, text) if front else ():
-            artist.set_url(f"#{place.number}")
+        points.append(point)
     axes.margins(0.1, 0.08)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     if chance == 0.5:
         axes.set_ylim(min(0.44, axes.get_ylim()[0]), max(1.02, min(axes.get_ylim()[1], 1.2)))
     name_axes(axes, *axes_names)
+    figure.draw_without_rendering()  # only then is it known where points lie
+    taken = [tuple(axes.transData.transform((p.x.value, p.y.value))) for p in places]
+    for place, point, at in zip(places, points, taken[:], strict=True):
+        offset = free_offset(at, taken)
+        taken.append((at[0] + offset[0], at[1] + offset[1]))
+        text = axes.annotate(
+            place.number, (place.x.value, place.y.value), offset, textcoords="offset points", fontsize=FONT_SIZE,
+            color=INK, parse_math=False, zorder=5,
+        )  # fmt: skip
+        for artist in (point, text) if front else ():
+            artist.set_url(f"#{place.number}")
     values = "; ".join(f"{p.label}: {p.x.value:.3g}, {p.y.value:.2f}" for p in (best or places))
     of_front = f" of {len(places)} settings. On the front" if front else ""
     return inline(figure, name, f"{axes_names[1]} against {axes_names[0]}{of_front}: {values}.")
+
+
+def free_offset(at: tuple[float, ...], taken: Sequence[tuple[float, ...]]) -> tuple[int, int]:
+    """Where to write the label of a point: the first place around it that keeps clear of other points and labels, or
+    the one that is farthest from them. All in the figure's own units."""
+    others = [place for place in taken if place != at]
+
+    def room(offset: tuple[int, int]) -> float:
+        x, y = at[0] + offset[0], at[1] + offset[1]
+        return min((math.hypot(x - other[0], y - other[1]) for other in others), default=math.inf)
+
+    return next((offset for offset in OFFSETS if room(offset) >= CLEAR), max(OFFSETS, key=room))
