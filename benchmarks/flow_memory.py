@@ -4,6 +4,7 @@
 
 One image, rank 16 on all targets, --mixed_precision bf16: what the transformer's weights take, what a step takes
 beside them with and without gradient checkpointing (training/memory.py), and what the text encoders take, which stay.
+"4bit": with --quantize 4bit, where linear layers are kept in NF4.
 No optimizer (two moments of the adapter alone) and no VAE (0.2 to 0.5 GB). Configurations are those of the files on the
 hub; "layers" counts what a LoRA is added to. Results: benchmarks/results/flow_memory.json.
 """
@@ -26,6 +27,7 @@ from smplora.models.flow import FlowMatching
 from smplora.training.memory import step_bytes
 
 RANK = 16
+NF4_BYTES = 1 / 2 + 1 / 64 + 4 / (64 * 256)  # of a weight: itself, a scale for 64, and a scale of 256 scales
 Sizes = dict[str, tuple[int, ...]]
 
 
@@ -166,10 +168,17 @@ def measured(kind: Kind, resolutions: list[int]) -> dict[str, Any]:
                 name = f"{size} pixels" + ", checkpointing" * checkpointing
                 steps[name] = round(step_bytes(model, parameters, batch, autocast, mode) / 1e9, 2)
     frozen = sum(p.numel() for p in denoiser.parameters() if not p.requires_grad)
+    added = {id(p) for p in parameters}
+    linear = sum(
+        module.weight.numel()
+        for module in denoiser.modules()
+        if isinstance(module, torch.nn.Linear) and id(module.weight) not in added
+    )
     return {
         "transformer_billions": round(frozen / 1e9, 2),
         "layers": len(parameters) // 2,
         "transformer_bf16_gb": round(2 * frozen / 1e9, 1),
+        "transformer_4bit_gb": round((2 * (frozen - linear) + NF4_BYTES * linear) / 1e9, 1),
         "text_encoders_bf16_gb": round(2 * encoders / 1e9, 1),
         "step_gb": steps,
     }

@@ -114,7 +114,7 @@ def test_training_out_of_memory(
 
         with monkeypatch.context() as patch:
             patch.setattr(LatentDiffusion, "error_maps", fail_once)
-            assert main([*command, "--output_dir", str(tmp_path / kind), *options]) == 2
+            assert main([*command, "--output_dir", str(tmp_path / f"{kind}{len(options)}"), *options]) == 2
         return last_line(capsys)
 
     line = said("gpu", "--train_batch_size", "4", "--resolution", "96")
@@ -126,6 +126,11 @@ def test_training_out_of_memory(
     fewer = said("cpu", "--gradient_checkpointing", "--mixed_precision", "bf16")
     assert "out of memory: the base model takes" in fewer
     assert "(1 image of 32 pixels at once). What would help: a device with more memory" in fewer
+    flow = said("gpu", "--pretrained_model_name_or_path", "tiny-flow")
+    assert "--mixed_precision bf16 (about" in flow
+    assert "--quantize 4bit (about" in flow
+    rounded = said("cpu", "--pretrained_model_name_or_path", "tiny-flow", "--quantize", "4bit")
+    assert "--quantize" not in rounded
 
 
 @pytest.mark.parametrize("family", CHECKPOINTS)

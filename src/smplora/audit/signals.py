@@ -200,7 +200,7 @@ def _model_names(loaded: Loaded, seed: int, base: bool) -> tuple[str, ...]:
         __version__,
         torch.__version__,
         model.device.type,
-        str(next(model.denoiser.parameters()).dtype),
+        str(model.dtype),
         model.digest,
         hashlib.sha256(model.alphas_cumprod.cpu().numpy().tobytes()).hexdigest(),
         model.prediction_type,

@@ -23,6 +23,8 @@ class OptimizationOptions:
     """With several processes: split the frozen base model's weights over them (FSDP), for models too large for one GPU."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the frozen base model; the adapter, its optimizer and the losses stay fp32. fp16 scales the loss."""
+    quantize: Optional[Literal["8bit", "4bit"]] = None
+    """Round the linear layers of a frozen flow-matching transformer (needs smplora[bitsandbytes]); '4bit' is QLoRA's NF4. Trains an adapter in less memory."""
     allow_tf32: bool = False
     """Let fp32 matrix products on NVIDIA GPUs since Ampere round their factors to TF32: faster, three decimal digits."""
     optimizer: Literal["adamw", "adamw8bit", "prodigy"] = "adamw"

@@ -208,6 +208,10 @@ class TrainConfig(
             set_options = [f"--{name}" for name in names if getattr(self, name) != getattr(TrainConfig, name)]
             if set_options and self.adaptation != owner:
                 problems.append(f"{', '.join(set_options)}: of --adaptation {owner}; leave out with {method}")
+        if self.quantize and (self.adaptation != "lora" or self.use_dora or self.shard_base_model):
+            problems.append(
+                f"--quantize {self.quantize} is for --adaptation lora without --use_dora and --shard_base_model; leave it out"
+            )
         if self.shard_base_model and self.adaptation in TRAINS_WEIGHTS:
             problems.append(f"--shard_base_model splits frozen weights; leave it out with {method}")
         return problems + (self._inversion_problems() if self.adaptation == "textual_inversion" else [])

@@ -84,8 +84,8 @@ class LatentDiffusion:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the denoiser's own weights."""
-        return next(self.denoiser.parameters()).dtype
+        """What the denoiser's own weights are kept in, apart from those that are quantised."""
+        return next(p.dtype for p in self.denoiser.parameters() if p.is_floating_point())
 
     @property
     def num_train_timesteps(self) -> int:

@@ -23,6 +23,7 @@ from smplora.models.diffusion import LatentDiffusion
 from smplora.models.families import family_of_pipeline
 from smplora.models.flow import FlowMatching
 from smplora.models.identity import check_numbers, check_weights, model_digest, weights_digest
+from smplora.models.quantised import quantise
 from smplora.models.single_file import BASE_SAMPLE_SIZE, is_single_file, read_single_file
 from smplora.models.stated import building, first_line, unusable
 from smplora.models.text import ClipText, SdxlText, TextConditioning
@@ -41,6 +42,7 @@ def load_model(
     variant: str | None = None,
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
+    quantize: str | None = None,
 ) -> LatentDiffusion:
     """The frozen base model in evaluation mode.
 
@@ -53,6 +55,7 @@ def load_model(
         revision: of a model id.
         dtype: what a flow-matching transformer computes in, and with bf16 its text encoders too; fp16 would be too
             little for theirs. All others are in fp32, as the VAE is.
+        quantize: "8bit" or "4bit", of a flow-matching transformer; see quantised.py.
 
     Raises:
         CheckpointError: no such model, or a component cannot be read.
@@ -63,7 +66,7 @@ def load_model(
             if is_single_file(name):
                 parts = read_single_file(name, config)
             elif family := family_of_pipeline(pipeline_class(folder_of(name, revision), given)):
-                return load_flow(family, name, device, variant, revision, dtype)
+                return load_flow(family, name, device, variant, revision, dtype, quantize)
             else:
                 parts = read_folder_model(name, variant, revision)
     except (OSError, ValueError) as error:
@@ -132,6 +135,7 @@ def load_flow(
     variant: str | None,
     revision: str | None,
     dtype: torch.dtype = torch.float32,
+    quantize: str | None = None,
 ) -> FlowMatching:
     """As ``load_model``, of a family of flow matching.
 
@@ -148,7 +152,9 @@ def load_flow(
         largest, known = max(tokenizer.get_vocab().values()), encoder.get_input_embeddings().num_embeddings
         if largest >= known:
             raise CheckpointError(f"{given}, whose {name_of}/ makes ids up to {largest}, its encoder knows {known}")
-    digest = weights_digest(networks)
+    digest = weights_digest(networks)  # of what is in the files, however it is kept
+    if quantize:
+        quantise(parts.networks[FlowMatching.denoiser_name], quantize, dtype)
     text = dtype if dtype is torch.bfloat16 else torch.float32
     for part_name, part in networks:
         kept = {"vae": torch.float32, FlowMatching.denoiser_name: dtype}.get(part_name, text)

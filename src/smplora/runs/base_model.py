@@ -16,7 +16,9 @@ from smplora.models.single_file import is_single_file
 KEPT_AS = {"no": torch.float32, "bf16": torch.bfloat16}  # --mixed_precision of what nothing trains
 
 
-def load_base(options: ModelOptions, device: torch.device, dtype: torch.dtype = torch.float32) -> LatentDiffusion:
+def load_base(
+    options: ModelOptions, device: torch.device, dtype: torch.dtype = torch.float32, quantize: str | None = None
+) -> LatentDiffusion:
     """``load_model`` with everything that the options say."""
     return load_model(
         options.pretrained_model_name_or_path,
@@ -26,6 +28,7 @@ def load_base(options: ModelOptions, device: torch.device, dtype: torch.dtype = 
         variant=options.variant,
         revision=options.revision,
         dtype=dtype,
+        quantize=quantize,
     )
 
 

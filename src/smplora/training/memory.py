@@ -23,6 +23,7 @@ from smplora.models.diffusion import LatentDiffusion, adaptation_loss
 from smplora.training.setup import Setup
 
 SMALLER = 0.75  # of the resolution, in the advice
+NF4_BITS = 4.13  # of a weight, with its share of scales
 BF16_ACTIVATIONS = 0.59  # of those in fp32 (benchmarks/results/step_memory.json)
 
 
@@ -105,6 +106,13 @@ def advice(config: TrainConfig, setup: Setup) -> str:
         ways.append((same, (b - 1) * now))
     if config.mixed_precision == "no":
         ways.append(("--mixed_precision bf16", 2 * denoiser + (1 - BF16_ACTIVATIONS) * b * now))
+    quantisable = model.prediction_type == "velocity" and setup.adaptation.freezes_base
+    if quantisable and not (config.quantize or config.use_dora or config.shard_base_model):
+        frozen = (m for m in model.denoiser.modules() if type(m) is nn.Linear and not m.weight.requires_grad)
+        linear = sum(m.weight.nbytes for m in frozen)
+            m.weight.nbytes for m in model.denoiser.modules() if type(m) is nn.Linear and not m.weight.requires_grad
+        )
+        ways.append(("--quantize 4bit", linear * (1 - NF4_BITS / (8 * model.dtype.itemsize))))
     if smaller < size:
         ways.append((f"--resolution {smaller}", (1 - (smaller / size) ** 2) * b * now))
     listed = "; ".join(f"{way} (about {readable(saved)} less)" for way, saved in ways if saved > 0)

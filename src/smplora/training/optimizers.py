@@ -15,18 +15,19 @@ from torch import Tensor, nn
 from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions
 from smplora.core.errors import ConfigError
 
-NEEDS = {"adamw8bit": ("bitsandbytes", "bitsandbytes"), "prodigy": ("prodigyopt", "prodigy")}  # module, extra
+NEEDS = dict.fromkeys(("adamw8bit", "8bit", "4bit"), ("bitsandbytes", "bitsandbytes"))  # module, extra
+NEEDS |= {"prodigy": ("prodigyopt", "prodigy")}
 
 
-def check_installed(name: str) -> None:
-    """See whether ``--optimizer`` can be followed.
+def check_installed(option: str, name: str | None) -> None:
+    """See whether ``--optimizer`` or ``--quantize`` can be followed.
 
     Raises:
         ConfigError: its library is not installed.
     """
-    module, extra = NEEDS.get(name, ("torch", ""))
+    module, extra = NEEDS.get(name or "", ("torch", ""))
     if find_spec(module) is None:
-        raise ConfigError(f"--optimizer got '{name}', which needs {module}: pip install smplora[{extra}]")
+        raise ConfigError(f"--{option} got '{name}', which needs {module}: pip install smplora[{extra}]")
 
 
 def make_optimizer(

@@ -56,9 +56,10 @@ def flow_options(config: TrainConfig, model: LatentDiffusion) -> dict[str, Any]:
     """
     name = config.pretrained_model_name_or_path
     if not isinstance(model, FlowMatching):
-        if config.weighting_scheme is None:
-            return {}
-        raise ConfigError(f"--weighting_scheme is of flow matching; '{name}' predicts {model.prediction_type}")
+        for option in ("weighting_scheme", "quantize"):
+            if getattr(config, option) is not None:
+                raise ConfigError(f"--{option} is of flow matching; '{name}' predicts {model.prediction_type}")
+        return {}
     wrong = {
         "--snr_gamma": config.snr_gamma is not None,
         "--synthetic_sampler dpmsolver++": config.synthetic_sampler == "dpmsolver++",

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 
 from smplora.config.catalogue.adaptations import ADAPTATIONS
@@ -85,9 +86,7 @@ def train(
                 train_teachers(ready)
                 if ready.config.objective == SYNTHETIC:
                     draw_images(ready.config, ready.split, accelerator, ready.progress)
-                model = load_base(
-                    ready.config, device, frozen_type(ready.config.mixed_precision, ready.config.adaptation)
-                )
+                model = frozen_base(ready.config, device)
             train_adapter(ready, model, refresh, describe)
         else:
             find_subject(str(folder.path)).check_files()
@@ -98,13 +97,19 @@ def train(
     return folder.path
 
 
+def frozen_base(config: TrainConfig, device: torch.device) -> LatentDiffusion:
+    """The base model, kept in as few bits as the options say where nothing changes it."""
+    return load_base(config, device, frozen_type(config.mixed_precision, config.adaptation), config.quantize)
+
+
 def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
     """The run and its base model, after everything that can be wrong was looked for.
 
     Raises:
         UserError: as ``train``.
     """
-    check_installed(config.optimizer)
+    check_installed("optimizer", config.optimizer)
+    check_installed("quantize", config.quantize)
     trackers = chosen_trackers(config.report_to)
     if CAPTION not in config.wording and not config.default_caption:  # no image needs a caption of its own
         config = replace(config, default_caption=config.wording)
@@ -122,7 +127,7 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
     folder.check_processes(accelerator.num_processes)
     with accelerator.main_process_first():
         fetch_model(config)
-    model = load_base(config, device, frozen_type(config.mixed_precision, config.adaptation))
+    model = frozen_base(config, device)
     config = resolved(config, model, split, accelerator.num_processes)
     build(ADAPTATIONS, config.adaptation, "adaptation", config).check(model)
     preparation(config, config.resolution or model.resolution)

@@ -90,7 +90,7 @@ class Flux(FlowMatching):
         """See FlowMatching."""
         told = conditioning if TOKENS not in conditioning else self.text.embed(conditioning)
         denoiser: Any = self.denoiser
-        dtype, device = next(denoiser.parameters()).dtype, noised.device
+        dtype, device = self.dtype, noised.device
         height, width = (edge // self.patch for edge in noised.shape[-2:])
         words = told["encoder_hidden_states"]
         guided = torch.full((len(noised),), GUIDANCE, device=device) if denoiser.config.guidance_embeds else None

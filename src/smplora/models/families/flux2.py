@@ -94,7 +94,7 @@ class Flux2Klein(FlowMatching):
         """See FlowMatching."""
         told = self.text.embed(conditioning) if TOKENS in conditioning else conditioning
         denoiser: Any = self.denoiser
-        dtype, device = next(denoiser.parameters()).dtype, noised.device
+        dtype, device = self.dtype, noised.device
         rows, (height, width) = len(noised), noised.shape[-2:]
         words = told[WORDS].to(dtype)
         given: Tensor = denoiser(

@@ -104,7 +104,7 @@ class QwenImage(FlowMatching):
     def velocity(self, noised: Tensor, sigmas: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
         """See FlowMatching."""
         told = self.text.embed(conditioning) if TOKENS in conditioning else conditioning
-        dtype = next(self.denoiser.parameters()).dtype
+        dtype = self.dtype
         height, width = (edge // self.patch for edge in noised.shape[-2:])
         given = self.denoiser(
             hidden_states=packed(noised).to(dtype),

@@ -132,7 +132,7 @@ class StableDiffusion3(FlowMatching):
     def velocity(self, noised: Tensor, sigmas: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
         """See FlowMatching."""
         told = self.text.embed(conditioning) if TOKENS in conditioning else conditioning
-        dtype = next(self.denoiser.parameters()).dtype
+        dtype = self.dtype
         given: Tensor = self.denoiser(
             hidden_states=noised.to(dtype),
             timestep=sigmas * self.num_train_timesteps,

@@ -74,7 +74,7 @@ class ZImage(FlowMatching):
         captions = list(told[EMBEDDED])
         if not isinstance(told[KNOWN].any(), FakeTensor):  # else nobody knows how many: training/memory.py, at most all
             captions = [rows[known] for rows, known in zip(captions, told[KNOWN], strict=True)]
-        dtype = next(self.denoiser.parameters()).dtype
+        dtype = self.dtype
         images = list(noised.to(dtype).unsqueeze(2))  # one frame each
         given = self.denoiser(images, 1 - sigmas, [c.to(dtype) for c in captions], return_dict=False)[0]
         return -torch.stack(list(given)).squeeze(2)
