@@ -110,8 +110,6 @@ def advice(config: TrainConfig, setup: Setup) -> str:
     if quantisable and not (config.quantize or config.use_dora or config.shard_base_model):
         frozen = (m for m in model.denoiser.modules() if type(m) is nn.Linear and not m.weight.requires_grad)
         linear = sum(m.weight.nbytes for m in frozen)
-            m.weight.nbytes for m in model.denoiser.modules() if type(m) is nn.Linear and not m.weight.requires_grad
-        )
         ways.append(("--quantize 4bit", linear * (1 - NF4_BITS / (8 * model.dtype.itemsize))))
     if smaller < size:
         ways.append((f"--resolution {smaller}", (1 - (smaller / size) ** 2) * b * now))
