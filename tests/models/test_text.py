@@ -18,6 +18,7 @@ from smplora.core.errors import ConfigError
 from smplora.core.files import BUNDLED_FOLDER
 from smplora.experiments.tasks import train
 from smplora.models.batch import Batch, Draw
+from smplora.models.diffusion import LatentDiffusion
 from smplora.models.load import load_model
 from smplora.models.text import TIME_IDS, configured, token_ids
 from smplora.runs.subject import load_subject
@@ -158,3 +159,26 @@ def test_bad_options_are_named(image_folder: Path, tmp_path: Path, capsys: pytes
     message = capsys.readouterr().err
     for option in ("clip_skip", "max_token_length", "lora_dropout", "text_encoder_lr"):
         assert f"--{option} got" in message
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-flow"])
+def test_encoders_that_rest_elsewhere_still_tell_the_denoiser(name: str) -> None:
+    """As after the captions of training are embedded on a GPU: here the denoiser is on a device without values."""
+    model = load_model(name, CPU)
+    before = model.embedded(["a six"], 32)
+    model.denoiser.to("meta")
+    model.rest_text()
+    told, empty = model.embedded(["a six"], 32), model.unconditional(2, 32)
+    assert {t.device.type for t in (*told.values(), *empty.values())} == {"meta"}
+    assert {k: (t.shape, t.dtype) for k, t in told.items()} == {k: (t.shape, t.dtype) for k, t in before.items()}
+
+
+@pytest.mark.parametrize("learns_text", [False, True])
+def test_encoders_rest_while_others_learn(
+    learns_text: bool, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rested: list[LatentDiffusion] = []
+    monkeypatch.setattr(LatentDiffusion, "rest_text", lambda self: rested.append(self))
+    config = short_config(image_folder, tmp_path / "run", train_text_encoder=learns_text, max_train_steps=1)
+    train(config, progress=False)
+    assert len(rested) == (not learns_text)

@@ -140,7 +140,7 @@ class BlackBox:
         conditioning = (
             self._model.encode_captions(captions, self._resolution)
             if any(captions)
-            else self._model.text.empty(len(captions), self._resolution)
+            else self._model.unconditional(len(captions), self._resolution)
         )
         return {
             **conditioning,

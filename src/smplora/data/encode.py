@@ -82,7 +82,7 @@ class Encoder:
         if self.model.text_is_trained:
             return self.model.encode_captions([""], resolution)
         with torch.no_grad():
-            return self.model.text.empty(1, resolution)
+            return self.model.unconditional(1, resolution)
 
     def _rows(
         self,

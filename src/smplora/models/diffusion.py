@@ -187,8 +187,23 @@ class LatentDiffusion:
     def encode_captions(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
         """The conditioning of each caption for images of ``resolution`` pixels, tensors [b, ...] by name: tau(y), or
         token ids where a text encoder is trained; ``predict`` takes both."""
-        tokens = self.text.tokens(captions, resolution)
-        return tokens if self.text_is_trained else self.text.embed(tokens)
+        return self.text.tokens(captions, resolution) if self.text_is_trained else self.embedded(captions, resolution)
+
+    def rest_text(self) -> None:
+        """Let the text encoders wait in the host's memory; what is still to be embedded is embedded there."""
+        for encoder in self.text.encoders.values():
+            encoder.to("cpu")
+
+    def embedded(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
+        """tau(y), where the denoiser is, wherever the text encoders are; differentiable."""
+        return self._here(self.text.embed(self.text.tokens(captions, resolution)))
+
+    def unconditional(self, count: int, resolution: int) -> dict[str, Tensor]:
+        """``TextConditioning.empty``, where the denoiser is."""
+        return self._here(self.text.empty(count, resolution))
+
+    def _here(self, told: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self.device) for name, tensor in told.items()}
 
     def add_noise(self, latents: Tensor, draw: Draw) -> Tensor:
         """z_t = sqrt(abar_t) z0 + sqrt(1 - abar_t) eps. [b, c, h, w] -> [b, c, h, w]."""
@@ -297,8 +312,8 @@ class LatentDiffusion:
         ``sampler`` is one of ``SAMPLERS``, all deterministic, with the model's own schedule; classifier-free guidance
         against the empty caption when ``guidance_scale`` is not 1.
         """
-        conditioning = self.text.embed(self.text.tokens(captions, resolution))
-        empty = self.text.empty(1, resolution) if guidance_scale != 1 else None
+        conditioning = self.embedded(captions, resolution)
+        empty = self.unconditional(1, resolution) if guidance_scale != 1 else None
         return self.decode(
             self.sample(
                 conditioning,

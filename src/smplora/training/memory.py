@@ -89,7 +89,8 @@ def advice(config: TrainConfig, setup: Setup) -> str:
     """
     model, image, b = setup.model, setup.feed.train[:1].whole(), config.train_batch_size
     now = step_bytes(model, setup.parameters, image, setup.autocast())
-    modules = [model.vae, model.denoiser, *model.text.encoders.values()]
+    encoders = [e for e in model.text.encoders.values() if e.device == model.device]  # others rest
+    modules = [model.vae, model.denoiser, *encoders]
     weights = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
     denoiser = sum(p.numel() for p in model.denoiser.parameters() if not p.requires_grad)
     size = config.resolution or model.resolution

@@ -191,8 +191,8 @@ class Monitor:
         with self.setup.adapted.evaluating():
             if self._conditioning is None or model.text_is_trained:
                 with self.setup.autocast():
-                    self._conditioning = model.text.embed(model.text.tokens(self.validation.captions, resolution))
-                    self._empty = model.text.empty(1, resolution) if scale != 1 else None
+                    self._conditioning = model.embedded(self.validation.captions, resolution)
+                    self._empty = model.unconditional(1, resolution) if scale != 1 else None
             rows = self.validation.rows
             pictures = []
             for number, (caption, _) in enumerate(rows):

@@ -75,8 +75,8 @@ class TeacherWeights:
         model, of_one, empties = self.model, [], []
         for k in range(len(self.of_teacher)):
             with self.teaching(k):  # text encoders may be theirs too
-                of_one.append(model.text.embed(model.text.tokens(captions, resolution)))
-                empties.append(model.text.empty(1, resolution))
+                of_one.append(model.embedded(captions, resolution))
+                empties.append(model.unconditional(1, resolution))
 
         def stacked(embedded: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
             return {name: torch.stack([e[name] for e in embedded], 1) for name in embedded[0]}

@@ -39,7 +39,7 @@ def magnitudes(
     parts = []
     for start in range(0, len(captions), batch_size):
         part = captions[start : start + batch_size]
-        encoded = {"": model.text.empty(len(part), resolution), "c": model.encode_captions(part, resolution)}
+        encoded = {"": model.unconditional(len(part), resolution), "c": model.encode_captions(part, resolution)}
         t = torch.full((len(part),), timestep, device=model.device)
         total = torch.zeros(len(part))
         for k in range(noises):
