@@ -125,6 +125,27 @@ def flux(folder: Path) -> Path:
     return folder
 
 
+def chroma(folder: Path) -> Path:
+    """Chroma's pipeline."""
+    from diffusers import ChromaPipeline, ChromaTransformer2DModel, FlowMatchEulerDiscreteScheduler
+
+    torch.manual_seed(0)
+    pieces = letters()
+    transformer = ChromaTransformer2DModel(
+        in_channels=4 * CHANNELS, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=24, axes_dims_rope=(4, 6, 6), approximator_num_channels=16, approximator_hidden_dim=16,
+        approximator_layers=1,
+    )  # fmt: skip
+    ChromaPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=small_vae(),
+        text_encoder=t5(pieces, 24),
+        tokenizer=pieces,
+        transformer=transformer,
+    ).save_pretrained(folder)
+    return folder
+
+
 def sd3(folder: Path) -> Path:
     """Stable Diffusion 3's pipeline, whole."""
     from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
@@ -238,6 +259,6 @@ def flux2(folder: Path) -> Path:
 
 
 CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
-    make.__name__: make for make in (flux, flux2, qwen_image, sd3, z_image)
+    make.__name__: make for make in (chroma, flux, flux2, qwen_image, sd3, z_image)
 }
 VARIANTS: dict[str, Callable[[Path], Path]] = {"sd3": sd3_without_t5}

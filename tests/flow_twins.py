@@ -114,6 +114,40 @@ def flux_images(pipeline: Any, captions: list[str], seeds: Seeds, size: int, ste
     return images
 
 
+def chroma_embeddings(pipeline: Any, captions: list[str]) -> dict[str, Any]:
+    words, _, attended, *_ = pipeline.encode_prompt(list(captions), do_classifier_free_guidance=False)
+    return {"encoder_hidden_states": words, "attended": attended}
+
+
+def chroma_losses(pipeline: Any, captions: list[str], latents: Tensor, noise: Tensor, indices: Tensor) -> Tensor:
+    """FLUX.1's script with the pipeline's call; diffusers has no script for it."""
+    noisy, timesteps = noised(pipeline, latents, noise, indices)
+    words, text_ids, attended, *_ = pipeline.encode_prompt(list(captions), do_classifier_free_guidance=False)
+    b, c, h, w = latents.shape
+    kind = type(pipeline)
+    rows = kind._pack_latents(noisy, b, c, h, w)
+    given = pipeline.transformer(
+        hidden_states=rows,
+        timestep=timesteps / 1000,
+        encoder_hidden_states=words,
+        txt_ids=text_ids,
+        img_ids=kind._prepare_latent_image_ids(b, h // 2, w // 2, "cpu", torch.float32),
+        attention_mask=pipeline._prepare_attention_mask(b, rows.shape[1], rows.dtype, attended),
+        return_dict=False,
+    )[0]
+    factor = pipeline.vae_scale_factor
+    prediction = kind._unpack_latents(given, height=h * factor, width=w * factor, vae_scale_factor=factor)
+    return loss(prediction, latents, noise)
+
+
+def chroma_images(pipeline: Any, captions: list[str], seeds: Seeds, size: int, steps: int) -> Tensor:
+    silence = [""] * len(captions)
+    images: Tensor = pipeline(
+        list(captions), negative_prompt=silence, guidance_scale=SCALE, **drawing(seeds, size, steps)
+    ).images
+    return images
+
+
 def sd3_embeddings(pipeline: Any, captions: list[str]) -> dict[str, Any]:
     words, _, pooled, _ = pipeline.encode_prompt(list(captions), None, None)
     return {"encoder_hidden_states": words, "pooled_projections": pooled}
@@ -196,5 +230,6 @@ TWINS = {
     "qwen_image": Twin(qwen_image_embeddings, qwen_image_losses, qwen_image_images, qwen_image_latents),
     "sd3": Twin(sd3_embeddings, sd3_losses, sd3_images),
     "z_image": Twin(z_image_embeddings, z_image_losses, z_image_images),
+    "chroma": Twin(chroma_embeddings, chroma_losses, chroma_images),
     "flux": Twin(flux_embeddings, flux_losses, flux_images),
 }

@@ -118,7 +118,8 @@ def test_z_image_of_ai_toolkit_and_diffusers(models: dict[str, FlowMatching], tm
     check(found, {name: b @ probe(a) for name, (a, b) in of.items()})
 
 
-def test_flux_of_kohya(models: dict[str, FlowMatching], tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["flux", "chroma"])
+def test_flux_of_kohya(models: dict[str, FlowMatching], tmp_path: Path, family: str) -> None:
     """Fused matrices are split: of single blocks queries, keys, values and the first half of the feed-forward part."""
     of = pairs(FLUX)
     save_file(kohya(of), tmp_path / "a.safetensors")
@@ -127,7 +128,7 @@ def test_flux_of_kohya(models: dict[str, FlowMatching], tmp_path: Path) -> None:
     single = whole["single_blocks_0_linear1"].split([FLUX_WIDTH] * 3 + [4 * FLUX_WIDTH])
     parts = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")
     check(
-        changes(tmp_path / "a.safetensors", models["flux"].converted_adapter),
+        changes(tmp_path / "a.safetensors", models[family].converted_adapter),
         {
             "transformer_blocks.0.attn.to_q": queries,
             "transformer_blocks.0.attn.to_k": keys,
@@ -209,6 +210,7 @@ def attached(path: Path, model: FlowMatching) -> None:
 def test_what_would_be_lost_is_refused(models: dict[str, FlowMatching], tmp_path: Path, family: str) -> None:
     """Layers that a conversion passes over in silence or that no transformer of the family has, and magnitudes."""
     known, strange = {
+        "chroma": ("double_blocks_0_img_mlp_2", "double_blocks_0_img_mlp_9"),
         "flux": ("double_blocks_0_img_mlp_2", "double_blocks_0_img_mlp_9"),
         "flux2": ("double_blocks_0_img_mlp_2", "double_blocks_0_img_mlp_9"),
         "qwen_image": ("transformer_blocks_0_attn_to_q", "transformer_blocks_0_attn_to_x"),

@@ -25,6 +25,11 @@ NAME, TITLE, TAG = "flux", "FLUX.1", "flux"
 PIPELINES = ("FluxPipeline",)
 TOKENS_2 = f"{TOKENS}_2"
 LONGEST = 512  # tokens that T5 reads, as the pipeline has it
+JOINT = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+FLUX_TARGETS = {
+    "attention": JOINT,
+    "all": (*JOINT, "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp"),
+}
 GUIDANCE = 3.5  # input of guidance-distilled models
 
 
@@ -73,13 +78,7 @@ class Flux(FlowMatching):
     """See FlowMatching."""
 
     pipeline: ClassVar[str] = PIPELINES[0]
-    lora_targets: ClassVar[dict[str, tuple[str, ...]]] = {
-        "attention": (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-        "all": (
-            *(*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-            *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp"),
-        ),
-    }
+    lora_targets: ClassVar[dict[str, tuple[str, ...]]] = FLUX_TARGETS
 
     @property
     def family(self) -> str:
