@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from smplora.models.families.flux import FLUX_TARGETS, LONGEST, places
-from smplora.models.families.language import MASK
+from smplora.models.families.flux import FLUX_TARGETS, places
+from smplora.models.families.language import MASK, LanguageText
 from smplora.models.families.packing import packed, unpacked
 from smplora.models.families.parts import Parts, read_parts
 from smplora.models.flow import FlowMatching
@@ -25,40 +25,19 @@ PIPELINES = ("ChromaPipeline",)
 WORDS, ATTENDED = "encoder_hidden_states", "attended"
 
 
-@dataclass(frozen=True)
-class ChromaText:
+class ChromaText(LanguageText):
     """The last hidden states of T5."""
 
-    t5: Any
-    tokenizer: Any
-    chunks: int = 1
-    clip_skip: int = 1
-
-    @property
-    def encoders(self) -> dict[str, Any]:
-        """See TextConditioning."""
-        return {"text_encoder": self.t5}
-
-    def cut(self, captions: Sequence[str]) -> int:
-        """How many captions have more tokens than are read."""
-        return sum(len(ids) > LONGEST for ids in self.tokenizer(list(captions)).input_ids)
-
-    def tokens(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
-        """Token ids and which of them are a caption's: both [b, 512]."""
-        options = {"padding": "max_length", "max_length": LONGEST, "truncation": True, "return_tensors": "pt"}
-        read, device = self.tokenizer(list(captions), **options), self.t5.device
-        return {TOKENS: read.input_ids.to(device), MASK: read.attention_mask.to(device)}
+    def written(self, captions: Sequence[str]) -> list[str]:
+        """As they are: T5 has no chat."""
+        return list(captions)
 
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{"encoder_hidden_states": [b, 512, d], "attended": [b, 512]}: 1 where the transformer looks, else 0."""
         mask = tokens[MASK]
         attended = torch.arange(mask.shape[1], device=mask.device) <= mask.sum(1, keepdim=True)
-        words = self.t5(tokens[TOKENS], attention_mask=mask).last_hidden_state
+        words = self.encoder(tokens[TOKENS], attention_mask=mask).last_hidden_state
         return {WORDS: words.float(), ATTENDED: attended.float()}
-
-    def empty(self, count: int, resolution: int) -> dict[str, Tensor]:
-        """The empty caption."""
-        return self.embed(self.tokens([""] * count, resolution))
 
 
 @dataclass
