@@ -25,6 +25,8 @@ from smplora.models.diffusion import LatentDiffusion
 from smplora.models.stated import first_line
 
 CONVERTED = re.compile(r"(lora_(up|down|A|B)|lora\.(up|down))(\.\w+)?\.weight$|\.alpha$")  # what conversions keep
+FLAT = ("lora_transformer_", "lycoris_")  # OneTrainer's and LyCORIS' layers
+FLAT_KINDS = {"lora_down.weight": "lora_A.weight", "lora_up.weight": "lora_B.weight", "alpha": "alpha"}
 LONGEST_REASON = 160  # libraries list every name
 SECOND_HALF = re.compile(r"(lora_up|lora_B|lora\.up)(\.\w+)?\.weight$")
 SMALLEST = 2.0**-25  # of uniform numbers, half their step: 0 would be infinite
@@ -155,6 +157,7 @@ class FlowMatching(LatentDiffusion):
     def converted_adapter(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """An adapter of another trainer under diffusers' names: unchanged, or through the conversion of the family's
         pipeline (kohya's and musubi-tuner's names, ai-toolkit's, fused matrices split, alphas multiplied in).
+        OneTrainer's names are diffusers' but for the dots.
 
         Raises:
             ValueError: names that are not converted, halves that get lost, or a file of another model.
@@ -162,6 +165,8 @@ class FlowMatching(LatentDiffusion):
         starts = (f"{self.denoiser_name}.", *(f"{name}." for name in self.text.encoders))
         if all(name.startswith(starts) for name in tensors):
             return tensors
+        if all(name.startswith(FLAT) for name in tensors):
+            return self._from_flat(tensors)
         kinds = {name: CONVERTED.search(name) for name in tensors}
         if strange := [name for name, known in kinds.items() if not known]:
             raise ValueError(
@@ -188,6 +193,24 @@ class FlowMatching(LatentDiffusion):
             raise ValueError(
                 f"{self.pipeline} does not read all of it: layers with {before} outputs became layers with {after}"
             )
+        return found
+
+    def _from_flat(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """diffusers' names written with underscores, which only the transformer itself can tell apart again.
+
+        Raises:
+            ValueError: layers that it does not have, or tensors that are no low-rank pairs.
+        """
+        modules = {name.replace(".", "_"): name for name, _ in self.denoiser.named_modules()}
+        found, strange = {}, []
+        for name, tensor in tensors.items():
+            layer, _, kind = next(name[len(start) :] for start in FLAT if name.startswith(start)).partition(".")
+            if layer in modules and kind in FLAT_KINDS:
+                found[f"{self.denoiser_name}.{modules[layer]}.{FLAT_KINDS[kind]}"] = tensor
+            else:
+                strange.append(name)
+        if strange:
+            raise ValueError(f"{len(strange)} of its {len(tensors)} tensors are not understood, such as {strange[0]}")
         return found
 
     def velocity(self, noised: Tensor, sigmas: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:

@@ -202,6 +202,30 @@ def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(found[name], change, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("start", ["lora_transformer_", "lycoris_"])
+@pytest.mark.parametrize("family", CHECKPOINTS)
+def test_names_without_dots(models: dict[str, FlowMatching], tmp_path: Path, family: str, start: str) -> None:
+    """OneTrainer's, and those that SimpleTuner writes with LyCORIS: every layer that a LoRA can be on, and magnitudes
+    and layers of nobody are refused."""
+    ends = models[family].lora_targets["all"]
+    layers = {
+        name: (module.out_features, module.in_features)
+        for name, module in models[family].denoiser.named_modules()
+        if name.endswith(ends) and isinstance(module, torch.nn.Linear)
+    }
+    of, path = pairs(layers), tmp_path / "a.safetensors"
+    file = kohya({name.replace(".", "_"): halves for name, halves in of.items()}, start)
+    save_file(file, path)
+    expected = {name: ALPHA / RANK * b @ probe(a) for name, (a, b) in of.items()}
+    assert len(expected) > 5
+    check(changes(path, models[family].converted_adapter), expected)
+    one = next(iter(file)).partition(".")[0]
+    for more in (f"{one}.dora_scale", f"{start}nobody_0.alpha"):
+        save_file({**file, more: torch.ones(1)}, path)
+        with pytest.raises(CheckpointError, match=r"1 of its \d+ tensors are not understood"):
+            attached(path, models[family])
+
+
 def attached(path: Path, model: FlowMatching) -> None:
     attach_file(read_adapter(path, 0, transformer=True, convert=model.converted_adapter), path, model, "base")
 
