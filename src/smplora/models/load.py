@@ -24,7 +24,7 @@ from smplora.models.families import family_of_pipeline
 from smplora.models.flow import FlowMatching
 from smplora.models.identity import check_numbers, check_weights, model_digest, weights_digest
 from smplora.models.quantised import quantise
-from smplora.models.single_file import BASE_SAMPLE_SIZE, is_single_file, read_single_file
+from smplora.models.single_file import BASE_SAMPLE_SIZE, is_single_file, is_transformer, read_single_file
 from smplora.models.stated import building, first_line, unusable
 from smplora.models.text import ClipText, SdxlText, TextConditioning
 
@@ -49,7 +49,8 @@ def load_model(
     Args:
         name: "tiny" or "tiny-flow" (bundled), a folder in diffusers format, a model id in the local hub cache or one
             .safetensors file; nothing is downloaded.
-        config: for a single file, a folder in diffusers format with its configuration. None: the family's standard.
+        config: for a single file, a folder in diffusers format with its configuration and, of flow matching, with all
+            parts but the transformer's weights. None: the family's standard.
         prediction_type: what the denoiser predicts, if the model does not say or says it wrongly.
         variant: suffix of a folder's weight files, such as "fp16".
         revision: of a model id.
@@ -63,12 +64,13 @@ def load_model(
     given = f"--{OPTION} got '{name}'"
     try:
         with quiet():
-            if is_single_file(name):
-                parts = read_single_file(name, config)
-            elif family := family_of_pipeline(pipeline_class(folder_of(name, revision), given)):
-                return load_flow(family, name, device, variant, revision, dtype, quantize)
-            else:
-                parts = read_folder_model(name, variant, revision)
+            file = is_single_file(name)
+            folder = Path(config) if file and config else None if file else folder_of(name, revision)
+            asked = f"--model_config got '{config}'" if file else given
+            family = family_of_pipeline(pipeline_class(folder, asked)) if folder else None
+            if family and folder:
+                return load_flow(family, name, folder, device, variant, dtype, quantize)
+            parts = read_single_file(name, config) if file else read_folder_model(name, variant, revision)
     except (OSError, ValueError) as error:
         reason = first_line(error)
         if config and is_single_file(name):
@@ -122,7 +124,9 @@ def usual_guidance(name: str, revision: str | None = None) -> float:
     if name == BUNDLED_MODEL:
         return 1.0
     try:
-        flow = not is_single_file(name) and family_of_pipeline(pipeline_class(folder_of(name, revision), name))
+        if is_single_file(name):
+            return 1.0 if is_transformer(name) else GUIDANCE
+        flow = family_of_pipeline(pipeline_class(folder_of(name, revision), name))
     except (OSError, ValueError, CheckpointError):
         return GUIDANCE
     return 1.0 if flow else GUIDANCE
@@ -131,20 +135,22 @@ def usual_guidance(name: str, revision: str | None = None) -> float:
 def load_flow(
     family: ModuleType,
     name: str,
+    folder: Path,
     device: torch.device,
     variant: str | None,
-    revision: str | None,
     dtype: torch.dtype = torch.float32,
     quantize: str | None = None,
 ) -> FlowMatching:
-    """As ``load_model``, of a family of flow matching.
+    """As ``load_model``, of a family of flow matching whose parts are in ``folder``, but for the transformer's weights
+    if ``name`` is a file.
 
     Raises:
         OSError, ValueError: a file is missing.
         CheckpointError: a file that cannot be used, or parts that do not fit together.
     """
     given = f"--{OPTION} got '{name}'"
-    parts = family.read(folder_of(name, revision), given, variant)
+    file = name if is_single_file(name) else None
+    parts = family.read(folder, f"--model_config got '{folder}'" if file else given, variant, file)
     networks = [*parts.networks.items()]
     check_weights(networks, given)
     for name_of, tokenizer in parts.tokenizers.items():
@@ -164,7 +170,7 @@ def load_flow(
         if name not in BUNDLED:
             try_once(model, given)
         model.digest = model_digest(model, [*parts.tokenizers.values()])
-    model.index_settings = stated_settings(folder_of(name, revision), given)
+    model.index_settings = stated_settings(folder, given)
     return model
 
 

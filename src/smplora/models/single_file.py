@@ -29,6 +29,7 @@ TEXT_KEYS = ("cond_stage_model.", "conditioner.embedders.")
 UNET_PREFIX = "model.diffusion_model."
 UNET_KEY = f"{UNET_PREFIX}input_blocks.0.0.weight"
 VAE_KEY = "first_stage_model."
+OF_TRANSFORMERS = "a flow-matching transformer, if --model_config names the diffusers folder with all its other parts"
 BASE_SAMPLE_SIZE = 64  # SD 2.x that predicts noise was made for 512 pixels, with v-prediction for 768
 V_PREDICTION_KEYS = ("v_pred",)  # an empty tensor of this name marks v-prediction, "ztsnr" a schedule ending at SNR 0
 ZERO_SNR_KEY = "ztsnr"
@@ -37,6 +38,15 @@ ZERO_SNR_KEY = "ztsnr"
 def is_single_file(name: str) -> bool:
     """Whether ``name`` is meant as a file rather than a folder or a hub id."""
     return Path(name).is_file() or Path(name).suffix.lower() in (SUFFIX, *PICKLES)
+
+
+def is_transformer(name: str) -> bool:
+    """Whether a file has no U-Net.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    return not any(key.startswith(f"{UNET_PREFIX}input_blocks") for key in read_header(name)[0])
 
 
 def read_single_file(name: str, config: str | None = None) -> Components:
@@ -120,12 +130,15 @@ def family_of_file(shapes: Mapping[str, Tensor], prefix: str) -> str:
     with building(unusable(prefix)):
         kind = infer_diffusers_model_type(shapes)  # "v1" for everything that it does not know
     if kind not in FAMILIES:
-        raise CheckpointError(f"{prefix} holds '{kind}'; smplora knows Stable Diffusion 1.x, 2.x and SDXL base")
+        raise CheckpointError(
+            f"{prefix} holds '{kind}'; smplora knows Stable Diffusion 1.x, 2.x and SDXL base in one file, and "
+            f"{OF_TRANSFORMERS}"
+        )
     parts = {"U-Net": (UNET_KEY,), "VAE": (VAE_KEY,), "text encoder": TEXT_KEYS}
     missing = [part for part, starts in parts.items() if not any(key.startswith(starts) for key in shapes)]
     if len(missing) == len(parts):
         example = next(iter(shapes), "nothing")
-        raise CheckpointError(f"{prefix} is not a Stable Diffusion checkpoint (it holds {example})")
+        raise CheckpointError(f"{prefix} is not a Stable Diffusion checkpoint (it holds {example}); {OF_TRANSFORMERS}")
     if missing:
         raise CheckpointError(f"{prefix} has no {' and no '.join(missing)}; a whole checkpoint is needed")
     return FAMILIES[kind]

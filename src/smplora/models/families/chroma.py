@@ -70,13 +70,13 @@ class Chroma(FlowMatching):
         return unpacked(given, height, width)
 
 
-def read(folder: Path, given: str, variant: str | None) -> Parts:
+def read(folder: Path, given: str, variant: str | None, file: str | None = None) -> Parts:
     """The parts of a folder; see ``read_parts``."""
     from diffusers import AutoencoderKL, ChromaTransformer2DModel
     from transformers import T5EncoderModel, T5TokenizerFast
 
     networks = {"vae": AutoencoderKL, "transformer": ChromaTransformer2DModel, "text_encoder": T5EncoderModel}
-    return read_parts(folder, given, variant, networks, {"tokenizer": T5TokenizerFast})
+    return read_parts(folder, given, variant, networks, {"tokenizer": T5TokenizerFast}, file)
 
 
 def build(parts: Parts, name: str, weights_digest: str) -> Chroma:

@@ -112,7 +112,7 @@ def places(height: int, width: int) -> Tensor:
     return torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1)
 
 
-def read(folder: Path, given: str, variant: str | None) -> Parts:
+def read(folder: Path, given: str, variant: str | None, file: str | None = None) -> Parts:
     """The parts of a folder; see ``read_parts``."""
     from diffusers import AutoencoderKL, FluxTransformer2DModel
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
@@ -123,7 +123,9 @@ def read(folder: Path, given: str, variant: str | None) -> Parts:
         "text_encoder": CLIPTextModel,
         "text_encoder_2": T5EncoderModel,
     }
-    return read_parts(folder, given, variant, networks, {"tokenizer": CLIPTokenizer, "tokenizer_2": T5TokenizerFast})
+    return read_parts(
+        folder, given, variant, networks, {"tokenizer": CLIPTokenizer, "tokenizer_2": T5TokenizerFast}, file
+    )
 
 
 def build(parts: Parts, name: str, weights_digest: str) -> Flux:

@@ -134,13 +134,13 @@ def shift(tokens: int, num_inference_steps: int) -> float:
     return few + (many - few) * (num_inference_steps - 10) / 190
 
 
-def read(folder: Path, given: str, variant: str | None) -> Parts:
+def read(folder: Path, given: str, variant: str | None, file: str | None = None) -> Parts:
     """The parts of a folder; see ``read_parts``."""
     from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
     from transformers import AutoTokenizer, Qwen3ForCausalLM
 
     networks = {"vae": AutoencoderKLFlux2, "transformer": Flux2Transformer2DModel, "text_encoder": Qwen3ForCausalLM}
-    return read_parts(folder, given, variant, networks, {"tokenizer": AutoTokenizer})
+    return read_parts(folder, given, variant, networks, {"tokenizer": AutoTokenizer}, file)
 
 
 def build(parts: Parts, name: str, weights_digest: str) -> Flux2Klein:

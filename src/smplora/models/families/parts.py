@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from smplora.core.console import say_once
 from smplora.core.errors import CheckpointError
 from smplora.core.tensor_files import read_header
-from smplora.models.diffusers_format import ADAPTER, check_keys, check_weight_files
+from smplora.models.diffusers_format import ADAPTER, OPTION, check_keys, check_weight_files, quiet
 from smplora.models.stated import Stated, building, check_network, check_sizes, checked, read_text_file, unusable
 
 TYPES = {"BF16": torch.bfloat16, "F16": torch.float16}
+TRANSFORMER = "transformer"
 SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 
 
@@ -29,7 +32,12 @@ class Parts:
 
 
 def read_parts(
-    folder: Path, given: str, variant: str | None, networks: Mapping[str, Any], tokenizers: Mapping[str, Any]
+    folder: Path,
+    given: str,
+    variant: str | None,
+    networks: Mapping[str, Any],
+    tokenizers: Mapping[str, Any],
+    file: str | None = None,
 ) -> Parts:
     """Everything that has weights, the tokenizers and the noise schedule.
 
@@ -37,6 +45,7 @@ def read_parts(
         given: "--option got 'x'".
         variant: suffix of the weight files, such as "fp16".
         networks, tokenizers: the classes to read, by component.
+        file: of the transformer's weights, in place of those in the folder.
 
     Raises:
         FileNotFoundError: a part is not there.
@@ -51,6 +60,9 @@ def read_parts(
     local: dict[str, Any] = {"local_files_only": True}
     read: dict[str, Any] = {}
     for part, kind in networks.items():
+        if file and part == TRANSFORMER:
+            read[part] = transformer_in_file(file, kind, folder)
+            continue
         check_weight_files(folder, part, variant, given)
         more: dict[str, Any] = {"variant": variant, "use_safetensors": True, "output_loading_info": True}
         kept = stored_type(folder / part, given)  # not twice the memory until it is where it computes
@@ -63,6 +75,31 @@ def read_parts(
         with building(unusable(f"{given}, whose {part}/")):
             words[part] = kind.from_pretrained(str(folder), subfolder=part, trust_remote_code=False, **local)
     return Parts(read, words, _scheduler(folder, given))
+
+
+def transformer_in_file(file: str, kind: Any, folder: Path) -> Any:
+    """A transformer of the class ``kind`` from one .safetensors file, as ComfyUI has them, with the configuration in
+    ``folder``. diffusers converts the names.
+
+    Raises:
+        CheckpointError: a file that is damaged, quantised or lacks weights. What is in it besides is said.
+    """
+    given = f"--{OPTION} got '{file}', which"
+    header = read_header(Path(file), given)
+    strange = sorted({*header.dtypes.values()} - {"F32", *TYPES})
+    if strange:
+        raise CheckpointError(f"{given} has {', '.join(strange)} numbers; take the file in bf16, fp16 or fp32")
+    options = {"config": str(folder), "subfolder": TRANSFORMER, "local_files_only": True}
+    kept = TYPES.get("".join({*header.dtypes.values()}), torch.float32)
+    with building(unusable(f"{given} does not fit {folder / TRANSFORMER / 'config.json'} and")), quiet():
+        network = kind.from_single_file(file, torch_dtype=kept, **options)
+    weights = network.state_dict()
+    if lacking := [name for name, tensor in weights.items() if tensor.is_meta]:
+        raise CheckpointError(f"{given} lacks {len(lacking)} weights of {kind.__name__}, such as {lacking[0]}")
+    rest = sum(map(prod, header.shapes.values())) - sum(tensor.numel() for tensor in weights.values())
+    if rest:
+        say_once(f"{given} also holds {rest:,} numbers that are not the transformer's, which are not used")
+    return network
 
 
 def stored_type(part: Path, given: str) -> torch.dtype:

@@ -117,7 +117,7 @@ class QwenImage(FlowMatching):
         return unpacked(given, height, width)
 
 
-def read(folder: Path, given: str, variant: str | None) -> Parts:
+def read(folder: Path, given: str, variant: str | None, file: str | None = None) -> Parts:
     """The parts of a folder; see ``read_parts``."""
     from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
@@ -127,7 +127,7 @@ def read(folder: Path, given: str, variant: str | None) -> Parts:
         "transformer": QwenImageTransformer2DModel,
         "text_encoder": Qwen2_5_VLForConditionalGeneration,
     }
-    return read_parts(folder, given, variant, networks, {"tokenizer": Qwen2Tokenizer})
+    return read_parts(folder, given, variant, networks, {"tokenizer": Qwen2Tokenizer}, file)
 
 
 def build(parts: Parts, name: str, weights_digest: str) -> QwenImage:

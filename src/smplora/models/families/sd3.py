@@ -143,7 +143,7 @@ class StableDiffusion3(FlowMatching):
         return given
 
 
-def read(folder: Path, given: str, variant: str | None) -> Parts:
+def read(folder: Path, given: str, variant: str | None, file: str | None = None) -> Parts:
     """The parts of a folder; see ``read_parts``."""
     from diffusers import AutoencoderKL, SD3Transformer2DModel
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
@@ -156,7 +156,7 @@ def read(folder: Path, given: str, variant: str | None) -> Parts:
         tokenizers["tokenizer_3"] = T5TokenizerFast
     else:
         say_once(f"{given}: it has no T5 (text_encoder_3); captions are read by CLIP alone, their first 75 tokens")
-    return read_parts(folder, given, variant, networks, tokenizers)
+    return read_parts(folder, given, variant, networks, tokenizers, file)
 
 
 def build(parts: Parts, name: str, weights_digest: str) -> StableDiffusion3:

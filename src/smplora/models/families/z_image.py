@@ -80,13 +80,13 @@ class ZImage(FlowMatching):
         return -torch.stack(list(given)).squeeze(2)
 
 
-def read(folder: Path, given: str, variant: str | None) -> Parts:
+def read(folder: Path, given: str, variant: str | None, file: str | None = None) -> Parts:
     """The parts of a folder; see ``read_parts``."""
     from diffusers import AutoencoderKL, ZImageTransformer2DModel
     from transformers import AutoTokenizer, Qwen3Model
 
     networks = {"vae": AutoencoderKL, "transformer": ZImageTransformer2DModel, "text_encoder": Qwen3Model}
-    return read_parts(folder, given, variant, networks, {"tokenizer": AutoTokenizer})
+    return read_parts(folder, given, variant, networks, {"tokenizer": AutoTokenizer}, file)
 
 
 def build(parts: Parts, name: str, weights_digest: str) -> ZImage:
