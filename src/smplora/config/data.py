@@ -19,7 +19,7 @@ class ModelOptions:
     pretrained_model_name_or_path: str = BUNDLED_MODEL
     """Base model: SD, SDXL, FLUX, Qwen-Image or Z-Image as a diffusers folder or hub id, SD or SDXL in one file, 'tiny' or 'tiny-flow'. See docs/base-models.md."""
     model_config: Optional[str] = None
-    """For a base model in one .safetensors file: a diffusers folder with its configuration; of flow matching, with all parts but the transformer. Default: standard ones."""
+    """For a base model in one .safetensors file: a diffusers folder with its configuration; of flow matching, with all its other parts. Default: the standard one."""
     prediction_type: Optional[Literal["epsilon", "v_prediction"]] = None
     """What the base model predicts. Default: what the model states; of SD 2.x in one file, what it is seen to predict."""
     variant: Optional[str] = None
