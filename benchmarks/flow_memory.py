@@ -3,7 +3,8 @@
     python benchmarks/flow_memory.py [--models 'FLUX.1 dev' ..] [--resolutions 512 1024]
 
 One image, rank 16 on all targets, --mixed_precision bf16: what the transformer's weights take, what a step takes
-beside them with and without gradient checkpointing (training/memory.py), and what the text encoders take, which stay.
+beside them with and without gradient checkpointing (training/memory.py), and what the text encoders take, which rest
+in the host's memory once captions are embedded.
 "4bit": with --quantize 4bit, where linear layers are kept in NF4.
 No optimizer (two moments of the adapter alone) and no VAE (0.2 to 0.5 GB). Configurations are those of the files on the
 hub; "layers" counts what a LoRA is added to. Results: benchmarks/results/flow_memory.json.

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 # peft imports bitsandbytes where it is installed, which on some processors prints a line on a kernel for 4-bit weights
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # a line for each layer's each call
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it says where its own cache is when there is no home folder
 
 __all__ = ["Run", "SMPLoRAGame", "__version__"]

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from flow_checkpoints import CHECKPOINTS
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.cli.main import main
 from smplora.models.families import sd3, z_image
+from smplora.models.load import load_model
 from smplora.runs.folder import DONE
 
+CPU = torch.device("cpu")
 FEW = ["--aux_size", "10", "--resolution", "32", "--rank", "2", "--train_batch_size", "4", "--device", "cpu"]
 STEPS = ["--max_train_steps", "4", "--checkpointing_steps", "2", "--monitor_steps", "0", "--validation_steps", "0"]
 
@@ -97,6 +101,23 @@ def test_sixteen_bits_find_the_same(run: Path, tmp_path: Path, capsys: pytest.Ca
     few = ["--num_images", "20", "--num_inference_steps", "2", "--mixed_precision", "bf16"]
     assert main(["evaluate", "--adapter", str(run), "--output_dir", str(tmp_path / "quality"), *few]) == 0
     assert json.loads((tmp_path / "quality" / "quality.json").read_text())["mixed_precision"] == "bf16"
+
+
+def test_sixteen_bits_would_round_away_whole_differences(
+    run: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which some adapters of other trainers have."""
+    weight = next(
+        n for n, m in load_model(str(run.parent / "model"), CPU).denoiser.named_modules() if n.endswith("to_q")
+    )
+    size = load_model(str(run.parent / "model"), CPU).denoiser.get_submodule(weight).weight.shape
+    save_file({f"transformer.{weight}.diff": torch.full(size, 1e-3)}, tmp_path / "a.safetensors")
+    words = ["--train_data_dir", str(image_folder), "--split_manifest", str(run / "split.json"), "--resolution", "32"]
+    base = ["--pretrained_model_name_or_path", str(run.parent / "model"), "--output_dir", str(tmp_path / "audit")]
+    few = ["--attacks", "[loss]", "--noise_pairs", "1", "--num_timesteps", "1", "--memorisation", "false"]
+    command = ["audit", "--adapter", str(tmp_path / "a.safetensors"), *words, *base, *few]
+    assert main([*command, "--mixed_precision", "bf16"]) == 2
+    assert "--mixed_precision bf16 is for LoRA on flow-matching models" in capsys.readouterr().err
 
 
 def test_sixteen_bits_are_of_flow_matching(trained_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

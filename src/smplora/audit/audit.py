@@ -69,7 +69,7 @@ from smplora.results.memorisation import Memorisation
 from smplora.results.record import write
 from smplora.runs.generate import check_inference_steps
 from smplora.runs.other_trainers import load_any
-from smplora.runs.subject import LEFT_OUT, RESULT_FILES, Loaded, find_subject, result_folder
+from smplora.runs.subject import LEFT_OUT, RESULT_FILES, ROUNDED, Loaded, find_subject, result_folder
 
 NOT_TOLD = "an adapter made elsewhere needs --shadow_config, options of 'smplora train' that come closest to its own"
 
@@ -248,6 +248,8 @@ def measure(
         signals |= ready.collector.signals(ready.attacks, TEST, on_batch=on_batch)
     aside = len(ready.loaded.split.aside), len(ready.loaded.split.aside_nonmembers)
     left_out = [LEFT_OUT.format(*aside)] if any(aside) else []
+    bits = getattr(ready.loaded.subject.config, "quantize", None)
+    left_out += [ROUNDED.format(bits)] if bits else []
     remarks = [*(ready.shadows.notes() if ready.shadows else []), *left_out, *odd, *small_cells(sizes)]
     scored = score_attacks(ready.attacks, learned, signals, aux_member, test_member, config.seed)
     return Evidence(checks, remarks, scored)

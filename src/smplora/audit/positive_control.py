@@ -32,14 +32,14 @@ from smplora.data.split import SMALLEST_CELL, Split, write_split
 from smplora.results.audit import Gate, TriedAttack
 from smplora.results.estimate import Proportion
 from smplora.runs.folder import RunFolder
-from smplora.runs.subject import FROM_METADATA, Loaded, find_subject, load_adapted
+from smplora.runs.subject import FROM_METADATA, Foreign, Loaded, find_subject, load_adapted
 from smplora.statistics.intervals import auc_interval
 
 NAME = "positive_control"
 FOLDER = "control"
 MOST_MEMBERS = 20  # few images are learned by heart soonest
 BATCH, RANK, LEARNING_RATE = 10, 64, 2e-3
-AS_TRAINED = ("center_crop", "bucket_reso_steps", "min_bucket_reso", "max_bucket_reso", "mixed_precision",
+AS_TRAINED = ("center_crop", "bucket_reso_steps", "min_bucket_reso", "max_bucket_reso", "mixed_precision", "quantize",
               "gradient_checkpointing")  # fmt: skip
 REACHED = 0.9  # the AUC that a working attack must exceed
 
@@ -123,6 +123,7 @@ def control_options(loaded: Loaded, config: AuditConfig) -> dict[str, Any]:
     shared = (*(f.name for f in fields(ModelOptions)), *FROM_METADATA, *AS_TRAINED)
     return {
         **{name: getattr(known, name) for name in shared},
+        **({"mixed_precision": config.mixed_precision} if isinstance(loaded.subject, Foreign) else {}),
         "resolution": loaded.resolution,
         "lora_targets": "all",
         "rank": RANK,

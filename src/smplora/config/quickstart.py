@@ -16,7 +16,7 @@ from smplora.config.data import (
     model_problems,
     split_problems,
 )
-from smplora.core.files import BUNDLED, BUNDLED_FLOW_MODEL
+from smplora.core.files import BUNDLED_FLOW_MODEL, BUNDLED_MODEL
 
 CHECKPOINT_EVERY = 100  # steps, of every run
 OWN_BASE = "--base is of the bundled models; leave it out with --pretrained_model_name_or_path {}"
@@ -72,7 +72,7 @@ class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
             for s in self.early_stops
             if s % CHECKPOINT_EVERY or not 0 < s < self.max_train_steps
         ]
-        own = self.pretrained_model_name_or_path not in BUNDLED
+        own = self.pretrained_model_name_or_path not in (BUNDLED_MODEL, self.model)
         return [
             *([OWN_BASE.format(self.pretrained_model_name_or_path)] if self.base != "unet" and own else []),
             *model_problems(self),

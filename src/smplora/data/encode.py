@@ -73,8 +73,15 @@ class Encoder:
                 yield from ((i, {name: rows[k] for name, rows in embedded.items()}) for k, i in enumerate(part))
 
         text = self.model.text
-        dtype = str(next(iter(text.encoders.values())).dtype)
-        kind = ("text", self.model.digest, dtype, self.model.device.type, str(text.clip_skip), str(text.chunks))
+        encoder = next(iter(text.encoders.values()))
+        kind = (
+            "text",
+            self.model.digest,
+            str(encoder.dtype),
+            encoder.device.type,
+            str(text.clip_skip),
+            str(text.chunks),
+        )
         return self._rows([(*kind, str(resolution), caption) for caption in captions], compute)
 
     def empty(self, resolution: int) -> Tensors:

@@ -84,8 +84,9 @@ class LatentDiffusion:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the denoiser's own weights are kept in, apart from those that are quantised."""
-        return next(p.dtype for p in self.denoiser.parameters() if p.is_floating_point())
+        """What the denoiser's own weights are kept in, apart from those that are quantised or of an adapter."""
+        weights = self.denoiser.named_parameters()
+        return next(p.dtype for name, p in weights if p.is_floating_point() and ".lora_" not in name)
 
     @property
     def num_train_timesteps(self) -> int:

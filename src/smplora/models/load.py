@@ -164,14 +164,30 @@ def load_flow(
     text = dtype if dtype is torch.bfloat16 else torch.float32
     for part_name, part in networks:
         kept = {"vae": torch.float32, FlowMatching.denoiser_name: dtype}.get(part_name, text)
-        nn.Module.to(part, device, kept).eval().requires_grad_(False)
+        place(part, device, kept).eval().requires_grad_(False)
     with building(unusable(f"{given}, which does not work as a whole and")):
         model: FlowMatching = family.build(parts, shown(name), digest)
         if name not in BUNDLED:
-            try_once(model, given)
+            try_once(
+                model, given, hint=" with --mixed_precision fp16; bf16 holds larger ones" * (dtype is torch.float16)
+            )
         model.digest = model_digest(model, [*parts.tokenizers.values()])
     model.index_settings = stated_settings(folder, given)
+    if "sample_size" in model.vae.config:  # where it is not stated: else a copy would state the library's default
+        model.vae.register_to_config(sample_size=model.resolution)
     return model
+
+
+def place(part: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Move a network, and keep its weights as ``dtype``. What it computed for itself, such as the frequencies of
+    places, stays as exact as it is: ``from_pretrained`` does not round it either."""
+    weights = part.state_dict().keys()
+    own = {name: buffer for name, buffer in part.named_buffers() if name not in weights}
+    part = nn.Module.to(part, device, dtype)
+    for name, buffer in own.items():
+        owner, _, leaf = name.rpartition(".")
+        part.get_submodule(owner)._buffers[leaf] = buffer.to(device)
+    return part
 
 
 def conditioning(parts: Components, given: str) -> TextConditioning:
@@ -199,7 +215,7 @@ def conditioning(parts: Components, given: str) -> TextConditioning:
 
 
 @torch.no_grad()
-def try_once(model: LatentDiffusion, given: str) -> None:
+def try_once(model: LatentDiffusion, given: str, hint: str = "") -> None:
     """Every part once, on a grey image of the least size: what does not fit together is seen before anything is done.
 
     Raises:
@@ -221,7 +237,7 @@ def try_once(model: LatentDiffusion, given: str) -> None:
         if output.shape != expected:
             raise CheckpointError(f"{given}, whose {part} gives {list(output.shape)} in place of {list(expected)}")
         if not output.isfinite().all():
-            raise CheckpointError(f"{given}, whose {part} gives numbers that are not finite")
+            raise CheckpointError(f"{given}, whose {part} gives numbers that are not finite{hint}")
 
 
 @torch.no_grad()

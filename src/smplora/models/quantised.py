@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+OUTLIERS = 6.0  # inputs above this are multiplied in 16 bits: LLM.int8(), section 3.2, and diffusers' default
+
 
 def quantise(network: nn.Module, bits: str, dtype: torch.dtype) -> None:
     """Put a layer of bitsandbytes in the place of each linear one. Its weights are rounded when the network is moved to
@@ -33,7 +35,7 @@ def _layer(layer: nn.Linear, bits: str, dtype: torch.dtype) -> nn.Module:
         if bits == "4bit":
             new = bnb.nn.Linear4bit(*sizes, bias=False, compute_dtype=dtype, quant_type="nf4")
         else:
-            new = bnb.nn.Linear8bitLt(*sizes, bias=False, has_fp16_weights=False)
+            new = bnb.nn.Linear8bitLt(*sizes, bias=False, has_fp16_weights=False, threshold=OUTLIERS)
     if bits == "4bit":
         new.weight = bnb.nn.Params4bit(weight, requires_grad=False, quant_type="nf4", module=new)
         new.support_avx512bf16_for_cpu = False  # its packing on some processors fails for narrow layers

@@ -63,7 +63,7 @@ SHOWN_SETTINGS = (
         "use_dora",
     ),
     *("resolution", "learning_rate", "lr_scheduler", "train_batch_size", "gradient_accumulation_steps", "snr_gamma"),
-    *("mixed_precision", "save_precision", "clip_skip", "max_token_length"),
+    *("mixed_precision", "quantize", "save_precision", "clip_skip", "max_token_length"),
     *("target_epsilon", "noise_multiplier", "noise_multiplicity"),
     *("num_teachers", "synthetic_teachers", "teacher_objective", "weight_noise"),
 )

@@ -55,7 +55,9 @@ def load_any(config: SubjectOptions, cache: Cache | None) -> Loaded:
     else:
         moved = {name: getattr(config, name) for name in ("train_data_dir", "dataset_name", "canaries_dir")}
         loaded = load_subject(config.adapter or "", moved, config.device, config.split_manifest, cache, dtype)
-    if loaded.model.dtype != dtype:
+    adaptation = loaded.adapted.adaptation
+    exact = adaptation is None or adaptation.freezes_base  # else the weights themselves were changed
+    if loaded.model.dtype != dtype or not (exact or dtype is torch.float32):
         raise ConfigError(
             f"--mixed_precision {config.mixed_precision} is for LoRA on flow-matching models; leave it out here"
         )
@@ -166,7 +168,9 @@ def _attach_weights(path: Path, model: LatentDiffusion, options: TrainConfig) ->
             raise CheckpointError(f"--adapter: {path} does not fit {base}: they differ in {name}.{wrong[0]}")
         differs[name] = any(not torch.equal(ours[n].cpu(), weights[n]) for n in ours)
     if not any(differs.values()):
-        raise CheckpointError(f"--adapter: {path} changes nothing: its U-Net and text encoders are those of {base}")
+        raise CheckpointError(
+            f"--adapter: {path} changes nothing: its {model.denoiser_name} and text encoders are those of {base}"
+        )
     adaptation = FullAdaptation(train_text_encoder=any(differs[name] for name in model.text.encoders))
     adaptation.attach(model)
     trained = adaptation.components(model)

@@ -150,6 +150,7 @@ def find_subject(adapter: str) -> Subject:
 
 
 CHOSE = "{} reference images are left out: they chose among the drawn images (--drop_nearest balanced)"
+ROUNDED = "trained on a base model rounded to {} (--quantize), and attacked on the model as it is in its files"
 LEFT_OUT = "{} aux members and {} aux non-members are left out: the training chose by them (--privacy_budget)"
 RESULT_FILES = {  # what the commands write into a folder that is named
     "audit": (
@@ -277,8 +278,10 @@ def load_subject(
     return Loaded(subject, adapted, split, source, resolution, subject.adapter_sha256, cache)
 
 
-def load_adapted(subject: Subject, device: torch.device, dtype: torch.dtype = torch.float32) -> Adapted:
-    """The subject's base model, kept as ``dtype`` where ``load_model`` does, with its adapter.
+def load_adapted(
+    subject: Subject, device: torch.device, dtype: torch.dtype = torch.float32, quantize: str | None = None
+) -> Adapted:
+    """The subject's base model, kept as ``load_model`` does with ``dtype`` and ``quantize``, with its adapter.
 
     Raises:
         CheckpointError: missing or damaged files, another base model.
@@ -286,7 +289,7 @@ def load_adapted(subject: Subject, device: torch.device, dtype: torch.dtype = to
     config, adaptation = subject.config, subject.adaptation
     state = adaptation.read(subject.folder)
     subject.check_files()
-    model = load_base(config, device, dtype)
+    model = load_base(config, device, dtype, quantize)
     RunFolder(subject.run).check_model(model)
     adaptation.attach(model)
     model.text = configured(model.text, config.clip_skip, config.max_token_length)

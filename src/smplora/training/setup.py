@@ -200,8 +200,6 @@ def prepare(
             )
             adapted = Adapted(model, adaptation)
             prior = prior_cell(config, run, config.seed, guidance, adapted, prepared, cache, progress)
-    if not model.text_is_trained:  # every caption of training is embedded
-        model.rest_text()
     members, aux_members, inside = len(split.train), len(split.cells["aux_member"]), len(split.members)
     end = members + len(split.cells["aux_nonmember"])
     channels, *shape = encoded.groups[0].mean.shape[1:]

@@ -36,6 +36,7 @@ from smplora.data.prepare import Preparation
 from smplora.data.split import Split, chooses
 from smplora.models.diffusion import LatentDiffusion
 from smplora.runs.subject import find_subject, load_adapted
+from smplora.training.precision import frozen_type
 from smplora.training.teacher_weights import TeacherWeights
 from smplora.training.teachers import TEACHERS, number_of_teachers
 
@@ -182,7 +183,8 @@ def _teachers_model(
     """A model with the first of the teachers, and what draws."""
     run = Path(config.output_dir)
     subject = find_subject(str(run / TEACHERS / f"teacher-{teachers[0]}"))
-    model = load_adapted(subject, choose_device(config.device)).model
+    dtype = frozen_type(config.mixed_precision, config.adaptation)
+    model = load_adapted(subject, choose_device(config.device), dtype, config.quantize).model
     if len(teachers) == 1:
         return model, model.generate
     adaptation = subject.adaptation

@@ -201,6 +201,8 @@ def train_adapter(
             say(f"resuming {folder.path} at step {start}")
     with explaining(config, setup):
         monitor = Monitor(config, setup, split, folder, start, refresh)
+        if not model.text_is_trained:  # every caption but those of validation images is embedded
+            model.rest_text()
         optimise(config, setup, folder, monitor, start, ready.progress, describe, keeper)
 
 

@@ -98,6 +98,8 @@ def test_files_in_sixteen_bits(checkpoint: tuple[str, Path], tmp_path: Path) -> 
     assert half.digest == single.digest
     kinds = [{p.dtype for p in part.parameters()} for part in (half.vae, half.denoiser, *half.text.encoders.values())]
     assert kinds == [{torch.float32}, *[{torch.bfloat16}] * (len(kinds) - 1)]
+    own = {b.dtype for e in half.text.encoders.values() for b in e.buffers() if b.is_floating_point()}
+    assert own <= {torch.float32}, "frequencies of places are as exact as the library has them"
     pipeline = stock(checkpoint, tmp_path).to(torch.float32)
     latents, noise = torch.randn(2, 2, single.latent_channels, 4, 4, generator=torch.Generator().manual_seed(1))
     indices = torch.tensor([0, 700])

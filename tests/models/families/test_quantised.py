@@ -14,6 +14,7 @@ from torch import nn
 from conftest import short_config
 from flow_checkpoints import CHECKPOINTS
 from smplora.adapters.files.write import ADAPTER_FILE
+from smplora.adapters.lora import LoRAAdaptation
 from smplora.cli.main import main
 from smplora.experiments.tasks import train
 from smplora.models.load import load_model
@@ -57,6 +58,9 @@ def test_it_predicts_as_the_rounded_weights_do(family: str, bits: str, tmp_path:
     tolerance = 1e-4 if bits == "4bit" else 0.02  # with 8 bits what goes in is rounded too
     assert (found - expected).norm() < tolerance * expected.norm()
     assert (found - before).norm() > 1e-4 * before.norm()
+    half = load_model(folder, CPU, dtype=torch.bfloat16, quantize=bits)
+    LoRAAdaptation(rank=2, lora_targets="all").attach(half)
+    assert half.dtype is torch.bfloat16, "what is computed in, whatever the adapter has"
 
 
 @pytest.mark.parametrize("bits", BITS)

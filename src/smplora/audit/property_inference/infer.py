@@ -221,7 +221,7 @@ def settings(config: PropertiesConfig) -> dict[str, Any]:
 def _loaded(reference: Reference, like: Loaded, config: PropertiesConfig) -> Loaded:
     """A reference adapter beside the source and cache of the one that is asked about."""
     subject = find_subject(str(reference.shadow.adapter))
-    adapted = load_adapted(subject, choose_device(config.device), like.model.dtype)
+    adapted = load_adapted(subject, choose_device(config.device))
     return replace(like, subject=subject, adapted=adapted, adapter_sha256=subject.adapter_sha256)
 
 

@@ -65,7 +65,7 @@ def read_parts(
             continue
         check_weight_files(folder, part, variant, given)
         more: dict[str, Any] = {"variant": variant, "use_safetensors": True, "output_loading_info": True}
-        kept = stored_type(folder / part, given)  # not twice the memory until it is where it computes
+        kept = stored_type(folder / part, given, variant)  # not twice the memory until it is where it computes
         more["dtype" if kind.__module__.startswith("transformers") else "torch_dtype"] = kept
         with building(unusable(f"{given}, whose {part}/ with its config.json")):
             read[part], told = kind.from_pretrained(str(folder), subfolder=part, **local, **more)
@@ -102,9 +102,11 @@ def transformer_in_file(file: str, kind: Any, folder: Path) -> Any:
     return network
 
 
-def stored_type(part: Path, given: str) -> torch.dtype:
-    """The type of a part's numbers: what they all have in its files, or fp32."""
-    files = [path for path in sorted(part.iterdir()) if path.suffix == ".safetensors"]
+def stored_type(part: Path, given: str, variant: str | None) -> torch.dtype:
+    """The type of a part's numbers: what they all have in the files of the variant, or fp32."""
+    files = [
+        p for p in sorted(part.iterdir()) if p.suffix == ".safetensors" and f".{variant}" * bool(variant) in p.name
+    ]
     kinds = {kind for path in files for kind in read_header(path, f"{given}, whose {part.name}/").dtypes.values()}
     return TYPES.get("".join(kinds - {"I64"}), torch.float32)
 
