@@ -61,7 +61,7 @@ class TrainConfig(
     split_manifest: Optional[str] = None
     """A split.json written by 'smplora split'; the split options are then not used."""
     adaptation: str = "lora"
-    """What is trained: 'lora' (low-rank adapters), 'full' (every weight of the denoiser), 'dreambooth' (the same, with a rare token) or 'textual_inversion' (new tokens)."""
+    """What is trained: 'lora' (low-rank adapters), 'full' (every weight), 'dreambooth' (the same, with a rare token) or 'textual_inversion' (new tokens)."""
     objective: str = "lora"
     """What is minimised: 'lora' (plain loss), 'mp_lora' or 'smp_lora' (against a proxy), 'dp_lora' (private gradients), 'distill_lora' or 'synth_lora' (teachers)."""
     mi_lambda: float = 0.05

@@ -95,9 +95,10 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
 
 def evaluation_settings(config: EvaluateConfig) -> dict[str, Any]:
     """The options that decide an evaluation's numbers; what weights they name is told beside the numbers."""
-    named = ("num_images", "seed", "num_inference_steps", "guidance_scale", "mixed_precision")
+    named = ("num_images", "seed", "num_inference_steps", "guidance_scale")
     return {name: getattr(config, name) for name in named} | {
-        "features": tuple(feature_source(feature)[0] for feature in config.features)
+        "mixed_precision": config.mixed_precision if config.mixed_precision != "no" else None,
+        "features": tuple(feature_source(feature)[0] for feature in config.features),
     }
 
 

@@ -79,7 +79,8 @@ class Quality(Record):
     seed: int
     num_inference_steps: Count
     guidance_scale: float
-    mixed_precision: Literal["no", "bf16"] = "no"
+    mixed_precision: Line | None = absent()
+    """Of the base model, if that is not fp32."""
     features: tuple[Line, ...]
     """Names of --features; the numbers beside are the first one's."""
     title: Line
