@@ -19,7 +19,7 @@ from smplora.cli.main import main
 from smplora.experiments.tasks import train
 from smplora.models.load import load_model
 from smplora.runs.folder import DONE
-from smplora.runs.subject import load_subject
+from smplora.runs.subject import load_adapted, load_subject
 
 CPU = torch.device("cpu")
 BITS = ["8bit", "4bit"]
@@ -79,6 +79,23 @@ def test_a_run_resumes_and_its_adapter_is_audited(bits: str, image_folder: Path,
     assert (run / ADAPTER_FILE).read_bytes() == once
     kinds = {type(module).__module__ for module in load_subject(str(run), None, "cpu").model.denoiser.modules()}
     assert not [kind for kind in kinds if "bnb" in kind or "bitsandbytes" in kind]
+
+
+def test_teachers_draw_in_as_few_bits(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they were trained: it would not fit otherwise."""
+    loaded: list[Any] = []
+
+    def remembered(*arguments: Any) -> Any:
+        loaded.append(load_adapted(*arguments))
+        return loaded[-1]
+
+    monkeypatch.setattr("smplora.training.synthesis.load_adapted", remembered)
+    drawn = {"objective": "synth_lora", "num_synthetic_images": 4, "synthetic_inference_steps": 1, "teacher_steps": 1}
+    base = {"pretrained_model_name_or_path": "tiny-flow", "quantize": "4bit", "mixed_precision": "bf16"}
+    train(short_config(image_folder, tmp_path / "run", **drawn, **base, max_train_steps=1), progress=False)
+    (one,) = loaded
+    assert one.model.dtype is torch.bfloat16
+    assert any(isinstance(module, bitsandbytes.nn.Linear4bit) for module in one.model.denoiser.modules())
 
 
 def test_what_is_refused(image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
