@@ -86,19 +86,21 @@ def flux_embeddings(pipeline: Any, captions: list[str]) -> dict[str, Any]:
 
 def flux_losses(pipeline: Any, captions: list[str], latents: Tensor, noise: Tensor, indices: Tensor) -> Tensor:
     """train_dreambooth_lora_flux.py."""
-    noisy, timesteps = noised(pipeline, latents, noise, indices)
     words, pooled, text_ids = pipeline.encode_prompt(list(captions))
+    told = {"guidance": torch.tensor([3.5]).expand(len(latents)), "pooled_projections": pooled}
+    return packed_losses(pipeline, latents, noise, indices, encoder_hidden_states=words, txt_ids=text_ids, **told)
+
+
+def packed_losses(pipeline: Any, latents: Tensor, noise: Tensor, indices: Tensor, **told: Tensor) -> Tensor:
+    noisy, timesteps = noised(pipeline, latents, noise, indices)
     b, c, h, w = latents.shape
     kind = type(pipeline)
     given = pipeline.transformer(
         hidden_states=kind._pack_latents(noisy, b, c, h, w),
         timestep=timesteps / 1000,
-        guidance=torch.tensor([3.5]).expand(b),
-        pooled_projections=pooled,
-        encoder_hidden_states=words,
-        txt_ids=text_ids,
         img_ids=kind._prepare_latent_image_ids(b, h // 2, w // 2, "cpu", torch.float32),
         return_dict=False,
+        **told,
     )[0]
     factor = pipeline.vae_scale_factor
     prediction = kind._unpack_latents(given, height=h * factor, width=w * factor, vae_scale_factor=factor)
@@ -121,23 +123,11 @@ def chroma_embeddings(pipeline: Any, captions: list[str]) -> dict[str, Any]:
 
 def chroma_losses(pipeline: Any, captions: list[str], latents: Tensor, noise: Tensor, indices: Tensor) -> Tensor:
     """FLUX.1's script with the pipeline's call; diffusers has no script for it."""
-    noisy, timesteps = noised(pipeline, latents, noise, indices)
     words, text_ids, attended, *_ = pipeline.encode_prompt(list(captions), do_classifier_free_guidance=False)
-    b, c, h, w = latents.shape
-    kind = type(pipeline)
-    rows = kind._pack_latents(noisy, b, c, h, w)
-    given = pipeline.transformer(
-        hidden_states=rows,
-        timestep=timesteps / 1000,
-        encoder_hidden_states=words,
-        txt_ids=text_ids,
-        img_ids=kind._prepare_latent_image_ids(b, h // 2, w // 2, "cpu", torch.float32),
-        attention_mask=pipeline._prepare_attention_mask(b, rows.shape[1], rows.dtype, attended),
-        return_dict=False,
-    )[0]
-    factor = pipeline.vae_scale_factor
-    prediction = kind._unpack_latents(given, height=h * factor, width=w * factor, vae_scale_factor=factor)
-    return loss(prediction, latents, noise)
+    b, _, h, w = latents.shape
+    mask = pipeline._prepare_attention_mask(b, h * w // 4, words.dtype, attended)
+    told = {"encoder_hidden_states": words, "txt_ids": text_ids, "attention_mask": mask}
+    return packed_losses(pipeline, latents, noise, indices, **told)
 
 
 def chroma_images(pipeline: Any, captions: list[str], seeds: Seeds, size: int, steps: int) -> Tensor:

@@ -96,7 +96,7 @@ def test_sixteen_bits_find_the_same(run: Path, tmp_path: Path, capsys: pytest.Ca
         where = ["--output_dir", str(tmp_path / precision), "--mixed_precision", precision]
         assert main(["audit", *words, *where, "--memorisation", "false"]) == 0
         scores.append(np.load(tmp_path / precision / "scores.npz")["loss/test"])
-    np.testing.assert_allclose(scores[1], scores[0], atol=0.05)
+    assert np.corrcoef(scores)[0, 1] > 0.995
     assert (scores[1] != scores[0]).any()
     few = ["--num_images", "20", "--num_inference_steps", "2", "--mixed_precision", "bf16"]
     assert main(["evaluate", "--adapter", str(run), "--output_dir", str(tmp_path / "quality"), *few]) == 0

@@ -221,3 +221,9 @@ def test_a_run_of_another_model_is_not_resumed(trained_run: Path, tmp_path: Path
     run.check_model(replace(model, digest="another", weights_digest=model.digest))  # as version 0.1 noted it
     with pytest.raises(CheckpointError, match="other weights, settings or tokenizer"):
         run.check_model(replace(model, digest="another"))
+
+
+def test_the_size_to_train_at_is_not_guessed_from_a_strangers_vae(tmp_path: Path) -> None:
+    """Libraries write a default there; of the bundled model it is known to be true."""
+    shutil.copytree(BUNDLED["tiny-flow"][1], tmp_path / "a")
+    assert [load_model(name, CPU).resolution for name in ("tiny-flow", str(tmp_path / "a"))] == [32, 1024]

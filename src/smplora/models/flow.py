@@ -31,7 +31,7 @@ LONGEST_REASON = 160  # libraries list every name
 SECOND_HALF = re.compile(r"(lora_up|lora_B|lora\.up)(\.\w+)?\.weight$")
 SMALLEST = 2.0**-25  # of uniform numbers, half their step: 0 would be infinite
 LARGEST_SIGMA = 0.9999  # of the variance-preserving twin: at 1 nothing of the image is left to step from
-USUAL_RESOLUTION = 1024  # pixels
+USUAL_RESOLUTION = 1024  # pixels: what all families were made for; their files do not say so reliably
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class FlowMatching(LatentDiffusion):
     learns_latents: ClassVar[bool] = False  # the loss is on z0 = z_t - sigma v, sigma^2 times that on v
     patch: ClassVar[int] = 2  # latents per place of the transformer, in each direction
     weighting: Weighting = field(default_factory=Weighting)
+    native_resolution: int = USUAL_RESOLUTION
     index_settings: dict[str, Any] = field(default_factory=dict)  # what its model_index.json says beside the parts
 
     def __post_init__(self) -> None:
@@ -96,10 +97,8 @@ class FlowMatching(LatentDiffusion):
 
     @property
     def resolution(self) -> int:
-        """The size that the VAE's file states, or 1,024 pixels, what all families were made for."""
-        config = self.vae.config
-        stated = config.get("sample_size") if "sample_size" not in config.get("_use_default_values", ()) else None
-        return int(max(stated) if isinstance(stated, list | tuple) else stated or USUAL_RESOLUTION)
+        """``native_resolution``."""
+        return self.native_resolution
 
     @property
     def least_side(self) -> int:

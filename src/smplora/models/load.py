@@ -173,8 +173,8 @@ def load_flow(
             )
         model.digest = model_digest(model, [*parts.tokenizers.values()])
     model.index_settings = stated_settings(folder, given)
-    if "sample_size" in model.vae.config:  # where it is not stated: else a copy would state the library's default
-        model.vae.register_to_config(sample_size=model.resolution)
+    if name in BUNDLED:
+        model.native_resolution = model.vae.config.sample_size
     return model
 
 

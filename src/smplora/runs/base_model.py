@@ -13,7 +13,7 @@ from smplora.models.hub import UNUSED, fetching
 from smplora.models.load import load_model
 from smplora.models.single_file import is_single_file
 
-KEPT_AS = {"no": torch.float32, "bf16": torch.bfloat16}  # --mixed_precision of what nothing trains
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of --mixed_precision
 
 
 def load_base(

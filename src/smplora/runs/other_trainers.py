@@ -34,7 +34,7 @@ from smplora.models.adapted import Adaptation, Adapted
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.flow import FlowMatching
 from smplora.models.text import configured
-from smplora.runs.base_model import KEPT_AS, fetch_model, load_base
+from smplora.runs.base_model import DTYPES, fetch_model, load_base
 from smplora.runs.header_settings import Told, told_training
 from smplora.runs.other_embeddings import attach_embeddings, is_inversion, read_inversion
 from smplora.runs.subject import Foreign, Loaded, load_subject
@@ -49,7 +49,7 @@ def load_any(config: SubjectOptions, cache: Cache | None) -> Loaded:
     Raises:
         UserError: anything that the user can mend.
     """
-    dtype = KEPT_AS[config.mixed_precision]
+    dtype = DTYPES[config.mixed_precision]
     if is_foreign(config):
         loaded = load_foreign(config, cache, dtype)
     else:

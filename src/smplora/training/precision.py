@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from smplora.config.catalogue.adaptations import TRAINS_WEIGHTS
+from smplora.runs.base_model import DTYPES
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-FP32 = torch.float32
 PATIENCE = 30  # skipped steps in a row that take the scale from 2^16 to 2^-14: there is nothing left to scale away
 
 
 def frozen_type(mixed_precision: str, adaptation: str) -> torch.dtype:
     """What the base model's numbers may be kept in from the start: of fewer bits where nothing changes them."""
-    return FP32 if adaptation in TRAINS_WEIGHTS else DTYPES.get(mixed_precision, FP32)
+    return DTYPES["no" if adaptation in TRAINS_WEIGHTS else mixed_precision]
 
 
 class LossScaler(torch.amp.GradScaler):

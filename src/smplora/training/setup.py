@@ -37,6 +37,7 @@ from smplora.models.text import configured
 from smplora.objectives.game import SMPLoRAGame
 from smplora.results.record import read, write
 from smplora.results.run import Privacy
+from smplora.runs.base_model import DTYPES
 from smplora.runs.checkpoints import Checkpoint
 from smplora.runs.folder import PRIVACY, RunFolder
 from smplora.training.batches import Feed
@@ -45,7 +46,7 @@ from smplora.training.distillation import Teachers
 from smplora.training.distributed import shard
 from smplora.training.ema import averaged, ema_tensors, load_ema_tensors
 from smplora.training.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
-from smplora.training.precision import DTYPES, LossScaler
+from smplora.training.precision import LossScaler
 from smplora.training.prior_preservation import prior_cell
 from smplora.training.synthesis import synthetic_cell
 from smplora.training.teachers import TEACHERS
@@ -93,8 +94,8 @@ class Setup:
 
     def autocast(self) -> torch.autocast:
         """The precision of the base model's forward passes."""
-        kind = DTYPES.get(self.mixed_precision)
-        return torch.autocast(self.model.device.type, kind, enabled=kind is not None)
+        kind = DTYPES[self.mixed_precision]
+        return torch.autocast(self.model.device.type, kind, enabled=kind is not torch.float32)
 
     @contextmanager
     def as_published(self) -> Iterator[None]:
@@ -169,7 +170,7 @@ def prepare(
         model.weighting = Weighting(scheme, config.logit_mean, config.logit_std, config.mode_scale)
     torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
     adaptation: PublishedAdaptation = build(ADAPTATIONS, config.adaptation, "adaptation", config)
-    if config.mixed_precision in DTYPES and adaptation.freezes_base:
+    if config.mixed_precision != "no" and adaptation.freezes_base:
         kind = DTYPES[config.mixed_precision]  # frozen weights only: the adapter, attached below, is fp32
         nn.Module.to(model.denoiser, kind)  # diffusers' own warns of modules to keep in fp32, of which there are none
         for encoder in model.text.encoders.values() if config.train_text_encoder else ():
@@ -194,11 +195,8 @@ def prepare(
         drawn = synthetic_cell(config, model, prepared, cache) if config.objective == SYNTHETIC else None
         prior = None
         if config.preserves_prior:
-            run, guidance = (
-                Path(config.output_dir),
-                usual_guidance(config.pretrained_model_name_or_path, config.revision),
-            )
-            adapted = Adapted(model, adaptation)
+            run, adapted = Path(config.output_dir), Adapted(model, adaptation)
+            guidance = usual_guidance(config.pretrained_model_name_or_path, config.revision)
             prior = prior_cell(config, run, config.seed, guidance, adapted, prepared, cache, progress)
     members, aux_members, inside = len(split.train), len(split.cells["aux_member"]), len(split.members)
     end = members + len(split.cells["aux_nonmember"])

@@ -86,7 +86,7 @@ def test_what_is_wrong_with_a_file(
     load_model(str(tmp_path / "more.safetensors"), CPU, config=str(rest))
     assert "also holds 1,000 numbers that are not the transformer's, which are not used" in capsys.readouterr().err
     save_file(dict([*tensors.items()][1:]), tmp_path / "less.safetensors")
-    with pytest.raises(CheckpointError, match=r"less.safetensors', which (lacks 1|.*cannot be used)"):
+    with pytest.raises(CheckpointError, match=r"less.safetensors', which lacks weights that"):
         load_model(str(tmp_path / "less.safetensors"), CPU, config=str(rest))
     eight = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in tensors.items()}
     save_file(eight, tmp_path / "eight.safetensors")
@@ -100,5 +100,5 @@ def test_what_is_wrong_with_a_file(
     layers = "num_layers" if "num_layers" in other else "n_layers"
     assert wider in other
     (rest / "transformer" / "config.json").write_text(json.dumps({**other, layers: other[layers] + 1}))
-    with pytest.raises(CheckpointError, match=r"transformer.safetensors', which (lacks|.*cannot be used)"):
+    with pytest.raises(CheckpointError, match=r"transformer.safetensors', which lacks weights that"):
         load_model(str(file), CPU, config=str(rest))

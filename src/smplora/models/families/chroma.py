@@ -13,11 +13,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from smplora.models.families.flux import FLUX_TARGETS, places
+from smplora.models.families.flux import Flux
 from smplora.models.families.language import MASK, LanguageText
-from smplora.models.families.packing import packed, unpacked
 from smplora.models.families.parts import Parts, read_parts
-from smplora.models.flow import FlowMatching
 from smplora.models.text import TOKENS
 
 NAME, TITLE, TAG = "chroma", "Chroma", "chroma"
@@ -41,33 +39,19 @@ class ChromaText(LanguageText):
 
 
 @dataclass
-class Chroma(FlowMatching):
+class Chroma(Flux):
     """See FlowMatching."""
 
     pipeline: ClassVar[str] = PIPELINES[0]
-    lora_targets: ClassVar[dict[str, tuple[str, ...]]] = FLUX_TARGETS
 
     @property
     def family(self) -> str:
         """See LatentDiffusion."""
         return NAME
 
-    def velocity(self, noised: Tensor, sigmas: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
-        """See FlowMatching."""
-        told = self.text.embed(conditioning) if TOKENS in conditioning else conditioning
-        dtype, device = self.dtype, noised.device
-        height, width = (edge // self.patch for edge in noised.shape[-2:])
-        words, image = told[WORDS].to(dtype), packed(noised).to(dtype)
-        given = self.denoiser(
-            hidden_states=image,
-            timestep=sigmas,
-            encoder_hidden_states=words,
-            txt_ids=torch.zeros(words.shape[1], 3, device=device, dtype=dtype),
-            img_ids=places(height, width).to(device, dtype),
-            attention_mask=torch.cat([told[ATTENDED].to(dtype), torch.ones_like(image[..., 0])], 1),
-            return_dict=False,
-        )[0]
-        return unpacked(given, height, width)
+    def besides(self, told: Mapping[str, Tensor], image: Tensor) -> dict[str, Tensor | None]:
+        """Which words [b, 512] and places [b, h w] are attended to, side by side; see ``Flux.besides``."""
+        return {"attention_mask": torch.cat([told[ATTENDED].to(image.dtype), torch.ones_like(image[..., 0])], 1)}
 
 
 def read(folder: Path, given: str, variant: str | None, file: str | None = None) -> Parts:

@@ -26,10 +26,6 @@ PIPELINES = ("FluxPipeline",)
 TOKENS_2 = f"{TOKENS}_2"
 LONGEST = 512  # tokens that T5 reads, as the pipeline has it
 JOINT = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
-FLUX_TARGETS = {
-    "attention": JOINT,
-    "all": (*JOINT, "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp"),
-}
 GUIDANCE = 3.5  # input of guidance-distilled models
 
 
@@ -78,7 +74,10 @@ class Flux(FlowMatching):
     """See FlowMatching."""
 
     pipeline: ClassVar[str] = PIPELINES[0]
-    lora_targets: ClassVar[dict[str, tuple[str, ...]]] = FLUX_TARGETS
+    lora_targets: ClassVar[dict[str, tuple[str, ...]]] = {
+        "attention": JOINT,
+        "all": (*JOINT, "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp"),
+    }
 
     @property
     def family(self) -> str:
@@ -87,23 +86,32 @@ class Flux(FlowMatching):
 
     def velocity(self, noised: Tensor, sigmas: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
         """See FlowMatching."""
-        told = conditioning if TOKENS not in conditioning else self.text.embed(conditioning)
-        denoiser: Any = self.denoiser
+        told = self.text.embed(conditioning) if TOKENS in conditioning else conditioning
         dtype, device = self.dtype, noised.device
         height, width = (edge // self.patch for edge in noised.shape[-2:])
-        words = told["encoder_hidden_states"]
-        guided = torch.full((len(noised),), GUIDANCE, device=device) if denoiser.config.guidance_embeds else None
-        given = denoiser(
-            hidden_states=packed(noised).to(dtype),
+        image, words = packed(noised).to(dtype), told["encoder_hidden_states"].to(dtype)
+        given = self.denoiser(
+            hidden_states=image,
             timestep=sigmas,
-            guidance=guided,
-            pooled_projections=told["pooled_projections"].to(dtype),
-            encoder_hidden_states=words.to(dtype),
+            encoder_hidden_states=words,
             txt_ids=torch.zeros(words.shape[1], 3, device=device, dtype=dtype),
             img_ids=places(height, width).to(device, dtype),
             return_dict=False,
+            **self.besides(told, image),
         )[0]
         return unpacked(given, height, width)
+
+    def besides(self, told: Mapping[str, Tensor], image: Tensor) -> dict[str, Tensor | None]:
+        """What the transformer is told beside words and places: CLIP's embedding [b, d2], and the guidance [b] if it
+        has an input for it.
+
+        Args:
+            told: see ``FluxText.embed``.
+            image: packed latents [b, h w, 4 c].
+        """
+        denoiser: Any = self.denoiser
+        guided = torch.full((len(image),), GUIDANCE, device=image.device) if denoiser.config.guidance_embeds else None
+        return {"guidance": guided, "pooled_projections": told["pooled_projections"].to(image.dtype)}
 
 
 def places(height: int, width: int) -> Tensor:

@@ -91,12 +91,19 @@ def transformer_in_file(file: str, kind: Any, folder: Path) -> Any:
         raise CheckpointError(f"{given} has {', '.join(strange)} numbers; take the file in bf16, fp16 or fp32")
     options = {"config": str(folder), "subfolder": TRANSFORMER, "local_files_only": True}
     kept = TYPES.get("".join({*header.dtypes.values()}), torch.float32)
-    with building(unusable(f"{given} does not fit {folder / TRANSFORMER / 'config.json'} and")), quiet():
+    settings = folder / TRANSFORMER / "config.json"
+
+    def wrong(error: Exception) -> CheckpointError:
+        if isinstance(error, NotImplementedError):  # raised where a tensor that was never filled is moved
+            return CheckpointError(
+                f"{given} lacks weights that {kind.__name__} has by {settings}; --model_config takes the folder of the "
+                "file's own model"
+            )
+        return unusable(f"{given} does not fit {settings} and")(error)
+
+    with building(wrong), quiet():
         network = kind.from_single_file(file, torch_dtype=kept, **options)
-    weights = network.state_dict()
-    if lacking := [name for name, tensor in weights.items() if tensor.is_meta]:
-        raise CheckpointError(f"{given} lacks {len(lacking)} weights of {kind.__name__}, such as {lacking[0]}")
-    rest = sum(map(prod, header.shapes.values())) - sum(tensor.numel() for tensor in weights.values())
+    rest = sum(map(prod, header.shapes.values())) - sum(tensor.numel() for tensor in network.state_dict().values())
     if rest:
         say_once(f"{given} also holds {rest:,} numbers that are not the transformer's, which are not used")
     return network
