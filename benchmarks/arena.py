@@ -5,7 +5,8 @@
 
 Settings against LoRA stopped early, as in benchmarks/front.py, with two differences. All splits divide the same images,
 so that the shadow adapters of a setting serve all its runs (they know no split). Quality is measured on the half of the
-reference images that `--drop_nearest balanced` does not choose by, for every setting. And the attack that counts is the
+reference images that `--drop_nearest balanced` does not choose by, for every setting (cells of 200 leave 40 of the
+digits: there the 400 non-members are references too). And the attack that counts is the
 strongest, chosen on the other half, of those that train nothing and those that compare with shadows; of test and aux
 members the group that is worse off counts.
 
@@ -57,6 +58,7 @@ TRAIN_NOTHING = ("loss", "calibrated_loss", "sima", "pia")
 CANDIDATES = "arena"  # names the stream that chooses the audited images
 QUALITY_OF = ("fid", "kid", "precision", "recall")
 MEASURED = (*QUALITY_OF, "caption_alignment", "held_out_loss")
+FEWEST_UNSEEN = 200  # images that FID compares with
 REACHED, ALLOWED = 0.75, 0.60  # of the goal
 Row = dict[str, Any]
 
@@ -90,12 +92,16 @@ def tasks_of(args: Namespace, config: TrainConfig) -> Iterator[Task]:
 
 
 def unseen_references(config: TrainConfig) -> Path:
-    """The manifest of the run's split without the reference images that may choose among drawn ones."""
+    """The manifest of the run's split without the reference images that may choose among drawn ones. Where fewer than
+    ``FEWEST_UNSEEN`` are left, the non-members are references too: no run has seen them either."""
     manifest = Path(config.split_manifest or "")
     folder = manifest.parent / "unseen"
     if not (folder / MANIFEST).exists():
         whole = read_split(manifest, read_samples(open_source(config)))
         left = {**whole.cells, "reference": tuple(s for s in whole.cells["reference"] if not chooses(s))}
+        if len(left["reference"]) < FEWEST_UNSEEN:
+            left["reference"] += left["test_nonmember"] + left["aux_nonmember"]
+            left |= {"test_nonmember": (), "aux_nonmember": ()}
         write_split(Split(whole.protocol, whole.seed, left), folder)
     return folder / MANIFEST
 

@@ -51,8 +51,10 @@ def launch(script: Path, *arguments: str, processes: int = 2) -> None:
         assert not any(process.returncode for process in started), stderr.read()
 
 
-@pytest.mark.parametrize(("model", "learns_text"), [("tiny", True), ("tiny-flow", False)])
-def test_two_processes_are_one_with_the_doubled_batch(model: str, learns_text: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "learns_text", "sharing"), [("tiny", True, "aux"), ("tiny-flow", False, "none")])
+def test_two_processes_are_one_with_the_doubled_batch(
+    model: str, learns_text: bool, sharing: str, tmp_path: Path
+) -> None:
     config = short_config(
         write_shapes(tmp_path / "shapes"),
         tmp_path / "one",
@@ -71,6 +73,7 @@ def test_two_processes_are_one_with_the_doubled_batch(model: str, learns_text: b
         max_train_steps=4,
         checkpointing_steps=2,
         proxy_learning_rate=1e-4,
+        proxy_sharing=sharing,
     )
     train(config, progress=False)
     settings = {**asdict(config), "train_batch_size": 2}

@@ -19,7 +19,7 @@ MOST_OF = {
     "min_bucket_reso": 8192, "max_bucket_reso": 8192, "bucket_reso_steps": 8192,
     # what is done so often; more would take months
     "max_train_steps": 10**8, "distill_steps": 10**8, "teacher_steps": 10**8, "num_train_epochs": 10**7,
-    "gradient_accumulation_steps": 10**5, "proxy_steps": 10**5, "noise_multiplicity": 10**4,
+    "gradient_accumulation_steps": 10**5, "proxy_steps": 10**5, "proxy_interval": 10**7, "proxy_batch_size": 10**5, "noise_multiplicity": 10**4,
     "num_inference_steps": 1000, "memorisation_steps": 1000, "num_timesteps": 1000, "noise_pairs": 10**4,
     "error_map_draws": 10**5, "pfami_crops": 1000, "variations": 1000,
     "noise_multiplier": 10**4, "target_epsilon": 10**6,

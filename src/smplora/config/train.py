@@ -8,7 +8,7 @@ from typing import Any, Literal, Optional
 from smplora.config.budget import EPSILON, BudgetOptions, PrivacyBudget, budget_problems, parse_budget
 from smplora.config.catalogue.adaptations import ADAPTATIONS, LEARNING_RATES, TRAINS_WEIGHTS
 from smplora.config.catalogue.objectives import OBJECTIVES
-from smplora.config.checks import at_least, at_most, game_problems, if_any, needed, positive, with_sizes
+from smplora.config.checks import at_least, at_most, if_any, needed, positive, with_sizes
 from smplora.config.data import (
     CacheOptions,
     DataOptions,
@@ -23,6 +23,7 @@ from smplora.config.data import (
 )
 from smplora.config.distill import DISTILLED, WITH_TEACHERS, DistillOptions, distill_problems
 from smplora.config.dreambooth import CAPTION, DreamBoothOptions, dreambooth_problems
+from smplora.config.game import GameOptions, playing_problems
 from smplora.config.monitor import MonitorOptions, monitor_problems
 from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions, optimization_problems
 from smplora.config.private import PrivateOptions, private_problems
@@ -40,6 +41,7 @@ OPTIONS_OF = {"lora": LORA_OPTIONS, "textual_inversion": TOKEN_OPTIONS}  # and o
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(
+    GameOptions,
     BudgetOptions,
     SyntheticOptions,
     ModelOptions,
@@ -64,22 +66,6 @@ class TrainConfig(
     """What is trained: 'lora' (low-rank adapters), 'full' (every weight), 'dreambooth' (the same, with a rare token) or 'textual_inversion' (new tokens)."""
     objective: str = "lora"
     """What is minimised: 'lora' (plain loss), 'mp_lora' or 'smp_lora' (against a proxy), 'dp_lora' (private gradients), 'distill_lora' or 'synth_lora' (teachers)."""
-    mi_lambda: float = 0.05
-    """Lambda of MP-LoRA and SMP-LoRA, the weight of the membership-inference gain (paper: 0.05)."""
-    smp_delta: float = 1e-5
-    """Delta in SMP-LoRA's denominator (paper: 1e-5)."""
-    smp_ratio: Literal["per_sample", "batch_mean"] = "per_sample"
-    """For batches above one: mean of the samples' ratios (what the paper's batch size 1 does) or ratio of the batch's means."""
-    proxy_learning_rate: float = 1e-5
-    """Adam learning rate of the proxy attack model (paper: 1e-5)."""
-    proxy_steps: int = 1
-    """Ascent steps of the proxy per step of the adapter."""
-    proxy_input: Literal["error_map", "loss"] = "error_map"
-    """What the proxy sees: the element-wise error map (as the paper's code) or the scalar loss (as its text)."""
-    proxy_sees_timestep: bool = False
-    """Tell the proxy the timestep."""
-    proxy_members: Literal["aux", "train"] = "aux"
-    """Whom the proxy learns as members: those of the aux cell (as in the paper) or the whole training set, which protects both halves alike."""
     rank: int = 4
     """Rank r of the adapter (paper: 64)."""
     lora_alpha: Optional[float] = None
@@ -130,7 +116,6 @@ class TrainConfig(
         """What is wrong, one line each."""
         at_least_one = (
             "rank",
-            "proxy_steps",
             "num_train_epochs",
             "max_train_steps",
             "logging_steps",
@@ -148,7 +133,7 @@ class TrainConfig(
             *if_any(unknown(ADAPTATIONS, self.adaptation, "adaptation")),
             *at_least(self, ("resolution",), 8),
             *at_least(self, (*at_least_one, "checkpointing_steps", "checkpoints_total_limit"), 1),
-            *game_problems(self),
+            *playing_problems(self),
             *positive(self, ("text_encoder_lr", "lora_alpha")),
             *at_least(self, ("lora_dropout", "seed"), 0),
             *at_most(self, ("lora_dropout",), 0.95),

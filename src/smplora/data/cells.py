@@ -154,12 +154,17 @@ def take(cell: Cell, size: int, turn: int, seed: int, name: str) -> Batch:
     shape has as many as it has images. So every image comes up equally often, and no incomplete batch is left over or
     dropped. All of it is a function of (seed, name).
     """
+    group, rows = rows_of(cell, size, turn, seed, name)
+    return cell.batch(group, rows, VariantChoice((seed, name, turn)))
+
+
+def rows_of(cell: Cell, size: int, turn: int, seed: int, name: str) -> tuple[ShapeGroup, list[int]]:
+    """Which images ``take`` takes, before anything of them is read."""
     lap, place = divmod(turn, len(cell))
     which, earlier = _shapes(tuple(len(group) for group in cell.groups), lap, seed, name)[place]
     group = cell.groups[which]
     stream = name if len(cell.groups) == 1 else f"{name} {group.shape}"
-    rows = list(walk(len(group), (lap * len(group) + earlier) * size, size, seed, stream))
-    return cell.batch(group, rows, VariantChoice((seed, name, turn)))
+    return group, list(walk(len(group), (lap * len(group) + earlier) * size, size, seed, stream))
 
 
 @lru_cache(maxsize=16)
@@ -178,9 +183,15 @@ def _shapes(sizes: tuple[int, ...], lap: int, seed: int, name: str) -> list[tupl
 
 def walk(length: int, start: int, count: int, seed: int, name: str) -> Iterator[int]:
     """Places ``start`` to ``start + count`` of the walk."""
-    orders: dict[int, list[int]] = {}
-    for place in range(start, start + count):
+    place, end = start, start + count
+    while place < end:
         lap, offset = divmod(place, length)
-        if lap not in orders:
-            orders[lap] = torch.randperm(length, generator=generator(seed, name, "order", lap)).tolist()
-        yield orders[lap][offset]
+        part = _order(length, lap, seed, name)[offset : offset + end - place].tolist()
+        yield from part
+        place += len(part)
+
+
+@lru_cache(maxsize=16)
+def _order(length: int, lap: int, seed: int, name: str) -> Tensor:
+    """The order of a pass. Kept: to make one of 100,000 places takes longer than a batch of them."""
+    return torch.randperm(length, generator=generator(seed, name, "order", lap))

@@ -24,7 +24,7 @@ class Batch:
     def __getitem__(self, where: list[int] | slice) -> Batch:
         """The given rows."""
         picked = range(len(self))[where] if isinstance(where, slice) else where
-        rows = where if isinstance(where, slice) else torch.tensor(where).to(self.mean.device, non_blocking=True)
+        rows = as_index(where, self.mean.device)
         return Batch(
             mean=self.mean[rows],
             std=self.std[rows],
@@ -45,6 +45,12 @@ class Draw:
     noise: Tensor  # [b, c, h, w], standard normal
     posterior: Tensor | None = None  # [b, c, h, w], standard normal; None: the posterior's mode (audits)
 
-    def __getitem__(self, rows: slice | list[int]) -> Draw:
+    def __getitem__(self, where: slice | list[int]) -> Draw:
         """The given rows."""
+        rows = as_index(where, self.noise.device)
         return Draw(self.timesteps[rows], self.noise[rows], None if self.posterior is None else self.posterior[rows])
+
+
+def as_index(where: slice | list[int], device: torch.device) -> slice | Tensor:
+    """A list as a tensor on the device: indexed with the list itself, the host would wait for the device."""
+    return where if isinstance(where, slice) else torch.tensor(where).to(device, non_blocking=True)

@@ -306,7 +306,7 @@ def _proxy(subject: Subject, model: LatentDiffusion) -> nn.Module | None:
     it saw the test members too, so that nothing would be left to try it on."""
     file = subject.run / "checkpoints" / f"checkpoint-{subject.step}" / "proxy.safetensors"
     config = subject.config
-    if not file.exists() or config.proxy_members != "aux":
+    if not file.exists() or config.proxy_saw_all:
         return None
     state, edge = read_tensors(file), (config.resolution or model.resolution) // model.downsampling
     proxy = ProxyAttackModel(

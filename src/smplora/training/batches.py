@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from smplora.core.random_streams import generator
-from smplora.data.cells import Cell, take
+from smplora.data.cells import Cell, rows_of, take
 from smplora.models.batch import Batch, Draw
 
 TimestepsOf: TypeAlias = Callable[[Tensor], Tensor]
+NONMEMBERS = "aux_nonmember"  # the name of their walk
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Pair:
     where their shapes differ."""
 
     parts: tuple[tuple[Batch, Draw], ...]
-    timesteps: Tensor  # [2 * batch_size * processes], of the whole batch
+    timesteps: Tensor  # [2 * size * processes], of the whole batch
     is_member: Tensor  # likewise, bool
 
 
@@ -44,6 +45,7 @@ class Feed:
     timesteps_of: TimestepsOf | None = None  # see ``LatentDiffusion.timesteps_of``
     proxy_member: Cell | None = None  # whom the proxy learns as members; None: the aux members
     prior: Cell | None = None  # images of the class, for prior preservation
+    proxy_batch_size: int | None = None  # of each kind and process; None: ``batch_size``
 
     def adapter(self, step: int) -> Iterator[tuple[Batch, Draw]]:
         """The step's ``accumulated`` batches of the training set."""
@@ -64,30 +66,53 @@ class Feed:
             rows = slice(start, start + self.batch_size)
             yield whole[rows], draw[rows]
 
+    def digests(self, step: int) -> tuple[str, ...]:
+        """The images of the first of ``adapter``'s batches, those of all processes."""
+        size = self.batch_size * self.processes
+        group, rows = rows_of(self.train, size * self.accumulated, step, self.seed, "train")
+        return tuple(group.digests[row] for row in rows[:size])
+
     def proxy(self, turn: int) -> Pair:
         """The proxy's batch number ``turn``."""
-        size = self.batch_size * self.processes
-        member, nonmember = (
-            take(cell, size, turn, self.seed, name)
-            for cell, name in (
-                (self.proxy_member or self.aux_member, "aux_member"),
-                (self.aux_nonmember, "aux_nonmember"),
-            )
-        )
-        own_rows = range(self.process * self.batch_size, (self.process + 1) * self.batch_size)
+        members = self.proxy_member or self.aux_member
+        member, nonmember = self._taken(members, "aux_member", turn), self._taken(self.aux_nonmember, NONMEMBERS, turn)
+        size = len(member)
         is_member = torch.arange(2 * size, device=member.mean.device) < size
         if member.mean.shape == nonmember.mean.shape:
             whole = join(member, nonmember)
             draw = self._draw(whole, "proxy", turn)
-            rows = [*own_rows, *(size + row for row in own_rows)]
+            if self.processes == 1:
+                return Pair(((whole, draw),), draw.timesteps, is_member)
+            own = self._own_rows(size)
+            rows = [*own, *(size + row for row in own)]
             return Pair(((whole[rows], draw[rows]),), draw.timesteps, is_member)
         draws = [self._draw(batch, f"proxy {k}", turn) for k, batch in enumerate((member, nonmember))]
+        own = self._own_rows(size)
+        share = slice(own.start, own.stop)
         shares = zip((member, nonmember), draws, strict=True)
         return Pair(
-            tuple((batch[list(own_rows)], draw[list(own_rows)]) for batch, draw in shares),
+            tuple((batch[share], draw[share]) for batch, draw in shares),
             torch.cat([draw.timesteps for draw in draws]),
             is_member,
         )
+
+    def nonmembers(self, turn: int, count: int) -> tuple[tuple[Batch, Draw], Tensor]:
+        """This process's share of the proxy's first ``count`` non-members of ``turn``, and all their timesteps [count].
+        Every process has as many: some of the last come twice where it does not come out even."""
+        whole = self._taken(self.aux_nonmember, NONMEMBERS, turn)
+        draw = self._draw(whole, "proxy 1", turn)
+        each = -(-count // self.processes)
+        start = self.process * each
+        rows = slice(start, start + each) if start + each <= count else [min(start + k, count - 1) for k in range(each)]
+        return (whole[rows], draw[rows]), draw.timesteps[:count]
+
+    def _taken(self, cell: Cell, name: str, turn: int) -> Batch:
+        """Of one kind, what the proxies of all processes see."""
+        return take(cell, (self.proxy_batch_size or self.batch_size) * self.processes, turn, self.seed, name)
+
+    def _own_rows(self, size: int) -> range:
+        each = size // self.processes
+        return range(self.process * each, (self.process + 1) * each)
 
     def _draw(self, batch: Batch, name: str, turn: int) -> Draw:
         named = (self.num_train_timesteps, self.seed, name, turn)
@@ -135,4 +160,9 @@ def training_draw(
     noise, posterior = torch.randn((2, *shape), generator=rng)
     if noise_offset:
         noise = noise + noise_offset * torch.randn((*shape[:2], 1, 1), generator=generator(seed, name, "offset", step))
-    return Draw(*(x.to(device, non_blocking=True) for x in (timesteps, noise, posterior)))
+    return Draw(*(on_device(x, device) for x in (timesteps, noise, posterior)))
+
+
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copied while the host goes on, which takes pinned memory on a GPU."""
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)

@@ -17,15 +17,14 @@ from smplora.core.errors import Lines, TrainingError
 from smplora.core.random_streams import stream_seed
 from smplora.core.stopping import wish_to_stop
 from smplora.models.diffusion import adaptation_loss
-from smplora.models.proxy import at_size
 from smplora.runs.folder import RunFolder
 from smplora.runs.subject import Subject
-from smplora.training.batches import members_first
 from smplora.training.budget import BudgetKeeper
-from smplora.training.distributed import average_gradients, gather
+from smplora.training.distributed import average_gradients
 from smplora.training.metrics import MeanLog
 from smplora.training.monitor import Monitor
 from smplora.training.optimizers import limit_gradients, set_learning_rates
+from smplora.training.proxy_turns import ProxyTurns
 from smplora.training.setup import Setup, publish
 from smplora.training.theory.record import Theory
 
@@ -40,8 +39,8 @@ def optimise(
     describe: Callable[[Subject], None] | None = None,
     budget: BudgetKeeper | None = None,
 ) -> None:
-    """The loop. Per step: the proxy climbs the gain on a fresh draw of aux members and non-members, then the adapter
-    descends its objective on a fresh batch of the training set.
+    """The loop. Per step: the proxy climbs the gain on a fresh draw of aux members and non-members (or on the adapter's
+    own batch, see ``ProxyTurns``), then the adapter descends its objective on a fresh batch of the training set.
 
     Args:
         describe: called with what was trained before the run is marked as complete.
@@ -50,6 +49,7 @@ def optimise(
     scaler, optimizer = setup.scaler, setup.optimizer
     log, began, process = MeanLog(scaler.is_enabled()), time.perf_counter(), accelerator.process_index
     theory = Theory(config, setup, folder, progress)
+    proxy = ProxyTurns(config, config.seed, model, game, setup.feed, accelerator, setup.autocast)
     limits = replace(config, max_grad_norm=0.0) if setup.private else config  # private gradients are clipped already
     setup.adaptation.train(model, True)
     title = objective_title(config.objective, config.adaptation, config.mi_lambda)
@@ -57,14 +57,7 @@ def optimise(
     with wish_to_stop(alone) as wish, bar(setup.steps, title, initial=start, show=progress) as display:
         for step in range(start, setup.steps if not (budget and budget.over) else start):
             # 1. the proxy: one step (or more) up the gain; no gradient reaches the adapter
-            for k in range(config.proxy_steps if game.uses_proxy else 0):
-                turn = step * config.proxy_steps + k
-                pair = setup.feed.proxy(turn)
-                with torch.no_grad(), setup.autocast():
-                    share = torch.cat([at_size(model.error_maps(*part), game.proxy.size) for part in pair.parts])
-                error_maps = members_first(gather(accelerator, share), accelerator.num_processes)
-                torch.manual_seed(stream_seed(config.seed, "dropout", turn))
-                gain = game.ascend(error_maps, pair.timesteps, pair.is_member)
+            for gain in proxy.before(step):
                 log.add(mi_gain=gain.mi_gain, proxy_accuracy=gain.accuracy)
 
             # 2. the adapter: one step down its objective
@@ -76,6 +69,8 @@ def optimise(
                 with setup.autocast():
                     target = setup.teachers.predictions(batch, draw) if setup.teachers else None
                     error_maps = model.error_maps(batch, draw, target)
+                for gain in proxy.beside(error_maps, draw.timesteps):
+                    log.add(mi_gain=gain.mi_gain, proxy_accuracy=gain.accuracy)
                 weights = model.loss_weights(draw.timesteps, config.snr_gamma)
                 terms = game.terms(error_maps, draw.timesteps, weights)
                 theory.see_loss(step, *terms)

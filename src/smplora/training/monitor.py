@@ -17,6 +17,7 @@ from torch import Tensor
 
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.distill import DISTILLED
+from smplora.config.game import proxy_images
 from smplora.config.train import TrainConfig
 from smplora.core.cache import open_cache
 from smplora.core.files import write_atomically
@@ -44,11 +45,10 @@ def with_intervals(config: TrainConfig, split: Split) -> TrainConfig:
     """``config`` with the intervals filled in, so that the measurements take about 3 % of the training's forward
     passes and the images about 2 %."""
     images = sum(min(config.monitor_images, split.sizes[c]) for c in ("aux_member", "aux_nonmember", "reference"))
-    per_step = config.train_batch_size * (
-        (1 + BACKWARD) * config.gradient_accumulation_steps
-        + (2 * config.proxy_steps if config.objective in WITH_PROXY else 0)
-        + (config.gradient_accumulation_steps if config.objective == DISTILLED else 0)
-    )
+    passes = 1 + BACKWARD + (config.objective == DISTILLED)
+    per_step: float = config.train_batch_size * config.gradient_accumulation_steps * passes
+    if config.objective in WITH_PROXY:
+        per_step += proxy_images(config)
     guidance = config.validation_guidance_scale
     if guidance is None:
         guidance = usual_guidance(config.pretrained_model_name_or_path, config.revision)

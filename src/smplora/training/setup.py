@@ -229,6 +229,7 @@ def prepare(
             aux_nonmember=encoded[members:end],
             prior=prior,
             batch_size=config.train_batch_size,
+            proxy_batch_size=config.proxy_batch_size,
             accumulated=config.gradient_accumulation_steps,
             seed=config.seed,
             num_train_timesteps=model.num_train_timesteps,
