@@ -36,7 +36,11 @@ LEFT_OUT = (  # of the command line in a result: what changes no number, and pos
 RECIPE: dict[str, Any] = {  # the quickstart's, on 50 images a cell
     "aux_size": 50, "rank": 32, "lora_targets": "all", "learning_rate": 3e-3, "train_batch_size": 10,
 }  # fmt: skip
-MODELS = {"tiny": "the bundled model", "sd15": "SD 1.5's true configuration"}
+MODELS = {
+    "tiny": "the bundled model",
+    "mid": "SD 1.5's configuration with narrower layers, 35 M parameters",
+    "sd15": "SD 1.5's true configuration",
+}
 Summary = TypeVar("Summary")
 
 
@@ -157,14 +161,29 @@ def ends(estimate: Estimate, digits: int) -> list[float | None]:
 
 
 def base_model(name: str, device: torch.device) -> LatentDiffusion:
-    """One of ``MODELS``; ``sd15`` has random weights, which cost what trained ones cost."""
+    """One of ``MODELS``; but for ``tiny`` they have random weights, which cost what trained ones cost."""
     from smplora.models.load import load_model
 
-    return sd15(device) if name == "sd15" else load_model(name, device)
+    return {"sd15": sd15, "mid": mid}[name](device) if name != "tiny" else load_model(name, device)
 
 
 def sd15(device: torch.device) -> LatentDiffusion:
     """Stable Diffusion 1.5's true configuration, random weights."""
+    return random_sd(device, "SD 1.5's configuration", {}, {}, {})
+
+
+def mid(device: torch.device) -> LatentDiffusion:
+    """The same with narrower layers, for latents of 32 x 32."""
+    unet = {"block_out_channels": (64, 128, 256, 256), "cross_attention_dim": 256, "sample_size": 32}
+    vae = {"block_out_channels": (32, 32, 32, 32), "sample_size": 256}
+    text = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return random_sd(device, "a narrower SD 1.5", unet, vae, text)
+
+
+def random_sd(
+    device: torch.device, name: str, unet: dict[str, Any], vae: dict[str, Any], text: dict[str, Any]
+) -> LatentDiffusion:
+    """SD 1.5's configuration with these changes, random weights."""
     import torch
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -176,11 +195,13 @@ def sd15(device: torch.device) -> LatentDiffusion:
     torch.manual_seed(0)
     folder = str(CONFIGS / "sd1")
     with device:
-        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet"))
-        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder, subfolder="vae"))
-        encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(folder, subfolder="text_encoder"))
-    for part in (unet, vae, encoder):
+        denoiser = UNet2DConditionModel.from_config(
+            {**UNet2DConditionModel.load_config(folder, subfolder="unet"), **unet}
+        )
+        decoder = AutoencoderKL.from_config({**AutoencoderKL.load_config(folder, subfolder="vae"), **vae})
+        encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(folder, subfolder="text_encoder", **text))
+    for part in (denoiser, decoder, encoder):
         part.eval().requires_grad_(False)
-    text = ClipText(encoder, clip_tokenizer(PADDING["sd1"][0]))
+    words = ClipText(encoder, clip_tokenizer(PADDING["sd1"][0]))
     scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
-    return LatentDiffusion(vae, text, unet, scheduler, "SD 1.5's configuration, random weights", "random")
+    return LatentDiffusion(decoder, words, denoiser, scheduler, f"{name}, random weights", "random")

@@ -87,9 +87,9 @@ def ascend(
     proxy.train()
     log_h = proxy(error_maps.detach(), timesteps)
     gain = mi_gain(log_h, is_member)
-    optimizer.zero_grad(set_to_none=True)
     (-gain).backward()
     optimizer.step()
+    optimizer.zero_grad(set_to_none=True)  # at once: they would be alive when the adapter's step takes most memory
     return GainStep(gain.detach(), ((log_h[:, 1] > log_h[:, 0]) == is_member).float().mean())
 
 

@@ -65,12 +65,10 @@ def optimise(
             if setup.private:
                 log.add(**setup.private.make(step, setup.autocast))
             batches = zip(setup.feed.adapter(step), setup.feed.class_images(step), strict=True)
-            for (batch, draw), of_class in batches if not setup.private else ():
+            for k, ((batch, draw), of_class) in enumerate(batches if not setup.private else ()):
                 with setup.autocast():
                     target = setup.teachers.predictions(batch, draw) if setup.teachers else None
                     error_maps = model.error_maps(batch, draw, target)
-                for gain in proxy.beside(error_maps, draw.timesteps):
-                    log.add(mi_gain=gain.mi_gain, proxy_accuracy=gain.accuracy)
                 weights = model.loss_weights(draw.timesteps, config.snr_gamma)
                 terms = game.terms(error_maps, draw.timesteps, weights)
                 theory.see_loss(step, *terms)
@@ -81,6 +79,8 @@ def optimise(
                     loss = loss + config.prior_loss_weight * prior
                 scaler.scale(loss / config.gradient_accumulation_steps).backward()
                 log.add(loss=loss, adaptation_loss=adaptation_loss(error_maps.detach()).mean())
+                for gain in proxy.after(step, error_maps, draw.timesteps) if k == 0 else ():
+                    log.add(mi_gain=gain.mi_gain, proxy_accuracy=gain.accuracy)
             average_gradients(accelerator, setup.parameters)
             scaler.unscale_(optimizer)
             theory.see_gradients(step)

@@ -4,7 +4,6 @@ batch (``--proxy_sharing``), which leaves nothing but the non-members to be comp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -18,16 +17,6 @@ from smplora.models.proxy import GainStep, at_size
 from smplora.objectives.game import SMPLoRAGame
 from smplora.training.batches import Feed, members_first
 from smplora.training.distributed import gather
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A turn for which the members' error maps are not there yet."""
-
-    turn: int
-    rows: list[int]  # of the adapter's batch, that of all processes: the members
-    error_maps: Tensor  # [n, c, h, w] of as many non-members
-    timesteps: Tensor  # [n]
 
 
 class ProxyTurns:
@@ -56,47 +45,42 @@ class ProxyTurns:
         self.aux = None
         if options.proxy_sharing == "aux":
             self.aux = {digest for group in feed.aux_member.groups for digest in group.digests}
-        self.waiting: Waiting | None = None
 
     def before(self, step: int) -> Iterator[GainStep]:
-        """What comes before the adapter's forward pass: the turns on error maps drawn anew, or, where they are shared,
-        the error maps of the non-members. No gradient reaches the adapter."""
-        if not self.game.uses_proxy or step % self.interval:
+        """The turns on error maps drawn anew, before the adapter's step. No gradient reaches the adapter."""
+        if self.shares or not self._has_turn(step):
             return
         number = step // self.interval
-        if self.shares:
-            self.waiting = self._nonmembers(step, number)
-            return
         for turn in range(number * self.steps, (number + 1) * self.steps):
             pair = self.feed.proxy(turn)
             error_maps = members_first(self._errors(turn, *pair.parts), self.feed.processes)
             yield self._ascend(turn, error_maps, pair.timesteps, pair.is_member)
 
-    def _nonmembers(self, step: int, turn: int) -> Waiting | None:
-        """Nothing, where the adapter's batch has no member that may be shared."""
-        digests = self.feed.digests(step)
-        rows = [row for row, digest in enumerate(digests) if self.aux is None or digest in self.aux][: self.most]
-        if not rows:
-            return None
-        share, timesteps = self.feed.nonmembers(turn, len(rows))
-        return Waiting(turn, rows, self._errors(turn, share)[: len(rows)], timesteps)
-
-    def beside(self, error_maps: Tensor, timesteps: Tensor) -> Iterator[GainStep]:
-        """The turn that waited for the adapter's error maps: [b, c, h, w] and [b] of this process; before the objective
-        asks the proxy. Once a step: later batches of it change nothing."""
-        if self.waiting is None:
+    def after(self, step: int, error_maps: Tensor, timesteps: Tensor) -> Iterator[GainStep]:
+        """The turn on the error maps of the adapter's first batch of the step, when its backward pass has freed the
+        memory: [b, c, h, w] and [b] of this process. So the objective asks a proxy that has not seen this batch, as in
+        the paper. None where the batch has no member that may be shared.
+        """
+        if not self.shares or not self._has_turn(step):
             return
-        waiting, self.waiting = self.waiting, None
-        rows = as_index(waiting.rows, error_maps.device)
-        shared = at_size(error_maps.detach(), self.game.proxy.size)
-        members, told = (gather(self.accelerator, of_all)[rows] for of_all in (shared, timesteps))
-        count = len(waiting.rows)
+        digests = self.feed.digests(step)
+        shared = [row for row, digest in enumerate(digests) if self.aux is None or digest in self.aux][: self.most]
+        count, turn = len(shared), step // self.interval
+        if not count:
+            return
+        rows = as_index(shared, error_maps.device)
+        own = at_size(error_maps.detach(), self.game.proxy.size)
+        members, told = (gather(self.accelerator, share)[rows] for share in (own, timesteps))
+        others, told_of_others = self.feed.nonmembers(turn, count)
         yield self._ascend(
-            waiting.turn,
-            torch.cat([members, waiting.error_maps]),
-            torch.cat([told, waiting.timesteps]),
+            turn,
+            torch.cat([members, self._errors(turn, others)[:count]]),
+            torch.cat([told, told_of_others]),
             torch.arange(2 * count, device=error_maps.device) < count,
         )
+
+    def _has_turn(self, step: int) -> bool:
+        return self.game.uses_proxy and step % self.interval == 0
 
     def _errors(self, turn: int, *parts: tuple[Batch, Draw]) -> Tensor:
         """Those of all processes' parts, without gradients."""
