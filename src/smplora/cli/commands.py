@@ -40,7 +40,7 @@ VERBS = {
     ),
     "train": Verb(
         TrainConfig,
-        "smplora.experiments.tasks:train",
+        "smplora.experiments.training:train_command",
         "smplora train --train_data_dir my_images --objective smp_lora --output_dir runs/smp_lora",
     ),
     "audit": Verb(

@@ -6,8 +6,6 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-import torch
-
 from smplora.core.version import __version__
 
 PRINTED_LIBRARIES = (
@@ -25,6 +23,8 @@ PRINTED_LIBRARIES = (
 
 def environment() -> dict[str, Any]:
     """Versions and machine, for the record."""
+    import torch  # takes seconds, which a command that finds everything done need not spend
+
     return {
         "smplora": __version__,
         "python": platform.python_version(),

@@ -27,10 +27,10 @@ from smplora.results.audit import Audit
 from smplora.results.properties import Properties
 from smplora.results.quality import Quality
 from smplora.results.record import as_json
-from smplora.runs.folder import DONE
+from smplora.runs.complete import page_is_final, train_done
 from smplora.runs.subject import find_subject, result_folder
 from smplora.training import train as training
-from smplora.training.reuse import latest_step, train_done, train_length, train_once
+from smplora.training.reuse import latest_step, train_length, train_once
 
 PAGE = "report.html"
 BARE_TRAINING = Work(train_once, train_done, train_length, latest_step)  # of shadow adapters: without page and card
@@ -53,14 +53,6 @@ def refresh_page(run: Path) -> None:
     from smplora.report.run_page import write_run_page  # draws with matplotlib, which takes a second to import
 
     write_run_page(run)
-
-
-def page_is_final(run: Path) -> bool:
-    """Whether a run's page was written after the run was marked as complete; a kill may come in between."""
-    from smplora.report.run_page import PAGE as RUN_PAGE
-
-    page = run / RUN_PAGE
-    return page.exists() and page.stat().st_mtime_ns >= (run / DONE).stat().st_mtime_ns
 
 
 def audit(config: AuditConfig, *, progress: bool = True) -> Audit:

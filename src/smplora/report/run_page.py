@@ -27,12 +27,12 @@ from smplora.results.audit import Level
 from smplora.results.curves import BUDGET, between_starts, read_curves, seconds_per_step
 from smplora.results.estimate import Estimate
 from smplora.results.record import read
+from smplora.results.run import PAGE as PAGE
 from smplora.results.run import Prompts
 from smplora.results.subjects import flat
 from smplora.statistics.intervals import Interval, auc_deviation
 from smplora.statistics.verdict import LEAK, NO_LEAK
 
-PAGE = "index.html"
 REFRESH_S = 10
 ROUNDS_SHOWN = 8  # of validation images
 METRICS = ("adaptation_loss", "mi_gain", "proxy_accuracy", "grad_norm", "learning_rate", "elapsed_s")

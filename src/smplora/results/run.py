@@ -7,6 +7,8 @@ from typing import Literal
 
 from smplora.results.record import Count, Line, Positive, Record, absent
 
+PAGE = "index.html"  # of a run
+
 
 @dataclass(frozen=True)
 class Done(Record):

@@ -6,15 +6,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import safetensors.torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from smplora.core.errors import CheckpointError
 from smplora.core.files import UNFINISHED, files_sha256, write_atomically
 from smplora.results.record import read, write
 from smplora.results.run import CheckpointState
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STATE = "state.json"
 STATES = ("adapter_state", "optimizer", "ema", "scaler", "proxy", "proxy_optimizer", "budget")  # its files of tensors
@@ -36,6 +38,8 @@ def write_checkpoint(checkpoint: Checkpoint, publish: Callable[[Path], object], 
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
+    import safetensors.torch
+
     temporary = folder.parent / f"{UNFINISHED}{folder.name}"
     temporary.mkdir()
     try:
@@ -87,6 +91,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: it cannot be read.
     """
+    import safetensors.torch
+
     try:
         names = [name for name in STATES if (folder / f"{name}.safetensors").exists()]
         tensors = {name: safetensors.torch.load_file(folder / f"{name}.safetensors") for name in names}

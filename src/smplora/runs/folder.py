@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from smplora.config.data import CacheOptions
 from smplora.config.exactly import exactly
@@ -27,11 +27,13 @@ from smplora.core.files import LOCK, PRIVATE, UNFINISHED, check_writable, write_
 from smplora.core.output import output_folder
 from smplora.core.reading import Unreadable
 from smplora.core.yaml_text import as_yaml, read_yaml
-from smplora.models.diffusion import LatentDiffusion
 from smplora.results.curves import read_rows
 from smplora.results.record import read, write
 from smplora.results.run import BaseModel, Done
 from smplora.runs.checkpoints import STATE, Checkpoint, damage, read_checkpoint, read_state, write_checkpoint
+
+if TYPE_CHECKING:  # torch takes seconds to import, and who only reads the folder needs none
+    from smplora.models.diffusion import LatentDiffusion
 
 NOISE_SEED, PRIVACY = "noise_seed", "privacy.json"  # files of the run folder
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from smplora.config.train import TrainConfig, steps_before, steps_of_drawing
-from smplora.runs.folder import CONFIG, FREE_OPTIONS, RunFolder, read_config
+from smplora.runs.folder import CONFIG, RunFolder, read_config
 from smplora.training.synthesis import FOLDER
 from smplora.training.teachers import TEACHERS
 from smplora.training.train import train
@@ -18,16 +18,6 @@ UNKNOWN_IMAGES = 1000  # likewise, to draw
 def train_once(config: TrainConfig, *, progress: bool = False) -> None:
     """Train, or resume. A finished run is left alone."""
     train(config, progress=progress)
-
-
-def train_done(config: TrainConfig) -> bool:
-    """Whether the run is complete, and was made with every option given here (None: the default, whatever it was)."""
-    folder = RunFolder(Path(config.output_dir))
-    if folder.done is None:
-        return False
-    before = read_config(folder.path, TrainConfig)
-    set_options = {n: v for n, v in asdict(config).items() if v is not None and n not in FREE_OPTIONS}
-    return all(getattr(before, name) == value for name, value in set_options.items())
 
 
 def train_length(options: TrainConfig) -> int:

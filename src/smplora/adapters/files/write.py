@@ -16,11 +16,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from smplora.adapters.files import ADAPTER_FILE as ADAPTER_FILE
 from smplora.adapters.files.kohya import kohya_metadata, kohya_state, published_name
 from smplora.core.files import BUNDLED
 from smplora.core.version import __version__
 
-ADAPTER_FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers looks for
 KOHYA_FILE = "kohya_lora_weights.safetensors"  # the same adapter for ComfyUI, Forge and A1111
 PRECISIONS = {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 OURS = "smplora_"  # how our own metadata begin
