@@ -8,6 +8,7 @@ import pytest
 from smplora.attacks.base import Access, Attack, AttackInfo, Scorer
 from smplora.attacks.scorers import Logistic
 from smplora.audit.blind_baselines import (
+    NEAR,
     STATISTICS,
     blind_check,
     compare,
@@ -165,6 +166,14 @@ def test_near_duplicates_are_counted_between_cells() -> None:
     assert "1 in aux_nonmember and test_member; leave out one" in check.sentence
     del cells["test_member"]
     assert near_duplicate_check(near_duplicates(cells)).passed
+
+
+def test_near_duplicates_are_those_of_a_loop_over_all_pairs() -> None:
+    rng = np.random.default_rng(1)
+    one, other = 0.5 + rng.normal(size=(60, 12)) * 0.025, 0.5 + rng.normal(size=(50, 12)) * 0.025
+    near = [(i, j) for i in range(60) for j in range(50) if np.sqrt(((one[i] - other[j]) ** 2).mean()) < NEAR]
+    assert 100 < len(near) < 2900
+    assert near_duplicates({"a": one, "b": other}) == {"a and b": near}
 
 
 def test_nothing_checked_is_not_passed() -> None:

@@ -14,6 +14,7 @@ from scipy.special import ndtr, ndtri  # type: ignore[import-untyped,unused-igno
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -200,9 +201,9 @@ def near_duplicates(thumbnails: Mapping[str, Floats]) -> dict[str, list[tuple[in
     cells, pairs = list(thumbnails), {}
     for number, one in enumerate(cells):
         for other in cells[number + 1 :]:
-            a, b = thumbnails[one].astype(np.float64), thumbnails[other].astype(np.float64)
-            squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
-            places = np.argwhere(squares < NEAR**2 * a.shape[1]).tolist()
+            index = NearestNeighbors(radius=NEAR * thumbnails[one].shape[1] ** 0.5).fit(thumbnails[other])
+            near = index.radius_neighbors(thumbnails[one], return_distance=False, sort_results=False)
+            places = [(i, int(j)) for i, others in enumerate(near) for j in sorted(others)]
             if places:
-                pairs[f"{one} and {other}"] = [(i, j) for i, j in places]
+                pairs[f"{one} and {other}"] = places
     return pairs
