@@ -209,11 +209,11 @@ def main(arguments: list[str] | None = None) -> None:
     device = choose_device("cpu" if args.model == "tiny" else args.device)
     on_gpu = device.type == "cuda"
     true_size = args.model == "sd15"
-    args.steps = args.steps or (PASS if on_gpu or not true_size else 1)
+    few = true_size and not on_gpu
     resolution = {"tiny": 32, "mid": 256, "sd15": 512 if on_gpu else 128}[args.model]
     precision = "bf16" if on_gpu else "no"
     record: dict[str, Any] = {
-        "command": command(options, args, always=["model", "steps", "rounds"]),
+        "command": command(options, args, always=["model", "rounds"]),
         "model": MODELS[args.model] + ", random weights" * (args.model != "tiny"),
         "setting": f"rank 32, all targets, {resolution} pixels, mixed precision {precision}",
         "device": torch.cuda.get_device_name() if on_gpu else "CPU, one thread",
@@ -232,7 +232,7 @@ def main(arguments: list[str] | None = None) -> None:
             lora_targets="all",
             aux_size=PASS // 2,
             test_size=PASS // 2,
-            max_train_steps=args.steps,
+            max_train_steps=args.steps or PASS,
             checkpointing_steps=10**9,
             logging_steps=10**9,
         )
@@ -249,11 +249,12 @@ def main(arguments: list[str] | None = None) -> None:
             peaks = {name: peak_bytes(own, setup, folder) for name, own in chosen.items()}
             baselines = () if args.only else (BARE, RELEASED)
             times: dict[str, list[float]] = {name: [] for name in (*chosen, *baselines)}
+            steps = args.steps or (1 if few else max(PASS // batch, 8))
             for _ in range(args.rounds):
                 for name, own in chosen.items():
-                    times[name].append(one_turn(own, setup, folder, args.steps))
+                    times[name].append(one_turn(own, setup, folder, steps))
                 for kind in baselines:
-                    times[kind].append(baseline(kind, plain, setup, args.steps))
+                    times[kind].append(baseline(kind, plain, setup, steps))
             record[f"batch_{batch}"] = measured(times, peaks)
             print(json.dumps(record), flush=True)
         record["load_average"] = [round(load_before, 1), round(os.getloadavg()[0], 1)]

@@ -17,14 +17,15 @@ from conftest import short_config
 from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE
 from smplora.cli.main import main
 from smplora.config.data import ModelOptions
+from smplora.config.train import TrainConfig
 from smplora.core.errors import TrainingError
 from smplora.core.random_streams import generator
 from smplora.experiments.tasks import train
 from smplora.runs.base_model import load_base
-from smplora.runs.folder import RunFolder
+from smplora.runs.folder import RunFolder, read_config
 from smplora.training import setup as trainstate
 from smplora.training.batches import Feed, training_draw
-from smplora.training.precision import LossScaler
+from smplora.training.precision import LossScaler, compile_denoiser, fastest
 from smplora.training.resolve import load_split, resolved
 from toys import toy_batch, toy_cell
 from transfers import CountTransfers
@@ -87,6 +88,48 @@ def test_accelerates_precision_is_not_taken_and_that_is_said(image_folder: Path,
     done = warm.run(*command, env=environment)
     assert done.returncode == 0, done.stderr
     assert "accelerate is set to fp16, which is not used: --mixed_precision is 'no'" in done.stderr
+
+
+def test_auto_is_fp32_on_a_cpu_and_that_is_said(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = ["--max_train_steps", "1", "--aux_size", "10", "--device", "cpu", "--output_dir", str(tmp_path / "run")]
+    assert main(["train", "--train_data_dir", str(image_folder), *quick, "--mixed_precision", "auto"]) == 0
+    assert "--mixed_precision auto: 'no' on this CPU" in capsys.readouterr().err
+    assert read_config(tmp_path / "run", TrainConfig).mixed_precision == "no"
+    assert main(["train", "--train_data_dir", str(image_folder), *quick, "--mixed_precision", "auto"]) == 0, "resumes"
+    for native, kind in ((True, "bf16"), (False, "no")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, native=native: native)
+        assert fastest(torch.device("cuda")) == kind
+
+
+class Small(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x).relu()
+
+
+def test_what_cannot_be_compiled_runs_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """With torch's tracing, and a backend that fails or does nothing."""
+    x, compiled = torch.randn(4, 3), []
+
+    def failing(graph: torch.fx.GraphModule, _: object) -> None:
+        compiled.append(graph)
+        raise RuntimeError("no compiler here")
+
+    for backend in (failing, "eager"):
+        torch.compiler.reset()
+        layer = Small()
+        names, expected = [*layer.state_dict()], layer(x)
+        compile_denoiser(layer, CPU, backend=backend)
+        assert torch.equal(layer(x), expected)
+        assert [*layer.state_dict()] == names
+    assert len(compiled) == 1
+    compile_denoiser(layer, CPU)
+    assert "nothing is compiled on a CPU" in capsys.readouterr().err
 
 
 def test_the_vae_encodes_in_fp32(image_folder: Path, tmp_path: Path) -> None:

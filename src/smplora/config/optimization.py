@@ -21,8 +21,10 @@ class OptimizationOptions:
     """Recompute activations in the backward pass: less memory, a third more time."""
     shard_base_model: bool = False
     """With several processes: split the frozen base model's weights over them (FSDP), for models too large for one GPU."""
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    """Precision of the frozen base model; the adapter, its optimizer and the losses stay fp32. fp16 scales the loss."""
+    mixed_precision: Literal["no", "fp16", "bf16", "auto"] = "no"
+    """Precision of the frozen base model; adapter, optimizer and losses stay fp32. fp16 scales the loss; 'auto' is bf16 where the device computes faster in it."""
+    compile: bool = False
+    """Compile the denoiser (torch.compile): faster steps on a GPU after minutes for the first. What cannot be compiled runs as it is; nothing on a CPU."""
     quantize: Optional[Literal["8bit", "4bit"]] = None
     """Round the linear layers of a frozen flow-matching transformer (needs smplora[bitsandbytes]); '4bit' is QLoRA's NF4. Trains an adapter in less memory."""
     allow_tf32: bool = False

@@ -6,10 +6,13 @@ whose gradient is not finite is skipped, with half the scale from then on (Micik
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smplora.config.catalogue.adaptations import TRAINS_WEIGHTS
+from smplora.core.console import say
 from smplora.runs.base_model import DTYPES
 
 PATIENCE = 30  # skipped steps in a row that take the scale from 2^16 to 2^-14: there is nothing left to scale away
@@ -18,6 +21,25 @@ PATIENCE = 30  # skipped steps in a row that take the scale from 2^16 to 2^-14: 
 def frozen_type(mixed_precision: str, adaptation: str) -> torch.dtype:
     """What the base model's numbers may be kept in from the start: of fewer bits where nothing changes them."""
     return DTYPES["no" if adaptation in TRAINS_WEIGHTS else mixed_precision]
+
+
+def fastest(device: torch.device) -> Literal["no", "bf16"]:
+    """What ``--mixed_precision auto`` means: bf16 on GPUs that multiply in it. On processors that do, a step of the
+    smaller models takes longer in it, and one of SD 1.5 hardly less (benchmarks/precision.py)."""
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if native else "no"
+
+
+def compile_denoiser(denoiser: nn.Module, device: torch.device, *, backend: Any = "inductor") -> None:
+    """torch.compile in place, names unchanged; a part that cannot be compiled runs as it is. torch keeps what it
+    compiled in a cache of its own, so that a resumed run starts faster. On a CPU it gained 1 % and is left out."""
+    if device.type == "cpu" and backend == "inductor":
+        say("--compile: nothing is compiled on a CPU, where it would gain nothing")
+        return
+    import torch._dynamo
+
+    torch._dynamo.config.suppress_errors = True
+    denoiser.compile(backend=backend)
 
 
 class LossScaler(torch.amp.GradScaler):

@@ -46,7 +46,7 @@ from smplora.training.distillation import Teachers
 from smplora.training.distributed import shard
 from smplora.training.ema import averaged, ema_tensors, load_ema_tensors
 from smplora.training.optimizers import learning_rate_factor, load_optimizer_tensors, make_optimizer, optimizer_tensors
-from smplora.training.precision import LossScaler
+from smplora.training.precision import LossScaler, compile_denoiser
 from smplora.training.prior_preservation import prior_cell
 from smplora.training.synthesis import synthetic_cell
 from smplora.training.teachers import TEACHERS
@@ -183,6 +183,8 @@ def prepare(
     parameters = [p for of_component in trained.values() for p in of_component]
     if config.shard_base_model:
         shard(accelerator, model.denoiser, parameters)
+    if config.compile:
+        compile_denoiser(model.denoiser, model.device)
     rates = {name: config.rate_of(name) for name in trained}
     prepared = preparation(config, config.resolution or model.resolution)
     source, cache = open_source(config), open_cache(config.cache_dir, config.cache_latents_to_disk)

@@ -38,7 +38,7 @@ from smplora.training.loop import optimise
 from smplora.training.memory import explaining
 from smplora.training.monitor import Monitor
 from smplora.training.optimizers import check_installed
-from smplora.training.precision import frozen_type
+from smplora.training.precision import fastest, frozen_type
 from smplora.training.resolve import load_split, resolved
 from smplora.training.setup import prepare, restore
 from smplora.training.synthesis import captions_to_draw, check_choosers, draw_images, drawn_captions
@@ -117,11 +117,15 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
     check_place(folder.path)
     folder.check_resume(config.resume_from_checkpoint)
     device = choose_device(config.device)
+    asked = config.mixed_precision
+    config = replace(config, mixed_precision=fastest(device) if asked == "auto" else asked)
     split = load_split(config, folder.path / MANIFEST)
     accelerator = make_accelerator(device, **tracker_options(trackers, folder.path))
     progress = progress and accelerator.is_main_process
     if progress:
         say_other_precision(config.mixed_precision)
+        if asked != config.mixed_precision:
+            say(f"--mixed_precision {asked}: '{config.mixed_precision}' on this {device.type.upper()}")
         if split.canaries:
             say(split.canaries.tossed)
     folder.check_processes(accelerator.num_processes)
