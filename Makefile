@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: quickstart test format audit-deps lock model clean
+.PHONY: quickstart test format bench-check audit-deps lock model clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/smplora quickstart
@@ -19,6 +19,10 @@ test: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The ratios of benchmarks/results/ measured anew, some 20 minutes; fails where one is worse
+bench-check: $(INSTALLED)
+	$(BIN)/python scripts/bench_check.py
 
 # Licences and known vulnerabilities of what is installed
 audit-deps: $(INSTALLED)

@@ -390,3 +390,28 @@ def test_the_scripts_that_made_the_bundled_model_and_chose_its_settings(tmp_path
     with pytest.raises(SystemExit) as ended:
         load("tune_quickstart", SCRIPTS).main(["--help"])
     assert ended.value.code == 0
+
+
+def test_precision(tmp_path: Path) -> None:
+    few = ["--steps", 1, "--rounds", 1, "--batch", 1]
+    found = start("precision", tmp_path, "--models", "tiny", "--device", "cpu", *few, wrote="precision_cpu")
+    before = written("precision_cpu")
+    assert found["faster_than_fp32"]["tiny"].keys() == before["faster_than_fp32"]["tiny"].keys()
+
+
+def test_scale(tmp_path: Path) -> None:
+    parts = ["feed", "near_duplicates"]
+    found = start("scale", tmp_path, "--parts", *parts, "--rounds", 1, "--largest", 2, "--pictures", tmp_path)
+    assert found["parts"].keys() == set(parts) < written("scale")["parts"].keys()
+    assert (tmp_path / "scale.svg").read_text().startswith('<svg xmlns="http')
+
+
+def test_a_step_of_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = load("scale")
+    monkeypatch.setattr(script, "base_model", lambda _, device: load_model("tiny", device))
+    monkeypatch.setattr(script, "STEPS", 1)
+    assert script.step(tmp_path, resolution=32, rank=1) > 0
+
+
+def test_complete_run(tmp_path: Path) -> None:
+    assert not lacking(start("complete_run", tmp_path, "--rounds", 1), written("complete_run"))
