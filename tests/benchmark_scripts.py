@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from small_networks import draw_little, learn_little
 from smplora.config.catalogue.attacks import ATTACKS
 from smplora.core.parallel import Task
 from smplora.core.reading import read_json
@@ -23,7 +24,7 @@ NAMES = sorted(path.stem for path in BENCHMARKS.glob("*.py") if "__main__" in pa
 IMAGES = 90  # with cells of 5, enough are held out for FID
 TRAIN = {
     "aux_size": 8, "test_size": 8, "reference_size": 16, "rank": 1, "lora_targets": "attention", "train_batch_size": 2,
-    "max_train_steps": 2, "checkpointing_steps": 2,
+    "max_train_steps": 2, "checkpointing_steps": 2, "monitor_steps": 0, "validation_steps": 0, "run_page": False,
 }  # fmt: skip
 AUDIT = {"num_timesteps": 1, "noise_pairs": 1, "attacks": ["loss", "calibrated_loss"]}
 EVALUATE = {"num_images": 20, "num_inference_steps": 1, "batch_size": 100}
@@ -49,6 +50,8 @@ def few_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     kept = [path for place in (BENCHMARKS / "results", REPOSITORY / "docs") for path in place.rglob("*.*")]
     before = {path: path.stat().st_mtime_ns for path in kept}
     with pytest.MonkeyPatch.context() as patch:
+        learn_little(patch)
+        draw_little(patch)
         patch.syspath_prepend(str(BENCHMARKS))
         patch.setattr("smplora.data.digits.write_private_digits", lambda _: folder)
         patch.setattr("smplora.core.parallel.run_tasks", in_this_process)

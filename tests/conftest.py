@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,36 @@ def forked_workers() -> Iterator[None]:
     ones, which import it all again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("smplora.core.parallel.get_context", lambda method: get_context("fork"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bundled_models_are_read_once() -> Iterator[None]:
+    """Commands in this process get copies. tests/models reads the files each time, and so do processes of their own."""
+    from smplora.core.files import BUNDLED, BUNDLED_FOLDER
+    from smplora.runs import base_model
+
+    kept: dict[tuple[Any, ...], Any] = {}
+    read = base_model.load_model
+
+    def copied(name: str, device: torch.device, **options: Any) -> Any:
+        if name not in (*BUNDLED, str(BUNDLED_FOLDER)) or options.get("quantize"):
+            return read(name, device, **options)
+        key = (name, device, *sorted(options.items()))
+        if key not in kept:
+            kept[key] = read(name, device, **options)
+        return deepcopy(kept[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base_model, "load_model", copied)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def losses_at_two_timesteps() -> Iterator[None]:
+    """Of held-out images, in evaluations: nobody looks at how large they are, and they would be most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("smplora.quality.evaluate.LOSS_TIMESTEPS", 2)
         yield
 
 

@@ -114,8 +114,9 @@ def test_images_of_several_shapes(shapes: Path, tmp_path: Path, monkeypatch: pyt
     assert main(["evaluate", "--adapter", str(run), *few]) == 0
 
 
-def test_audits_keep_the_order_of_the_cells(shapes: Path, tmp_path: Path) -> None:
+def test_audits_keep_the_order_of_the_cells(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Signals of images of several shapes, put back in the order of the split."""
+    draw_little(monkeypatch)
     run = tmp_path / "run"
     sizes = ("--train_batch_size", "2", "--max_train_steps", "1", "--device", "cpu", "--aux_size", "4")
     assert main(["train", "--train_data_dir", str(shapes), *sizes, *VARIED, "--output_dir", str(run)]) == 0

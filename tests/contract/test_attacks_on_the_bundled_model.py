@@ -28,8 +28,9 @@ from smplora.runs.subject import load_subject
 SOME = ["pia", "pfami", "clid_other_caption", "gsa2", "rediffuse_images"]
 
 
-def test_signals_do_not_depend_on_the_batch_size(trained_run: Path) -> None:
+def test_signals_do_not_depend_on_the_batch_size(trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With everything that the command adds: captions, captions of others, pixels."""
+    draw_little(monkeypatch)
     loaded = load_subject(str(trained_run), None, "cpu")
     found = []
     for batch_size in (4, 64):

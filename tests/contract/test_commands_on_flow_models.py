@@ -55,9 +55,10 @@ def test_a_killed_run_ends_the_same(run: Path, tmp_path: Path) -> None:
     shutil.copytree(kept, run)
 
 
+@pytest.mark.parametrize("run", ["sd3"], indirect=True)
 def test_an_audit_sees_losses_paths_gradients_and_the_proxy(run: Path) -> None:
     """Of one family; how all of them are asked is tested in tests/models/families."""
-    attacks = ["loss", "sima", "secmi", "gsa2", "proxy"] if "sd3" in run.parent.name else ["loss", "proxy"]
+    attacks = ["loss", "sima", "secmi", "gsa2", "proxy"]
     words = ["--attacks", f"[{', '.join(attacks)}]", "--noise_pairs", "1", "--num_timesteps", "1"]
     assert main(["audit", "--adapter", str(run), *words, "--memorisation", "false"]) == 0
     found = json.loads((run / "audit" / "audit.json").read_text())
@@ -72,8 +73,10 @@ def test_images_are_compared_and_what_is_public_exported(run: Path, tmp_path: Pa
     assert not (run / KOHYA_FILE).exists()
 
 
+@pytest.mark.parametrize("run", ["z_image"], indirect=True)
 def test_an_adapter_without_a_run_is_audited(run: Path, tmp_path: Path, image_folder: Path) -> None:
-    """It is the same adapter: so are its losses, and what they find."""
+    """It is the same adapter: so are its losses, and what they find. What files of each family are read as is tested in
+    tests/models/families."""
     shutil.copy(run / ADAPTER_FILE, tmp_path / "a.safetensors")
     words = ["--train_data_dir", str(image_folder), "--split_manifest", str(run / "split.json"), "--resolution", "32"]
     base = ["--pretrained_model_name_or_path", str(run.parent / "model"), "--output_dir", str(tmp_path / "audit")]
@@ -88,8 +91,9 @@ def test_an_adapter_without_a_run_is_audited(run: Path, tmp_path: Path, image_fo
     assert theirs == ours
 
 
+@pytest.mark.parametrize("run", ["z_image"], indirect=True)
 def test_sixteen_bits_find_the_same(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And an evaluation says that it was made so."""
+    """And an evaluation says that it was made so. Losses of every family in bf16: tests/models/families."""
     words = ["--adapter", str(run), "--attacks", "[loss]", "--noise_pairs", "1", "--num_timesteps", "2"]
     scores = []
     for precision in ("no", "bf16"):

@@ -49,7 +49,8 @@ def model(checkpoint: tuple[str, Path]) -> FlowMatching:
 @pytest.fixture(scope="module")
 def run(checkpoint: tuple[str, Path], image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = {"pretrained_model_name_or_path": str(checkpoint[1]), "resolution": RESOLUTION, "learning_rate": 1e-2}
-    return train(short_config(image_folder, tmp_path_factory.mktemp("flow") / "run", **base), progress=False)
+    few = {"max_train_steps": 2, "checkpointing_steps": 2}
+    return train(short_config(image_folder, tmp_path_factory.mktemp("flow") / "run", **base, **few), progress=False)
 
 
 def stock(checkpoint: tuple[str, Path], folder: Path | None = None) -> Any:
@@ -136,8 +137,9 @@ def test_whole_models_are_pipelines(
     if adaptation == "dreambooth" and name != "z_image":  # but for the captions it is "full"
         pytest.skip("of one family")
     own = {"pretrained_model_name_or_path": str(base), "resolution": RESOLUTION, "adaptation": adaptation}
+    own |= {"objective": "lora"}  # the game is played by the runs of the test before
     more = {"num_class_images": 4, "class_prompt": "a digit"} if adaptation == "dreambooth" else {}
-    config = short_config(image_folder, tmp_path / "run", **own, **more, max_train_steps=2, checkpointing_steps=1)
+    config = short_config(image_folder, tmp_path / "run", **own, **more, max_train_steps=1, checkpointing_steps=1)
     run = train(config, progress=False)
     pipeline = stock(checkpoint, run)
     before = {key: value for key, value in stock(checkpoint).config.items() if not key.startswith("_")}
