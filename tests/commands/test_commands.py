@@ -260,6 +260,22 @@ def test_output_folder_that_cannot_be_written(
         assert "/proc/" in refused(capsys, *arguments, "/proc/smplora")
 
 
+def test_training_says_what_it_trains_on_what_was_made_and_what_comes_next(
+    capsys: pytest.CaptureFixture[str], image_folder: Path, tmp_path: Path
+) -> None:
+    few = ("--aux_size", "10", "--max_train_steps", "1", "--output_dir", str(tmp_path / "run"))
+    assert main(["train", "--train_data_dir", str(image_folder), *few]) == 0
+    lines = capsys.readouterr().err.strip().splitlines()
+    kept = "20 of 60 images are trained on; 40 are kept for audits and quality: --aux_size, --test_size change that"
+    assert kept in lines
+    files = "pytorch_lora_weights.safetensors, kohya_lora_weights.safetensors"
+    assert lines[-2:] == [
+        f"{tmp_path / 'run'}: {files} after 1 steps; README.md and index.html beside it",
+        f"next: smplora audit {tmp_path / 'run'}",
+    ]
+    assert all((tmp_path / "run" / name).exists() for name in (*files.split(", "), "README.md", "index.html"))
+
+
 def test_one_process_trains_in_a_folder(capsys: pytest.CaptureFixture[str], image_folder: Path, tmp_path: Path) -> None:
     arguments = ("train", "--train_data_dir", str(image_folder), "--aux_size", "5", "--max_train_steps", "1")
     with RunFolder(tmp_path / "run").locked():

@@ -132,6 +132,13 @@ class Split:
         return {cell: len(self.cells[cell]) for cell in CELLS}
 
     @property
+    def divided(self) -> str:
+        """For people: who is trained on."""
+        trained, every = len(self.train), sum(self.sizes.values()) + len(self.aside + self.aside_nonmembers)
+        every += sum(self.canaries.sizes.values()) if self.canaries else 0
+        return f"{trained:,} of {every:,} images are trained on; {every - trained:,} are kept for audits and quality"
+
+    @property
     def tossed(self) -> str:
         """Of a split by coins, for people."""
         inside, outside = (sum(n for cell, n in self.sizes.items() if cell.endswith(kind)) for kind in KINDS)

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.results.record import as_json
+from smplora.results.run import PAGE
 from smplora.runs.complete import needs_nothing
+
+
+def say_what_was_made(run: Path) -> None:
+    """The last lines of a training; of several processes one says them."""
+    from accelerate import PartialState
+
+    from smplora.publish.card import CARD
+    from smplora.runs.subject import find_subject
+
+    if not PartialState().is_main_process:
+        return
+    subject = find_subject(str(run))
+    files = ", ".join(subject.adaptation.published(run))
+    pages = [name for name in (CARD, PAGE) if (run / name).exists()]
+    say(f"{run}: {files} after {subject.step:,} steps; {' and '.join(pages)} beside it")
+    say(f"next: smplora audit {run}")
 
 
 def train_command(config: TrainConfig) -> None:
@@ -20,7 +38,7 @@ def train_command(config: TrainConfig) -> None:
     if done is None:
         from smplora.experiments.tasks import train  # torch and diffusers take seconds to import
 
-        train(config)
+        say_what_was_made(train(config))
         return
     say(f"{config.output_dir} is complete: {done.step} steps; its images were not read again")
     if config.json:

@@ -80,6 +80,11 @@ def train(
     with folder.locked() if accelerator.is_main_process else nullcontext():
         write_settings(ready, model)
         if folder.done is None:
+            if ready.progress:
+                sizes = (
+                    "--split_manifest says which" if config.split_manifest else "--aux_size, --test_size change that"
+                )
+                say(f"{ready.split.divided}: {sizes}")
             if ready.config.objective in WITH_TEACHERS:
                 device = model.device
                 del model  # a teacher has its own
