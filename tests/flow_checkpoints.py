@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
 
 from smplora.core.files import BUNDLED_FOLDER
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+MISTRALS = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}[SYSTEM_PROMPT]{{ m.content[0].text }}"
+    "[/SYSTEM_PROMPT]{% else %}[INST]{{ m.content[0].text }}[/INST]{% endif %}{% endfor %}"
 )
 CHANNELS = 4
 
@@ -226,39 +236,104 @@ def qwen_image(folder: Path) -> Path:
     return folder
 
 
-def flux2(folder: Path) -> Path:
-    """FLUX.2 klein's pipeline, the base model."""
-    from diffusers import (
-        AutoencoderKLFlux2,
-        FlowMatchEulerDiscreteScheduler,
-        Flux2KleinPipeline,
-        Flux2Transformer2DModel,
-    )
-    from transformers import Qwen3ForCausalLM
+def flux2_vae() -> Any:
+    """FLUX.2's, with a batch norm that has seen something."""
+    from diffusers import AutoencoderKLFlux2
 
-    torch.manual_seed(0)
-    tokenizer = qwen_tokenizer()
     vae = AutoencoderKLFlux2(
         block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=CHANNELS, norm_num_groups=4,
     )  # fmt: skip
     torch.nn.init.normal_(vae.bn.running_mean)
     torch.nn.init.uniform_(vae.bn.running_var, 0.5, 2.0)
-    transformer = Flux2Transformer2DModel(
+    return vae
+
+
+def flux2_transformer(told: int, guided: bool) -> Any:
+    """FLUX.2's.
+
+    Args:
+        told: width of what it reads of captions.
+    """
+    from diffusers import Flux2Transformer2DModel
+
+    return Flux2Transformer2DModel(
         in_channels=4 * CHANNELS, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=48, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+        joint_attention_dim=told, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=guided,
     )  # fmt: skip
+
+
+def flux2(folder: Path) -> Path:
+    """FLUX.2 klein's pipeline, the base model."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
+    from transformers import Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer()
     Flux2KleinPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        vae=vae,
+        vae=flux2_vae(),
         text_encoder=Qwen3ForCausalLM(qwen3_settings(tokenizer, 16, layers=28)),
         tokenizer=tokenizer,
-        transformer=transformer,
+        transformer=flux2_transformer(48, guided=False),
+    ).save_pretrained(folder)
+    return folder
+
+
+@cache
+def pixtral() -> Any:
+    """The library's PixtralProcessor, which it hands out only where torchvision is: with images by Pillow."""
+    from transformers.models.pixtral import image_processing_pil_pixtral as by_pillow
+
+    with patch.dict(sys.modules, {by_pillow.__name__.replace("_pil_", "_"): by_pillow}):
+        from transformers.models.pixtral.processing_pixtral import PixtralProcessor
+    return PixtralProcessor
+
+
+def pixtral_processor() -> Any:
+    """Mistral's processor of images and words, with letters only."""
+    from transformers import PreTrainedTokenizerFast
+    from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
+
+    words = Tokenizer(BPE(vocab={letter: n for n, letter in enumerate(sorted(ByteLevel.alphabet()))}, merges=[]))
+    words.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    special = ("<s>", "</s>", "<pad>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]")
+    words.add_special_tokens([*special, "[IMG]", "[IMG_BREAK]", "[IMG_END]"])
+    words.post_processor = TemplateProcessing("<s> $A", special_tokens=[("<s>", words.token_to_id("<s>"))])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="<pad>", padding_side="left"
+    )
+    return pixtral()(PixtralImageProcessorPil(), tokenizer, chat_template=MISTRALS)
+
+
+def flux2_dev(folder: Path) -> Path:
+    """FLUX.2 dev's pipeline, guidance-distilled, with its vision-language model."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, Flux2Pipeline
+    from transformers import Mistral3Config, Mistral3ForConditionalGeneration
+
+    torch.manual_seed(0)
+    processor = pixtral_processor()
+    text = {
+        "model_type": "mistral", "vocab_size": len(processor.tokenizer), "hidden_size": 16, "intermediate_size": 24,
+        "num_hidden_layers": 31, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+        "max_position_embeddings": 600, "rope_parameters": {"rope_type": "default", "rope_theta": 1e9},
+        "sliding_window": None,
+    }  # fmt: skip
+    sight = {
+        "model_type": "pixtral", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 16, "image_size": 28, "patch_size": 14,
+    }  # fmt: skip
+    Flux2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=flux2_vae(),
+        text_encoder=Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=sight)),
+        tokenizer=processor,
+        transformer=flux2_transformer(48, guided=True),
     ).save_pretrained(folder)
     return folder
 
 
 CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
-    make.__name__: make for make in (chroma, flux, flux2, qwen_image, sd3, z_image)
+    make.__name__: make for make in (chroma, flux, flux2, flux2_dev, qwen_image, sd3, z_image)
 }
 VARIANTS: dict[str, Callable[[Path], Path]] = {"sd3": sd3_without_t5}

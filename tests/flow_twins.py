@@ -36,6 +36,7 @@ class Twin:
     losses: Callable[[Any, list[str], Tensor, Tensor, Tensor], Tensor]  # captions, latents, noise, indices
     images: Callable[..., Tensor]  # captions, seeds, size, steps
     latents: Callable[[Any, Tensor], Tensor] = shifted
+    scale: float = SCALE  # of images; 1 where the pipeline never asks without the caption
 
 
 def noised(pipeline: Any, latents: Tensor, noise: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,12 +200,13 @@ def flux2_latents(pipeline: Any, pixels: Tensor) -> Tensor:
 
 
 def flux2_losses(pipeline: Any, captions: list[str], latents: Tensor, noise: Tensor, indices: Tensor) -> Tensor:
-    """train_dreambooth_lora_flux2_klein.py."""
+    """train_dreambooth_lora_flux2_klein.py, and train_dreambooth_lora_flux2.py with its guidance."""
+    guided = torch.full([1], 3.5).expand(len(latents)) if pipeline.transformer.config.guidance_embeds else None
     noisy, timesteps = noised(pipeline, latents, noise, indices)
     words, text_ids = pipeline.encode_prompt(list(captions))
     places = pipeline._prepare_latent_ids(latents)
     given = pipeline.transformer(
-        hidden_states=pipeline._pack_latents(noisy), timestep=timesteps / 1000, guidance=None,
+        hidden_states=pipeline._pack_latents(noisy), timestep=timesteps / 1000, guidance=guided,
         encoder_hidden_states=words, txt_ids=text_ids, img_ids=places, return_dict=False,
     )[0]  # fmt: skip
     return loss(pipeline._unpack_latents_with_ids(given, places), latents, noise)
@@ -215,7 +217,13 @@ def flux2_images(pipeline: Any, captions: list[str], seeds: Seeds, size: int, st
     return images
 
 
+def flux2_dev_images(pipeline: Any, captions: list[str], seeds: Seeds, size: int, steps: int) -> Tensor:
+    images: Tensor = pipeline(prompt=list(captions), guidance_scale=3.5, **drawing(seeds, size, steps)).images
+    return images
+
+
 TWINS = {
+    "flux2_dev": Twin(flux2_embeddings, flux2_losses, flux2_dev_images, flux2_latents, scale=1.0),
     "flux2": Twin(flux2_embeddings, flux2_losses, flux2_images, flux2_latents),
     "qwen_image": Twin(qwen_image_embeddings, qwen_image_losses, qwen_image_images, qwen_image_latents),
     "sd3": Twin(sd3_embeddings, sd3_losses, sd3_images),

@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
 
 import smplora.audit.shadow_adapters
 from conftest import short_config
@@ -26,6 +27,7 @@ from smplora.core.parallel import Task
 from smplora.core.reading import read_json
 from smplora.data.split import MANIFEST
 from smplora.experiments.tasks import train
+from smplora.runs.subject import Loaded
 
 FEW = ["--references", "3", "--sizes", "[6, 20]", "--device", "cpu"]
 SHARE = ["--attribute", "label", "--attribute_value", "odd", "--shares", "[0.2, 0.8]"]
@@ -73,6 +75,22 @@ def one_step(images: Path, folder: Path, **changes: Any) -> Any:
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of the first test, which the second one shows."""
     return tmp_path_factory.mktemp("properties") / "told"
+
+
+def test_sixteen_bits(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All adapters are compared on a base model in bf16, and the result says so."""
+    monkeypatch.setattr("smplora.config.properties.FEWEST", 3)
+    flow = train(one_step(image_folder, tmp_path / "flow", pretrained_model_name_or_path="tiny-flow"), progress=False)
+    seen, measure = [], infer.measure
+
+    def watched(loaded: Loaded, *others: Any) -> Any:
+        seen.append(loaded.model.dtype)
+        return measure(loaded, *others)
+
+    monkeypatch.setattr(infer, "measure", watched)
+    assert main(["properties", str(flow), *FEW, "--mixed_precision", "bf16"]) == 0
+    assert seen == [torch.bfloat16] * 4
+    assert read_json(flow / "properties" / "properties.json")["settings"]["mixed_precision"] == "bf16"
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

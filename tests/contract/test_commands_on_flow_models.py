@@ -124,9 +124,60 @@ def test_sixteen_bits_would_round_away_whole_differences(
     assert "--mixed_precision bf16 is for LoRA on flow-matching models" in capsys.readouterr().err
 
 
-def test_sixteen_bits_are_of_flow_matching(trained_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["audit", "--adapter", str(trained_run), "--mixed_precision", "bf16"]) == 2
+@pytest.fixture(scope="module")
+def whole_run(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Whose transformer was trained, not an adapter."""
+    root = tmp_path_factory.mktemp("whole")
+    base = ["--pretrained_model_name_or_path", str(CHECKPOINTS["z_image"](root / "model")), "--adaptation", "full"]
+    words = ["--train_data_dir", str(image_folder), "--output_dir", str(root / "run"), "--max_train_steps", "1"]
+    few = [*FEW[:4], *FEW[6:], "--monitor_steps", "0", "--validation_steps", "0"]
+    assert main(["train", *base, *words, *few]) == 0
+    return root / "run"
+
+
+@pytest.fixture
+def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong is said before the base model, which may take minutes, is read."""
+
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("the base model was loaded")
+
+    monkeypatch.setattr("smplora.runs.base_model.load_model", load)
+
+
+@pytest.mark.usefixtures("nothing_is_loaded")
+@pytest.mark.parametrize("command", ["audit", "evaluate", "properties"])
+def test_sixteen_bits_are_of_lora_on_flow_matching(
+    command: str, trained_run: Path, whole_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for adapter in (trained_run, whole_run):
+        assert main([command, "--adapter", str(adapter), "--mixed_precision", "bf16"]) == 2
+        assert "--mixed_precision bf16 is for LoRA on flow-matching models" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("nothing_is_loaded")
+def test_sixteen_bits_are_of_lora_on_flow_matching_made_elsewhere(
+    trained_run: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(trained_run / ADAPTER_FILE, tmp_path / "a.safetensors")
+    words = ["--train_data_dir", str(image_folder), "--split_manifest", str(trained_run / "split.json")]
+    base = ["--pretrained_model_name_or_path", "tiny", "--mixed_precision", "bf16", "--resolution", "32"]
+    where = ["--adapter", str(tmp_path / "a.safetensors"), "--output_dir", str(tmp_path / "audit")]
+    assert main(["audit", *where, *words, *base]) == 2
     assert "--mixed_precision bf16 is for LoRA on flow-matching models" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("nothing_is_loaded")
+def test_a_device_that_does_not_compute_in_sixteen_bits(
+    run: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The meta device computes nothing."""
+    where = ["--device", "meta", "--mixed_precision", "bf16"]
+    told = ["--train_data_dir", str(image_folder), "--output_dir", str(tmp_path / "run"), "--aux_size", "10"]
+    own = ["--adapter", str(run)]
+    for command, words in {"audit": own, "evaluate": own, "properties": own, "train": told}.items():
+        assert main([command, *words, *where]) == 2
+        assert "--mixed_precision bf16: meta cannot compute with it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("steps", "leaks"), [("100", True), ("1", False)])

@@ -22,6 +22,7 @@ from smplora.adapters.files.write import (
     LoraSettings,
     adapter_bytes,
     kohya_bytes,
+    needs_kohya,
 )
 from smplora.core.files import write_atomically
 from smplora.models.adapted import GradientLayers
@@ -150,15 +151,15 @@ class LoRAAdaptation:
     def publish(
         self, model: LatentDiffusion, folder: Path, facts: AdapterFacts, *, precision: str, complete: bool
     ) -> list[str]:
-        """One file in diffusers' layout; where it is to be complete, another one in kohya's, which transformers do not
-        need: programs that read them take diffusers' names."""
+        """One file in diffusers' layout; where it is to be complete, another one in kohya's, if programs that read it
+        need it."""
         state = self.state_dict(model)
         components = {
             name: LoraSettings(self.rank, self.alpha, self.target_modules(model, name), self.use_rslora, self.use_dora)
             for name in self.components(model)
         }
         write_atomically(folder / ADAPTER_FILE, adapter_bytes(state, components, facts, precision=precision))
-        if complete and model.denoiser_name == "unet":
+        if complete and needs_kohya(components):
             try:
                 write_atomically(folder / KOHYA_FILE, kohya_bytes(state, components, facts, precision=precision))
             except ValueError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Literal, Optional
 
 from smplora.config.checks import at_least, existing_folder, needed, with_sizes
 from smplora.config.data import TWO_SOURCES, CacheOptions, cache_problems
@@ -42,6 +42,8 @@ class PropertiesConfig(CacheOptions):
     """The data set, if it moved since training."""
     workers: Optional[int] = None
     """Processes that train at once. Default: by the cores; 1 on a GPU."""
+    mixed_precision: Literal["no", "bf16"] = "no"
+    """Precision of a flow-matching base model where adapters are compared: 'bf16' halves its memory. Training has the run's own."""
     batch_size: int = 64
     """Images per pass where losses are compared. The result does not depend on it."""
     seed: int = 0

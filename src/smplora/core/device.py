@@ -29,6 +29,25 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def check_type(device: torch.device, dtype: torch.dtype, option: str) -> None:
+    """See that a device computes with numbers of ``dtype`` (fp32: all do), before anything is loaded onto it.
+
+    Args:
+        option: "--option value", for the message.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if dtype is torch.float32:
+        return
+    try:
+        numbers = torch.ones(2, 2, device=device, dtype=dtype)
+        (numbers @ numbers).sum().item()
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{option}: {device} cannot compute with it ({reason}); leave it out there") from error
+
+
 @contextmanager
 def reproducible(seed: int, device: torch.device) -> Iterator[None]:
     """Inside, random numbers of the CPU and of ``device`` follow from ``seed``, and convolutions on a GPU repeat bit

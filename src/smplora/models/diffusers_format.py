@@ -38,7 +38,8 @@ INTEGERS = ("position_ids", "num_updates", "num_batches_tracked")  # how the nam
 ADAPTER = "adapter_config.json"
 KNOWN = ("StableDiffusion", "StableDiffusionXL", "LatentConsistencyModel")  # how names of pipelines begin
 KNOWN_TITLES = (
-    "Stable Diffusion 1.x, 2.x, SDXL, Stable Diffusion 3 and 3.5, Chroma, FLUX.1, FLUX.2 klein, Qwen-Image, Z-Image"
+    "Stable Diffusion 1.x, 2.x, SDXL, Stable Diffusion 3 and 3.5, Chroma, FLUX.1, FLUX.2 klein, FLUX.2 dev, "
+    "Qwen-Image, Z-Image"
 )
 OTHER_FAMILIES = {  # how those of other families begin -> what people call them
     "StableDiffusion3": "Stable Diffusion 3", "Flux": "FLUX", "StableCascade": "Stable Cascade", "PixArt": "PixArt",

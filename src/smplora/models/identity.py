@@ -105,13 +105,16 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tokens(tokenizer: Any) -> list[Any]:
-    """What decides which tokens a caption becomes: vocabulary, merges, special tokens, how many are read."""
+    """What decides which tokens a caption becomes: vocabulary, merges, special tokens, how many are read, and
+    the chat that it is put into."""
     vocabulary = blake2b(json.dumps(sorted(tokenizer.get_vocab().items())).encode(), digest_size=16).hexdigest()
     merges = _merges(tokenizer)
     special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
     # word by word: the library warns of long texts
     words = [tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)) for word in PROBE.split()]
-    return [vocabulary, merges, special, words, tokenizer.model_max_length]
+    chat = getattr(tokenizer, "chat_template", None)
+    written = [chat, tokenizer.padding_side] if chat else []
+    return [vocabulary, merges, special, words, tokenizer.model_max_length, *written]
 
 
 def _merges(tokenizer: Any) -> str | None:

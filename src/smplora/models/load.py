@@ -124,12 +124,20 @@ def usual_guidance(name: str, revision: str | None = None) -> float:
     if name == BUNDLED_MODEL:
         return 1.0
     try:
-        if is_single_file(name):
-            return 1.0 if is_transformer(name) else GUIDANCE
-        flow = family_of_pipeline(pipeline_class(folder_of(name, revision), name))
-    except (OSError, ValueError, CheckpointError):
+        flow = is_transformer(name) if is_single_file(name) else is_flow(name, None, revision)
+    except CheckpointError:
         return GUIDANCE
     return 1.0 if flow else GUIDANCE
+
+
+def is_flow(name: str, config: str | None = None, revision: str | None = None) -> bool | None:
+    """Whether ``load_model`` would read a family of flow matching, by model_index.json alone; None: it would say what
+    is wrong."""
+    try:
+        folder = (Path(config) if config else None) if is_single_file(name) else folder_of(name, revision)
+        return folder is not None and family_of_pipeline(pipeline_class(folder, name)) is not None
+    except (OSError, ValueError, CheckpointError):
+        return None
 
 
 def load_flow(

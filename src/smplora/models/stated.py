@@ -20,7 +20,8 @@ from smplora.core.errors import CheckpointError, UserError, is_out_of_memory
 from smplora.core.reading import Unreadable, read_json
 
 LARGEST_NUMBER = 2**20
-BOUNDS = {  # words in the names of numbers of an image encoder -> the most that there may be
+BOUNDS = {  # words in the names of numbers of a network -> the most that there may be
+    "theta": 10**12,  # of places; Mistral has 10^9
     "layer|depth|ratio": 1000,
     "channel|hidden|intermediate|patch|image|heads|projection|dim": 2**15,
 }

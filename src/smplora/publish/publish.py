@@ -11,7 +11,15 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from smplora.adapters.files.read import AdapterFile, read_adapter
-from smplora.adapters.files.write import ADAPTER_FILE, KOHYA_FILE, OURS, AdapterFacts, LoraSettings, kohya_bytes
+from smplora.adapters.files.write import (
+    ADAPTER_FILE,
+    KOHYA_FILE,
+    OURS,
+    AdapterFacts,
+    LoraSettings,
+    kohya_bytes,
+    needs_kohya,
+)
 from smplora.config.publish import ExportConfig, PublishOptions, PushConfig
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError, ConfigError, Lines, PushError
@@ -19,7 +27,6 @@ from smplora.core.files import UNFINISHED, check_writable, write_atomically
 from smplora.core.output import output_folder
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.tensor_files import read_header
-from smplora.models.families import family_named
 from smplora.publish.card import CARD, MARKER, CardOptions, audited, render
 from smplora.runs.subject import Subject, find_subject
 
@@ -87,7 +94,7 @@ def publishable(config: PublishOptions, repo_id: str | None) -> tuple[Subject, d
     if ADAPTER_FILE in files and KOHYA_FILE not in files:
         adapter = read_adapter(subject.folder / ADAPTER_FILE, transformer=True)
         try:
-            if not family_named(adapter.metadata.get(f"{OURS}family", "")):  # whose programs read diffusers' layout
+            if needs_kohya(settings_of(adapter)):
                 files[KOHYA_FILE] = as_kohya(adapter)
         except (ValueError, KeyError) as error:
             say(f"no {KOHYA_FILE}: {error}")
@@ -127,8 +134,17 @@ def as_kohya(adapter: AdapterFile) -> bytes:
         metadata.get("base_model", ""),
         int(metadata["layers_per_block"]),
     )
+    return kohya_bytes(adapter.state, settings_of(adapter), facts)
+
+
+def settings_of(adapter: AdapterFile) -> dict[str, LoraSettings]:
+    """How each component of a file of ours was adapted.
+
+    Raises:
+        KeyError: it is not one of ours.
+    """
     loader: dict[str, Any] = json.loads(adapter.metadata["lora_adapter_metadata"])
-    components = {
+    return {
         name: LoraSettings(
             loader[f"{name}.r"],
             loader[f"{name}.lora_alpha"],
@@ -138,7 +154,6 @@ def as_kohya(adapter: AdapterFile) -> bytes:
         )
         for name in dict.fromkeys(key.partition(".")[0] for key in loader)
     }
-    return kohya_bytes(adapter.state, components, facts)
 
 
 def warn(subject: Subject) -> None:

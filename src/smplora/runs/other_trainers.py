@@ -34,7 +34,7 @@ from smplora.models.adapted import Adaptation, Adapted
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.flow import FlowMatching
 from smplora.models.text import configured
-from smplora.runs.base_model import DTYPES, fetch_model, load_base
+from smplora.runs.base_model import DTYPES, check_precision, fetch_model, load_base, not_here
 from smplora.runs.header_settings import Told, told_training
 from smplora.runs.other_embeddings import attach_embeddings, is_inversion, read_inversion
 from smplora.runs.subject import Foreign, Loaded, load_subject
@@ -56,11 +56,8 @@ def load_any(config: SubjectOptions, cache: Cache | None) -> Loaded:
         moved = {name: getattr(config, name) for name in ("train_data_dir", "dataset_name", "canaries_dir")}
         loaded = load_subject(config.adapter or "", moved, config.device, config.split_manifest, cache, dtype)
     adaptation = loaded.adapted.adaptation
-    exact = adaptation is None or adaptation.freezes_base  # else the weights themselves were changed
-    if loaded.model.dtype != dtype or not (exact or dtype is torch.float32):
-        raise ConfigError(
-            f"--mixed_precision {config.mixed_precision} is for LoRA on flow-matching models; leave it out here"
-        )
+    if not (dtype is torch.float32 or adaptation is None or adaptation.freezes_base):  # whole differences in a file
+        raise not_here(dtype)
     return loaded
 
 
@@ -77,7 +74,9 @@ def load_foreign(config: SubjectOptions, cache: Cache | None = None, dtype: torc
     whole = pipeline or any(_of_whole_model(key) for key in header.shapes)
     inversion = path.is_file() and is_inversion(header.shapes)
     fetch_model(options)
-    model = load_base(options, choose_device(config.device), torch.float32 if whole else dtype)
+    device = choose_device(config.device)
+    check_precision(options, device, dtype, exact=not whole)
+    model = load_base(options, device, dtype)
     embeddings = read_inversion(path) if inversion else None
     adaptation: Adaptation
     word = ""

@@ -39,7 +39,7 @@ from smplora.models.text import configured
 from smplora.results.audit import Adapter, TrainedWith
 from smplora.results.record import read
 from smplora.results.run import CheckpointState
-from smplora.runs.base_model import load_base
+from smplora.runs.base_model import check_precision, load_base
 from smplora.runs.checkpoints import STATE, damage
 from smplora.runs.folder import CONFIG, DONE, RunFolder, read_config
 
@@ -246,6 +246,7 @@ def load_subject(
     subject, moved = find_subject(adapter), moved or {}
     chosen = choose_device(device)
     config = subject.config
+    check_precision(config, chosen, dtype, exact=subject.adaptation.freezes_base)
     if moved.get("canaries_dir") and not config.canaries_dir:
         raise SplitError(f"--canaries_dir: '{subject.run}' was trained without one; leave it out")
     if moved.get("train_data_dir") or moved.get("dataset_name"):

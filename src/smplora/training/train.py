@@ -21,14 +21,14 @@ from smplora.config.dreambooth import CAPTION
 from smplora.config.synthetic import BALANCED, SYNTHETIC
 from smplora.config.train import TrainConfig, steps_of_a_teacher
 from smplora.core.console import say
-from smplora.core.device import choose_device
+from smplora.core.device import check_type, choose_device
 from smplora.core.registry import build
 from smplora.data.prepare import preparation
 from smplora.data.split import MANIFEST, Split, write_split
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.text import configured
 from smplora.results.record import as_json
-from smplora.runs.base_model import fetch_model, load_base
+from smplora.runs.base_model import DTYPES, fetch_model, load_base
 from smplora.runs.folder import RunFolder, check_place, check_settings
 from smplora.runs.subject import Subject, find_subject
 from smplora.training.budget import BudgetKeeper, check_resolvable
@@ -124,6 +124,7 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
     device = choose_device(config.device)
     asked = config.mixed_precision
     config = replace(config, mixed_precision=fastest(device) if asked == "auto" else asked)
+    check_type(device, DTYPES[config.mixed_precision], f"--mixed_precision {config.mixed_precision}")
     split = load_split(config, folder.path / MANIFEST)
     accelerator = make_accelerator(device, **tracker_options(trackers, folder.path))
     progress = progress and accelerator.is_main_process

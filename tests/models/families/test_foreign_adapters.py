@@ -237,6 +237,7 @@ def test_what_would_be_lost_is_refused(models: dict[str, FlowMatching], tmp_path
         "chroma": ("double_blocks_0_img_mlp_2", "double_blocks_0_img_mlp_9"),
         "flux": ("double_blocks_0_img_mlp_2", "double_blocks_0_img_mlp_9"),
         "flux2": ("double_blocks_0_img_mlp_2", "double_blocks_0_img_mlp_9"),
+        "flux2_dev": ("double_blocks_0_img_mlp_2", "double_blocks_0_img_mlp_9"),
         "qwen_image": ("transformer_blocks_0_attn_to_q", "transformer_blocks_0_attn_to_x"),
         "sd3": ("joint_blocks_0_x_block_attn_proj", "joint_blocks_0_x_block_adaLN_modulation_1"),
         "z_image": ("layers_0_attention_to_q", "layers_0_attention_to_x"),

@@ -67,6 +67,15 @@ def test_a_schedule_that_cannot_be(model: Path, tmp_path: Path, changed: dict[st
         load_model(str(copy), torch.device("cpu"))
 
 
+def test_another_chat_is_another_model(model: Path, tmp_path: Path) -> None:
+    """Captions become other tokens."""
+    copy = shutil.copytree(model, tmp_path / "model")
+    template = copy / "tokenizer" / "chat_template.jinja"
+    template.write_text(f"Listen: {template.read_text()}")
+    first, second = (load_model(str(folder), torch.device("cpu")).digest for folder in (model, copy))
+    assert first != second
+
+
 def test_a_tokenizer_that_knows_more_than_its_encoder(model: Path, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SDXL = "sdxl_base_v1-0"
+TRANSFORMER = "transformer"
 ARCHITECTURES = {  # of the Stability model specification
     "sd_v1": "stable-diffusion-v1/lora",
     "sd_v2": "stable-diffusion-v2-512/lora",
@@ -93,7 +94,7 @@ def known_module(module: str, layers_per_block: int = 2) -> str:
 
 
 def kohya_name(module: str, family: str, layers_per_block: int = 2) -> str:
-    """A module's prefix in a kohya file.
+    """A module's prefix in a kohya file. Transformers keep diffusers' names, which ComfyUI has for all of them.
 
     Args:
         module: component and module as peft names it: "unet.mid_block...", "text_encoder.encoder.layers.0...".
@@ -103,6 +104,8 @@ def kohya_name(module: str, family: str, layers_per_block: int = 2) -> str:
         ValueError: not a component, a module of another model, or one of SDXL's U-Net without an original name.
     """
     component = module.partition(".")[0]
+    if component == TRANSFORMER:
+        return module
     prefixes = {
         "unet": "lora_unet_",
         "text_encoder": "lora_te1_" if family == SDXL else "lora_te_",
@@ -173,6 +176,6 @@ def kohya_metadata(*, rank: int, alpha: float, family: str, resolution: int, use
         "ss_base_model_version": family,
         "ss_v2": str(family.startswith("sd_v2")),
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": ARCHITECTURES[family],
+        **({"modelspec.architecture": ARCHITECTURES[family]} if family in ARCHITECTURES else {}),
         "modelspec.resolution": f"{resolution}x{resolution}",
     }

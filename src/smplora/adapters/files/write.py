@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from smplora.adapters.files import ADAPTER_FILE as ADAPTER_FILE
-from smplora.adapters.files.kohya import kohya_metadata, kohya_state, published_name
+from smplora.adapters.files.kohya import TRANSFORMER, kohya_metadata, kohya_state, published_name
 from smplora.core.files import BUNDLED
 from smplora.core.version import __version__
 
@@ -109,6 +109,12 @@ def _diffusers_key(name: str) -> str:
     peft's short one."""
     long = name.endswith(".lora_magnitude_vector") and not name.startswith(("unet.", "transformer."))
     return published_name(f"{name}.weight" if long else name)
+
+
+def needs_kohya(components: Mapping[str, LoraSettings]) -> bool:
+    """Whether ComfyUI would lose something of the file in diffusers' layout. It finds the names of transformers in it,
+    but reads no alpha from a header, where diffusers keeps it, and no magnitudes of peft's."""
+    return any(name != TRANSFORMER or own.scale != 1 or own.use_dora for name, own in components.items())
 
 
 def kohya_bytes(

@@ -45,6 +45,7 @@ from smplora.models.spectra import spectra
 from smplora.results.manifest import CELLS
 from smplora.results.properties import FORMAT, Answer, Attribute, Properties, Question
 from smplora.results.record import write
+from smplora.runs.base_model import DTYPES
 from smplora.runs.subject import RESULT_FILES, Loaded, find_subject, load_adapted, load_subject, result_folder
 
 NOISE_PAIRS = 1
@@ -95,7 +96,7 @@ def prepare(config: PropertiesConfig) -> Prepared:
     folder = result_folder(adapter, config.output_dir, "properties")
     cache = open_cache(config.cache_dir, config.cache_latents_to_disk)
     moved = {"train_data_dir": config.train_data_dir, "dataset_name": config.dataset_name}
-    loaded = load_subject(adapter, moved, config.device, cache=cache)
+    loaded = load_subject(adapter, moved, config.device, cache=cache, dtype=DTYPES[config.mixed_precision])
     making = trainer(config, loaded, folder)
     sizes = tuple(making.of_sizes(size_grid(config, making.pool))) if config.count else ()
     notes: list[str] = []
@@ -214,14 +215,14 @@ def infer(config: PropertiesConfig, training: Work, *, progress: bool = True) ->
 
 def settings(config: PropertiesConfig) -> dict[str, Any]:
     """The options that decide the numbers."""
-    names = ("count", "attribute", "attribute_value", "references", "sizes", "shares", "seed")
+    names = ("count", "attribute", "attribute_value", "references", "sizes", "shares", "seed", "mixed_precision")
     return {name: getattr(config, name) for name in names}
 
 
 def _loaded(reference: Reference, like: Loaded, config: PropertiesConfig) -> Loaded:
     """A reference adapter beside the source and cache of the one that is asked about."""
     subject = find_subject(str(reference.shadow.adapter))
-    adapted = load_adapted(subject, choose_device(config.device))
+    adapted = load_adapted(subject, choose_device(config.device), DTYPES[config.mixed_precision])
     return replace(like, subject=subject, adapted=adapted, adapter_sha256=subject.adapter_sha256)
 
 

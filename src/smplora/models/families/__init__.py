@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from smplora.models.families import chroma, flux, flux2, qwen_image, sd3, z_image
+from smplora.models.families import chroma, flux, flux2, flux2_dev, qwen_image, sd3, z_image
 
-FAMILIES: tuple[ModuleType, ...] = (chroma, flux, flux2, qwen_image, sd3, z_image)
+FAMILIES: tuple[ModuleType, ...] = (chroma, flux, flux2, flux2_dev, qwen_image, sd3, z_image)
 
 
 def family_named(name: str) -> ModuleType | None:

@@ -4,7 +4,7 @@ hidden layers of Qwen3 for captions; places in four dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,19 +21,20 @@ from smplora.models.text import TOKENS
 NAME, TITLE, TAG = "flux2_klein", "FLUX.2 klein", "flux2"
 PIPELINES = ("Flux2KleinPipeline",)
 WORDS = "encoder_hidden_states"
-LAYERS = (9, 18, 27)  # of the language model's hidden states
 JOINT = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "to_qkv_mlp_proj")
 
 
 class Flux2Text(LanguageText):
     """Three hidden layers of Qwen3 side by side, filling included."""
 
+    layers: ClassVar[Sequence[int]] = (9, 18, 27)  # of the language model's hidden states
+
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{"encoder_hidden_states": [b, 512, 3 d]}."""
         seen = self.encoder(
             input_ids=tokens[TOKENS], attention_mask=tokens[MASK], output_hidden_states=True, use_cache=False
         )
-        return {WORDS: torch.cat([seen.hidden_states[layer].float() for layer in LAYERS], -1)}
+        return {WORDS: torch.cat([seen.hidden_states[layer].float() for layer in self.layers], -1)}
 
 
 @dataclass
@@ -90,6 +91,10 @@ class Flux2Klein(FlowMatching):
         schedule.set_timesteps(sigmas=sigmas, mu=shift(size**2, num_inference_steps), device=self.device)
         return schedule
 
+    def guidance(self, noised: Tensor) -> Tensor | None:
+        """The guidance input [b] of distilled models; klein has none."""
+        return None
+
     def velocity(self, noised: Tensor, sigmas: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
         """See FlowMatching."""
         told = self.text.embed(conditioning) if TOKENS in conditioning else conditioning
@@ -100,7 +105,7 @@ class Flux2Klein(FlowMatching):
         given: Tensor = denoiser(
             hidden_states=noised.flatten(2).mT.to(dtype),
             timestep=sigmas,
-            guidance=None,
+            guidance=self.guidance(noised),
             encoder_hidden_states=words,
             txt_ids=places(1, 1, words.shape[1]).to(device).expand(rows, -1, -1),
             img_ids=places(height, width, 1).to(device).expand(rows, -1, -1),

@@ -19,6 +19,7 @@ class LanguageText:
 
     longest: ClassVar[int] = 512  # tokens that are read, those of the template among them
     thinks: ClassVar[bool] = False  # ``enable_thinking`` of the chat template
+    side: ClassVar[str | None] = "right"  # of a caption, where it is filled up; None: the tokenizer's own
     encoder: Any
     tokenizer: Any
     chunks: int = 1
@@ -35,14 +36,20 @@ class LanguageText:
         told = ([{"role": "user", "content": caption}] for caption in captions)
         return [self.tokenizer.apply_chat_template(one, **options) for one in told]
 
+    def read(self, captions: Sequence[str], **options: Any) -> Any:
+        """What the tokenizer makes of them; a template that begins with the token for it gets no second one."""
+        texts, begin = self.written(captions), self.tokenizer.bos_token
+        begun = begin is not None and any(text.startswith(begin) for text in texts)
+        return self.tokenizer(texts, add_special_tokens=not begun, **options)
+
     def cut(self, captions: Sequence[str]) -> int:
         """How many captions have more tokens than are read."""
-        return sum(len(ids) > self.longest for ids in self.tokenizer(self.written(captions)).input_ids)
+        return sum(len(ids) > self.longest for ids in self.read(captions).input_ids)
 
     def tokens(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
         """Token ids and which of them are a caption's: both [b, longest]."""
-        options = {"padding": "max_length", "max_length": self.longest, "truncation": True, "padding_side": "right"}
-        read = self.tokenizer(self.written(captions), return_tensors="pt", **options)
+        options = {"padding": "max_length", "max_length": self.longest, "truncation": True, "padding_side": self.side}
+        read = self.read(captions, return_tensors="pt", **options)
         device = self.encoder.device
         return {TOKENS: read.input_ids.to(device), MASK: read.attention_mask.bool().to(device)}
 

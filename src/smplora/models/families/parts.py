@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from smplora.core.console import say_once
@@ -18,6 +19,9 @@ from smplora.models.diffusers_format import ADAPTER, OPTION, check_keys, check_w
 from smplora.models.stated import Stated, building, check_network, check_sizes, checked, read_text_file, unusable
 
 TYPES = {"BF16": torch.bfloat16, "F16": torch.float16}
+EIGHT_BITS = ("F8_E4M3", "F8_E5M2")
+SCALE = ".scale_weight"  # of an fp8 matrix, beside it
+OF_EIGHT_BITS = (SCALE, ".scale_input", "scaled_fp8")  # the last marks the file
 TRANSFORMER = "transformer"
 SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 
@@ -86,27 +90,53 @@ def transformer_in_file(file: str, kind: Any, folder: Path) -> Any:
     """
     given = f"--{OPTION} got '{file}', which"
     header = read_header(Path(file), given)
-    strange = sorted({*header.dtypes.values()} - {"F32", *TYPES})
-    if strange:
-        raise CheckpointError(f"{given} has {', '.join(strange)} numbers; take the file in bf16, fp16 or fp32")
+    kinds = {*header.dtypes.values()}
+    if strange := sorted(kinds - {"F32", *TYPES, *EIGHT_BITS}):
+        raise CheckpointError(f"{given} has {', '.join(strange)} numbers; take the file in bf16, fp16, fp32 or fp8")
     options = {"config": str(folder), "subfolder": TRANSFORMER, "local_files_only": True}
-    kept = TYPES.get("".join({*header.dtypes.values()}), torch.float32)
+    eight = bool(kinds & {*EIGHT_BITS})
+    kept = torch.bfloat16 if eight else TYPES.get("".join(kinds), torch.float32)
     settings = folder / TRANSFORMER / "config.json"
 
     def wrong(error: Exception) -> CheckpointError:
-        if isinstance(error, NotImplementedError):  # raised where a tensor that was never filled is moved
+        if isinstance(error, (NotImplementedError, LookupError)):  # a tensor never filled is moved; none is to convert
+            example = f", such as {error.args[0]}" if isinstance(error, KeyError) else ""
             return CheckpointError(
-                f"{given} lacks weights that {kind.__name__} has by {settings}; --model_config takes the folder of the "
-                "file's own model"
+                f"{given} lacks weights that {kind.__name__} has by {settings}{example}; --model_config takes the "
+                "folder of the file's own model"
             )
         return unusable(f"{given} does not fit {settings} and")(error)
 
     with building(wrong), quiet():
-        network = kind.from_single_file(file, torch_dtype=kept, **options)
-    rest = sum(map(prod, header.shapes.values())) - sum(tensor.numel() for tensor in network.state_dict().values())
+        network = kind.from_single_file(in_sixteen_bits(file) if eight else file, torch_dtype=kept, **options)
+    if eight:
+        say_once(f"{given} has weights in 8 bits: they are read as bf16, times their scales")
+    held = sum(prod(shape) for name, shape in header.shapes.items() if not name.endswith(OF_EIGHT_BITS))
+    rest = held - sum(tensor.numel() for tensor in network.state_dict().values())
     if rest:
         say_once(f"{given} also holds {rest:,} numbers that are not the transformer's, which are not used")
     return network
+
+
+def in_sixteen_bits(file: str) -> dict[str, Tensor]:
+    """The tensors of a file with fp8 weights: W = scale * w in bf16, with ComfyUI's scale of each matrix, else 1. Its
+    scales of inputs are for products in 8 bits, which are not computed here.
+
+    Raises:
+        ValueError: scales of parts of a matrix.
+    """
+    tensors = load_file(file)
+    found = {}
+    for name, tensor in tensors.items():
+        if name.endswith(OF_EIGHT_BITS):
+            continue
+        if tensor.element_size() == 1:
+            scale = tensors.get(f"{name.removesuffix('.weight')}{SCALE}", torch.ones(()))
+            if scale.numel() != 1:
+                raise ValueError(f"{name} has {scale.numel()} scales, known is one")
+            tensor = (tensor.float() * scale.float().reshape(())).bfloat16()
+        found[name] = tensor
+    return found
 
 
 def stored_type(part: Path, given: str, variant: str | None) -> torch.dtype:
