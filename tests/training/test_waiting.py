@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from conftest import short_config
-from smplora.config.data import ModelOptions
 from smplora.experiments.tasks import train
 from smplora.runs.base_model import load_base
 from smplora.runs.folder import RunFolder
@@ -21,8 +20,8 @@ from transfers import CountTransfers
 
 
 @pytest.mark.parametrize("sharing", ["none", "aux"])
+@pytest.mark.usefixtures("trained_run")  # a process's first training counts otherwise, whatever its length
 def test_no_host_synchronisation_per_step(sharing: str, image_folder: Path, tmp_path: Path) -> None:
-    load_base(ModelOptions(), torch.device("cpu"))  # what it reads of the files is not of the steps
     counts = []
     for steps in (4, 12):
         config = short_config(
