@@ -24,8 +24,8 @@ def frozen_type(mixed_precision: str, adaptation: str) -> torch.dtype:
 
 
 def fastest(device: torch.device) -> Literal["no", "bf16"]:
-    """What ``--mixed_precision auto`` means: bf16 on GPUs that multiply in it. On processors that do, a step of the
-    smaller models takes longer in it, and one of SD 1.5 hardly less (benchmarks/precision.py)."""
+    """What ``--mixed_precision auto`` means: bf16 on GPUs that multiply in it. On processors that do, a step
+    takes longer in it (benchmarks/precision.py)."""
     native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if native else "no"
 
