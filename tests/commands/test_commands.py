@@ -270,7 +270,7 @@ def test_training_says_what_it_trains_on_what_was_made_and_what_comes_next(
     assert kept in lines
     files = "pytorch_lora_weights.safetensors, kohya_lora_weights.safetensors"
     assert lines[-2:] == [
-        f"{tmp_path / 'run'}: {files} after 1 steps; README.md and index.html beside it",
+        f"{tmp_path / 'run'}: {files} after step 1; README.md and index.html beside it",
         f"next: smplora audit {tmp_path / 'run'}",
     ]
     assert all((tmp_path / "run" / name).exists() for name in (*files.split(", "), "README.md", "index.html"))

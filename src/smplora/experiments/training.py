@@ -24,12 +24,12 @@ def say_what_was_made(run: Path) -> None:
     subject = find_subject(str(run))
     files = ", ".join(subject.adaptation.published(run))
     pages = [name for name in (CARD, PAGE) if (run / name).exists()]
-    say(f"{run}: {files} after {subject.step:,} steps; {' and '.join(pages)} beside it")
+    say(f"{run}: {files} after step {subject.step:,}; {' and '.join(pages)} beside it")
     say(f"next: smplora audit {run}")
 
 
-def train_command(config: TrainConfig) -> None:
-    """Train, or resume; a complete run is left alone.
+def train_command(config: TrainConfig) -> Path:
+    """Train, or resume; a complete run is left alone. Returns its folder.
 
     Raises:
         UserError: as ``training.train.train``.
@@ -38,8 +38,10 @@ def train_command(config: TrainConfig) -> None:
     if done is None:
         from smplora.experiments.tasks import train  # torch and diffusers take seconds to import
 
-        say_what_was_made(train(config))
-        return
+        run = train(config)
+        say_what_was_made(run)
+        return run
     say(f"{config.output_dir} is complete: {done.step} steps; its images were not read again")
     if config.json:
         print(json.dumps({"run": config.output_dir, **as_json(done)}))
+    return Path(config.output_dir)

@@ -80,11 +80,6 @@ def train(
     with folder.locked() if accelerator.is_main_process else nullcontext():
         write_settings(ready, model)
         if folder.done is None:
-            if ready.progress:
-                sizes = (
-                    "--split_manifest says which" if config.split_manifest else "--aux_size, --test_size change that"
-                )
-                say(f"{ready.split.divided}: {sizes}")
             if ready.config.objective in WITH_TEACHERS:
                 device = model.device
                 del model  # a teacher has its own
@@ -195,6 +190,9 @@ def train_adapter(
         with nameless_host():
             accelerator.init_trackers(PROJECT, init_kwargs=init_options(ready.trackers, folder.path))
     setup = prepare(config, model, split, accelerator, ready.progress)
+    if ready.progress:
+        which = "--split_manifest says which" if config.split_manifest else "--aux_size, --test_size change that"
+        say(f"{ready.split.divided}: {which}")
     setup.budget = keeper = BudgetKeeper.make(config, setup, folder)
     if keeper and ready.progress:
         say(
