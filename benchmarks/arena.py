@@ -5,7 +5,7 @@
 
 Settings against LoRA stopped early, as in benchmarks/front.py, with two differences. All splits divide the same images,
 so that the shadow adapters of a setting serve all its runs (they know no split). Quality is measured on the half of the
-reference images that `--drop_nearest balanced` does not choose by, for every setting (cells of 200 leave 40 of the
+reference images that `--drop_nearest balanced` does not choose by, for every setting (cells of 200 leave 50 of the
 digits: there the 400 non-members are references too). And the attack that counts is the
 strongest, chosen on the other half, of those that train nothing and those that compare with shadows; of test and aux
 members the group that is worse off counts.
