@@ -28,7 +28,7 @@ class Row(NamedTuple):
     words: tuple[str, ...]
     file: str
     keys: tuple[tuple[str, ...], ...]  # the ways to them; of a list the first counts
-    tolerance: float  # as a share
+    tolerance: float  # as a share; of 0.5 where a number is below that, since noise does not shrink with it
 
 
 SHARED = "smp_lora, sharing aux"

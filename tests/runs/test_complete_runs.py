@@ -47,7 +47,7 @@ def test_nothing_is_done_twice(complete: TrainConfig) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in Path(complete.output_dir).rglob("*")}
 
 
-def test_what_is_left_to_do_is_seen(complete: TrainConfig) -> None:
+def test_what_is_left_to_do_is_seen(complete: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside each case the same run without it, of which nothing is left."""
     run = Path(complete.output_dir)
     assert needs_nothing(complete)
@@ -61,6 +61,9 @@ def test_what_is_left_to_do_is_seen(complete: TrainConfig) -> None:
     assert not needs_nothing(complete)
     (run / ADAPTER_FILE).write_bytes(whole)
     assert needs_nothing(complete)
+    with monkeypatch.context() as patch:
+        patch.setenv("WORLD_SIZE", "2")
+        assert not needs_nothing(complete), "each of the processes would say so"
     (run / DONE).unlink()
     assert not needs_nothing(complete)
 

@@ -7,8 +7,6 @@ from typing import Any, Literal, Optional
 
 from smplora.config.checks import at_least, game_problems
 
-SHARED = ("aux", "all")  # of --proxy_sharing
-
 
 @dataclass(frozen=True, kw_only=True)
 class GameOptions:
@@ -49,14 +47,14 @@ def proxy_images(options: Any) -> float:
     return each * float(options.proxy_steps / options.proxy_interval)
 
 
-def playing_problems(options: Any) -> list[str]:
+def proxy_problems(options: Any) -> list[str]:
     """What is wrong with the values."""
     sharing = f"--proxy_sharing {options.proxy_sharing}"
     problems = [
         *at_least(options, ("proxy_steps", "proxy_interval", "proxy_batch_size"), 1),
         *game_problems(options),
     ]
-    if options.proxy_sharing not in SHARED:
+    if options.proxy_sharing == "none":
         return problems
     if options.proxy_steps > 1:
         problems.append(

@@ -23,7 +23,7 @@ from smplora.config.data import (
 )
 from smplora.config.distill import DISTILLED, WITH_TEACHERS, DistillOptions, distill_problems
 from smplora.config.dreambooth import CAPTION, DreamBoothOptions, dreambooth_problems
-from smplora.config.game import GameOptions, playing_problems
+from smplora.config.game import GameOptions, proxy_problems
 from smplora.config.monitor import MonitorOptions, monitor_problems
 from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions, optimization_problems
 from smplora.config.private import PrivateOptions, private_problems
@@ -133,7 +133,7 @@ class TrainConfig(
             *if_any(unknown(ADAPTATIONS, self.adaptation, "adaptation")),
             *at_least(self, ("resolution",), 8),
             *at_least(self, (*at_least_one, "checkpointing_steps", "checkpoints_total_limit"), 1),
-            *playing_problems(self),
+            *proxy_problems(self),
             *positive(self, ("text_encoder_lr", "lora_alpha")),
             *at_least(self, ("lora_dropout", "seed"), 0),
             *at_most(self, ("lora_dropout",), 0.95),

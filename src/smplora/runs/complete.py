@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,12 +25,15 @@ def train_done(config: TrainConfig) -> bool:
 
 def needs_nothing(config: TrainConfig) -> Done | None:
     """What is said of a run that is complete in all its parts: the options are the same, the adapter is the one that
-    training left, its page was written after that. None wherever something is to be done, or to be looked at closer.
+    training left, its page was written after that. None wherever something is to be done, or to be looked at closer;
+    and where several processes run, of which one has to speak for all.
 
     Raises:
         CheckpointError: the folder's files are damaged.
     """
     run = Path(config.output_dir)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return None
     if config.adaptation != "lora" or config.resume_from_checkpoint != "latest" or not train_done(config):
         return None
     done, adapter = RunFolder(run).done, run / ADAPTER_FILE
