@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Optional
 
+from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.checks import at_least, game_problems
 
 
@@ -37,6 +38,12 @@ class GameOptions:
     def proxy_saw_all(self) -> bool:
         """Whether the proxy learned test members as members, so that it is no attack on them."""
         return self.proxy_members == "train" or self.proxy_sharing == "all"
+
+
+def unused(options: Any, objective: str) -> list[str]:
+    """The options of the game that were changed and that ``objective`` has no use for."""
+    changed = [f"--{f.name}" for f in fields(GameOptions) if getattr(options, f.name) != f.default]
+    return [] if objective in WITH_PROXY else changed
 
 
 def proxy_images(options: Any) -> float:

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.distill import WITH_TEACHERS
 from smplora.config.dreambooth import CAPTION
+from smplora.config.game import unused
 from smplora.config.synthetic import BALANCED, SYNTHETIC
 from smplora.config.train import TrainConfig, steps_of_a_teacher
 from smplora.core.console import say
@@ -193,6 +194,8 @@ def train_adapter(
     if ready.progress:
         which = "--split_manifest says which" if config.split_manifest else "--aux_size, --test_size change that"
         say(f"{ready.split.divided}: {which}")
+        if left := unused(config, config.objective_on_images):
+            say(f"not used, since {config.objective_on_images} has no proxy: {', '.join(left)}")
     setup.budget = keeper = BudgetKeeper.make(config, setup, folder)
     if keeper and ready.progress:
         say(
