@@ -205,6 +205,17 @@ def test_eight_bits_with_scales_of_parts(tmp_path: Path) -> None:
         load_model(str(file), CPU, config=str(rest))
 
 
+@pytest.mark.parametrize("name", ["weight_scale", "weight_scale_inv"])
+def test_eight_bits_with_scales_by_another_name(name: str, tmp_path: Path) -> None:
+    """Read without them, every weight would be wrong."""
+    _, file, rest = taken_apart("qwen_image", dict, tmp_path)
+    tensors = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in load_file(file).items()}
+    layer = next(name for name, tensor in tensors.items() if tensor.ndim == 2).removesuffix(".weight")
+    save_file({**tensors, f"{layer}.{name}": torch.tensor(3.0)}, file)
+    with pytest.raises(CheckpointError, match=rf"{layer}.{name}"):
+        load_model(str(file), CPU, config=str(rest))
+
+
 def test_it_is_the_same_model(apart: tuple[Path, Path, Path]) -> None:
     whole, file, rest = apart
     one, other = load_model(str(whole), CPU), load_model(str(file), CPU, config=str(rest))

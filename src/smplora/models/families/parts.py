@@ -21,6 +21,7 @@ from smplora.models.stated import Stated, building, check_network, check_sizes, 
 TYPES = {"BF16": torch.bfloat16, "F16": torch.float16}
 EIGHT_BITS = ("F8_E4M3", "F8_E5M2")
 SCALE = ".scale_weight"  # of an fp8 matrix, beside it
+OTHER_SCALES = (".weight_scale", ".weight_scale_inv")  # of other programs, for parts of matrices too
 OF_EIGHT_BITS = (SCALE, ".scale_input", "scaled_fp8")  # the last marks the file
 TRANSFORMER = "transformer"
 SCHEDULER = "FlowMatchEulerDiscreteScheduler"
@@ -123,9 +124,11 @@ def in_sixteen_bits(file: str) -> dict[str, Tensor]:
     scales of inputs are for products in 8 bits, which are not computed here.
 
     Raises:
-        ValueError: scales of parts of a matrix.
+        ValueError: scales of parts of a matrix, or by names that are not known.
     """
     tensors = load_file(file)
+    if other := [name for name in tensors if name.endswith(OTHER_SCALES)]:
+        raise ValueError(f"{other[0]} is a scale by a name that is not known; known is {SCALE}")
     found = {}
     for name, tensor in tensors.items():
         if name.endswith(OF_EIGHT_BITS):
