@@ -128,6 +128,17 @@ def test_long_listings_end() -> None:
     assert lines[-2:] == ["  - 99", "  - and 150 more"]
 
 
+def test_what_is_wrong_with_many_in_the_same_way_is_one_line() -> None:
+    many = [f"{k}.png: no caption" for k in range(300)]
+    assert listing("x", ["a.png: empty file", *many], "; mend them").splitlines() == [
+        "x: 301 problems",
+        "  - a.png: empty file",
+        "  - 0.png, 1.png, 2.png and 297 more: no caption; mend them",
+    ]
+    assert len(listing("x", many[:5]).splitlines()) == 6
+    assert listing("x", ["same"] * 7).splitlines()[1:] == ["  - same"] * 7
+
+
 def test_only_the_wrong_option_is_blamed(folder: str) -> None:
     arguments = ("--train_data_dir", folder, "--output_dir", "2024", "--default_caption", "7", "--rank", "x")
     assert len(problems(*arguments).splitlines()) == 1

@@ -13,7 +13,8 @@ ALLOCATION_FAILURES = (
 )  # fmt: skip
 DIGITS = re.compile(r"\d{40,}")
 LONGEST_LINE = 2000
-MOST_LISTED = 100  # a wrong column would be said of every image
+MOST_LISTED = 100
+ALIKE, SHOWN_OF_ALIKE = 6, 3  # a missing caption would be said of every image
 
 
 class Lines(str):
@@ -94,10 +95,27 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def listing(title: str, problems: list[str], end: str = "") -> Lines:
     """One message out of many problems: a single line for one, else one per line, the first ``MOST_LISTED``; ``end``
-    comes after the last."""
+    comes after the last. Problems "name: cause" of one cause share a line, from ``ALIKE`` on."""
     title, end, *problems = (text.replace("\n", "\\n") for text in (title, end, *problems))  # no new line by a name
     if len(problems) == 1:
         return Lines(f"{title}: {problems[0]}{end}")
-    more = [f"  - and {len(problems) - MOST_LISTED} more"] if len(problems) > MOST_LISTED else []
-    lines = [f"{title}: {len(problems)} problems", *(f"  - {p}" for p in problems[:MOST_LISTED]), *more]
+    said = _by_cause(problems)
+    more = [f"  - and {len(said) - MOST_LISTED} more"] if len(said) > MOST_LISTED else []
+    lines = [f"{title}: {len(problems)} problems", *(f"  - {p}" for p in said[:MOST_LISTED]), *more]
     return Lines("\n".join(lines) + end)
+
+
+def _by_cause(problems: list[str]) -> list[str]:
+    """What is wrong with many names in the same way, as one: "a, b, c and 97 more: the cause"."""
+    together: dict[str, list[str]] = {}
+    for problem in problems:
+        cause = problem if problem.startswith("--") else problem.partition(": ")[2]  # options are not names
+        together.setdefault(cause or problem, []).append(problem)
+    said: list[str] = []
+    for cause, alike in together.items():
+        if len(alike) < ALIKE or cause == alike[0]:
+            said += alike
+        else:
+            names = ", ".join(problem.partition(": ")[0] for problem in alike[:SHOWN_OF_ALIKE])
+            said.append(f"{names} and {len(alike) - SHOWN_OF_ALIKE} more: {cause}")
+    return said
