@@ -54,8 +54,9 @@ class Case(NamedTuple):
 
 
 TRAIN = (
-    "train --train_data_dir IMAGES --output_dir run --device cpu --aux_size 6 --reference_size 10 --train_batch_size 3 "
-    "--rank 2 --learning_rate 1e-3 --max_train_steps 6 --checkpointing_steps 2 --logging_steps 1 "
+    "train --train_data_dir IMAGES --pretrained_model_name_or_path tiny --output_dir run --device cpu --aux_size 6 "
+    "--reference_size 10 --train_batch_size 3 --rank 2 "
+    "--learning_rate 1e-3 --max_train_steps 6 --checkpointing_steps 2 --logging_steps 1 "
 )
 QUICK = "--num_timesteps 2 --noise_pairs 1 --device cpu"
 CASES = {

@@ -58,7 +58,8 @@ KINDS = {
     "dreambooth": ["--adaptation", "dreambooth", "--with_prior_preservation", "false"],
     "textual_inversion": ["--adaptation", "textual_inversion", "--initializer_token", "digit"],
 }  # fmt: skip
-TRAIN = ["--seed", SEED, "--split_seed", SPLIT_SEED, "--aux_size", 4, "--reference_size", 8, "--train_batch_size", 2,
+TRAIN = ["--pretrained_model_name_or_path", "tiny", "--seed", SEED, "--split_seed", SPLIT_SEED,
+         "--aux_size", 4, "--reference_size", 8, "--train_batch_size", 2,
          "--max_train_steps", 2, "--checkpointing_steps", 2, "--validation_steps", 2,
          "--validation_inference_steps", 1, "--monitor_steps", 0, "--run_page", "false", "--device", "cpu"]  # fmt: skip
 RANK = ["--rank", 2]

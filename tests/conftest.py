@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from smplora.cli.commands import VERBS
+
+ASKING = {name: VERBS[name] for name in VERBS if VERBS[name].asks_for_base}
+VERBS |= {name: replace(verb, asks_for_base=False) for name, verb in ASKING.items()}  # the digits are bundled too
 torch.set_num_threads(1)
 gc.disable()  # until everything is imported, see pytest_collection_finish
 

@@ -206,7 +206,8 @@ def kinds(folder: Path, run: Path, images: Path, subject: Path) -> Iterator[Kind
             yield Kind(f"a picture in {suffix}", path, look, binary=True)
     yield from _datasets(folder, pool)
     (folder / "options.yaml").write_text(
-        f"train_data_dir: {pool}\nrank: 8\nlearning_rate: 1e-4\nobjective: smp_lora\nmixed_precision: 'no'\n"
+        f"train_data_dir: {pool}\npretrained_model_name_or_path: tiny\nrank: 8\nlearning_rate: 1e-4\n"
+        "objective: smp_lora\nmixed_precision: 'no'\n"
         "validation_prompts: [a, b]\nsnr_gamma: 5.0\nuse_ema: true\n"
     )
     yield Kind(
@@ -216,7 +217,8 @@ def kinds(folder: Path, run: Path, images: Path, subject: Path) -> Iterator[Kind
         weight=1,
     )
     (folder / "sweep.yaml").write_text(
-        f"train_data_dir: {pool}\ngrid: {{rank: [4, 8]}}\nseeds: [0, 1]\nmax_train_steps: 5\n"
+        f"train_data_dir: {pool}\npretrained_model_name_or_path: tiny\ngrid: {{rank: [4, 8]}}\n"
+        "seeds: [0, 1]\nmax_train_steps: 5\n"
     )
     yield Kind(
         "--config of a sweep", folder / "sweep.yaml", lambda: parse("sweep", ["--config", str(folder / "sweep.yaml")])

@@ -28,7 +28,7 @@ def test_the_notebook_runs(image_folder: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("smplora.data.digits.write_private_digits", lambda folder: image_folder)
     cells = json.loads((EXAMPLES / "notebook.ipynb").read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert sum(bool(line.strip()) for text in code for line in text.splitlines()) == 10
+    assert sum(bool(line.strip()) for text in code for line in text.splitlines()) <= 12
     quick = 'audit(run, attacks=["loss"], num_timesteps=2, noise_pairs=1)'
     shorter = "\n".join(code).replace('_steps": 300', '_steps": 2').replace("num_images=50", "num_images=20")
     shorter = shorter.replace("audit(run)", quick)

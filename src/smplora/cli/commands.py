@@ -26,6 +26,7 @@ class Verb:
     example: str
     slow: bool = False  # says so before the heavy imports, also where nobody watches
     positional: str | None = None  # the option whose value (a list: whose values) may stand without its flag
+    asks_for_base: bool = False  # one's own images are not adapted to the bundled model unless its name is given
 
 
 VERBS = {
@@ -41,7 +42,8 @@ VERBS = {
     "train": Verb(
         TrainConfig,
         "smplora.experiments.training:train_command",
-        "smplora train --train_data_dir my_images --objective smp_lora --output_dir runs/smp_lora",
+        "smplora train --train_data_dir my_images --pretrained_model_name_or_path sd15 --output_dir runs/lora",
+        asks_for_base=True,
     ),
     "audit": Verb(
         AuditConfig, "smplora.experiments.tasks:audit_command", "smplora audit runs/smp_lora", positional="adapter"
@@ -75,8 +77,9 @@ VERBS = {
     "sweep": Verb(
         SweepConfig,
         "smplora.experiments.sweep.command:sweep",
-        "smplora sweep --train_data_dir my_images --grid '{objective: [lora, smp_lora]}' --seeds '[0, 1, 2]'",
+        "smplora sweep --train_data_dir my_images --pretrained_model_name_or_path sd15 --grid '{rank: [4, 16]}'",
         slow=True,
+        asks_for_base=True,
     ),
     "dataset": Verb(
         DatasetConfig,

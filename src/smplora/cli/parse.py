@@ -19,8 +19,11 @@ from smplora.config.parsing import COMMAND_LINE, NO_VALUE, SWITCH, THE_CALL, may
 from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.errors import ConfigError, listing
+from smplora.core.files import BUNDLED_MODEL
 from smplora.core.reading import Unreadable
 from smplora.core.yaml_text import read_yaml
+
+BASE_MODEL = "pretrained_model_name_or_path"
 
 
 @cache
@@ -28,12 +31,15 @@ def parser_of(name: str) -> ArgumentParser:
     """The parser of one verb; it takes longer to make than to use."""
     verb = VERBS[name]
     bare = f"; --{verb.positional} may be left out before its value" if verb.positional else ""
-    return parser_for(
+    parser = parser_for(
         verb.options,
         prog=f"smplora {name}",
         description=verb.options.__doc__,
         epilog=f"example: {verb.example}{bare}",
     )
+    if verb.asks_for_base:
+        parser.set_defaults({BASE_MODEL: None})
+    return parser
 
 
 def parse(name: str, arguments: Sequence[str]) -> Any:
@@ -53,7 +59,9 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
             raise ValueError("an option without a value")
         namespace = parser.parse_args([*given, *flags])
         values = {f.name: namespace[f.name] for f in fields(VERBS[name].options)}
-        problems = VERBS[name].options(**values).problems()
+        if values.get(BASE_MODEL, "") is None:
+            del values[BASE_MODEL]
+        problems = _problems(name, values)
     except (ArgumentError, TypeError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         values, problems = _diagnose(parser, name, [*from_files, *_assignments(flags, unreadable)])
         problems = unreadable + problems or [str(error).splitlines()[0]]
@@ -114,7 +122,22 @@ def _diagnose(
 ) -> tuple[dict[str, Any], list[str]]:
     options = VERBS[name].options
     values, problems = typed(parser, options, name, assignments, ELSEWHERE if issubclass(options, TrainConfig) else {})
-    return values, problems + options(**values).problems()
+    return values, problems + _problems(name, values)
+
+
+def _problems(name: str, values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with values that can be read, one line each."""
+    problems: list[str] = VERBS[name].options(**values).problems()
+    if not VERBS[name].asks_for_base or BASE_MODEL in values:
+        return problems
+    from smplora.models.hub import cached_models  # the hub's library takes a while to import
+
+    here = ", ".join(f"'{model}'" for model in cached_models())
+    return [
+        *problems,
+        f"--{BASE_MODEL} is needed: the model to adapt, as a folder or hub id (in the local cache: {here or 'none'}); "
+        f"or '{BUNDLED_MODEL}', the bundled one, which draws digits of 32 x 32 pixels: only for trying things",
+    ]
 
 
 def _files_and_flags(arguments: Sequence[str]) -> tuple[list[tuple[str, Any, str]], list[str], list[str]]:

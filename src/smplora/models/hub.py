@@ -56,3 +56,20 @@ def fetch_network(name: str) -> None:
         folder = Path(snapshot_download(name, allow_patterns=list(OF_NETWORKS)))
     if not any(folder.rglob("*.safetensors")):
         raise CheckpointError(f"--allow_download: '{name}' has no weights in safetensors; take a model that has")
+
+
+def cached_models() -> list[str]:
+    """The ids of the base models in diffusers format that lie in the local hub cache, sorted."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir().repos
+    except (CacheNotFound, OSError, ValueError):
+        return []
+    return sorted(
+        repository.repo_id
+        for repository in repositories
+        if repository.repo_type == "model"
+        and any(file.file_name == "model_index.json" for revision in repository.revisions for file in revision.files)
+    )

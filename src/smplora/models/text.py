@@ -37,6 +37,11 @@ class TextConditioning(Protocol):
         """The text encoders, under diffusers' names of pipeline components."""
         ...
 
+    @property
+    def longest(self) -> int:
+        """Tokens of a caption that are read."""
+        ...
+
     def cut(self, captions: Sequence[str]) -> int:
         """How many captions are longer than what is read."""
         ...
@@ -93,11 +98,10 @@ def token_ids(tokenizer: Any, captions: Sequence[str], chunks: int, device: torc
     return torch.tensor(rows, device=device)
 
 
-def count_cut(tokenizer: Any, captions: Sequence[str], chunks: int) -> int:
-    """How many captions have more tokens than ``chunks`` passages hold."""
-    room = chunks * (tokenizer.model_max_length - 2)
+def count_cut(tokenizer: Any, captions: Sequence[str], longest: int) -> int:
+    """How many captions have more tokens than ``longest``."""
     ids = tokenizer(list(captions), add_special_tokens=False, truncation=False).input_ids
-    return sum(len(i) > room for i in ids)
+    return sum(len(i) > longest for i in ids)
 
 
 def joined_passages(states: Tensor, chunks: int) -> Tensor:
@@ -123,9 +127,14 @@ class ClipText:
         """See TextConditioning."""
         return {"text_encoder": self.encoder}
 
+    @property
+    def longest(self) -> int:
+        """See TextConditioning."""
+        return int(self.chunks * (self.tokenizer.model_max_length - 2))
+
     def cut(self, captions: Sequence[str]) -> int:
         """See TextConditioning."""
-        return count_cut(self.tokenizer, captions, self.chunks)
+        return count_cut(self.tokenizer, captions, self.longest)
 
     def tokens(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
         """See TextConditioning."""
@@ -164,9 +173,14 @@ class SdxlText:
         """See TextConditioning."""
         return {"text_encoder": self.first, "text_encoder_2": self.second}
 
+    @property
+    def longest(self) -> int:
+        """See TextConditioning."""
+        return int(self.chunks * (self.tokenizers[0].model_max_length - 2))
+
     def cut(self, captions: Sequence[str]) -> int:
         """See TextConditioning."""
-        return count_cut(self.tokenizers[0], captions, self.chunks)
+        return count_cut(self.tokenizers[0], captions, self.longest)
 
     def tokens(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
         """See TextConditioning; also "time_ids" [b, 6]."""

@@ -14,7 +14,7 @@ from smplora.adapters.files.read import read_metadata
 from smplora.adapters.files.write import KOHYA_FILE, OURS
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.train import LORA_OPTIONS, TrainConfig
-from smplora.core.files import write_atomically
+from smplora.core.files import BUNDLED, PACKAGE, write_atomically
 from smplora.core.ownership import CARD_MARK
 from smplora.core.version import __version__
 from smplora.models.families import family_named
@@ -112,6 +112,10 @@ def render(subject: Subject, options: CardOptions | None = None, *, kohya: bool 
     flow = family_named(family)
     pipeline = flow.PIPELINES[0] if flow else f"StableDiffusion{'XL' * (family == SDXL)}Pipeline"
     audit, stale = audited(subject)
+    toy = next((folder for title, folder in BUNDLED.values() if title == base), None)
+    what = f"{kind} of {flow.TITLE if flow else FAMILIES.get(family, 'a latent diffusion model')}"
+    if toy:
+        what = f"{kind} of {base} of smplora, a toy that draws digits of 32 x 32 pixels"
     kohya = (subject.folder / KOHYA_FILE).exists() if kohya is None else kohya
     environment = Environment(
         loader=PackageLoader("smplora.publish", ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -119,8 +123,8 @@ def render(subject: Subject, options: CardOptions | None = None, *, kohya: bool 
     return environment.get_template("card.md.j2").render(
         front_matter=_front_matter(subject, base, family, options),
         title=options.repo_id.rpartition("/")[2] if options.repo_id else kind,
-        what=f"{kind} of {flow.TITLE if flow else FAMILIES.get(family, 'a latent diffusion model')}"
-        f"{f', trained on {base}' if base else ''}, from {subject.step} steps of training.",
+        what=f"{what}{f', trained on {base}' if base and not toy else ''}, from {subject.step} steps of training.",
+        toy=f"smplora/{toy.relative_to(PACKAGE).as_posix()}" if toy else "",
         pictures=options.pictures,
         instance_prompt=_inline(options.instance_prompt or subject.config.trigger),
         pipeline=pipeline,

@@ -21,7 +21,7 @@ from smplora.config.dreambooth import CAPTION
 from smplora.config.game import unused
 from smplora.config.synthetic import BALANCED, SYNTHETIC
 from smplora.config.train import TrainConfig, steps_of_a_teacher
-from smplora.core.console import say
+from smplora.core.console import say, say_once
 from smplora.core.device import check_type, choose_device
 from smplora.core.registry import build
 from smplora.data.prepare import preparation
@@ -38,6 +38,7 @@ from smplora.training.distributed import make_accelerator
 from smplora.training.loop import optimise
 from smplora.training.memory import explaining
 from smplora.training.monitor import Monitor
+from smplora.training.opening import how_long, toy_warning, what_is_done
 from smplora.training.optimizers import check_installed
 from smplora.training.precision import fastest, frozen_type
 from smplora.training.resolve import load_split, resolved
@@ -109,6 +110,8 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
     Raises:
         UserError: as ``train``.
     """
+    if progress and (toy := toy_warning(config.pretrained_model_name_or_path)):
+        say_once(toy)
     check_installed("optimizer", config.optimizer)
     check_installed("quantize", config.quantize)
     trackers = chosen_trackers(config.report_to)
@@ -210,6 +213,12 @@ def train_adapter(
         restore(setup, checkpoint, folder)
         if ready.progress:
             say(f"resuming {folder.path} at step {start}")
+    if ready.progress:
+        say(what_is_done(config, model))
+    with explaining(config, setup):
+        expected = how_long(config, setup, start)
+    if expected and ready.progress:
+        say(expected)
     with explaining(config, setup):
         monitor = Monitor(config, setup, split, folder, start, refresh)
         if not model.text_is_trained:  # every caption but those of validation images is embedded

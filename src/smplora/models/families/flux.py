@@ -44,9 +44,14 @@ class FluxText:
         """See TextConditioning."""
         return {"text_encoder": self.clip, "text_encoder_2": self.t5}
 
+    @property
+    def longest(self) -> int:
+        """Tokens that T5 is given; CLIP reads the first 77."""
+        return LONGEST
+
     def cut(self, captions: Sequence[str]) -> int:
-        """How many captions have more tokens than T5 is given; CLIP reads the first 77."""
-        return sum(len(ids) > LONGEST for ids in self.tokenizers[1](list(captions)).input_ids)
+        """See TextConditioning."""
+        return sum(len(ids) > self.longest for ids in self.tokenizers[1](list(captions)).input_ids)
 
     def tokens(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
         """{"input_ids": [b, 77], "input_ids_2": [b, 512]}."""

@@ -59,10 +59,14 @@ class StableDiffusion3Text:
         third = {} if self.t5 is None else {"text_encoder_3": self.t5}
         return {"text_encoder": self.clips[0], "text_encoder_2": self.clips[1], **third}
 
+    @property
+    def longest(self) -> int:
+        """Tokens that T5 is given, or CLIP where there is no T5."""
+        return self.tokenizers[0].model_max_length if self.t5 is None else LONGEST
+
     def cut(self, captions: Sequence[str]) -> int:
-        """How many captions have more tokens than T5 is given, or CLIP where there is no T5."""
-        longest = self.tokenizers[0].model_max_length if self.t5 is None else LONGEST
-        return sum(len(ids) > longest for ids in self.tokenizers[-1](list(captions)).input_ids)
+        """See TextConditioning."""
+        return sum(len(ids) > self.longest for ids in self.tokenizers[-1](list(captions)).input_ids)
 
     def tokens(self, captions: Sequence[str], resolution: int) -> dict[str, Tensor]:
         """{"input_ids": [b, 77], "input_ids_2": [b, 77], "input_ids_3": [b, 256]}."""

@@ -1,0 +1,66 @@
+"""What a training says before its first step: what is adapted, how much there is to do, and about how long it takes."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from smplora.config.train import TrainConfig
+from smplora.core.files import BUNDLED
+from smplora.core.wording import duration
+from smplora.models.diffusion import LatentDiffusion
+from smplora.training.setup import Setup
+
+OF_A_STEP = 2.0  # passes of the denoiser: one forward, and back through frozen weights about as much
+OF_THE_PROXY = {"none": 2.0, "aux": 0.5, "all": 1.0}  # forward passes a turn, by --proxy_sharing
+
+
+def toy_warning(name: str) -> str | None:
+    """What to know first about one of the bundled models; None for any other."""
+    if name not in BUNDLED:
+        return None
+    return (
+        f"{BUNDLED[name][0]} ('{name}') is a toy that draws digits of 32 x 32 pixels: good for trying smplora, not for "
+        "pictures or for judging how private yours are; --pretrained_model_name_or_path names another"
+    )
+
+
+def what_is_done(config: TrainConfig, model: LatentDiffusion) -> str:
+    """Base model, resolution, token limit, objective and steps, in a line."""
+    batch = config.train_batch_size * config.gradient_accumulation_steps
+    return (
+        f"base model: {model.name}; images of {config.resolution} x {config.resolution} pixels, captions of up to "
+        f"{model.text.longest} tokens; {config.objective}: {config.max_train_steps:,} steps of {batch} images"
+    )
+
+
+def expected_seconds(config: TrainConfig, setup: Setup, start: int) -> float | None:
+    """About how long the steps from ``start`` on take, from the forward pass of one batch.
+
+    None where that says too little: nothing left, a denoiser that is compiled first, private gradients.
+    """
+    left = setup.steps - start
+    if left <= 0 or config.compile or setup.private:
+        return None
+    batch, draw = next(setup.feed.adapter(start))
+    began = 0.0
+    with torch.no_grad(), setup.autocast():
+        for _ in range(2):  # the first is slower: libraries choose how to compute
+            began = time.perf_counter()
+            float(setup.model.error_maps(batch, draw).sum())  # waits for the device
+    forward = time.perf_counter() - began
+    passes = OF_A_STEP + config.gradient_checkpointing + (setup.teachers is not None)
+    proxy = 0.0
+    if setup.game.uses_proxy:
+        size = (config.proxy_batch_size or config.train_batch_size) / config.train_batch_size
+        proxy = OF_THE_PROXY[config.proxy_sharing] * size * config.proxy_steps / config.proxy_interval
+    return left * forward * (passes * config.gradient_accumulation_steps + proxy)
+
+
+def how_long(config: TrainConfig, setup: Setup, start: int) -> str | None:
+    """The line about it, if there is one."""
+    seconds = expected_seconds(config, setup, start)
+    return (
+        None if seconds is None else f"about {duration(seconds)} by the speed of one batch; the bar knows better soon"
+    )
