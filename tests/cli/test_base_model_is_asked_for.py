@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from smplora.core.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
-def asking(monkeypatch: pytest.MonkeyPatch) -> None:
+def asking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As users have it."""
     for name, verb in ASKING.items():
         monkeypatch.setitem(VERBS, name, verb)
@@ -25,7 +26,8 @@ def asking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("verb", ["train", "sweep"])
 def test_the_model_to_adapt_is_needed(verb: str, noise_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([verb, "--train_data_dir", str(noise_folder), "--rank", "4"]) == 2
+    more = {"train": [], "sweep": ["--seeds", "[0, 1]"]}
+    assert main([verb, "--train_data_dir", str(noise_folder), "--rank", "4", *more[verb]]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     for said in ("--pretrained_model_name_or_path is needed", "in the local cache: ", "'tiny'", "digits"):
         assert said in line
@@ -78,7 +80,7 @@ def test_the_toy_is_said_first_and_on_the_card(
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("smplora train: loading")]
     assert "is a toy" in lines[0]
     (done,) = [line for line in lines if line.startswith("base model: ")]
-    for said in ("the bundled model", "32 x 32 pixels", "up to 14 tokens", "lora: 1 step"):
+    for said in ("the bundled model", "32 x 32 pixels", "up to 14 tokens", "lora: 1 steps, 1 at a time"):
         assert said in done
     assert any(line.startswith("about ") for line in lines)
     card = (tmp_path / "run" / "README.md").read_text()

@@ -31,7 +31,7 @@ def what_is_done(config: TrainConfig, model: LatentDiffusion) -> str:
     batch = config.train_batch_size * config.gradient_accumulation_steps
     return (
         f"base model: {model.name}; images of {config.resolution} x {config.resolution} pixels, captions of up to "
-        f"{model.text.longest} tokens; {config.objective}: {config.max_train_steps:,} steps of {batch} images"
+        f"{model.text.longest} tokens; {config.objective}: {config.max_train_steps:,} steps, {batch} at a time"
     )
 
 
