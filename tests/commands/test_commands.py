@@ -267,7 +267,8 @@ def test_training_says_what_it_trains_on_what_was_made_and_what_comes_next(
     of_a_game = ("--proxy_sharing", "aux", "--mi_lambda", "1")
     assert main(["train", "--train_data_dir", str(image_folder), *few, *of_a_game]) == 0
     lines = capsys.readouterr().err.strip().splitlines()
-    kept = "20 of 60 images are trained on; 40 are kept for audits and quality: --aux_size, --test_size change that"
+    kept = "20 of 60 images are trained on; 40 are kept for audits and quality: --aux_size, --test_size change that; "
+    kept += "'train --final' takes all"
     assert kept in lines
     assert "not used, since lora has no proxy: --mi_lambda, --proxy_sharing" in lines
     files = "pytorch_lora_weights.safetensors, kohya_lora_weights.safetensors"

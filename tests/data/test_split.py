@@ -74,8 +74,11 @@ def test_cells_larger_than_the_pool() -> None:
 
 
 def test_pool_too_small() -> None:
+    with pytest.raises(SplitError, match="there are 19 images; allowed: 20 or more"):
+        make_split(POOL[:19], SplitOptions())
     with pytest.raises(SplitError, match="8, but there are 5"):
-        make_split(POOL[:5], SplitOptions())
+        make_split(POOL[:5], SplitOptions(aux_size=2))
+    assert len(make_split(POOL[:9], SplitOptions(aux_size=2)).train) == 4
 
 
 def test_manifest_round_trip(tmp_path: Path) -> None:

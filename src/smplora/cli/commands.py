@@ -66,10 +66,14 @@ VERBS = {
     "export": Verb(
         ExportConfig,
         "smplora.publish.publish:export",
-        "smplora export --adapter runs/smp_lora --output_dir published",
+        "smplora export runs/smp_lora --output_dir published",
+        positional="adapter",
     ),
     "push": Verb(
-        PushConfig, "smplora.publish.publish:push", "smplora push --adapter runs/smp_lora --repo_id user/my-adapter"
+        PushConfig,
+        "smplora.publish.publish:push",
+        "smplora push runs/smp_lora --repo_id user/my-adapter",
+        positional="adapter",
     ),
     "caption": Verb(
         CaptionConfig, "smplora.data.captioning:caption", "smplora caption my_images", positional="train_data_dir"

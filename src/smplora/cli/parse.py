@@ -128,7 +128,7 @@ def _diagnose(
 def _problems(name: str, values: Mapping[str, Any]) -> list[str]:
     """What is wrong with values that can be read, one line each."""
     problems: list[str] = VERBS[name].options(**values).problems()
-    if not VERBS[name].asks_for_base or BASE_MODEL in values:
+    if not VERBS[name].asks_for_base or BASE_MODEL in values or values.get("final"):
         return problems
     from smplora.models.hub import cached_models  # the hub's library takes a while to import
 

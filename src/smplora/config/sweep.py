@@ -59,6 +59,7 @@ class SweepConfig(TrainConfig):
     def problems(self) -> list[str]:
         """What is wrong, one line each."""
         wrong = [*self._seed_problems(), *at_least(self, ("workers",), 1), *self._named_problems()]
+        wrong += ["--final is of 'smplora train', which trains one run"] if self.final else []
         if wrong:
             return wrong + super().problems()
         training = [TrainConfig(**point.train).problems() for point in self.all_points]

@@ -35,7 +35,7 @@ LORA_OPTIONS = ("rank", "lora_alpha", "lora_targets", "lora_dropout", "use_rslor
 TOKEN_OPTIONS = ("placeholder_token", "initializer_token", "num_vectors")
 OF_A_TEACHER: dict[str, Any] = {  # what none has, whatever the run
     f.name: f.default for kind in (DistillOptions, SyntheticOptions, BudgetOptions) for f in fields(kind)
-}
+} | {"final": None}
 OPTIONS_OF = {"lora": LORA_OPTIONS, "textual_inversion": TOKEN_OPTIONS}  # and of no other adaptation
 
 
@@ -62,6 +62,8 @@ class TrainConfig(
     """Run folder."""
     split_manifest: Optional[str] = None
     """A split.json written by 'smplora split'; the split options are then not used."""
+    final: Optional[str] = None
+    """A finished run: train with its options on all of its images. Its audit goes on the card, as that of a rehearsal."""
     adaptation: str = "lora"
     """What is trained: 'lora' (low-rank adapters), 'full' (every weight), 'dreambooth' (the same, with a rare token) or 'textual_inversion' (new tokens)."""
     objective: str = "lora"
@@ -124,7 +126,7 @@ class TrainConfig(
         )
         return [
             *model_problems(self),
-            *data_problems(self),
+            *([] if self.final and not self.train_data_dir else data_problems(self)),
             *cache_problems(self, self.train_data_dir),
             *preparation_problems(self),
             *monitor_problems(self),

@@ -52,6 +52,7 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item], title:
 
 
 _SAID: set[str] = set()
+_FIRST: list[str] = []
 _LEFT_TO_PARENT = False
 
 
@@ -64,6 +65,13 @@ def say_once(text: str) -> None:
         say(text)
 
 
+def say_first(text: str) -> None:
+    """Say it, once in a command, before whatever is said next; where that is an error, it stands alone."""
+    if text not in _SAID and not _LEFT_TO_PARENT and os.environ.get("RANK", "0") == "0":
+        _SAID.add(text)
+        _FIRST.append(text)
+
+
 def leave_saying_to_the_parent() -> None:
     """In a worker process: what is said once in a command, its parent says."""
     global _LEFT_TO_PARENT
@@ -73,6 +81,7 @@ def leave_saying_to_the_parent() -> None:
 def forget_what_was_said() -> None:
     """A new command begins."""
     _SAID.clear()
+    _FIRST.clear()
 
 
 def _interval_s() -> float:
@@ -100,4 +109,6 @@ def bar(
 def say(text: str) -> None:
     """A line for the user, on standard error: standard output is for results. What it quotes cannot take over the
     terminal or begin another line (errors.readable)."""
+    while _FIRST:
+        print(readable(_FIRST.pop(0)), file=sys.stderr)
     print(readable(text), file=sys.stderr, flush=True)

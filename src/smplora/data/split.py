@@ -29,7 +29,7 @@ from smplora.results.record import parse, write
 
 MANIFEST = "split.json"
 LARGEST_DEFAULT_CELL = 100
-SMALLEST_CELL = 2
+SMALLEST_CELL, FEWEST_IMAGES = 2, 20
 POOLS = "pools"  # the protocol of ``split_pools``
 KINDS = ("_member", "_nonmember")  # ends of the names of cells
 AUX_CANARIES = 0.25  # of them, to choose an attack by
@@ -136,6 +136,8 @@ class Split:
         """For people: who is trained on."""
         trained, every = len(self.train), sum(self.sizes.values()) + len(self.aside + self.aside_nonmembers)
         every += sum(self.canaries.sizes.values()) if self.canaries else 0
+        if trained == every:
+            return f"all {every:,} images are trained on; none are left for audits or quality"
         return f"{trained:,} of {every:,} images are trained on; {every - trained:,} are kept for audits and quality"
 
     @property
@@ -273,6 +275,11 @@ def split_pools(members: Sequence[Sample], nonmembers: Sequence[Sample], seed: i
 
 
 def _fixed(pool: int, options: SplitOptions) -> list[str]:
+    if options.aux_size is None and pool < FEWEST_IMAGES:
+        raise SplitError(
+            f"there are {pool} images; allowed: {FEWEST_IMAGES} or more, since an audit of fewer says nothing (some "
+            f"hundreds are better); to train all the same give --aux_size {SMALLEST_CELL}"
+        )
     aux = options.aux_size or min(LARGEST_DEFAULT_CELL, max(SMALLEST_CELL, pool // 5))
     test = options.test_size or aux
     nonmembers = options.test_nonmember_size or test

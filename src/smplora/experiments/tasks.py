@@ -28,7 +28,8 @@ from smplora.results.properties import Properties
 from smplora.results.quality import Quality
 from smplora.results.record import as_json
 from smplora.runs.complete import page_is_final, train_done
-from smplora.runs.subject import find_subject, result_folder
+from smplora.runs.rehearsal import keep_rehearsal
+from smplora.runs.subject import Subject, find_subject, result_folder
 from smplora.training import train as training
 from smplora.training.reuse import latest_step, train_length, train_once
 
@@ -42,7 +43,13 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     Raises:
         UserError: as ``training.train.train``.
     """
-    run = training.train(config, progress=progress, refresh=refresh_page, describe=write_card)
+
+    def describe(subject: Subject) -> None:
+        if config.final and not keep_rehearsal(config) and progress:
+            say(f"'{config.final}' was not audited, and the card says so: better 'smplora audit {config.final}' first")
+        write_card(subject)
+
+    run = training.train(config, progress=progress, refresh=refresh_page, describe=describe)
     if config.run_page and not page_is_final(run):
         refresh_page(run)
     return run

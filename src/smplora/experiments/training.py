@@ -10,6 +10,7 @@ from smplora.core.console import say
 from smplora.results.record import as_json
 from smplora.results.run import PAGE
 from smplora.runs.complete import needs_nothing
+from smplora.runs.rehearsal import with_options_of_rehearsal
 
 
 def say_what_was_made(run: Path) -> None:
@@ -25,7 +26,8 @@ def say_what_was_made(run: Path) -> None:
     files = ", ".join(subject.adaptation.published(run))
     pages = [name for name in (CARD, PAGE) if (run / name).exists()]
     say(f"{run}: {files} after step {subject.step:,}; {' and '.join(pages)} beside it")
-    say(f"next: smplora audit {run}")
+    final = subject.config.final
+    say(f"next: smplora export {run} --output_dir published" if final else f"next: smplora audit {run}")
 
 
 def train_command(config: TrainConfig) -> Path:
@@ -34,6 +36,8 @@ def train_command(config: TrainConfig) -> Path:
     Raises:
         UserError: as ``training.train.train``.
     """
+    if config.final:
+        config = with_options_of_rehearsal(config)
     done = needs_nothing(config)
     if done is None:
         from smplora.experiments.tasks import train  # torch and diffusers take seconds to import

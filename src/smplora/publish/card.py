@@ -26,6 +26,7 @@ from smplora.results.record import read
 from smplora.results.run import Privacy
 from smplora.results.subjects import ReportedAdapter, audit_of, collect
 from smplora.runs.folder import PRIVACY
+from smplora.runs.rehearsal import FOLDER as REHEARSAL
 from smplora.runs.subject import Subject
 
 CARD = "README.md"
@@ -137,6 +138,7 @@ def render(subject: Subject, options: CardOptions | None = None, *, kohya: bool 
         objective=OBJECTIVES.get(subject.config.objective, f"Trained with {subject.title}.") + _promise(subject),
         subject=audit,
         stale=stale,
+        rehearsed=bool(audit and subject.config.final),
         **(_numbers(audit) if audit else {}),
         version=__version__,
         marker=MARKER,
@@ -144,11 +146,14 @@ def render(subject: Subject, options: CardOptions | None = None, *, kohya: bool 
 
 
 def audited(subject: Subject) -> tuple[ReportedAdapter | None, bool]:
-    """The audit of this very adapter, if there is one, and whether there is one of another version of it.
+    """The audit of this very adapter (of a final: of its rehearsal), if there is one, and whether there is one of
+    another version of it.
 
     Raises:
         CheckpointError: it is damaged.
     """
+    if subject.config.final and (subject.run / REHEARSAL / "audit" / "audit.json").exists():
+        return collect([subject.run / REHEARSAL])[0], False
     if not (subject.folder / "audit" / "audit.json").exists():
         return None, False
     path, again = audit_of(subject.folder)

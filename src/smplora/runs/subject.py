@@ -244,6 +244,11 @@ def load_subject(
         UserError: missing or damaged files, moved or changed images.
     """
     subject, moved = find_subject(adapter), moved or {}
+    if subject.config.final:
+        raise SplitError(
+            f"'{subject.run}' is a final: it was trained on every image, so that none are left to compare with; audit "
+            f"or evaluate its rehearsal, '{subject.config.final}'"
+        )
     chosen = choose_device(device)
     config = subject.config
     check_precision(config, chosen, dtype, exact=subject.adaptation.freezes_base)

@@ -229,8 +229,8 @@ def make_running_attack(config: TrainConfig, setup: Setup, split: Split) -> Runn
 
 
 def held_out_captions(split: Split) -> Sequence[str]:
-    """A few distinct captions of images that are not trained on."""
-    held_out = split.cells["reference"] or split.cells["aux_nonmember"]
+    """A few distinct captions of images that are not trained on, where there are such."""
+    held_out = split.cells["reference"] or split.cells["aux_nonmember"] or split.cells["aux_member"]  # of a final: none
     return list(dict.fromkeys(s.caption for s in held_out))[:SHOWN_CAPTIONS]
 
 

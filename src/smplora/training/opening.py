@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import torch
 
@@ -10,9 +11,11 @@ from smplora.config.train import TrainConfig
 from smplora.core.files import BUNDLED
 from smplora.core.wording import duration
 from smplora.models.diffusion import LatentDiffusion
+from smplora.statistics.power import detectable_auc
 from smplora.training.setup import Setup
 
 OF_A_STEP = 2.0  # passes of the denoiser: one forward, and back through frozen weights about as much
+SAYS_MUCH, IMAGES_THAT_SAY_MUCH = 0.66, 265  # an AUC that an audit finds, and images in all, a fifth of them a cell
 OF_THE_PROXY = {"none": 2.0, "aux": 0.5, "all": 1.0}  # forward passes a turn, by --proxy_sharing
 
 
@@ -23,6 +26,17 @@ def toy_warning(name: str) -> str | None:
     return (
         f"{BUNDLED[name][0]} ('{name}') is a toy that draws digits of 32 x 32 pixels: good for trying smplora, not for "
         "pictures or for judging how private yours are; --pretrained_model_name_or_path names another"
+    )
+
+
+def what_can_be_found(sizes: Mapping[str, int]) -> str | None:
+    """Of cells that are too small for an audit that says much: what it could find; None of larger ones."""
+    members, nonmembers = (min(sizes[f"{half}_{kind}"] for half in ("aux", "test")) for kind in ("member", "nonmember"))
+    if min(members, nonmembers) < 1 or (least := detectable_auc(members, nonmembers)) <= SAYS_MUCH:
+        return None
+    return (
+        f"cells of {members} members and {nonmembers} others are small: of leaks with an AUC of {least:.2f} an audit "
+        f"finds four in five, of smaller ones fewer; {IMAGES_THAT_SAY_MUCH} images in all do so at {SAYS_MUCH:.2f}"
     )
 
 

@@ -11,13 +11,15 @@ from smplora.config.checks import MOST_OF
 from smplora.config.synthetic import IMAGES_PER_IMAGE, SYNTHETIC
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError, SplitError
+from smplora.data.final import final_split
 from smplora.data.pool import open_source, read_samples
 from smplora.data.prepare import check_edges
-from smplora.data.split import Split, make_split, read_split
+from smplora.data.split import MANIFEST, Split, make_split, read_split
 from smplora.models.diffusion import LatentDiffusion
 from smplora.models.flow import FlowMatching
 from smplora.models.load import usual_guidance
 from smplora.runs.generate import check_inference_steps
+from smplora.runs.rehearsal import kept_out
 from smplora.training.monitor import with_intervals
 
 LOOKS = 20  # at the leakage, with --privacy_budget
@@ -30,6 +32,8 @@ def load_split(config: TrainConfig, sealed: Path) -> Split:
         SplitError: images or captions changed since, or the manifest is another one.
     """
     samples = read_samples(open_source(config))
+    if config.final and not sealed.exists():
+        return final_split(read_split(Path(config.final) / MANIFEST, samples), kept_out(config))
     named = read_split(Path(config.split_manifest), samples) if config.split_manifest else None
     option = "num_canaries" if config.num_canaries else "canaries_dir"
     asked = getattr(config, option)

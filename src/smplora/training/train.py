@@ -21,7 +21,7 @@ from smplora.config.dreambooth import CAPTION
 from smplora.config.game import unused
 from smplora.config.synthetic import BALANCED, SYNTHETIC
 from smplora.config.train import TrainConfig, steps_of_a_teacher
-from smplora.core.console import say, say_once
+from smplora.core.console import say, say_first
 from smplora.core.device import check_type, choose_device
 from smplora.core.registry import build
 from smplora.data.prepare import preparation
@@ -38,7 +38,7 @@ from smplora.training.distributed import make_accelerator
 from smplora.training.loop import optimise
 from smplora.training.memory import explaining
 from smplora.training.monitor import Monitor
-from smplora.training.opening import how_long, toy_warning, what_is_done
+from smplora.training.opening import how_long, toy_warning, what_can_be_found, what_is_done
 from smplora.training.optimizers import check_installed
 from smplora.training.precision import fastest, frozen_type
 from smplora.training.resolve import load_split, resolved
@@ -111,7 +111,7 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
         UserError: as ``train``.
     """
     if progress and (toy := toy_warning(config.pretrained_model_name_or_path)):
-        say_once(toy)
+        say_first(toy)
     check_installed("optimizer", config.optimizer)
     check_installed("quantize", config.quantize)
     trackers = chosen_trackers(config.report_to)
@@ -196,7 +196,9 @@ def train_adapter(
     setup = prepare(config, model, split, accelerator, ready.progress)
     if ready.progress:
         which = "--split_manifest says which" if config.split_manifest else "--aux_size, --test_size change that"
-        say(f"{ready.split.divided}: {which}")
+        say(ready.split.divided if config.final else f"{ready.split.divided}: {which}; 'train --final' takes all")
+        if not config.final and (small := what_can_be_found(ready.split.sizes)):
+            say(small)
         if left := unused(config, config.objective_on_images):
             say(f"not used, since {config.objective_on_images} has no proxy: {', '.join(left)}")
     setup.budget = keeper = BudgetKeeper.make(config, setup, folder)
