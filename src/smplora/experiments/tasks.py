@@ -28,6 +28,7 @@ from smplora.results.properties import Properties
 from smplora.results.quality import Quality
 from smplora.results.record import as_json
 from smplora.runs.complete import page_is_final, train_done
+from smplora.runs.earlier import keeping_earlier
 from smplora.runs.rehearsal import keep_rehearsal
 from smplora.runs.subject import Subject, find_subject, result_folder
 from smplora.training import train as training
@@ -69,8 +70,9 @@ def audit(config: AuditConfig, *, progress: bool = True) -> Audit:
     Raises:
         UserError: anything that the user can mend.
     """
-    result = audit_signals(config) if config.signals else measuring.audit(config, BARE_TRAINING, progress=progress)
     folder = result_folder(config.adapter, config.output_dir, "audit")
+    with keeping_earlier(folder, "audit"):
+        result = audit_signals(config) if config.signals else measuring.audit(config, BARE_TRAINING, progress=progress)
     if config.signals or is_foreign(config):
         write_report([folder], folder / PAGE)
     elif config.output_dir is None:
@@ -84,8 +86,6 @@ def audit(config: AuditConfig, *, progress: bool = True) -> Audit:
             say(f"{label}: {result.canaries.sentence}")
         if result.memorisation:
             say(f"{label}: {result.memorisation.sentence}")
-        if config.signals:
-            say(f"report: {real(folder / PAGE)}")
     if config.json:
         print(json.dumps(as_json(result)))
     return result
@@ -103,6 +103,14 @@ def audit_command(config: AuditConfig) -> None:
         print(json.dumps(plan.as_dict()) if config.json else "\n".join(map(readable, plan.lines())))
         return
     verdict = audit(config).verdict
+    page = result_folder(config.adapter, config.output_dir, "audit") / PAGE
+    of_a_run = not config.signals and not is_foreign(config)
+    if of_a_run:
+        beside = config.output_dir is None
+        write_report([find_subject(config.adapter or "").folder if beside else page.parent], page)
+    say(f"report: {real(page)}")
+    if of_a_run and config.output_dir is None:
+        say(f"next: {next_step(config.adapter or '', verdict.level)}")
     if verdict.level == "invalid":
         raise InvalidAudit(verdict.sentence)
 
@@ -113,7 +121,8 @@ def properties(config: PropertiesConfig, *, progress: bool = True) -> Properties
     Raises:
         UserError: anything that the user can mend.
     """
-    result = inferring.infer(config, BARE_TRAINING, progress=progress)
+    with keeping_earlier(result_folder(config.adapter, config.output_dir, "properties"), "properties"):
+        result = inferring.infer(config, BARE_TRAINING, progress=progress)
     if progress:
         for question in (result.size, result.share):
             for line in (*(a.sentence for a in question.answers), question.sentence) if question else ():
@@ -146,14 +155,35 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
     Raises:
         UserError: anything that the user can mend.
     """
-    result = quality.evaluate(config, progress=progress)
+    folder = result_folder(config.adapter, config.output_dir, "quality")
+    with keeping_earlier(folder, "quality"):
+        result = quality.evaluate(config, progress=progress)
     if config.output_dir is None and not is_foreign(config):
         write_card(find_subject(config.adapter or ""))
     if progress:
         say(f"{result.subject.label}: {quality.in_words(result)}")
+        say(f"result: {real(folder / 'quality.json')}; samples.png and real.png beside it show images")
+        if config.output_dir is None and not is_foreign(config):
+            say(f"next: {next_step(config.adapter or '')}")
     if config.json:
         print(json.dumps(as_json(result)))
     return result
+
+
+def next_step(adapter: str, level: str = "") -> str:
+    """What is left to do with a run that was looked at, and audited with a light of ``level``."""
+    if level == "red":
+        return "another objective or fewer steps; docs/choosing.md says which, and 'smplora report' compares them"
+    if level == "invalid":
+        return "mend what the report names, and audit again"
+    subject = find_subject(adapter)
+    if not (subject.folder / "audit" / "audit.json").exists():
+        return f"smplora audit {adapter}"
+    if not (subject.folder / "quality" / "quality.json").exists():
+        return f"smplora evaluate {adapter}"
+    report = f"smplora report {adapter} --output report.html"
+    whole = subject.folder == subject.run
+    return f"{report}, or smplora train --final {adapter} to train on all images" if whole else report
 
 
 def train_quietly(config: TrainConfig) -> None:
