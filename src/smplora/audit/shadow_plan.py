@@ -22,6 +22,7 @@ from smplora.config.audit import AuditConfig
 from smplora.config.catalogue.objectives import WITH_PROXY
 from smplora.config.data import DataOptions, ModelOptions
 from smplora.config.distill import WITH_TEACHERS
+from smplora.config.early_stopping import UNSTOPPED
 from smplora.config.exactly import exactly
 from smplora.config.monitor import UNWATCHED
 from smplora.config.properties import PropertiesConfig
@@ -248,6 +249,7 @@ def of_run(subject: Subject, train_data_dir: str | None, dataset_name: str | Non
     """The run's own options; images where they are now. Without canaries, which are asked on their own, and without a
     budget, which would end each at another step: with what it had been steered to."""
     options = replace(subject.config, canaries_dir=None, num_canaries=None, privacy_budget=None, budget_steps=None)
+    options = replace(options, **UNSTOPPED)
     if subject.config.measured_budget:  # what it had been steered to
         rows = RunFolder(subject.run).metrics(BUDGET)  # each says what was in use up to its step
         row = next((r for r in rows if r["step"] >= subject.step), rows[-1] if rows else {})
@@ -273,6 +275,8 @@ def _scaled(options: TrainConfig, share: float) -> TrainConfig:
 
 def _not_shared(subject: Subject | Foreign) -> str:
     """What a budget did for the adapter, which shadows have as it was when the adapter was taken."""
+    if not isinstance(subject, Foreign) and subject.config.stop_when:
+        return ", but without --stop_when, as many steps as were published"
     if isinstance(subject, Foreign) or not subject.config.measured_budget:
         return ""
     if subject.config.objective in WITH_PROXY:

@@ -23,18 +23,21 @@ from smplora.config.data import (
 )
 from smplora.config.distill import DISTILLED, WITH_TEACHERS, DistillOptions, distill_problems
 from smplora.config.dreambooth import CAPTION, DreamBoothOptions, dreambooth_problems
+from smplora.config.early_stopping import EarlyStoppingOptions, early_stopping_problems
 from smplora.config.game import GameOptions, proxy_problems
 from smplora.config.monitor import MonitorOptions, monitor_problems
 from smplora.config.optimization import DEFAULT_RATE, OptimizationOptions, optimization_problems
 from smplora.config.private import PrivateOptions, private_problems
-from smplora.config.synthetic import SYNTHETIC, TOGETHER, SyntheticOptions, synthetic_problems
+from smplora.config.synthetic import BALANCED, SYNTHETIC, TOGETHER, SyntheticOptions, synthetic_problems
 from smplora.config.theory import TheoryOptions, theory_problems
 from smplora.core.registry import unknown
 
 LORA_OPTIONS = ("rank", "lora_alpha", "lora_targets", "lora_dropout", "use_rslora", "use_dora")
 TOKEN_OPTIONS = ("placeholder_token", "initializer_token", "num_vectors")
 OF_A_TEACHER: dict[str, Any] = {  # what none has, whatever the run
-    f.name: f.default for kind in (DistillOptions, SyntheticOptions, BudgetOptions) for f in fields(kind)
+    f.name: f.default
+    for kind in (DistillOptions, SyntheticOptions, BudgetOptions, EarlyStoppingOptions)
+    for f in fields(kind)
 } | {"final": None}
 OPTIONS_OF = {"lora": LORA_OPTIONS, "textual_inversion": TOKEN_OPTIONS}  # and of no other adaptation
 
@@ -43,6 +46,7 @@ OPTIONS_OF = {"lora": LORA_OPTIONS, "textual_inversion": TOKEN_OPTIONS}  # and o
 class TrainConfig(
     GameOptions,
     BudgetOptions,
+    EarlyStoppingOptions,
     SyntheticOptions,
     ModelOptions,
     DataOptions,
@@ -148,6 +152,7 @@ class TrainConfig(
             *distill_problems(self),
             *synthetic_problems(self),
             *budget_problems(self),
+            *early_stopping_problems(self),
         ]
 
     @property
@@ -155,6 +160,11 @@ class TrainConfig(
         """``--privacy_budget``, unless it is promised by differential privacy."""
         budget = parse_budget(self.privacy_budget or "")
         return budget if budget and budget.measure != EPSILON else None
+
+    @property
+    def chooses_by_reference(self) -> bool:
+        """Whether half of the reference images chooses what is published, so that nothing may be measured on it."""
+        return self.drop_nearest == BALANCED or self.stop_when is not None
 
     @property
     def objective_on_images(self) -> str:

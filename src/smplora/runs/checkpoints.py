@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STATE = "state.json"
-STATES = ("adapter_state", "optimizer", "ema", "scaler", "proxy", "proxy_optimizer", "budget")  # its files of tensors
+STATES = (  # its files of tensors
+    "adapter_state", "optimizer", "ema", "scaler", "proxy", "proxy_optimizer", "budget", "early_stopping",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

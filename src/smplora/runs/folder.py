@@ -39,7 +39,7 @@ NOISE_SEED, PRIVACY = "noise_seed", "privacy.json"  # files of the run folder
 
 CONFIG, MODEL, ENVIRONMENT = "config.yaml", "model.json", "environment.json"
 METRICS, MONITOR, DONE = "metrics.jsonl", "monitor.jsonl", "DONE.json"
-BUDGET = "budget.jsonl"  # of --privacy_budget
+BUDGET, EARLY_STOPPING = "budget.jsonl", "early_stopping.jsonl"  # of --privacy_budget, of --stop_when
 GRADIENTS, HESSIAN, THEORY = "gradients.jsonl", "hessian.jsonl", "theory.json"
 # options that do not change what is computed, so that they may differ when a run is resumed
 FREE_OPTIONS = {
@@ -185,7 +185,7 @@ class RunFolder:
             (self.path / DONE).unlink(missing_ok=True)
             for later in (s for s in self.steps() if s > int(which.removeprefix("checkpoint-"))):
                 self._delete(later)
-        for file in (METRICS, MONITOR, GRADIENTS, HESSIAN, BUDGET):
+        for file in (METRICS, MONITOR, GRADIENTS, HESSIAN, BUDGET, EARLY_STOPPING):
             self._forget_after(max(self.steps(), default=0), self.path / file)
 
     def latest(self) -> Checkpoint | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from smplora.config.catalogue.objectives import WITH_PROXY
+from smplora.config.early_stopping import UNSTOPPED
 from smplora.config.synthetic import BALANCED
 from smplora.config.train import TrainConfig
 from smplora.core.errors import CheckpointError, ConfigError, listing
@@ -85,7 +86,8 @@ def _planned(run: Path) -> TrainConfig:
     changed: dict[str, Any] = {"max_train_steps": grown(done.step), "teacher_steps": grown(before.teacher_steps)}
     changed |= {"num_synthetic_images": grown(before.num_synthetic_images), "num_canaries": None}
     changed |= {"split_manifest": None, "monitor_steps": 0, "resume_from_checkpoint": "latest", "json": False}
-    if before.measured_budget:  # kept by stopping, which the steps say already
+    changed |= UNSTOPPED  # the steps say it already
+    if before.measured_budget:  # kept by stopping, likewise
         changed |= {"privacy_budget": None, "budget_steps": None}
     return replace(before, **changed)
 

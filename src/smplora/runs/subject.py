@@ -15,7 +15,6 @@ from smplora.adapters.files.read import named_as, read_tensors
 from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.catalogue.adaptations import TITLES as METHODS
 from smplora.config.catalogue.objectives import TITLES
-from smplora.config.synthetic import BALANCED
 from smplora.config.train import TrainConfig
 from smplora.core.cache import Cache
 from smplora.core.console import say_once
@@ -140,7 +139,8 @@ def find_subject(adapter: str) -> Subject:
             raise CheckpointError(
                 f"'{run}' is not finished; 'smplora train --config {run / CONFIG}' resumes it, or audit a checkpoint"
             )
-        end = config.max_train_steps if config.measured_budget else None  # which may have ended earlier
+        chosen = config.measured_budget or config.stop_when  # what is published may be of an earlier step
+        end = config.max_train_steps if chosen else None
         return Subject(folder, run, config, done.step, end or done.step)
     if not (folder / STATE).exists():
         have = ", ".join(f"checkpoint-{s}" for s in RunFolder(run).steps()) or "none"
@@ -149,7 +149,7 @@ def find_subject(adapter: str) -> Subject:
     return Subject(folder, run, config, state.step, state.max_train_steps)
 
 
-CHOSE = "{} reference images are left out: they chose among the drawn images (--drop_nearest balanced)"
+CHOSE = "{} reference images are left out: they chose what is published (--drop_nearest balanced, --stop_when)"
 ROUNDED = "trained on a base model rounded to {} (--quantize), and attacked on the model as it is in its files"
 LEFT_OUT = "{} aux members and {} aux non-members are left out: the training chose by them (--privacy_budget)"
 RESULT_FILES = {  # what the commands write into a folder that is named
@@ -276,7 +276,7 @@ def load_subject(
     if config.measured_budget:
         split = split.without_aside(trained)
         say_once(LEFT_OUT.format(len(split.aside), len(split.aside_nonmembers)))
-    if config.drop_nearest == BALANCED:
+    if config.chooses_by_reference:
         split = split.without_choosers(trained)
         say_once(CHOSE.format(len(split.choosers)))
     split = split.worded(config.wording)

@@ -105,6 +105,12 @@ class BudgetKeeper:
     best_step: int = 0
     best_loss: float = math.inf
     best: dict[str, Tensor] = field(default_factory=dict)
+    state_name = "budget"
+
+    @property
+    def title(self) -> str:
+        """Whose choice it is, for people."""
+        return f"--privacy_budget {self.budget.title}"
 
     @classmethod
     def make(cls, config: TrainConfig, setup: Setup, folder: RunFolder) -> BudgetKeeper | None:

@@ -19,7 +19,6 @@ from smplora.core.stopping import wish_to_stop
 from smplora.models.diffusion import adaptation_loss
 from smplora.runs.folder import RunFolder
 from smplora.runs.subject import Subject
-from smplora.training.budget import BudgetKeeper
 from smplora.training.distributed import average_gradients
 from smplora.training.metrics import MeanLog
 from smplora.training.monitor import Monitor
@@ -37,7 +36,6 @@ def optimise(
     start: int,
     progress: bool,
     describe: Callable[[Subject], None] | None = None,
-    budget: BudgetKeeper | None = None,
 ) -> None:
     """The loop. Per step: the proxy climbs the gain on a fresh draw of aux members and non-members (or on the adapter's
     own batch, see ``ProxyTurns``), then the adapter descends its objective on a fresh batch of the training set.
@@ -45,7 +43,7 @@ def optimise(
     Args:
         describe: called with what was trained before the run is marked as complete.
     """
-    model, game, accelerator = setup.model, setup.game, setup.accelerator
+    model, game, accelerator, keeper = setup.model, setup.game, setup.accelerator, setup.keeper
     scaler, optimizer = setup.scaler, setup.optimizer
     log, began, process = MeanLog(scaler.is_enabled()), time.perf_counter(), accelerator.process_index
     theory = Theory(config, setup, folder, progress)
@@ -55,7 +53,7 @@ def optimise(
     title = objective_title(config.objective, config.adaptation, config.mi_lambda)
     alone = accelerator.num_processes == 1  # several processes would hear of an end at different steps
     with wish_to_stop(alone) as wish, bar(setup.steps, title, initial=start, show=progress) as display:
-        for step in range(start, setup.steps if not (budget and budget.over) else start):
+        for step in range(start, setup.steps if not (keeper and keeper.over) else start):
             # 1. the proxy: one step (or more) up the gain; no gradient reaches the adapter
             for gain in proxy.before(step):
                 log.add(mi_gain=gain.mi_gain, proxy_accuracy=gain.accuracy)
@@ -97,9 +95,9 @@ def optimise(
             # 3. the only places where the host waits for the device
             done = step + 1
             theory.after_step(done)
-            seen_aside = monitor.after_step(done) | (budget.after_step(done) if budget else {})
+            seen_aside = monitor.after_step(done) | (keeper.after_step(done) if keeper else {})
             stopping = wish.number is not None  # read once: a signal may come at any time
-            over = done == setup.steps or bool(budget and budget.over)
+            over = done == setup.steps or bool(keeper and keeper.over)
             saving = done % config.checkpointing_steps == 0 or over or stopping
             if saving or done % config.logging_steps == 0:
                 row = log.row(done, learning_rate, time.perf_counter() - began, accelerator)
@@ -121,9 +119,9 @@ def optimise(
                 if progress:
                     say(Lines(f"\nstopped after step {done:,}, which is checkpoint-{done}"))
                 wish.grant()
-    last = budget.finish() if budget else setup.steps
-    if budget and progress:
-        say(f"--privacy_budget {budget.budget.title}: what is published is the adapter after step {last:,}")
+    last = keeper.finish() if keeper else setup.steps
+    if keeper and progress:
+        say(f"{keeper.title}: what is published is the adapter after step {last:,}")
     _finish(config, setup, folder, monitor, theory, describe, last)
 
 

@@ -48,6 +48,21 @@ class RunningResult:
         }
 
 
+@torch.no_grad()
+def fixed_losses(
+    adapted: Adapted, cell: Batch | Cell, timesteps: int, seed: int, batch_size: int, autocast: Any
+) -> Tensor:
+    """Adaptation losses [n, timesteps] in double precision, on the grid of the loss attacks; an image's noise is a
+    function of (seed, its digest, timestep)."""
+    grid, losses = timestep_grid(timesteps, adapted.model.num_train_timesteps), []
+    with adapted.evaluating(), autocast():
+        for batch in cell.split(batch_size):
+            view = GreyBox(adapted, batch, seed)
+            maps = (view.error_maps(f"at {t}", t, adapted=True) for t in grid)
+            losses.append(torch.stack([adaptation_loss(m).double().cpu() for m in maps], 1))
+    return torch.cat(losses)
+
+
 class RunningAttack:
     """Measures a model whose adapter is being trained, always on the same images, timesteps and noise.
 

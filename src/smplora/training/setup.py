@@ -53,8 +53,29 @@ from smplora.training.teachers import TEACHERS
 from smplora.training.weight_noise import WeightNoise, noisy
 
 
-class Stateful(Protocol):
-    """What has state in checkpoints."""
+class Keeper(Protocol):
+    """Who looks at the adapter now and then, keeps the best, and may end the training. Its state is in checkpoints,
+    under ``state_name``."""
+
+    state_name: str
+
+    @property
+    def title(self) -> str:
+        """Whose choice it is, for people."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether the training should end."""
+        ...
+
+    def after_step(self, done: int) -> dict[str, str]:
+        """Look, where it is time to; returns what the progress bar shows."""
+        ...
+
+    def finish(self) -> int:
+        """Put the best adapter in place; returns its step."""
+        ...
 
     def tensors(self) -> dict[str, Tensor]:
         """Its state."""
@@ -85,7 +106,7 @@ class Setup:
     teachers: Teachers | None = None  # whose predictions are learned in place of the images
     weight_noise: WeightNoise | None = None  # of what is handed out
     aside: tuple[Cell, Cell] | None = None  # members and non-members, for a budget
-    budget: Stateful | None = None  # who keeps it
+    keeper: Keeper | None = None  # of what is best
 
     @property
     def adapted(self) -> Adapted:
@@ -117,8 +138,8 @@ class Setup:
             state["ema"] = ema_tensors(self.ema)
         if self.scaler.is_enabled():
             state["scaler"] = self.scaler.tensors()
-        if self.budget:
-            state["budget"] = self.budget.tensors()
+        if self.keeper:
+            state[self.keeper.state_name] = self.keeper.tensors()
         if self.game.uses_proxy:
             proxy = {name: t.detach().cpu().contiguous() for name, t in self.game.proxy.state_dict().items()}
             state |= {"proxy": proxy, "proxy_optimizer": optimizer_tensors(self.game.optimizer)}
@@ -135,8 +156,8 @@ class Setup:
             load_ema_tensors(self.ema, tensors["ema"])
         if self.scaler.is_enabled():
             self.scaler.load_tensors(tensors["scaler"])
-        if self.budget:
-            self.budget.load_tensors(tensors["budget"])
+        if self.keeper:
+            self.keeper.load_tensors(tensors[self.keeper.state_name])
         if self.game.uses_proxy:
             self.game.proxy.load_state_dict(tensors["proxy"])
             load_optimizer_tensors(self.game.optimizer, tensors["proxy_optimizer"])

@@ -19,7 +19,7 @@ from smplora.config.catalogue.adaptations import ADAPTATIONS
 from smplora.config.distill import WITH_TEACHERS
 from smplora.config.dreambooth import CAPTION
 from smplora.config.game import unused
-from smplora.config.synthetic import BALANCED, SYNTHETIC
+from smplora.config.synthetic import SYNTHETIC
 from smplora.config.train import TrainConfig, steps_of_a_teacher
 from smplora.core.console import say, say_first
 from smplora.core.device import check_type, choose_device
@@ -35,6 +35,7 @@ from smplora.runs.subject import Subject, find_subject
 from smplora.training.budget import BudgetKeeper, check_resolvable
 from smplora.training.differential_privacy import check_private
 from smplora.training.distributed import make_accelerator
+from smplora.training.early_stopping import BestKeeper, check_images
 from smplora.training.loop import optimise
 from smplora.training.memory import explaining
 from smplora.training.monitor import Monitor
@@ -154,6 +155,7 @@ def check(config: TrainConfig, progress: bool) -> tuple[Ready, LatentDiffusion]:
     if config.objective == SYNTHETIC:
         captions_to_draw(config, split)
         check_choosers(config, split)
+    check_images(config, split)
     check_settings(folder.path, config)
     return Ready(config, folder, split, accelerator, trackers, progress), model
 
@@ -187,7 +189,7 @@ def train_adapter(
     config, folder, accelerator = ready.config, ready.folder, ready.accelerator
     split = ready.split.worded(config.wording)
     split = split.without_aside() if config.measured_budget else split
-    split = split.without_choosers() if config.drop_nearest == BALANCED else split  # not looked at while training
+    split = split.without_choosers() if config.chooses_by_reference else split  # not looked at while training
     checkpoint = folder.latest()
     start = checkpoint.step if checkpoint else 0
     if ready.trackers and accelerator.is_main_process:
@@ -201,11 +203,13 @@ def train_adapter(
             say(small)
         if left := unused(config, config.objective_on_images):
             say(f"not used, since {config.objective_on_images} has no proxy: {', '.join(left)}")
-    setup.budget = keeper = BudgetKeeper.make(config, setup, folder)
-    if keeper and ready.progress:
+    setup.keeper = BestKeeper.make(config, setup, split, folder)
+    if budget := BudgetKeeper.make(config, setup, folder):
+        setup.keeper = budget
+    if budget and ready.progress:
         say(
             f"{len(split.aside)} aux members and {len(split.aside_nonmembers)} aux non-members are set aside, to "
-            f"measure --privacy_budget {config.privacy_budget} every {keeper.steps} steps; audits leave them out"
+            f"measure --privacy_budget {config.privacy_budget} every {budget.steps} steps; audits leave them out"
         )
     captions = [s.caption for s in split.train] if config.objective != SYNTHETIC else drawn_captions(folder.path)
     cut = model.text.cut(captions)
@@ -225,7 +229,7 @@ def train_adapter(
         monitor = Monitor(config, setup, split, folder, start, refresh)
         if not model.text_is_trained:  # every caption but those of validation images is embedded
             model.rest_text()
-        optimise(config, setup, folder, monitor, start, ready.progress, describe, keeper)
+        optimise(config, setup, folder, monitor, start, ready.progress, describe)
 
 
 def say_other_precision(own: str) -> None:

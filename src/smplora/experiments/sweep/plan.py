@@ -89,13 +89,13 @@ def subjects(config: SweepConfig) -> list[SweptAdapter]:
 
 def mixed_references(config: SweepConfig) -> str:
     """What must be said where settings have their quality measured on different images; "" where not."""
-    balanced = [point.train.get("drop_nearest") == BALANCED for point in config.all_points]
+    balanced = [TrainConfig(**point.train).chooses_by_reference for point in config.all_points]
     if all(balanced) or not any(balanced):
         return ""
     return (
-        f"{sum(balanced)} of {len(balanced)} runs have --drop_nearest {BALANCED}: their quality is measured on the "
-        "half of the reference images that chose nothing, that of the others on all; FID, KID and held-out loss of "
-        "the two kinds are not comparable"
+        f"{sum(balanced)} of {len(balanced)} runs have --drop_nearest {BALANCED} or --stop_when: their quality is "
+        "measured on the half of the reference images that chose nothing, that of the others on all; FID, KID and "
+        "held-out loss of the two kinds are not comparable"
     )
 
 

@@ -1,0 +1,134 @@
+"""``--stop_when held_out_loss``: the adapter of the step with the lowest held-out loss is what is published.
+
+Half of the reference images is looked at (``Split.without_choosers``); evaluations leave these out, audits never see
+them. A look is the mean adaptation loss on them at ten timesteps and fixed noise, so that looks differ by the adapter
+alone. Twenty looks, the least of which counts: what it says of itself is a little too good, an evaluation is not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from smplora.config.train import TrainConfig
+from smplora.core.cache import open_cache
+from smplora.core.errors import SplitError, TrainingError
+from smplora.core.random_streams import stream_seed
+from smplora.data.cells import Cell
+from smplora.data.encode import encode
+from smplora.data.pool import open_source
+from smplora.data.prepare import preparation
+from smplora.data.split import Split
+from smplora.runs.folder import EARLY_STOPPING, RunFolder
+from smplora.training.distributed import average
+from smplora.training.ema import averaged
+from smplora.training.running_attack import fixed_losses
+from smplora.training.setup import Setup
+
+TIMESTEPS, LOOKS = 10, 20
+FEWEST = 10  # images that are looked at
+
+
+def check_images(config: TrainConfig, split: Split) -> None:
+    """See, before anything is trained, whether there are images to look at.
+
+    Raises:
+        SplitError: too few.
+    """
+    count = len(split.without_choosers().choosers)
+    if config.stop_when and count < FEWEST:
+        raise SplitError(
+            f"--stop_when {config.stop_when} looks at half of the reference images, which are {count}; allowed: "
+            f"{FEWEST} or more: give --reference_size {3 * FEWEST} or more, or smaller cells"
+        )
+
+
+@dataclass
+class BestKeeper:
+    """Looks and keeps the best; its state is in every checkpoint."""
+
+    setup: Setup
+    folder: RunFolder
+    cell: Cell
+    steps: int  # between looks
+    patience: int
+    seed: int
+    batch_size: int
+    best_step: int = 0
+    best_loss: float = math.inf
+    worse: int = 0  # looks in a row that were no better
+    best: dict[str, Tensor] = field(default_factory=dict)
+    state_name = "early_stopping"
+    title = "--stop_when held_out_loss"
+
+    @classmethod
+    def make(cls, config: TrainConfig, setup: Setup, split: Split, folder: RunFolder) -> BestKeeper | None:
+        """Of a run; None without ``--stop_when``."""
+        if config.stop_when is None:
+            return None
+        prepared = preparation(config, config.resolution or setup.model.resolution).plain()
+        source, cache = open_source(config), open_cache(config.cache_dir, config.cache_latents_to_disk)
+        return cls(
+            setup, folder, encode(setup.model, source, split.choosers, prepared, cache),
+            max(1, setup.steps // LOOKS), config.early_stopping_patience, stream_seed(config.seed, "early stopping"),
+            2 * config.train_batch_size,
+        )  # fmt: skip
+
+    @property
+    def over(self) -> bool:
+        """Whether the training should end."""
+        return self.worse >= self.patience
+
+    def after_step(self, done: int) -> dict[str, str]:
+        """Look, where it is time to; returns what the progress bar shows."""
+        if done % self.steps and done != self.setup.steps:
+            return {}
+        with self.setup.as_published():
+            loss = fixed_losses(
+                self.setup.adapted, self.cell, TIMESTEPS, self.seed, self.batch_size, self.setup.autocast
+            ).mean()
+        if self.setup.accelerator.num_processes > 1:  # all must come to the same end
+            on_device = loss.float().to(self.setup.model.device)
+            average(self.setup.accelerator, [on_device])
+            loss = on_device.double().cpu()
+        held_out_loss = float(loss)
+        better = held_out_loss < self.best_loss
+        self.worse = 0 if better else self.worse + 1
+        if better:
+            self.best_loss, self.best_step = held_out_loss, done
+            with averaged(self.setup.ema, self.setup.parameters):
+                state = self.setup.adaptation.state_dict(self.setup.model)
+                self.best = {name: tensor.detach().clone().cpu() for name, tensor in state.items()}
+        if self.setup.accelerator.is_main_process and math.isfinite(held_out_loss):
+            self.folder.log({"step": done, "held_out_loss": held_out_loss, "best_step": self.best_step}, EARLY_STOPPING)
+        return {"best": str(self.best_step)}
+
+    def finish(self) -> int:
+        """Put the best adapter in place; returns its step.
+
+        Raises:
+            TrainingError: no look gave a number.
+        """
+        if not self.best:
+            raise TrainingError("no look of --stop_when gave a number; lower --learning_rate in a new --output_dir")
+        self.setup.ema = None  # what is best is an average already
+        self.setup.adaptation.load_state_dict(self.setup.model, self.best)
+        return self.best_step
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its state, for a checkpoint."""
+        numbers = torch.tensor([self.best_step, self.best_loss, self.worse], dtype=torch.float64)
+        return {"numbers": numbers, **{f"best.{name}": tensor for name, tensor in self.best.items()}}
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of ``tensors``.
+
+        Raises:
+            KeyError, ValueError: something is missing.
+        """
+        best_step, self.best_loss, worse = tensors["numbers"].tolist()
+        self.best_step, self.worse = int(best_step), int(worse)
+        self.best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
