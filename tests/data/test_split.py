@@ -12,7 +12,7 @@ import pytest
 from smplora.config.data import SplitOptions
 from smplora.core.errors import SplitError
 from smplora.data.pool import Sample
-from smplora.data.split import make_split, read_split, write_split
+from smplora.data.split import ENOUGH_FOR_FID, default_cell, make_split, read_split, write_split
 from smplora.results.manifest import CELLS
 from smplora.results.record import as_json
 
@@ -151,3 +151,10 @@ def test_how_often_an_image_is_trained_on_is_sealed(tmp_path: Path) -> None:
     with pytest.raises(SplitError, match="1 images are to be trained on more or less often"):
         read_split(tmp_path / "split.json", POOL)
     assert "repeats" not in json.dumps(as_json(plain.manifest()))  # sealed as before there were repeats
+
+
+@pytest.mark.parametrize(("pool", "cell"), [(20, 4), (60, 12), (200, 40), (250, 45), (300, 57), (350, 70), (600, 100)])
+def test_default_cells_leave_enough_for_fid_where_that_costs_little(pool: int, cell: int) -> None:
+    assert default_cell(pool) == cell
+    left = pool - 4 * cell
+    assert left >= ENOUGH_FOR_FID or cell == min(100, pool // 5)

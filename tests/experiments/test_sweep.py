@@ -17,9 +17,9 @@ from smplora.config.sweep import SweepConfig
 from smplora.config.train import TrainConfig
 from smplora.core.errors import ConfigError
 from smplora.experiments.sweep import command, plan, results
-from smplora.experiments.sweep.page import render
+from smplora.experiments.sweep.page import cell, render
 from smplora.results.estimate import Estimate, Proportion
-from smplora.statistics.over_runs import mean_interval
+from smplora.statistics.over_runs import TWO_RUNS
 
 
 @pytest.fixture
@@ -288,7 +288,9 @@ def test_numbers_of_the_files(images: str, monkeypatch: pytest.MonkeyPatch) -> N
     outcome: dict[str, str | None] = {subjects[5].run: "<out of memory>"}
     made = results.settings(results.rows(subjects, outcome), config)
     assert [one.label for one in made] == ["rank 2", "rank 4", "rank 8"]
-    assert made[0].measured["auc"] == mean_interval([0.6, 0.7])
+    two = made[0].measured["auc"]
+    assert (two.value, two.low, two.high, two.method) == (pytest.approx(0.65), 0.6, 0.7, TWO_RUNS)
+    assert cell(two).note == TWO_RUNS
     assert made[2].measured["auc"].method == "DeLong"  # one run is left
     assert [one.front for one in made] == [True, False, True]
     told = results.content(made, config, {})

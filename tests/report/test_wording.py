@@ -13,6 +13,7 @@ from smplora.report import wording
 from smplora.report.figures import overview
 from smplora.report.figures.svg import style, thinned
 from smplora.report.limitations import cautions, not_measured
+from smplora.report.tables import summary_rows
 from smplora.results.attack import AttackResult
 from smplora.results.audit import Level
 from smplora.results.estimate import Estimate, Proportion
@@ -46,8 +47,9 @@ def shown(sentence: str) -> str:
 
 def test_headline_leads_with_the_most_exposed_and_counts_the_rest(five: Sequence[ReportedAdapter]) -> None:
     expected = (
-        "LoRA gives its training images away: an attacker who guesses for each image whether it was used is right 84 % "
-        "of the time (chance: 50 %); of the four other adapters, two leak, one is unclear and one shows no leak."
+        "LoRA gives its training images away: an attacker who is shown one image that was used and one that was not "
+        "picks the right one 91 % of the time (chance: 50 %); "
+        "of the four other adapters, two leak, one is unclear and one shows no leak."
     )
     assert shown(wording.headline(five)) == expected
     assert shown(wording.headline(five[::-1])) == expected
@@ -63,17 +65,16 @@ def test_headline_for_one_and_for_two(five: Sequence[ReportedAdapter]) -> None:
 def test_green_headline_promises_nothing(five: Sequence[ReportedAdapter]) -> None:
     alone = shown(wording.headline([five[4]]))
     assert alone.startswith("No attack tried here found out which images SMP-LoRA was trained on: ")
-    assert "picks the right one 52 % of the time (chance: 50 %)" in alone  # the accuracy is not beyond chance
+    assert "picks the right one 52 % of the time (chance: 50 %)" in alone
     assert alone.endswith("; this is no guarantee against other attacks.")
     both = shown(wording.headline([five[4], replace(with_level(five[1], "green"), label="other")]))
     assert "these two adapters were trained on; even for other, " in both
 
 
-def test_chance_is_the_commoner_answer_when_cells_differ(five: Sequence[ReportedAdapter]) -> None:
-    numbers = replace(wording.verdict_numbers(five[0]), n_members=90, n_nonmembers=30)
-    assert "(chance: 75 %)" in shown(wording.attacker_is_right(numbers))
-    hardly = replace(numbers, asr=Proportion(0.76, 0.70, 0.82))
-    assert "right one 91 % of the time (chance: 50 %)" in shown(wording.attacker_is_right(hardly))
+def test_the_headline_has_the_number_of_the_tables(five: Sequence[ReportedAdapter]) -> None:
+    numbers = replace(wording.verdict_numbers(five[0]), n_members=90, n_nonmembers=30, asr=Proportion(0.99, 0.98, 1.0))
+    assert "right one 91 % of the time (chance: 50 %)" in shown(wording.attacker_is_right(numbers))
+    assert summary_rows(five)[0].cells[1].text == "0.91"
 
 
 def test_scores_that_are_wrong_systematically_count_as_leak(five: Sequence[ReportedAdapter]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from smplora.statistics.intervals import Interval
-from smplora.statistics.over_runs import mean_interval, over_seeds, pareto_front
+from smplora.statistics.over_runs import TWO_RUNS, mean_interval, over_seeds, pareto_front
 
 
 def test_two_values_in_closed_form() -> None:
@@ -40,8 +40,10 @@ def test_equal_values_have_no_width() -> None:
 def test_one_run_keeps_its_own_interval() -> None:
     own = Interval(0.8, 0.7, 0.9, "DeLong")
     assert over_seeds([own]) is own
-    assert over_seeds([own, Interval(0.6, 0.1, 0.9, "DeLong")]).value == pytest.approx(0.7)
-    assert "2 runs" in over_seeds([own, own]).method
+    two = over_seeds([own, Interval(0.6, 0.1, 0.9, "DeLong")])
+    assert (two.value, two.low, two.high) == (pytest.approx(0.7), 0.6, 0.8)
+    assert two.method == TWO_RUNS
+    assert over_seeds([own] * 3).method == "Student's t, 3 runs"
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, float("nan")], [1.0, float("inf")]])

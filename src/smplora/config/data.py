@@ -125,7 +125,7 @@ class SplitOptions:
     split_protocol: Literal["fixed", "coin"] = "fixed"
     """'fixed': cells of given sizes, as in the paper. 'coin': a fair coin per image decides membership, another one aux or test; one-run epsilon bounds need this."""
     aux_size: Optional[int] = None
-    """With --split_protocol fixed: images in each of the two aux cells (members, non-members). Default: a fifth of the pool, at most 100."""
+    """With --split_protocol fixed: images in each of the two aux cells (members, non-members). Default: about a fifth of the pool, at most 100."""
     test_size: Optional[int] = None
     """With --split_protocol fixed: images in each of the two test cells. Default: as aux_size."""
     test_nonmember_size: Optional[int] = None

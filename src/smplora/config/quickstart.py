@@ -31,7 +31,7 @@ class QuickstartConfig(ModelOptions, DataOptions, CacheOptions, SplitOptions):
     output_dir: str = "runs/quickstart"
     """Everything goes here. Run the same command again to resume."""
     aux_size: Optional[int] = None
-    """Images in each of the two aux cells (members, non-members). Default: 50 of the digits; of your own images a fifth of the pool, at most 100."""
+    """Images in each of the two aux cells (members, non-members). Default: 50 of the digits; of your own images about a fifth of the pool, at most 100."""
     max_train_steps: int = 1500
     """Steps of each method, but of Distill-LoRA."""
     early_stops: list[int] = field(default_factory=lambda: [200, 600])

@@ -29,6 +29,7 @@ from smplora.results.record import parse, write
 
 MANIFEST = "split.json"
 LARGEST_DEFAULT_CELL = 100
+ENOUGH_FOR_FID, A_LITTLE_LESS = 70, 0.85
 SMALLEST_CELL, FEWEST_IMAGES = 2, 20
 POOLS = "pools"  # the protocol of ``split_pools``
 KINDS = ("_member", "_nonmember")  # ends of the names of cells
@@ -274,13 +275,21 @@ def split_pools(members: Sequence[Sample], nonmembers: Sequence[Sample], seed: i
     return Split(POOLS, seed, cells)
 
 
+def default_cell(pool: int) -> int:
+    """Images in each cell where nothing is asked for: a fifth of the pool, at most ``LARGEST_DEFAULT_CELL``; a little
+    less where that leaves as many held-out images as FID needs (more than the bundled network has features)."""
+    fifth = min(LARGEST_DEFAULT_CELL, max(SMALLEST_CELL, pool // 5))
+    leaving_enough = (pool - ENOUGH_FOR_FID) // 4
+    return leaving_enough if A_LITTLE_LESS * fifth <= leaving_enough < fifth else fifth
+
+
 def _fixed(pool: int, options: SplitOptions) -> list[str]:
     if options.aux_size is None and pool < FEWEST_IMAGES:
         raise SplitError(
             f"there are {pool} images; allowed: {FEWEST_IMAGES} or more, since an audit of fewer says nothing (some "
             f"hundreds are better); to train all the same give --aux_size {SMALLEST_CELL}"
         )
-    aux = options.aux_size or min(LARGEST_DEFAULT_CELL, max(SMALLEST_CELL, pool // 5))
+    aux = options.aux_size or default_cell(pool)
     test = options.test_size or aux
     nonmembers = options.test_nonmember_size or test
     needed = 2 * aux + test + nonmembers + (options.reference_size or 0)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from markupsafe import Markup
 
+from smplora.config.train import TrainConfig
 from smplora.core.version import __version__
 from smplora.core.wording import percent
 from smplora.report import evidence, memorisation, properties, tables, wording
+from smplora.report.advice import advice
 from smplora.report.anonymise import anonymous
 from smplora.report.figures import overview
 from smplora.report.figures.budget import budget_figures
 from smplora.report.figures.svg import Style, mark, style
-from smplora.report.html import PAPER, Gallery, Strip, template, uris
+from smplora.report.html import PAPER, Gallery, Strip, template, uris, with_code
 from smplora.report.limitations import cautions, not_measured
 from smplora.results.subjects import Exposed, ReportedAdapter, ReportedRun, flat
 
@@ -31,6 +34,8 @@ def render(subjects: Sequence[ReportedAdapter], shareable: bool = False) -> str:
     looks = {subject: style(i) for i, subject in enumerate(subjects)}
     runs = _runs(subjects, looks)
     first = next(iter(wording.most_exposed_first(subjects)))
+    summary = tables.summary_rows(subjects)
+    headers, numbers, unfilled = tables.filled(tables.SUMMARY_HEADERS, [row.cells for row in summary])
     more = f" and {len(subjects) - 1} more" if len(subjects) > 1 else ""
     return template("page.html.j2").render(
         title=f"Privacy report: {subjects[0].label}{more}",
@@ -38,16 +43,19 @@ def render(subjects: Sequence[ReportedAdapter], shareable: bool = False) -> str:
         level=first.audit.verdict.level,
         terms=wording.TERMS,
         cautions=cautions(subjects),
-        headers=tables.SUMMARY_HEADERS,
-        summary=tables.summary_rows(subjects),
+        advice=[with_code(sentence) for sentence in advice(subjects)],
+        summary=summary,
+        headers=headers,
+        numbers=numbers,
+        unfilled=unfilled,
         marks={subject: mark(look) for subject, look in looks.items()},
         scatters=[f for f in (overview.scatter(subjects, looks, "kid"), overview.scatter(subjects, looks, "fid")) if f],
         members=overview.members_compared(subjects, looks),
         unplaced=[subject.label for subject in subjects if subject.quality is None],
         shareable=shareable,
         galleries=_galleries(subjects, looks),
-        evidence_headers=evidence.HEADERS,
-        evidence_rows=evidence.evidence_rows(subjects),
+        proved=tables.filled(evidence.HEADERS, [cells for _, cells in evidence.evidence_rows(subjects)]),
+        subjects=subjects,
         power=evidence.power_sentence(subjects),
         exposures=[(subject, overview.exposure(subject, i)) for i, subject in enumerate(subjects)],
         exposed=[(s, e, _exposed(e)) for s in subjects if (e := s.exposed)],
@@ -62,8 +70,7 @@ def render(subjects: Sequence[ReportedAdapter], shareable: bool = False) -> str:
         quality_headers=tables.QUALITY_HEADERS,
         diversity=tables.diversity_rows(subjects),
         diversity_headers=tables.diversity_headers(subjects),
-        attack_headers=tables.attack_headers,
-        attack_rows=tables.attack_rows,
+        attacks_on=_attacks,
         auc_methods=sorted({m for s in subjects for a in s.audit.attacks if (m := a.test.auc.method)}),
         legend_items=[(mark(looks[s]), s.label) for s in subjects],
         numbered=[(mark(looks[s]), f"{i}. {s.label}") for i, s in enumerate(subjects, 1)],
@@ -82,6 +89,15 @@ def render(subjects: Sequence[ReportedAdapter], shareable: bool = False) -> str:
         citations=citations(subjects),
         version=__version__,
     )
+
+
+def _attacks(
+    subject: ReportedAdapter,
+) -> tuple[list[str], list[tuple[tables.AttackRow, list[tables.TableCell]]], list[str]]:
+    """The table of a subject's attacks: headers, rows with their cells, and what has no column."""
+    rows = tables.attack_rows(subject)
+    headers, cells, gone = tables.filled(tables.attack_headers(subject), [row.cells for row in rows])
+    return headers, list(zip(rows, cells, strict=True)), gone
 
 
 def citations(subjects: Sequence[ReportedAdapter]) -> list[str]:
@@ -132,13 +148,18 @@ def _settings(
     """Tables of settings: (title, column names, differing rows, equal rows)."""
     names = [_run_name(run, subjects) for run in runs]
     labels = [subject.label for subject in subjects]
+    nothing: dict[str, str] = {}
     compared = (
-        ("Training", names, [run.config for run in runs]),
-        ("Audit", labels, [flat(subject.audit.settings) for subject in subjects]),
-        ("Machine that trained", names, [run.environment for run in runs]),
-        ("Machine that audited", labels, [flat(subject.audit.environment) for subject in subjects]),
+        ("Training", names, [run.config for run in runs], flat(asdict(TrainConfig()))),
+        ("Audit", labels, [flat(subject.audit.settings) for subject in subjects], nothing),
+        ("Machine that trained", names, [run.environment for run in runs], nothing),
+        ("Machine that audited", labels, [flat(subject.audit.environment) for subject in subjects], nothing),
     )
-    return [(title, heads, *tables.setting_rows(columns)) for title, heads, columns in compared if any(columns)]
+    return [
+        (title, heads, *tables.setting_rows(columns, usual))
+        for title, heads, columns, usual in compared
+        if any(columns)
+    ]
 
 
 def _galleries(subjects: Sequence[ReportedAdapter], looks: Mapping[ReportedAdapter, Style]) -> list[Gallery]:
@@ -157,5 +178,7 @@ def _galleries(subjects: Sequence[ReportedAdapter], looks: Mapping[ReportedAdapt
 
 def _exposed(exposed: Exposed) -> list[tuple[str, str]]:
     """Each picture as a data URI, and a note on it."""
-    notes = [f"{image.cell.split('_')[0]}, above {percent(image.beats)}" for image in exposed.images.images]
+
+    beaten = (image.beats for image in exposed.images.images)
+    notes = [f"ahead of {'all' if share == 1 else percent(share)}" for share in beaten]
     return list(zip(uris(exposed.pictures), notes, strict=True))

@@ -48,6 +48,14 @@ def template(name: str) -> Template:
     return environment.get_template(name)
 
 
+def with_code(text: str) -> Markup:
+    """Plain text with what stands between backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if k % 2 else Markup("{}").format(part) for k, part in enumerate(parts)
+    )
+
+
 def uris(pictures: Sequence[bytes]) -> tuple[str, ...]:
     """PNG files as data URIs."""
     return tuple(f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}" for picture in pictures)

@@ -72,6 +72,11 @@ def _how_measured(quality: Quality) -> tuple[object, ...]:
     return (quality.against.held_out.n, *own)
 
 
+def shadows_were_trained(subject: ReportedAdapter) -> bool:
+    """Whether an attack that compares with shadow adapters is among the subject's."""
+    return any(dict(UNTRIED)[f"{SHADOWS} (for example LiRA, RMIA)"](attack) for attack in subject.audit.attacks)
+
+
 def not_measured(subjects: Sequence[ReportedAdapter]) -> list[str]:
     """Sentences about what the page's numbers leave open, computed from what is there; never empty."""
     return [

@@ -137,7 +137,9 @@ def remarks(monitor: Mapping[str, Points]) -> list[str]:
             f"The held-out loss was lowest at step {best[0]:,} ({then}; now {now}): since then the adapter fits "
             "the images that it sees rather than others like them."
         )
-    return [trend, f"The members' loss is {decimal(gaps[-1][1], 4)} below that of held-out images."]
+    gap = gaps[-1][1]
+    side = "below" if gap >= 0 else "above"
+    return [trend, f"The members' loss is {decimal(abs(gap), 4)} {side} that of held-out images."]
 
 
 def pace(elapsed: Points, steps: int) -> str:

@@ -13,6 +13,7 @@ from smplora.results.quality import NetworkQuality, Quality
 from smplora.results.subjects import ReportedAdapter
 
 HEADLINE_FPR = 0.05
+EMPTY = ("null", "[]", "{}", "")
 SUMMARY_HEADERS = (
     "Verdict",
     "AUC, test members",
@@ -103,13 +104,28 @@ def _paper_cell(attack: AttackResult) -> TableCell:
 
 
 def setting_rows(
-    columns: Sequence[Mapping[str, str]],
+    columns: Sequence[Mapping[str, str]], usual: Mapping[str, str] | None = None
 ) -> tuple[list[tuple[str, list[str]]], list[tuple[str, str]]]:
-    """Settings of several runs: (key, one value a run) where they differ, and (key, value) of all others."""
+    """Settings of several runs: (key, one value a run) where they differ, and (key, value) of all others, without those
+    that are ``usual`` or nothing everywhere."""
+    usual = usual or {}
     keys = dict.fromkeys(key for column in columns for key in column)
+    plain = {key for key in keys if all(column.get(key, "null") in (usual.get(key), *EMPTY) for column in columns)}
+    keys = {key: None for key in keys if key not in plain}
     rows = [(key, [column.get(key, "\N{EN DASH}") for column in columns]) for key in keys]
     equal = [(key, values[0]) for key, values in rows if len(set(values)) == 1]
     return [row for row in rows if len(set(row[1])) > 1], equal
+
+
+def filled(
+    headers: Sequence[str], rows: Sequence[Sequence[TableCell]]
+) -> tuple[list[str], list[list[TableCell]], list[str]]:
+    """Headers and rows without the columns in which no row has a number, and what is said of those."""
+    kept = [k for k in range(len(headers)) if any(row[k].text.strip("\N{EN DASH}") for row in rows)]
+    gone = [k for k in range(len(headers)) if k not in kept]
+    why = {k: ", ".join(dict.fromkeys(row[k].note for row in rows if row[k].note)) for k in gone}
+    notes = [f"{headers[k]}: {why[k]}" if why[k] else headers[k] for k in gone]
+    return [headers[k] for k in kept], [[row[k] for k in kept] for row in rows], notes
 
 
 def auc_cell(numbers: Numbers | None, note: str = "") -> TableCell:

@@ -76,19 +76,8 @@ def most_exposed_first(subjects: Sequence[ReportedAdapter]) -> list[ReportedAdap
 
 
 def attacker_is_right(numbers: Numbers) -> str:
-    """How often, in words for everybody.
-
-    The accuracy, if it is beyond what always giving the commoner answer achieves; else the AUC read as a duel, which
-    shows leaks that the fitted threshold missed.
-    """
-    chance = max(numbers.n_members, numbers.n_nonmembers) / (numbers.n_members + numbers.n_nonmembers)
-    asr, auc = numbers.asr.value, numbers.auc.value
-    if numbers.asr.low > chance:
-        return (
-            f"an attacker who guesses for each image whether it was used is right {percent(asr)} of the time "
-            f"(chance: {percent(chance)})"
-        )
-    reverse = numbers.auc.high < 0.5
+    """How often, in words for everybody: the AUC that the tables show, read as a duel."""
+    auc, reverse = numbers.auc.value, numbers.auc.high < 0.5
     turned = " by reversing the attack's predictions" if reverse else ""
     return (
         f"an attacker who is shown one image that was used and one that was not picks the right one "

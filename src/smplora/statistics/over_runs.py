@@ -13,6 +13,8 @@ from scipy.special import stdtrit  # type: ignore[import-untyped,unused-ignore]
 from smplora.statistics.inputs import tail_of
 from smplora.statistics.intervals import Interval
 
+TWO_RUNS = "two runs: no interval"
+
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Mean of n >= 2 independent values with Student's t interval: mean +- t(n - 1) s / sqrt(n), s with n - 1.
@@ -31,14 +33,18 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def over_seeds(estimates: Sequence[Interval], level: float = 0.95) -> Interval:
-    """What several runs say together: of two or more the mean and its t interval (``mean_interval``), which covers
-    what differs between the runs, seeds and splits; of a single run its own estimate, which covers its sample only.
+    """What several runs say together: of three or more the mean and its t interval (``mean_interval``), which covers
+    what differs between the runs, seeds and splits; of two the mean and both values, since the interval of two would
+    be wider than anything that it is about; of a single run its own estimate, which covers its sample only.
 
     Raises ValueError without any.
     """
     if not estimates:
         raise ValueError("no run")
-    return estimates[0] if len(estimates) == 1 else mean_interval([e.value for e in estimates], level)
+    values = [e.value for e in estimates]
+    if len(values) == 2:
+        return Interval(sum(values) / 2, min(values), max(values), TWO_RUNS)
+    return estimates[0] if len(estimates) == 1 else mean_interval(values, level)
 
 
 def pareto_front(points: ArrayLike) -> npt.NDArray[np.bool_]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smplora.core.wording import p_text
 from smplora.statistics.claims import GROUPS, LEVEL, SHARES
 
 # |AUC - 0.5| / 0.5: an interval wholly above the first is a leak; all below the second is none that these cells show
@@ -49,31 +48,29 @@ def verdict(
         return numbers[key]["auc_deviation"]["low"], numbers[key]["auc_deviation"]["value"]
 
     group, attack = max(leaks or [*found, *((g, strongest[g]["attack"]) for g in GROUPS)], key=size)
-    said = _numbers(numbers[group, attack], titles[attack], group, strongest[group]["attacks"])
+    said = _numbers(numbers[group, attack], titles[attack], group)
     if leaks:
-        level, sentence = "red", f"Leaks: {said}."
+        level, sentence = "red", f"Leaks: the strongest attack has {said}."
     elif exposed:
         _, group, rate = max(exposed, key=lambda e: e[0])
         level, attack = "red", rate["attack"]
         share = (
             f"{100 * rate['tpr']['value']:.0f} % of {GROUPS[group]} are found at {100 * rate['fpr']:g} % false alarms"
         )
-        sentence = f"Leaks some images: {share} by '{titles[attack]}' (corrected p {p_text(rate['p_corrected'])})."
+        sentence = f"Leaks some images: {share} by '{titles[attack]}'."
     elif memorisation and memorisation["found"] == "copies" and memorisation["p_corrected"] < COPIED:
         level, sentence = "red", str(memorisation["sentence"])
     elif nothing and worst < NO_LEAK:
         level = "green"
         sentence = f"No leak found by these attacks; an average AUC above {0.5 + worst / 2:.2f} is ruled out at 95 %."
     else:
-        level, sentence = "amber", f"Unclear: strongest is {said}; an AUC of {0.5 + worst / 2:.2f} is possible."
+        level = "amber"
+        sentence = f"Unclear: the strongest attack has {said}; up to {0.5 + worst / 2:.2f} is possible."
     if failed_gates:
         level, sentence = "invalid", f"Invalid audit: {'; '.join(failed_gates)}. Disregard: {sentence}"
     return {"level": level, "sentence": sentence, "attack": attack, "group": group}
 
 
-def _numbers(numbers: Mapping[str, Any], title: str, group: str, attacks: int) -> str:
-    auc, among = numbers["auc"], f"chosen among {attacks} attacks, " if attacks > 1 else ""
-    return (
-        f"AUC {auc['value']:.2f} [{auc['low']:.2f}, {auc['high']:.2f}] by '{title}' on {GROUPS[group]} "
-        f"({among}corrected p {p_text(numbers['p_value']['auc'])})"
-    )
+def _numbers(numbers: Mapping[str, Any], title: str, group: str) -> str:
+    auc = numbers["auc"]
+    return f"an AUC of {auc['value']:.2f} [{auc['low']:.2f}, {auc['high']:.2f}] ('{title}', on {GROUPS[group]})"

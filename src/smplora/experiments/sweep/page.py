@@ -20,6 +20,7 @@ from smplora.report.tables import TableCell
 from smplora.report.wording import LEVEL_WORDS, digits_for, interval
 from smplora.results.estimate import Estimate
 from smplora.statistics.intervals import Interval
+from smplora.statistics.over_runs import TWO_RUNS
 
 
 def cell(estimate: Interval | None) -> TableCell:
@@ -28,6 +29,9 @@ def cell(estimate: Interval | None) -> TableCell:
         return TableCell("")
     shown = Estimate(estimate.value, estimate.low, estimate.high)
     digits = digits_for(shown)
+    if estimate.method == TWO_RUNS:
+        ends = f"{decimal(estimate.low, digits)} and {decimal(estimate.high, digits)}"
+        return TableCell(decimal(estimate.value, digits), ends, TWO_RUNS)
     return TableCell(decimal(estimate.value, digits), interval(shown, digits))
 
 
