@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from smplora.cli.commands import VERBS
+from smplora.cli.help import help_text
 from smplora.cli.parse import parse
 from smplora.config.parsing import SWITCH
 from smplora.core import offline
@@ -23,6 +24,7 @@ from smplora.core.version import __version__
 
 SMALLER = ("train_batch_size", "batch_size", "resolution", "workers")  # what takes less memory when it is lower
 BROKEN_PIPE = 13  # the number of SIGPIPE, which Windows has not
+HELP = {"-h", "--help", "--help_all"}
 FAILED = 2  # exit status for everything that the user can mend
 
 
@@ -58,6 +60,9 @@ def _run(arguments: list[str]) -> int:
             raise ConfigError(
                 f"unknown command '{arguments[0]}'{nearest(arguments[0], VERBS)}; allowed: {', '.join(VERBS)}"
             )
+        if asked := HELP.intersection(arguments[1:]):
+            print(help_text(arguments[0], everything="--help_all" in asked), flush=True)
+            return 0
         options = parse(arguments[0], arguments[1:])
         _check_network(arguments[0], options)
         if sys.stderr.isatty() or verb.slow:
@@ -152,7 +157,8 @@ def overview() -> str:
         [
             *lines,
             "",
-            "smplora VERB --help explains the options of one command; they may stand in a YAML file, --config FILE.",
+            "smplora VERB --help explains the main options of one command, --help_all every option by subject; they",
+            "may stand in a YAML file, --config FILE.",
             "--offline, with any command, makes every use of the network an error.",
         ]
     )
