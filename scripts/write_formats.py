@@ -15,6 +15,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from smplora.results.audit import Audit
+from smplora.results.certificate import Certificate
 from smplora.results.gallery import ExposedImages, Memorised
 from smplora.results.manifest import Manifest
 from smplora.results.properties import Properties
@@ -37,6 +38,7 @@ FILES: dict[str, type] = {
     "privacy.json": Privacy,
     "prompts.json": Prompts,
     "theory.json": TheorySummary,
+    "certificate.html": Certificate,
 }
 WORDS = {Share: "number in [0, 1]", Count: "whole number", Positive: "whole number, 1 or more", Line: "text"}
 PLAIN = {str: "text", float: "number", int: "whole number", bool: "true or false", NoneType: "null", Any: "anything"}

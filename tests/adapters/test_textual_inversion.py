@@ -82,7 +82,7 @@ def test_the_word_stands_before_every_caption_or_where_it_is_wanted(noise_folder
 def test_options_that_do_not_go_together(
     given: list[str], said: str, noise_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = ["--train_data_dir", str(noise_folder), "--output_dir", str(tmp_path / "run")]
+    output = ["--train_data_dir", str(noise_folder), "--output_dir", str(tmp_path / "run"), "--aux_size", "2"]
     assert main(["train", *output, "--adaptation", "textual_inversion", *given]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

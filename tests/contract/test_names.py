@@ -133,6 +133,17 @@ def test_names_of_formats_stay() -> None:
     """Files of earlier versions open: a format is named after what it is, not after the file of the code."""
     sources = "".join(path.read_text() for path in SOURCES)
     formats = {
-        f"{name}/1" for name in ("cache", "dataset", "privacy", "properties", "reproduce", "split", "sweep", "theory")
+        f"{name}/1"
+        for name in (
+            "cache",
+            "certificate",
+            "dataset",
+            "privacy",
+            "properties",
+            "reproduce",
+            "split",
+            "sweep",
+            "theory",
+        )
     }
     assert set(re.findall(r'"smplora\.([\w.]+/\d+)"', sources)) == formats | {"audit/2", "audit/3", "quality/2"}

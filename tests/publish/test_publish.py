@@ -92,7 +92,7 @@ def test_nothing_of_the_images_is_published(
     assert main(["export", *command, "--output_dir", "out", "--instance_prompt", "a digit"]) == 0
 
     published = sorted(p.name for p in Path("out").iterdir())
-    assert published == [CARD, KOHYA_FILE, ADAPTER_FILE, "sample-1.png"]
+    assert published == [CARD, "certificate.html", KOHYA_FILE, ADAPTER_FILE, "sample-1.png"]
     for file in [*Path("out").iterdir(), run / CARD, run / ADAPTER_FILE, run / KOHYA_FILE]:
         content = everything_in(file)
         assert not re.findall(rb"qz\w*qz", content), f"{file.name} tells too much"

@@ -52,7 +52,7 @@ def test_commands_say_what_was_made_and_what_comes_next(run: Path, capsys: pytes
     drawn = ["--num_inference_steps", "1"]
     assert main(["audit", str(run), "--attacks", "[loss]", *quick]) == 0
     assert capsys.readouterr().err.splitlines()[-2:] == [
-        f"report: {run / 'audit' / 'report.html'}",
+        f"report: {run / 'audit' / 'report.html'}; certificate.html beside it says the same to others, without images",
         f"next: smplora evaluate {run}",
     ]
     assert "<title>Privacy report: " in (run / "audit" / "report.html").read_text()

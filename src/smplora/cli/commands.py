@@ -15,6 +15,7 @@ from smplora.config.quickstart import QuickstartConfig
 from smplora.config.reproduce import ReproduceConfig
 from smplora.config.sweep import SweepConfig
 from smplora.config.train import TrainConfig
+from smplora.config.verify import VerifyConfig
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,12 @@ VERBS = {
         "smplora.publish.publish:push",
         "smplora push runs/smp_lora --repo_id user/my-adapter",
         positional="adapter",
+    ),
+    "verify": Verb(
+        VerifyConfig,
+        "smplora.publish.verify:verify",
+        "smplora verify certificate.html --adapter lora.safetensors",
+        positional="certificate",
     ),
     "caption": Verb(
         CaptionConfig, "smplora.data.captioning:caption", "smplora caption my_images", positional="train_data_dir"

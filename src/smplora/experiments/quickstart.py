@@ -29,6 +29,7 @@ from smplora.experiments.tasks import task
 from smplora.report.report import print_table, summary, write_report
 from smplora.runs.base_model import fetch_model, load_base
 from smplora.runs.folder import check_place, check_settings, open_folder
+from smplora.training.opening import toy_warning
 
 DIGITS_PER_CELL = 50
 DIGITS = "the digits that come with smplora"  # what messages call them
@@ -47,13 +48,21 @@ def quickstart(config: QuickstartConfig) -> Path:
     """
     config = replace(config, pretrained_model_name_or_path=config.model)
     root = Path(config.output_dir)
+    own_images = config.train_data_dir or config.dataset_name
+    if own_images and (toy := toy_warning(config.pretrained_model_name_or_path)):
+        say(toy)
     say(f"smplora quickstart: everything goes to {root}; run the same command again if it is interrupted")
     check_place(root)
     check_settings(root, config)
     split = private_split(config, root)
     choose_device(config.device)
     fetch_model(config)
-    load_base(config, torch.device("cpu"))
+    model = load_base(config, torch.device("cpu"))
+    edge = config.resolution or model.resolution
+    say(
+        f"base model: {model.name}; images of {edge} x {edge} pixels, captions of up to {model.text.longest} tokens; "
+        f"{config.max_train_steps:,} steps of each of three objectives, fewer of the fourth; the bar has the time"
+    )
     with output_folder(root, None):
         return run_all(config, root, split)
 

@@ -22,7 +22,8 @@ from smplora.core.surroundings import real
 from smplora.publish.card import write_card
 from smplora.quality import evaluate as quality
 from smplora.quality.reuse import evaluate_done, previous_quality
-from smplora.report.report import print_table, write_report
+from smplora.report.certificate import NAME as CERTIFICATE
+from smplora.report.report import print_table, write_certificate, write_report
 from smplora.results.audit import Audit
 from smplora.results.properties import Properties
 from smplora.results.quality import Quality
@@ -105,11 +106,13 @@ def audit_command(config: AuditConfig) -> None:
     verdict = audit(config).verdict
     page = result_folder(config.adapter, config.output_dir, "audit") / PAGE
     of_a_run = not config.signals and not is_foreign(config)
+    beside = of_a_run and config.output_dir is None
+    subject = find_subject(config.adapter or "").folder if beside else page.parent
     if of_a_run:
-        beside = config.output_dir is None
-        write_report([find_subject(config.adapter or "").folder if beside else page.parent], page)
-    say(f"report: {real(page)}")
-    if of_a_run and config.output_dir is None:
+        write_report([subject], page)
+    write_certificate(subject, page.with_name(CERTIFICATE))
+    say(f"report: {real(page)}; {CERTIFICATE} beside it says the same to others, without images")
+    if beside:
         say(f"next: {next_step(config.adapter or '', verdict.level)}")
     if verdict.level == "invalid":
         raise InvalidAudit(verdict.sentence)

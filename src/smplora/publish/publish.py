@@ -28,6 +28,8 @@ from smplora.core.output import output_folder
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.tensor_files import read_header
 from smplora.publish.card import CARD, MARKER, CardOptions, audited, render
+from smplora.report.certificate import NAME as CERTIFICATE
+from smplora.report.certificate import certificate_of, page
 from smplora.runs.subject import Subject, find_subject
 
 UNAUDITED = "this adapter was not audited; 'smplora audit --adapter {}' measures what it gives away before others do"
@@ -103,6 +105,9 @@ def publishable(config: PublishOptions, repo_id: str | None) -> tuple[Subject, d
     own = subject.folder / CARD
     text = _own(own).decode() if own.exists() else MARKER
     card = render(subject, options, kohya=KOHYA_FILE in files) if MARKER in text else text
+    audit, _ = audited(subject)
+    if audit and not subject.config.final:
+        files[CERTIFICATE] = page(certificate_of(audit)).encode()
     return subject, {**files, **pictures, CARD: card.encode()}
 
 

@@ -82,7 +82,7 @@ def render(subjects: Sequence[ReportedAdapter], shareable: bool = False) -> str:
             if run.budget
         ],
         run_marks=[(mark(look), _run_name(run, subjects)) for run, look in runs.items() if any(run.curves.values())],
-        gaps=not_measured(subjects),
+        gaps=[with_code(gap) for gap in not_measured(subjects)],
         settings=_settings(subjects, runs),
         cells=wording.cells,
         splits=list({s.audit.split.seal: s.audit.split for s in subjects}.values()),

@@ -20,6 +20,8 @@ from smplora.core.ownership import refuse_to_replace
 from smplora.core.surroundings import real
 from smplora.report import tables
 from smplora.report.audit_page import render
+from smplora.report.certificate import certificate_of
+from smplora.report.certificate import page as certificate_page
 from smplora.results.record import as_json
 from smplora.results.subjects import collect
 
@@ -44,6 +46,16 @@ def write_report(subjects: Sequence[Path], output: Path, shareable: bool = False
         OSError: ``output`` cannot be written.
     """
     write_atomically(output, render(collect(subjects), shareable))
+
+
+def write_certificate(subject: Path, output: Path) -> None:
+    """Write the certificate of the audit of ``subject``, a folder as for ``write_report``.
+
+    Raises:
+        CheckpointError: no audit, or a damaged one.
+        OSError: it cannot be written.
+    """
+    write_atomically(output, certificate_page(certificate_of(collect([subject])[0])))
 
 
 def report(config: ReportConfig) -> None:

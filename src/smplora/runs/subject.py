@@ -154,7 +154,8 @@ ROUNDED = "trained on a base model rounded to {} (--quantize), and attacked on t
 LEFT_OUT = "{} aux members and {} aux non-members are left out: the training chose by them (--privacy_budget)"
 RESULT_FILES = {  # what the commands write into a folder that is named
     "audit": (
-        "audit.json", "scores.npz", "report.html", "exposed.json", "exposed.png", "memorised.json", "memorised.png",
+        "audit.json", "scores.npz", "report.html", "certificate.html", "exposed.json", "exposed.png", "memorised.json",
+        "memorised.png",
         MANIFEST,
     ),
     "quality": ("quality.json", "samples.png", "real.png"),
