@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: quickstart test format bench-check audit-deps lock model clean
+.PHONY: quickstart test docs format bench-check audit-deps lock model clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/smplora quickstart
@@ -15,6 +15,11 @@ test: $(INSTALLED)
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# The site, in site/; warnings are errors
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -115,6 +115,22 @@ def test_messages(arguments: list[str], message: str) -> None:
     assert message in problems(*arguments)
 
 
+def test_configs_that_come_with_the_package_are_found_from_any_folder(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "package" / "ready" / "configs").mkdir(parents=True)
+    (tmp_path / "package" / "ready" / "configs" / "mine.yaml").write_text("rank: 7\n")
+    monkeypatch.setattr("smplora.cli.parse.PACKAGE", tmp_path / "package")
+    monkeypatch.chdir(tmp_path)
+    words = ["--config", "configs/mine.yaml", "--train_data_dir", folder]
+    assert parse("train", words).rank == 7
+    assert "is the one that comes with smplora" in capsys.readouterr().err
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "mine.yaml").write_text("rank: 9\n")
+    assert parse("train", words).rank == 9, "one's own goes first"
+    assert "which cannot be read" in problems("--config", "configs/none.yaml", "--train_data_dir", folder)
+
+
 def test_names_from_elsewhere_lead_to_options() -> None:
     known = {f.name for f in fields(TrainConfig)}
     assert not known & ELSEWHERE.keys()

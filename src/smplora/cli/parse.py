@@ -19,7 +19,7 @@ from smplora.config.parsing import COMMAND_LINE, NO_VALUE, SWITCH, THE_CALL, may
 from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.errors import ConfigError, listing
-from smplora.core.files import BUNDLED_MODEL
+from smplora.core.files import BUNDLED_MODEL, PACKAGE
 from smplora.core.reading import Unreadable
 from smplora.core.yaml_text import read_yaml
 
@@ -175,6 +175,10 @@ def _assignments(flags: Sequence[str], problems: list[str]) -> list[tuple[str, A
 
 
 def _yaml_items(path: str, problems: list[str]) -> list[tuple[str, Any, str]]:
+    ready = PACKAGE / "ready" / path  # of an installed package: configs/lora.yaml from any folder
+    if not Path(path).exists() and not Path(path).is_absolute() and ready.is_file():
+        say(f"--config '{path}' is the one that comes with smplora: {ready}")
+        path = str(ready)
     try:
         content = read_yaml(Path(path))
     except (OSError, Unreadable) as error:

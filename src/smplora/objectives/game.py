@@ -39,7 +39,8 @@ class SMPLoRAGame:
         latent_shape: (c, h, w) of the error maps.
         objective: "smp_lora", "mp_lora", or "lora", which has no proxy: ``update`` then does nothing.
         mi_lambda: weight of the membership-inference gain.
-        smp_delta, smp_ratio: see ``objectives/smp_lora.py``.
+        smp_delta: keeps the denominator from zero, see ``objectives/smp_lora.py``.
+        smp_ratio: of which losses the ratio is, likewise.
         proxy_learning_rate: of the proxy's Adam.
         proxy_input: "error_map" or "loss".
         proxy_sees_timestep: tell the proxy t / num_train_timesteps; timesteps must then be given everywhere.
@@ -101,9 +102,11 @@ class SMPLoRAGame:
         """One step of the proxy up the gain (Eq. 5). Its dropout draws from torch's global generator.
 
         Args:
-            member_errors, nonmember_errors: [m, c, h, w] and [n, c, h, w], of images in the training set and of images
-                outside it, best at fresh noise; they are detached here, so make them under ``torch.no_grad()``.
-            member_timesteps, nonmember_timesteps: [m] and [n], for a proxy that sees them.
+            member_errors: [m, c, h, w], of images in the training set, best at fresh noise; they are detached here, so
+                make them under ``torch.no_grad()``.
+            nonmember_errors: [n, c, h, w], of images outside it, likewise.
+            member_timesteps: [m], for a proxy that sees them.
+            nonmember_timesteps: [n], likewise.
 
         Returns:
             gain and accuracy on this batch; None for an objective without a proxy.
