@@ -64,7 +64,7 @@ def test_headline_for_one_and_for_two(five: Sequence[ReportedAdapter]) -> None:
 
 def test_green_headline_promises_nothing(five: Sequence[ReportedAdapter]) -> None:
     alone = shown(wording.headline([five[4]]))
-    assert alone.startswith("No attack tried here found out which images SMP-LoRA was trained on: ")
+    assert alone.startswith("No attack tried here could say which images SMP-LoRA was trained on: ")
     assert "picks the right one 52 % of the time (chance: 50 %)" in alone
     assert alone.endswith("; this is no guarantee against other attacks.")
     both = shown(wording.headline([five[4], replace(with_level(five[1], "green"), label="other")]))

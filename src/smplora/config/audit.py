@@ -205,7 +205,7 @@ def _config_problems(config: AuditConfig) -> list[str]:
         return []
     if not path:
         return [
-            f"--shadows: '{config.adapter}' is no run of 'smplora train', so that shadow adapters need to be told how it "
+            f"--shadows: '{config.adapter}' is no run of 'smplora train', so that it must be known how it "
             "was trained: give --shadow_config, a YAML file with options of 'smplora train'"
         ]
     return [] if Path(path).is_file() else [f"--shadow_config got '{path}', which is not a file"]

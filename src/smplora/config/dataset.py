@@ -17,7 +17,7 @@ class DatasetConfig:
     name: Optional[str] = None
     """Which one: pokemon, celeba_small, celeba_large, celeba_gender, celeba_varying, celeba_large_5x, afhq_large_5x, mscoco_large_5x."""
     source: Optional[str] = None
-    """Folder of the originals, as downloaded; docs/data.md says which files each data set needs. Leave it out to be told where to get them."""
+    """Folder of the originals, as downloaded; docs/data.md says which files each data set needs. Leave it out to see where to get them."""
     output_dir: Optional[str] = None
     """Where the images, their captions and the record dataset.json go; keep it private. Default: data/NAME."""
     seed: int = 0

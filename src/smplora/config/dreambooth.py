@@ -14,7 +14,7 @@ CAPTION = "{caption}"
 @dataclass(frozen=True, kw_only=True)
 class DreamBoothOptions:
     instance_prompt: Optional[str] = None
-    """What the model is told of every private image; {caption} stands for its own caption. Default: '{caption}'; for --adaptation dreambooth 'sks {caption}'."""
+    """The caption of every private image; {caption} stands for its own caption. Default: '{caption}'; for --adaptation dreambooth 'sks {caption}'."""
     with_prior_preservation: Optional[bool] = None
     """Train on images of --class_prompt too, drawn by the base model beforehand, so that the model keeps what it knows. Default: only for --adaptation dreambooth."""
     class_prompt: Optional[str] = None

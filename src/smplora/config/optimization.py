@@ -78,7 +78,7 @@ class OptimizationOptions:
     ema_decay: float = 0.9999
     """Largest decay of that average; step n has n / (n + 9) while that is less."""
     weight_noise: float = 0.0
-    """Noise added to the weights that are handed out: its standard deviation, as a share of each tensor's root mean square. Its seed stays in the run folder."""
+    """Noise added to the weights that are published: its standard deviation, as a share of each tensor's root mean square. Its seed stays in the run folder."""
 
 
 def optimization_problems(options: OptimizationOptions) -> list[str]:

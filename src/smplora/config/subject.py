@@ -54,7 +54,7 @@ class FileOptions:
     placeholder_token: Optional[str] = None
     """Of learned embeddings: the word for them in the captions; where no caption has it, it goes in front of each. Default: what the file says, else its name."""
     initializer_token: Optional[str] = None
-    """Of learned embeddings: the word that they began as, which is what the base model is told instead. Default: '*'."""
+    """Of learned embeddings: the word that they began as, which stands in the captions for the base model. Default: '*'."""
     caption_column: Optional[str] = None
     """Key of the caption in metadata.jsonl or metadata.csv. Default: text."""
     folder_repeats: Optional[bool] = None
@@ -158,13 +158,13 @@ def told_problems(options: TrainConfig) -> list[str]:
 
 
 def _missing(config: SubjectOptions, output_dir: str | None) -> list[str]:
-    """What must be told of an adapter made elsewhere, in one line."""
+    """What must be known of an adapter made elsewhere, in one line."""
     folders = [name for name in POOLS if getattr(config, name)]
     source = config.train_data_dir or config.dataset_name
     if folders and (source or config.split_manifest):
         return [f"--{folders[0]} and --split_manifest are two ways to name the images; give one of them"]
     if config.canaries_dir and not config.split_manifest:
-        return ["--canaries_dir: who is in is told by --split_manifest, as 'smplora split' writes it; give that too"]
+        return ["--canaries_dir: --split_manifest says who is in, as 'smplora split' writes it; give that too"]
     images = (
         [] if config.split_manifest and source
         else ["train_data_dir"] if config.split_manifest
@@ -179,6 +179,6 @@ def _missing(config: SubjectOptions, output_dir: str | None) -> list[str]:
         return []
     instead = "" if folders or config.split_manifest else " (or --split_manifest and --train_data_dir)"
     return [
-        f"'{config.adapter}' is no run of 'smplora train', so that more must be told: give "
+        f"'{config.adapter}' is no run of 'smplora train', so that more must be known: give "
         f"{', '.join(f'--{name}' for name in lacking)}{instead if images else ''}"
     ]

@@ -92,7 +92,7 @@ def verdict_so_far(monitor: Mapping[str, Points]) -> tuple[Level, str]:
     deviation = auc_deviation(Interval(value, low, high, ""))
     number = f"AUC {decimal(value, 2)} {wording.interval(Estimate(value, low, high))}"
     if deviation.low > LEAK:
-        return "red", f"Leaks at step {step:,}: used images can be told from unused ones ({number})."
+        return "red", f"Leaks at step {step:,}: used images can be distinguished from unused ones ({number})."
     if deviation.low == 0 and deviation.high < NO_LEAK:
         return "green", f"No leak found at step {step:,} by the running attack ({number})."
     return "amber", f"Unclear at step {step:,}: the running attack looks at few images ({number})."

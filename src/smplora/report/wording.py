@@ -94,7 +94,7 @@ def headline(subjects: Sequence[ReportedAdapter]) -> str:
     if level == "green":
         who = worst.label if not others else f"these {count(len(subjects), 'adapter')}"
         best = "" if not others else f"; even for {worst.label}"
-        lead = f"No attack tried here found out which images {who} {'were' if others else 'was'} trained on{best}"
+        lead = f"No attack tried here could say which images {who} {'were' if others else 'was'} trained on{best}"
         return f"{lead}{', ' if others else ': '}{right}; this is no guarantee against other attacks."
     gives = "gives its training images away" if level == "red" else "may give its training images away"
     if not others:
