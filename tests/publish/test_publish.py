@@ -139,6 +139,11 @@ def test_the_card_follows_the_audit(run: Path, image_folder: Path) -> None:
         auc = attack.test.auc
         assert f"| {attack.title} | {attack.access} | {auc.value:.2f} [{auc.low:.2f}, " in after
     assert "What these numbers do not cover" in after
+    (entry,) = front_matter(after)["model-index"]
+    metrics = {r["dataset"]["split"].split()[0]: r["metrics"][0] for r in entry["results"]}
+    assert metrics["test"]["value"] == pytest.approx(found.numbers("test").auc.value, abs=1e-4)
+    assert metrics["aux"]["args"]["low"] == pytest.approx(found.numbers("aux_members").auc.low, abs=1e-4)
+    assert "model-index" not in front_matter(before)
     assert not [line for line in after.splitlines() if line.startswith("|") and not line.endswith("|")]
 
 

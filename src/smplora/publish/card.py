@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from smplora.adapters.files.kohya import SDXL
@@ -21,7 +21,9 @@ from smplora.models.families import family_named
 from smplora.report.limitations import cautions, not_measured
 from smplora.report.tables import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
 from smplora.report.wording import cells
+from smplora.results.attack import GROUPS
 from smplora.results.audit import AuditSubject
+from smplora.results.estimate import Estimate, Proportion
 from smplora.results.record import read
 from smplora.results.run import Privacy
 from smplora.results.subjects import ReportedAdapter, audit_of, collect
@@ -113,6 +115,7 @@ def render(subject: Subject, options: CardOptions | None = None, *, kohya: bool 
     flow = family_named(family)
     pipeline = flow.PIPELINES[0] if flow else f"StableDiffusion{'XL' * (family == SDXL)}Pipeline"
     audit, stale = audited(subject)
+    title = options.repo_id.rpartition("/")[2] if options.repo_id else kind
     toy = next((folder for title, folder in BUNDLED.values() if title == base), None)
     what = f"{kind} of {flow.TITLE if flow else FAMILIES.get(family, 'a latent diffusion model')}"
     if toy:
@@ -122,8 +125,8 @@ def render(subject: Subject, options: CardOptions | None = None, *, kohya: bool 
         loader=PackageLoader("smplora.publish", ""), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("card.md.j2").render(
-        front_matter=_front_matter(subject, base, family, options),
-        title=options.repo_id.rpartition("/")[2] if options.repo_id else kind,
+        front_matter=_front_matter(subject, base, family, options, title, audit),
+        title=title,
         what=f"{what}{f', trained on {base}' if base and not toy else ''}, from {subject.step} steps of training.",
         toy=f"smplora/{toy.relative_to(PACKAGE).as_posix()}" if toy else "",
         pictures=options.pictures,
@@ -190,23 +193,60 @@ def _promise(subject: Subject) -> str:
     )
 
 
-def _front_matter(subject: Subject, base: str, family: str, options: CardOptions) -> str:
+def _front_matter(
+    subject: Subject, base: str, family: str, options: CardOptions, title: str, audit: ReportedAdapter | None
+) -> str:
     """The card's head, as the hub reads it."""
     flow = family_named(family)
     line = flow.TAG if flow else "stable-diffusion-xl" if family == SDXL else "stable-diffusion"
     relation = "adapter" if subject.adaptation.freezes_base else "finetune"
-    fields: dict[str, Any] = {
-        **({"base_model": base, "base_model_relation": relation} if "/" in base else {}),
-        "library_name": "diffusers",
-        "pipeline_tag": "text-to-image",
-        **({"license": options.license} if options.license else {}),
+    more: dict[str, Any] = {
+        **({"base_model_relation": relation} if "/" in base else {}),
         **({"instance_prompt": options.instance_prompt} if options.instance_prompt else {}),
-        "tags": ["text-to-image", "diffusers", *subject.adaptation.tags, line, "smplora"],
     }
     if options.pictures:
         text = options.instance_prompt or "-"
-        fields["widget"] = [{"text": text, "output": {"url": picture}} for picture in options.pictures]
-    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+        more["widget"] = [{"text": text, "output": {"url": picture}} for picture in options.pictures]
+    data = ModelCardData(
+        base_model=base if "/" in base else None,
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        license=options.license,
+        tags=["text-to-image", "diffusers", *subject.adaptation.tags, line, "smplora"],
+        model_name=title if audit else None,
+        eval_results=_eval_results(audit, bool(subject.config.final)) if audit else None,
+        **more,
+    )
+    return f"{data.to_yaml()}\n"
+
+
+def _eval_results(subject: ReportedAdapter, rehearsed: bool) -> list[EvalResult]:
+    """The audit, in the hub's form: the strongest attack on each group of members, and how good the images are."""
+    of = "this adapter's rehearsal" if rehearsed else "this adapter"
+    results = []
+
+    def add(images: str, kind: str, name: str, estimate: Estimate | Proportion | None) -> None:
+        if estimate is None or estimate.value is None:
+            return
+        ends = {end: getattr(estimate, end) for end in ("low", "high") if getattr(estimate, end) is not None}
+        results.append(
+            EvalResult(
+                task_type="text-to-image", dataset_type="private", dataset_name="private images",
+                dataset_split=images, metric_type=kind,
+                metric_name=f"{name}, of {of}", metric_value=round(estimate.value, 4),
+                metric_args={end: round(value, 4) for end, value in ends.items()} or None,
+            )
+        )  # fmt: skip
+
+    for group in GROUPS:
+        attack = subject.audit.chosen(group).title
+        images = f"{'test' if group == 'test' else 'aux'} members against unseen images"
+        add(images, "roc_auc", f"AUC of membership inference by '{attack}'", subject.audit.numbers(group).auc)
+    if subject.quality:
+        held_out = subject.quality.against.held_out
+        add("held-out images", "fid", "FID", held_out.fid)
+        add("held-out images", "kid", "KID", held_out.kid)
+    return results
 
 
 def _settings(config: TrainConfig) -> Sequence[tuple[str, Any]]:
