@@ -61,13 +61,13 @@ def test_pfamis_network_learns_what_the_authors_learns() -> None:
     """Golden: the loop of attack_model_training and ResNet18(num_channels=1, num_classes=2) of attack/ of
     wjfu99/MIA-Gen at f80df33 on the CPU: weights as above, members labelled 0; 20 steps; then eval(), and minus the
     second output, since the authors rank non-members by it. Only parameters with a gradient count: two stages are
-    never used.
+    never used. Twenty steps magnify how a processor rounds: on two kinds the scores differ by 1.3 %.
     """
     images = scrambled(6, 1, 10, 10) * CONTRAST
     scorer = trained(pfami.RECIPE, images, 20)
     assert sum(tensor.numel() for tensor in scorer.network.parameters()) == 674_498
     expected = [-0.75335, -6.18922, 1.48645, -23.79982, -2.50886, -10.87841]
-    np.testing.assert_allclose(scorer.score(images.numpy()), expected, rtol=1e-3)
+    np.testing.assert_allclose(scorer.score(images.numpy()), expected, rtol=3e-2)
 
 
 def test_the_settings_are_those_of_the_authors_code() -> None:
