@@ -393,6 +393,7 @@ def split(config: SplitConfig) -> Split:
     canaries = result.canaries.sizes if result.canaries else None
     tossed = f"; {result.canaries.tossed}" if result.canaries else ""
     say(f"{path}: " + ", ".join(f"{cell} {size}" for cell, size in result.sizes.items()) + tossed)
+    say(f"next: smplora train --split_manifest {path} --train_data_dir ..")
     if config.json:
         content = {"manifest": str(path), "seal": result.seal, "cells": result.sizes}
         print(json.dumps({**content, "canaries": canaries} if canaries else content))

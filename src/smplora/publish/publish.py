@@ -56,6 +56,7 @@ def export(config: ExportConfig) -> Path:
     show(files)
     with output_folder(folder, ours):
         _write(files, folder)
+    say(f"{folder} holds what may leave the machine; read {CARD} first. 'smplora push' uploads the same")
     if config.json:
         print(json.dumps({"folder": str(folder), "files": list(files)}))
     return folder
