@@ -57,6 +57,20 @@ def test_it_can_be_given_anywhere(where: str, noise_folder: Path, tmp_path: Path
     assert config.pretrained_model_name_or_path == "tiny"
 
 
+def test_a_sweep_over_base_models_names_them(noise_folder: Path, tmp_path: Path) -> None:
+    images = ["--train_data_dir", str(noise_folder)]
+    parse("sweep", [*images, "--grid", "{pretrained_model_name_or_path: [tiny, tiny-flow]}"])
+    parse(
+        "sweep",
+        [*images, "--points", "[{pretrained_model_name_or_path: tiny}, {pretrained_model_name_or_path: tiny-flow}]"],
+    )
+    with pytest.raises(ConfigError, match="is needed"):
+        parse("sweep", [*images, "--points", "[{pretrained_model_name_or_path: tiny}, {rank: 8}]"])
+    (tmp_path / "printed.yaml").write_text("pretrained_model_name_or_path: null\nrank: 8\n")  # by --print_config
+    printed = ["--config", str(tmp_path / "printed.yaml")]
+    assert parse("train", [*images, *printed, "--pretrained_model_name_or_path", "tiny"]).rank == 8
+
+
 def test_models_in_the_hub_cache_are_named(
     noise_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

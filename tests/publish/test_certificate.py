@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def test_it_says_what_the_audit_found(run: Path) -> None:
     assert found.adapter_sha256 == audit["subject"]["adapter_sha256"]
     assert [one.title for one in found.attacks] == [one["title"] for one in audit["attacks"]]
     assert found.attacks[0].test.value == audit["attacks"][0]["test"]["auc"]["value"]
-    assert found.cells == audit["split"]["cells"]
+    assert found.cells == {cell: n for cell, n in audit["split"]["cells"].items() if cell != "reference"}
+    assert found.strongest["test"].p_corrected == audit["strongest"]["test"]["p_corrected"]
     assert any("shadow models" in limit for limit in found.limits)
 
 
@@ -44,6 +46,7 @@ def test_nothing_of_the_images_is_in_it(run: Path) -> None:
     split = json.loads((run / "split.json").read_text())
     files = [image["file"] for images in split["cells"].values() for image in images]
     assert not [name for name in files if name in text]
+    assert split["seal"] not in text, "whoever has the pool could try which division it is of"
     assert not [image["digest"] for images in split["cells"].values() for image in images if image["digest"] in text]
     assert "data:image" not in text
     assert str(run) not in text
@@ -56,6 +59,10 @@ def test_it_is_about_one_adapter(run: Path, tmp_path: Path, capsys: pytest.Captu
     out, err = capsys.readouterr()
     assert json.loads(out)["adapter_sha256"] == certificate(run).adapter_sha256
     assert "it is not signed" in err
+    assert main(["verify", path, "--adapter", str(run / "kohya_lora_weights.safetensors")]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run / "audit")
+        assert main(["verify", NAME]) == 0
     other = tmp_path / ADAPTER_FILE
     other.write_bytes((run / ADAPTER_FILE).read_bytes() + b" ")
     assert main(["verify", path, "--adapter", str(other)]) == 2
@@ -65,7 +72,17 @@ def test_it_is_about_one_adapter(run: Path, tmp_path: Path, capsys: pytest.Captu
     shutil.copyfile(path, tmp_path / NAME)
     other.unlink()
     assert main(["verify", str(tmp_path / NAME)]) == 2
-    assert "name its .safetensors file with --adapter" in capsys.readouterr().err
+    assert "name its .safetensors file, or the run" in capsys.readouterr().err
+
+
+def test_an_adapter_made_elsewhere_is_not_named(run: Path) -> None:
+    from smplora.report.certificate import certificate_of
+    from smplora.results.subjects import collect
+
+    (subject,) = collect([run])
+    about = replace(subject.audit.subject, objective="unknown", label="portraits_of_anna.safetensors")
+    told = certificate_of(replace(subject, label=about.label, audit=replace(subject.audit, subject=about)))
+    assert "anna" not in page(told)
 
 
 def test_an_export_carries_it(run: Path, tmp_path: Path) -> None:
@@ -91,8 +108,6 @@ def test_what_was_changed_is_seen(where: str, run: Path, tmp_path: Path, capsys:
 
 
 def test_text_from_outside_cannot_end_the_record(run: Path) -> None:
-    from dataclasses import replace
-
     hostile = replace(certificate(run), adapter="</script><script>alert(1)</script>").sealed()
     assert read(page(hostile)) == hostile
     assert "<script>alert" not in page(hostile)

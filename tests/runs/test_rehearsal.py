@@ -49,13 +49,14 @@ def test_the_same_options_on_all_images_and_as_many_passes(
     final, config = finish(rehearsal)
     said = capsys.readouterr().err
     before = read_config(rehearsal, TrainConfig)
-    assert "all 60 images are trained on" in said
+    assert "60 images are trained on, all of the rehearsal" in said
     assert "next: smplora export" in said
     assert config.max_train_steps == 15  # 3 steps of 12 images, now 60
     changed = {name for name, value in vars(before).items() if getattr(config, name) != value}
     assert changed == {"final", "max_train_steps", "output_dir"}
     was, now = cells(rehearsal), cells(final)
-    assert now["aux_member"] == was["aux_member"]
+    assert was["aux_member"] < now["aux_member"]
+    assert len(now["aux_member"]) == len(now["test_member"]), "in the proportion of the rehearsal"
     assert now["aux_member"] | now["test_member"] == set().union(*was.values())
     assert not (now["aux_nonmember"] | now["test_nonmember"] | now["reference"])
 
@@ -114,6 +115,15 @@ def test_images_that_chose_are_not_trained_on() -> None:
     assert kept_out(TrainConfig(**chosen, teacher_objective="smp_lora")) == ("aux_nonmember", "reference")
 
 
+def test_a_card_says_what_a_final_keeps_out(image_folder: Path, tmp_path: Path) -> None:
+    run = rehearse(image_folder, tmp_path / "run", "--objective", "smp_lora")
+    assert main(["audit", str(run), *AUDIT]) == 0
+    final, _ = finish(run)
+    assert "trained on every image but what the proxy knows as unseen" in (final / "README.md").read_text()
+    now = cells(final)
+    assert len(now["aux_member"]) == len(now["test_member"])
+
+
 def refused(capsys: pytest.CaptureFixture[str], *words: Any) -> str:
     capsys.readouterr()
     assert main([str(word) for word in words]) == 2
@@ -144,5 +154,10 @@ def test_a_rehearsal_that_nobody_audited_is_said(
     run = rehearse(image_folder, tmp_path / "run")
     capsys.readouterr()
     final, _ = finish(run, "--max_train_steps", "2")
-    assert "was not audited, and the card says so" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(f"'{run}' was not audited, and the card says so"), "before the first step"
     assert json.loads((final / "DONE.json").read_text())["step"] == 2
+    assert main(["export", str(final), "--output_dir", str(tmp_path / "out")]) == 0
+    assert f"'smplora audit {run}' measures" in capsys.readouterr().err
+    assert main(["audit", str(run), *AUDIT]) == 0
+    assert main(["train", "--final", f"{run}/", "--max_train_steps", "2"]) == 0  # complete; another way to write it
+    assert "Rehearsed" in (final / "README.md").read_text()

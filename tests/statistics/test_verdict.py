@@ -78,9 +78,9 @@ def test_another_attack_counts_by_its_own_p() -> None:
 
 def test_the_sentence_is_for_everybody() -> None:
     sentence = judged(group(0.8, 0.9, 0.95, 0.0004), NOTHING)["sentence"]
-    assert "the strongest attack has an AUC of 0.90 [0.80, 0.95] ('A', on " in sentence
+    assert "the strongest of 3 attacks has an AUC of 0.90 [0.80, 0.95] ('A', on " in sentence
     unclear = judged(group(0.4, 0.6, 0.8, 0.3), NOTHING)["sentence"]
-    assert unclear.startswith("Unclear: the strongest attack has an AUC of 0.60 [0.40, 0.80]")
+    assert unclear.startswith("Unclear: the strongest of 3 attacks has an AUC of 0.60 [0.40, 0.80]")
     assert unclear.endswith("up to 0.80 is possible.")
     assert not any("corrected" in one for one in (sentence, unclear)), "p values stand in the tables"
     assert [p_text(p) for p in (0.0009, 0.0321, 0.3)] == ["< 0.001", "0.032", "0.30"]

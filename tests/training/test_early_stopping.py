@@ -108,5 +108,9 @@ def test_what_cannot_be(image_folder: Path, tmp_path: Path, monkeypatch: pytest.
     words = ["--train_data_dir", str(image_folder), "--output_dir", str(tmp_path / "out")]
     assert main(["train", *words, "--stop_when", "held_out_loss", "--privacy_budget", "auc=0.8"]) == 2
     assert main(["train", *words, "--early_stopping_patience", "2"]) == 2
+    private = TrainConfig(
+        train_data_dir=str(image_folder), objective="dp_lora", target_epsilon=8, stop_when="held_out_loss"
+    )
+    assert "not covered by the guarantee of dp_lora" in "".join(private.problems())
     problems = TrainConfig(train_data_dir=str(image_folder), early_stopping_patience=2).problems()
     assert problems == ["--early_stopping_patience is of --stop_when; leave it out"]

@@ -51,6 +51,8 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
     parser = parser_of(name)
     arguments = _with_switches(name, _with_positional(name, arguments))
     from_files, flags, unreadable = _files_and_flags(arguments)
+    if VERBS[name].asks_for_base:  # --print_config writes null for it
+        from_files = [item for item in from_files if item[:2] != (BASE_MODEL, None)]
     given = [f"--config={json.dumps({key: value for key, value, _ in from_files})}"] if from_files else []
     if unreadable:  # what it would have said is not missing
         raise ConfigError(listing(f"{name} cannot start", unreadable))
@@ -128,7 +130,9 @@ def _diagnose(
 def _problems(name: str, values: Mapping[str, Any]) -> list[str]:
     """What is wrong with values that can be read, one line each."""
     problems: list[str] = VERBS[name].options(**values).problems()
-    if not VERBS[name].asks_for_base or BASE_MODEL in values or values.get("final"):
+    points = values.get("points") or []
+    varied = BASE_MODEL in (values.get("grid") or {}) or (points and all(BASE_MODEL in point for point in points))
+    if not VERBS[name].asks_for_base or BASE_MODEL in values or values.get("final") or varied:
         return problems
     from smplora.models.hub import cached_models  # the hub's library takes a while to import
 

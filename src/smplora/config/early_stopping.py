@@ -27,4 +27,9 @@ def early_stopping_problems(options: Any) -> list[str]:
         return problems + (["--early_stopping_patience is of --stop_when; leave it out"] if given else [])
     if options.measured_budget:
         problems.append("--stop_when and --privacy_budget both choose what is published; leave one of them out")
+    if options.objective_on_images == "dp_lora":
+        problems.append(
+            "--stop_when: what is chosen by looking at every step is not covered by the guarantee of dp_lora, nor are the "
+            "images that choose; leave it out"
+        )
     return problems

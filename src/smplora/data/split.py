@@ -29,14 +29,14 @@ from smplora.results.record import parse, write
 
 MANIFEST = "split.json"
 LARGEST_DEFAULT_CELL = 100
-ENOUGH_FOR_FID, A_LITTLE_LESS = 70, 0.85
+ENOUGH_FOR_FID, WAITS_AT = 70, 43
 SMALLEST_CELL, FEWEST_IMAGES = 2, 20
 POOLS = "pools"  # the protocol of ``split_pools``
 KINDS = ("_member", "_nonmember")  # ends of the names of cells
 AUX_CANARIES = 0.25  # of them, to choose an attack by
 
 
-def chooses(sample: Sample) -> bool:
+def chooses(sample: Sample | SealedImage) -> bool:
     """Whether ``without_choosers`` sets a reference image aside: the same for every run that has it."""
     return stream_seed(0, "chooser", sample.digest) % 2 == 0
 
@@ -137,8 +137,6 @@ class Split:
         """For people: who is trained on."""
         trained, every = len(self.train), sum(self.sizes.values()) + len(self.aside + self.aside_nonmembers)
         every += sum(self.canaries.sizes.values()) if self.canaries else 0
-        if trained == every:
-            return f"all {every:,} images are trained on; none are left for audits or quality"
         return f"{trained:,} of {every:,} images are trained on; {every - trained:,} are kept for audits and quality"
 
     @property
@@ -276,11 +274,11 @@ def split_pools(members: Sequence[Sample], nonmembers: Sequence[Sample], seed: i
 
 
 def default_cell(pool: int) -> int:
-    """Images in each cell where nothing is asked for: a fifth of the pool, at most ``LARGEST_DEFAULT_CELL``; a little
-    less where that leaves as many held-out images as FID needs (more than the bundled network has features)."""
+    """Images in each cell where nothing is asked for: a fifth of the pool, at most ``LARGEST_DEFAULT_CELL``; from
+    ``WAITS_AT`` on a little less, until as many held-out images are left as FID needs (more than the bundled network
+    has features)."""
     fifth = min(LARGEST_DEFAULT_CELL, max(SMALLEST_CELL, pool // 5))
-    leaving_enough = (pool - ENOUGH_FOR_FID) // 4
-    return leaving_enough if A_LITTLE_LESS * fifth <= leaving_enough < fifth else fifth
+    return min(fifth, max(WAITS_AT, (pool - ENOUGH_FOR_FID) // 4))
 
 
 def _fixed(pool: int, options: SplitOptions) -> list[str]:

@@ -24,13 +24,13 @@ from smplora.quality import evaluate as quality
 from smplora.quality.reuse import evaluate_done, previous_quality
 from smplora.report.certificate import NAME as CERTIFICATE
 from smplora.report.report import print_table, write_certificate, write_report
-from smplora.results.audit import Audit
+from smplora.results.audit import Audit, AuditVerdict
 from smplora.results.properties import Properties
 from smplora.results.quality import Quality
-from smplora.results.record import as_json
+from smplora.results.record import as_json, read
 from smplora.runs.complete import page_is_final, train_done
 from smplora.runs.earlier import keeping_earlier
-from smplora.runs.rehearsal import keep_rehearsal
+from smplora.runs.rehearsal import keep_rehearsal, why_no_final
 from smplora.runs.subject import Subject, find_subject, result_folder
 from smplora.training import train as training
 from smplora.training.reuse import latest_step, train_length, train_once
@@ -47,8 +47,8 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     """
 
     def describe(subject: Subject) -> None:
-        if config.final and not keep_rehearsal(config) and progress:
-            say(f"'{config.final}' was not audited, and the card says so: better 'smplora audit {config.final}' first")
+        if config.final:
+            keep_rehearsal(config)
         write_card(subject)
 
     run = training.train(config, progress=progress, refresh=refresh_page, describe=describe)
@@ -78,6 +78,10 @@ def audit(config: AuditConfig, *, progress: bool = True) -> Audit:
         write_report([folder], folder / PAGE)
     elif config.output_dir is None:
         write_card(find_subject(config.adapter or ""))
+    if not config.signals:  # which are about no adapter
+        write_certificate(measured_in(config), folder / CERTIFICATE)
+        if not is_foreign(config) and (folder / PAGE).exists():  # of an earlier audit
+            write_report([measured_in(config)], folder / PAGE)
     if progress:
         label = result.subject.label
         if config.signals:
@@ -90,6 +94,13 @@ def audit(config: AuditConfig, *, progress: bool = True) -> Audit:
     if config.json:
         print(json.dumps(as_json(result)))
     return result
+
+
+def measured_in(config: AuditConfig) -> Path:
+    """The folder that pages about an audit read: the adapter's, or where the audit was written."""
+    if config.output_dir or is_foreign(config):
+        return result_folder(config.adapter, config.output_dir, "audit")
+    return find_subject(config.adapter or "").folder
 
 
 def audit_command(config: AuditConfig) -> None:
@@ -106,13 +117,11 @@ def audit_command(config: AuditConfig) -> None:
     verdict = audit(config).verdict
     page = result_folder(config.adapter, config.output_dir, "audit") / PAGE
     of_a_run = not config.signals and not is_foreign(config)
-    beside = of_a_run and config.output_dir is None
-    subject = find_subject(config.adapter or "").folder if beside else page.parent
     if of_a_run:
-        write_report([subject], page)
-    write_certificate(subject, page.with_name(CERTIFICATE))
-    say(f"report: {real(page)}; {CERTIFICATE} beside it says the same to others, without images")
-    if beside:
+        write_report([measured_in(config)], page)
+    beside = "" if config.signals else f"; {CERTIFICATE} beside it says the same to others, without images"
+    say(f"report: {real(page)}{beside}")
+    if of_a_run and config.output_dir is None:
         say(f"next: {next_step(config.adapter or '', verdict.level)}")
     if verdict.level == "invalid":
         raise InvalidAudit(verdict.sentence)
@@ -161,6 +170,9 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
     folder = result_folder(config.adapter, config.output_dir, "quality")
     with keeping_earlier(folder, "quality"):
         result = quality.evaluate(config, progress=progress)
+    page = folder.parent / "audit" / PAGE
+    if config.output_dir is None and not is_foreign(config) and page.exists():  # it says that nobody measured quality
+        write_report([folder.parent], page)
     if config.output_dir is None and not is_foreign(config):
         write_card(find_subject(config.adapter or ""))
     if progress:
@@ -180,13 +192,16 @@ def next_step(adapter: str, level: str = "") -> str:
     if level == "invalid":
         return "mend what the report names, and audit again"
     subject = find_subject(adapter)
-    if not (subject.folder / "audit" / "audit.json").exists():
+    audited = subject.folder / "audit" / "audit.json"
+    if not audited.exists():
         return f"smplora audit {adapter}"
     if not (subject.folder / "quality" / "quality.json").exists():
         return f"smplora evaluate {adapter}"
     report = f"smplora report {adapter} --output report.html"
-    whole = subject.folder == subject.run
-    return f"{report}, or smplora train --final {adapter} to train on all images" if whole else report
+    green = read(audited, AuditVerdict, "audit again").verdict.level == "green"
+    if not green or subject.folder != subject.run or why_no_final(subject.config):
+        return report
+    return f"{report}, or smplora train --final {subject.run} to train on all images"
 
 
 def train_quietly(config: TrainConfig) -> None:

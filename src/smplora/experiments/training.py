@@ -10,7 +10,7 @@ from smplora.core.console import say
 from smplora.results.record import as_json
 from smplora.results.run import PAGE
 from smplora.runs.complete import needs_nothing
-from smplora.runs.rehearsal import with_options_of_rehearsal
+from smplora.runs.rehearsal import keep_rehearsal, was_audited, with_options_of_rehearsal
 
 
 def say_what_was_made(run: Path) -> None:
@@ -38,6 +38,8 @@ def train_command(config: TrainConfig) -> Path:
     """
     if config.final:
         config = with_options_of_rehearsal(config)
+        if not was_audited(Path(config.final or "")):
+            say(f"'{config.final}' was not audited, and the card says so; better: 'smplora audit {config.final}' first")
     done = needs_nothing(config)
     if done is None:
         from smplora.experiments.tasks import train  # torch and diffusers take seconds to import
@@ -46,6 +48,12 @@ def train_command(config: TrainConfig) -> Path:
         say_what_was_made(run)
         return run
     say(f"{config.output_dir} is complete: {done.step} steps; its images were not read again")
+    if config.final and was_audited(Path(config.final)):  # perhaps since
+        from smplora.publish.card import write_card
+        from smplora.runs.subject import find_subject
+
+        keep_rehearsal(config)
+        write_card(find_subject(config.output_dir))
     if config.json:
         print(json.dumps({"run": config.output_dir, **as_json(done)}))
     return Path(config.output_dir)

@@ -29,6 +29,7 @@ from smplora.results.run import Privacy
 from smplora.results.subjects import ReportedAdapter, audit_of, collect
 from smplora.runs.folder import PRIVACY
 from smplora.runs.rehearsal import FOLDER as REHEARSAL
+from smplora.runs.rehearsal import what_is_kept_out
 from smplora.runs.subject import Subject
 
 CARD = "README.md"
@@ -142,6 +143,7 @@ def render(subject: Subject, options: CardOptions | None = None, *, kohya: bool 
         subject=audit,
         stale=stale,
         rehearsed=bool(audit and subject.config.final),
+        kept_out=what_is_kept_out(subject.config) if subject.config.final else "",
         **(_numbers(audit) if audit else {}),
         version=__version__,
         marker=MARKER,

@@ -32,7 +32,7 @@ from smplora.report.certificate import NAME as CERTIFICATE
 from smplora.report.certificate import certificate_of, page
 from smplora.runs.subject import Subject, find_subject
 
-UNAUDITED = "this adapter was not audited; 'smplora audit --adapter {}' measures what it gives away before others do"
+UNAUDITED = "this adapter was not audited; 'smplora audit {}' measures what it gives away before others do"
 
 
 def export(config: ExportConfig) -> Path:
@@ -166,7 +166,7 @@ def warn(subject: Subject) -> None:
     """Say it where an adapter goes out unmeasured, or although it leaks."""
     audit, _ = audited(subject)
     if audit is None:
-        say(f"warning: {UNAUDITED.format(subject.folder)}")
+        say(f"warning: {UNAUDITED.format(subject.config.final or subject.folder)}")
     elif audit.audit.verdict.level == "red":
         say(f"warning: the audit of this adapter says: {audit.audit.verdict.sentence}")
 

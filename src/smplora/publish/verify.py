@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from smplora.adapters.files import ADAPTER_FILE
 from smplora.config.verify import VerifyConfig
 from smplora.core.console import say
 from smplora.core.errors import CheckpointError
 from smplora.core.files import files_sha256
 from smplora.core.reading import Unreadable, read_text
 from smplora.core.version import __version__
-from smplora.report.certificate import read
+from smplora.report.certificate import PUBLISHED, read
 from smplora.results.certificate import Certificate
 from smplora.results.record import as_json
 from smplora.runs.folder import CONFIG
@@ -31,15 +30,13 @@ def verify(config: VerifyConfig) -> Certificate:
     except (OSError, ValueError, Unreadable) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"'{path}' cannot be relied on: {reason}") from error
-    adapter = Path(config.adapter) if config.adapter else path.parent
-    digest = _digest(adapter)
-    if certificate.adapter_sha256 is None:
-        raise CheckpointError(f"'{path}' is of ready scores (--signals) and names no adapter")
-    if digest != certificate.adapter_sha256:
-        raise CheckpointError(
-            f"'{path}' is about another adapter: it names {certificate.adapter_sha256}, and '{adapter}' is {digest}"
-        )
-    say(f"{path} is as it was written, and about {adapter} (SHA-256 {digest})")
+    adapter = Path(config.adapter).absolute() if config.adapter else path.absolute().parent
+    known = {certificate.adapter_sha256, *certificate.files.values()}
+    found = _digests(adapter)
+    if not found & known:
+        named = ", ".join([*certificate.files, *([] if certificate.files else ["the adapter's own files"])])
+        raise CheckpointError(f"'{path}' is about another adapter than '{adapter}': it knows {named} by other SHA-256s")
+    say(f"{path} is as it was written, and about {adapter} (SHA-256 {min(found & known)})")
     if certificate.version != __version__:
         say(f"smplora {certificate.version} wrote it: what it holds was checked, not whether the page shows the same")
     say(f"{certificate.adapter}: {certificate.verdict}")
@@ -49,16 +46,16 @@ def verify(config: VerifyConfig) -> Certificate:
     return certificate
 
 
-def _digest(adapter: Path) -> str:
-    """Of a file, a run, a checkpoint, or a folder as 'smplora export' writes it; beside an audit the adapter is one
-    folder up."""
+def _digests(adapter: Path) -> set[str]:
+    """Of a file, or of what a folder publishes: a run, a checkpoint, what 'smplora export' wrote; beside an audit the
+    adapter is one folder up."""
     if not adapter.exists():
         raise CheckpointError(f"--adapter got '{adapter}', which does not exist")
     if adapter.is_file():
-        return files_sha256([adapter])
+        return {files_sha256([adapter])}
     for folder in (adapter, adapter.parent):
         if (folder / CONFIG).exists() or folder.name.startswith("checkpoint-"):
-            return find_subject(str(folder)).adapter_sha256
-        if (folder / ADAPTER_FILE).is_file():
-            return files_sha256([folder / ADAPTER_FILE])
-    raise CheckpointError(f"no adapter is in '{adapter}'; name its .safetensors file with --adapter")
+            return {find_subject(str(folder)).adapter_sha256}
+        if there := [folder / name for name in PUBLISHED if (folder / name).is_file()]:
+            return {files_sha256([file]) for file in there}
+    raise CheckpointError(f"no adapter is in '{adapter}'; name its .safetensors file, or the run, with --adapter")

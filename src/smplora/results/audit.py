@@ -265,6 +265,20 @@ class AuditSubject(Record):
     subject: AdapterDigest
 
 
+@dataclass(frozen=True)
+class VerdictLevel(Record):
+    """Of the "verdict" object alone the light."""
+
+    level: Level
+
+
+@dataclass(frozen=True)
+class AuditVerdict(Record):
+    """Which light an audit.json has, whatever its format."""
+
+    verdict: VerdictLevel
+
+
 @dataclass(frozen=True, kw_only=True)
 class Audit(Record):
     """audit.json."""

@@ -6,6 +6,7 @@ final one is a forecast: the same options, and as many passes over each image.
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,9 +17,12 @@ from smplora.config.early_stopping import UNSTOPPED
 from smplora.config.synthetic import BALANCED
 from smplora.config.train import TrainConfig
 from smplora.core.errors import CheckpointError, ConfigError, listing
+from smplora.core.surroundings import real
+from smplora.data.split import chooses
 from smplora.results.audit import AuditSubject
-from smplora.results.manifest import CELLS, Manifest
+from smplora.results.manifest import Manifest
 from smplora.results.record import read
+from smplora.runs.checkpoints import read_state
 from smplora.runs.folder import CONFIG, FREE_OPTIONS, RunFolder, read_config
 
 FOLDER = "rehearsal"  # in the final run's folder: what the card shows
@@ -37,12 +41,12 @@ def with_options_of_rehearsal(config: TrainConfig) -> TrainConfig:
         ConfigError: options that are not the rehearsal's, or of a rehearsal that has no final.
     """
     run = Path(config.final or "")
-    plain = TrainConfig()
+    final, plain = str(run), TrainConfig()
     default = config.output_dir == plain.output_dir
     output = f"{run}-final" if default else config.output_dir
     if (Path(output) / CONFIG).exists():
         before = read_config(Path(output), TrainConfig)
-        if before.final != config.final:
+        if not before.final or real(before.final) != real(run):
             raise ConfigError(
                 f"--output_dir '{output}' holds a run that is not the final of '{run}'; give a new folder"
             )
@@ -55,7 +59,7 @@ def with_options_of_rehearsal(config: TrainConfig) -> TrainConfig:
         title = f"--final {run} takes the options of that run; leave these out, or rehearse with them"
         raise ConfigError(listing(title, [f"--{n} was {getattr(before, n)!r}, now {own[n]!r}" for n in wrong]))
     free = {name: value for name, value in own.items() if name in OWN_OPTIONS}
-    return replace(before, **{**free, "output_dir": output, "final": config.final})
+    return replace(before, **{**free, "output_dir": output, "final": before.final or final})
 
 
 def _planned(run: Path) -> TrainConfig:
@@ -66,24 +70,21 @@ def _planned(run: Path) -> TrainConfig:
         raise CheckpointError(
             f"--final got '{run}', which is not finished; 'smplora train --config {run / CONFIG}' resumes it"
         )
-    if before.final:
-        raise ConfigError(
-            f"--final got '{run}', which is the final of '{before.final}' itself: it is what can be published"
-        )
-    if before.canaries_dir:
-        raise ConfigError(f"--final got '{run}', which has canaries of --canaries_dir; rehearse without them")
-    if before.measured_budget and before.objective in WITH_PROXY:
-        raise ConfigError(
-            f"--final got '{run}', whose lambda followed --privacy_budget, and nothing of a final can be measured; "
-            "rehearse with a fixed --mi_lambda"
-        )
+    if why := why_no_final(before):
+        raise ConfigError(f"--final got '{run}', {why}")
     manifest = read(run / MANIFEST, Manifest, "restore it")
-    was, will = _images(manifest, TRAINED), _images(manifest, _cells_to_train_on(before))
+    was, will = _trained(manifest), _to_train_on(manifest, kept_out(before))
 
-    def grown(number: int | None) -> int | None:
-        return number and max(1, round(number * will / was))
+    processes = _processes(run) / int(os.environ.get("WORLD_SIZE", "1"))  # a step of two takes two batches
 
-    changed: dict[str, Any] = {"max_train_steps": grown(done.step), "teacher_steps": grown(before.teacher_steps)}
+    def grown(number: int | None, share: float = 1.0) -> int | None:
+        return number and max(1, round(number * share * will / was))
+
+    changed: dict[str, Any] = {
+        "max_train_steps": grown(done.step, processes),
+        "teacher_steps": grown(before.teacher_steps, processes),
+        "lr_warmup_steps": grown(before.lr_warmup_steps, processes),
+    }
     changed |= {"num_synthetic_images": grown(before.num_synthetic_images), "num_canaries": None}
     changed |= {"split_manifest": None, "monitor_steps": 0, "resume_from_checkpoint": "latest", "json": False}
     changed |= UNSTOPPED  # the steps say it already
@@ -92,8 +93,41 @@ def _planned(run: Path) -> TrainConfig:
     return replace(before, **changed)
 
 
-def _cells_to_train_on(config: TrainConfig) -> tuple[str, ...]:
-    return tuple(cell for cell in CELLS if cell not in kept_out(config))
+def why_no_final(config: TrainConfig) -> str:
+    """Why a run has none; "" where it has one."""
+    if config.final:
+        return f"which is the final of '{config.final}' itself"
+    if config.canaries_dir:
+        return "which has canaries of --canaries_dir; rehearse without them"
+    if config.measured_budget and config.objective in WITH_PROXY:
+        return (
+            "whose lambda followed --privacy_budget, and nothing of a final can be measured; rehearse with a fixed "
+            "--mi_lambda"
+        )
+    return ""
+
+
+def was_audited(rehearsal: Path) -> bool:
+    """Whether there is an audit of the adapter that a run ended with, in its folder."""
+    done, audit = RunFolder(rehearsal).done, rehearsal / "audit" / "audit.json"
+    return (
+        done is not None
+        and audit.is_file()
+        and read(audit, AuditSubject, "audit it again").subject.adapter_sha256 == done.adapter_sha256
+    )
+
+
+def _processes(run: Path) -> int:
+    """That trained it."""
+    steps = RunFolder(run).steps()
+    return read_state(RunFolder(run).folder_of(steps[-1])).num_processes if steps else 1
+
+
+def what_is_kept_out(config: TrainConfig) -> str:
+    """For people, of a final; "" where nothing is."""
+    cells = kept_out(config)
+    said = {"aux_nonmember": "what the proxy knows as unseen", "reference": "what chooses among drawn images"}
+    return " and ".join(said[cell] for cell in cells)
 
 
 def kept_out(config: TrainConfig) -> tuple[str, ...]:
@@ -102,25 +136,34 @@ def kept_out(config: TrainConfig) -> tuple[str, ...]:
     return (*proxy, *(("reference",) if config.drop_nearest == BALANCED else ()))
 
 
-def _images(manifest: Manifest, cells: tuple[str, ...]) -> int:
-    """In a pass of training, the canaries of these cells among them."""
-    every = [manifest.cells, *([manifest.canaries] if manifest.canaries else [])]
-    return sum(image.repeats or 1 for part in every for cell in cells for image in part[cell])
+def _trained(manifest: Manifest) -> int:
+    """Images in a pass of the rehearsal."""
+    parts = [manifest.cells, *([manifest.canaries] if manifest.canaries else [])]
+    return sum(image.repeats or 1 for part in parts for cell in TRAINED for image in part[cell])
 
 
-def keep_rehearsal(config: TrainConfig) -> bool:
-    """Copy the rehearsal's audit and quality into the final run's folder, for its card; whether there is an audit of
-    the adapter that the rehearsal ended with."""
+def _to_train_on(manifest: Manifest, held: tuple[str, ...]) -> int:
+    """Images in a pass of the final: see ``data.final.final_split``."""
+    images = [
+        image
+        for cell, of_cell in manifest.cells.items()
+        for image in of_cell
+        if cell not in held or (cell == "reference" and not chooses(image))
+    ]
+    images += [image for of_cell in (manifest.canaries or {}).values() for image in of_cell]
+    return sum(image.repeats or 1 for image in images)
+
+
+def keep_rehearsal(config: TrainConfig) -> None:
+    """Copy the rehearsal's audit, and the quality of the same adapter, into the final run's folder, for its card."""
     rehearsal, folder = Path(config.final or ""), Path(config.output_dir) / FOLDER
-    done = RunFolder(rehearsal).done
-    audit = rehearsal / "audit" / "audit.json"
-    if done is None or not audit.is_file():
-        return folder.exists()
-    if read(audit, AuditSubject, "audit it again").subject.adapter_sha256 != done.adapter_sha256:
-        return False
-    for name, files in KEPT_RESULTS.items():
-        for file in files:
+    if not was_audited(rehearsal):
+        return
+    audited = read(rehearsal / "audit" / "audit.json", AuditSubject, "audit it again").subject.adapter_sha256
+    quality = rehearsal / "quality" / "quality.json"
+    same = quality.is_file() and read(quality, AuditSubject, "evaluate again").subject.adapter_sha256 == audited
+    for name in ("audit", *(["quality"] if same else [])):
+        for file in KEPT_RESULTS[name]:
             if (rehearsal / name / file).is_file():
                 (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
                 shutil.copyfile(rehearsal / name / file, folder / name / file)
-    return True

@@ -247,8 +247,8 @@ def load_subject(
     subject, moved = find_subject(adapter), moved or {}
     if subject.config.final:
         raise SplitError(
-            f"'{subject.run}' is a final: it was trained on every image, so that none are left to compare with; audit "
-            f"or evaluate its rehearsal, '{subject.config.final}'"
+            f"'{subject.run}' is a final: it was trained on the images that an audit compares with; audit or evaluate "
+            f"its rehearsal, '{subject.config.final}'"
         )
     chosen = choose_device(device)
     config = subject.config

@@ -49,8 +49,10 @@ def verdict(
 
     group, attack = max(leaks or [*found, *((g, strongest[g]["attack"]) for g in GROUPS)], key=size)
     said = _numbers(numbers[group, attack], titles[attack], group)
+    count = strongest[group]["attacks"]
+    which = f"strongest of {count} attacks" if count > 1 else "attack"
     if leaks:
-        level, sentence = "red", f"Leaks: the strongest attack has {said}."
+        level, sentence = "red", f"Leaks: the {which} has {said}."
     elif exposed:
         _, group, rate = max(exposed, key=lambda e: e[0])
         level, attack = "red", rate["attack"]
@@ -65,7 +67,7 @@ def verdict(
         sentence = f"No leak found by these attacks; an average AUC above {0.5 + worst / 2:.2f} is ruled out at 95 %."
     else:
         level = "amber"
-        sentence = f"Unclear: the strongest attack has {said}; up to {0.5 + worst / 2:.2f} is possible."
+        sentence = f"Unclear: the {which} has {said}; up to {0.5 + worst / 2:.2f} is possible."
     if failed_gates:
         level, sentence = "invalid", f"Invalid audit: {'; '.join(failed_gates)}. Disregard: {sentence}"
     return {"level": level, "sentence": sentence, "attack": attack, "group": group}

@@ -2,7 +2,7 @@
 
 Half of the reference images is looked at (``Split.without_choosers``); evaluations leave these out, audits never see
 them. A look is the mean adaptation loss on them at ten timesteps and fixed noise, so that looks differ by the adapter
-alone. Twenty looks, the least of which counts: what it says of itself is a little too good, an evaluation is not.
+alone. The least of about twenty counts: what it says of itself is a little too good, an evaluation is not.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def check_images(config: TrainConfig, split: Split) -> None:
     if config.stop_when and count < FEWEST:
         raise SplitError(
             f"--stop_when {config.stop_when} looks at half of the reference images, which are {count}; allowed: "
-            f"{FEWEST} or more: give --reference_size {3 * FEWEST} or more, or smaller cells"
+            f"{FEWEST} or more: give --reference_size {4 * FEWEST} or more, or smaller cells"
         )
 
 

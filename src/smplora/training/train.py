@@ -31,6 +31,7 @@ from smplora.models.text import configured
 from smplora.results.record import as_json
 from smplora.runs.base_model import DTYPES, fetch_model, load_base
 from smplora.runs.folder import RunFolder, check_place, check_settings
+from smplora.runs.rehearsal import what_is_kept_out
 from smplora.runs.subject import Subject, find_subject
 from smplora.training.budget import BudgetKeeper, check_resolvable
 from smplora.training.differential_privacy import check_private
@@ -45,6 +46,7 @@ from smplora.training.precision import fastest, frozen_type
 from smplora.training.resolve import load_split, resolved
 from smplora.training.setup import prepare, restore
 from smplora.training.synthesis import captions_to_draw, check_choosers, draw_images, drawn_captions
+from smplora.training.teachers import PROTOCOL as FOLD
 from smplora.training.teachers import check_teachers, teacher_runs
 from smplora.training.trackers import PROJECT, chosen_trackers, init_options, nameless_host, tracker_options
 
@@ -197,10 +199,7 @@ def train_adapter(
             accelerator.init_trackers(PROJECT, init_kwargs=init_options(ready.trackers, folder.path))
     setup = prepare(config, model, split, accelerator, ready.progress)
     if ready.progress:
-        which = "--split_manifest says which" if config.split_manifest else "--aux_size, --test_size change that"
-        say(ready.split.divided if config.final else f"{ready.split.divided}: {which}; 'train --final' takes all")
-        if not config.final and (small := what_can_be_found(ready.split.sizes)):
-            say(small)
+        say_who_is_trained_on(ready)
         if left := unused(config, config.objective_on_images):
             say(f"not used, since {config.objective_on_images} has no proxy: {', '.join(left)}")
     setup.keeper = BestKeeper.make(config, setup, split, folder)
@@ -230,6 +229,22 @@ def train_adapter(
         if not model.text_is_trained:  # every caption but those of validation images is embedded
             model.rest_text()
         optimise(config, setup, folder, monitor, start, ready.progress, describe)
+
+
+def say_who_is_trained_on(ready: Ready) -> None:
+    """How many images, what the others are for, and what so many can tell."""
+    config, split = ready.config, ready.split
+    if config.final:
+        kept = what_is_kept_out(config)
+        say(f"{len(split.train):,} images are trained on{f'; kept out: {kept}' if kept else ', all of the rehearsal'}")
+    elif split.protocol == FOLD:  # a teacher's
+        say(f"{len(split.train):,} images are trained on")
+    else:
+        which = "--split_manifest says which" if config.split_manifest else "--aux_size, --test_size change that"
+        say(f"{split.divided}: {which}; 'train --final' takes all")
+        audited = split.without_aside() if config.measured_budget else split
+        if small := what_can_be_found(audited.sizes):
+            say(small)
 
 
 def say_other_precision(own: str) -> None:

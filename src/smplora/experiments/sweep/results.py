@@ -21,7 +21,7 @@ from smplora.report.figures.svg import style
 from smplora.results.attack import GROUPS, Group
 from smplora.results.estimate import Estimate
 from smplora.statistics.intervals import Interval
-from smplora.statistics.over_runs import over_seeds
+from smplora.statistics.over_runs import TWO_RUNS, over_seeds
 
 FORMAT = "smplora.sweep/1"
 MEASURES = {
@@ -136,7 +136,8 @@ def placed(settings: Sequence[Setting], config: SweepConfig) -> list[Place]:
 
 
 def _bar(interval: Interval) -> Bar:
-    return Bar(interval.value, interval.low, interval.high)
+    ends = (interval.value,) * 2 if interval.method == TWO_RUNS else (interval.low, interval.high)
+    return Bar(interval.value, *ends)
 
 
 def _curve(one: Setting) -> str | None:
