@@ -205,7 +205,7 @@ def test_an_adapter_made_elsewhere_with_canaries(
     told += ["--output_dir", str(tmp_path / "audit")]
     pools = ["--members", str(image_folder), "--nonmembers", str(folder)]
     assert main([*told, *pools]) == 2
-    assert "--canaries_dir: who is in is told by --split_manifest" in capsys.readouterr().err
+    assert "--canaries_dir: --split_manifest says who is in" in capsys.readouterr().err
     plain = write_split(replace(split_of(run), canaries=None), tmp_path / "plain")
     assert main([*told, "--split_manifest", str(plain), "--train_data_dir", str(image_folder)]) == 2
     assert "has no canaries; leave it out, or give the manifest" in capsys.readouterr().err

@@ -89,6 +89,7 @@ def test_no_command_touches_a_network(image_folder: Path, hub_cache: Path, tmp_p
         (["dataset", "celeba_small", "--source", str(tmp_path), "--output_dir", str(tmp_path / "celeba")], 2),
         (["split", *data, "--output_dir", str(tmp_path / "split")], 0),
         (["cache"], 0),
+        (["verify", str(tmp_path / "tiny" / "audit" / "certificate.html")], 0),
     ]
     assert {arguments[0] for arguments, _ in commands} == VERBS.keys()
     done = python(WATCHED, json.dumps(commands), HF_HOME=str(hub_cache))
@@ -216,7 +217,15 @@ api.report(["run"])"""
     [
         (["push", "--adapter", "x", "--repo_id", "a/b", "--offline"], "--offline: 'smplora push' uploads and needs"),
         (
-            ["--offline", "train", "--train_data_dir", ".", "--allow_download"],
+            [
+                "--offline",
+                "train",
+                "--train_data_dir",
+                ".",
+                "--pretrained_model_name_or_path",
+                "a/b",
+                "--allow_download",
+            ],
             "--offline: --allow_download fetches from the hub and needs the network",
         ),
         (["--offline=maybe", "cache"], "--offline got 'maybe'; allowed: true, false"),

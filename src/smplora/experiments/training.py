@@ -10,7 +10,6 @@ from smplora.core.console import say
 from smplora.results.record import as_json
 from smplora.results.run import PAGE
 from smplora.runs.complete import needs_nothing
-from smplora.runs.rehearsal import keep_rehearsal, was_audited, with_options_of_rehearsal
 
 
 def say_what_was_made(run: Path) -> None:
@@ -30,13 +29,26 @@ def say_what_was_made(run: Path) -> None:
     say(f"next: smplora export {run} --output_dir published" if final else f"next: smplora audit {run}")
 
 
+def refresh_card(config: TrainConfig) -> None:
+    """Of a final that is complete: its rehearsal may have been audited since."""
+    from smplora.publish.card import write_card
+    from smplora.runs.rehearsal import keep_rehearsal, was_audited
+    from smplora.runs.subject import find_subject
+
+    if was_audited(Path(config.final or "")):
+        keep_rehearsal(config)
+        write_card(find_subject(config.output_dir))
+
+
 def train_command(config: TrainConfig) -> Path:
     """Train, or resume; a complete run is left alone. Returns its folder.
 
     Raises:
         UserError: as ``training.train.train``.
     """
-    if config.final:
+    if config.final:  # reads images' splits, and so torch
+        from smplora.runs.rehearsal import was_audited, with_options_of_rehearsal
+
         config = with_options_of_rehearsal(config)
         if not was_audited(Path(config.final or "")):
             say(f"'{config.final}' was not audited, and the card says so; better: 'smplora audit {config.final}' first")
@@ -48,12 +60,8 @@ def train_command(config: TrainConfig) -> Path:
         say_what_was_made(run)
         return run
     say(f"{config.output_dir} is complete: {done.step} steps; its images were not read again")
-    if config.final and was_audited(Path(config.final)):  # perhaps since
-        from smplora.publish.card import write_card
-        from smplora.runs.subject import find_subject
-
-        keep_rehearsal(config)
-        write_card(find_subject(config.output_dir))
+    if config.final:
+        refresh_card(config)
     if config.json:
         print(json.dumps({"run": config.output_dir, **as_json(done)}))
     return Path(config.output_dir)
