@@ -95,7 +95,7 @@ def test_the_toy_is_said_first_and_on_the_card(
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("smplora train: loading")]
     assert "is a toy" in lines[0]
     (done,) = [line for line in lines if line.startswith("base model: ")]
-    for said in ("the bundled model", "32 x 32 pixels", "up to 14 tokens", "lora: 1 steps, 1 at a time"):
+    for said in ("the bundled model", "32 x 32 pixels", "up to 14 tokens", "lora: 1 steps, 1 images at a time"):
         assert said in done
     assert any(line.startswith("about ") for line in lines)
     card = (tmp_path / "run" / "README.md").read_text()

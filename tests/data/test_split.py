@@ -11,8 +11,9 @@ import pytest
 
 from smplora.config.data import SplitOptions
 from smplora.core.errors import SplitError
+from smplora.data.cell_sizes import ENOUGH_FOR_FID, default_cell
 from smplora.data.pool import Sample
-from smplora.data.split import ENOUGH_FOR_FID, default_cell, make_split, read_split, write_split
+from smplora.data.split import make_split, read_split, write_split
 from smplora.results.manifest import CELLS
 from smplora.results.record import as_json
 

@@ -81,8 +81,17 @@ def test_an_adapter_made_elsewhere_is_not_named(run: Path) -> None:
 
     (subject,) = collect([run])
     about = replace(subject.audit.subject, objective="unknown", label="portraits_of_anna.safetensors")
-    told = certificate_of(replace(subject, label=about.label, audit=replace(subject.audit, subject=about)))
+    told = certificate_of(replace(subject, label=about.label, audit=replace(subject.audit, subject=about)), {})
     assert "anna" not in page(told)
+
+
+def test_a_checkpoint_is_known_by_the_layout_that_an_export_makes(run: Path, tmp_path: Path) -> None:
+    checkpoint = next((run / "checkpoints").glob("checkpoint-*"))
+    assert not (checkpoint / "kohya_lora_weights.safetensors").exists()
+    assert main(["audit", str(checkpoint), *QUICK]) == 0
+    assert main(["export", str(checkpoint), "--output_dir", str(tmp_path / "out")]) == 0
+    for name in (ADAPTER_FILE, "kohya_lora_weights.safetensors"):
+        assert main(["verify", str(tmp_path / "out" / NAME), "--adapter", str(tmp_path / "out" / name)]) == 0
 
 
 def test_an_export_carries_it(run: Path, tmp_path: Path) -> None:

@@ -40,6 +40,18 @@ def test_what_differs_is_kept_and_what_is_the_same_is_not(tmp_path: Path, capsys
     assert capsys.readouterr().err.count("it is kept in") == 2
 
 
+def test_a_page_about_another_adapter_stays_as_it_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["--attacks", "[loss]", "--num_timesteps", "2", "--noise_pairs", "1", "--memorisation", "false"]
+    assert main(["audit", str(run), *quick]) == 0
+    record, page = run / "audit" / "audit.json", (run / "audit" / "report.html").read_bytes()
+    audit = json.loads(record.read_text())
+    audit["subject"]["adapter_sha256"] = "0" * 64
+    record.write_text(json.dumps(audit))
+    assert main(["evaluate", str(run), "--num_images", "20", "--num_inference_steps", "1"]) == 0
+    assert "is about another adapter and stays as it is" in capsys.readouterr().err
+    assert (run / "audit" / "report.html").read_bytes() == page
+
+
 def test_a_command_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     write(tmp_path, num_images=20)
     with pytest.raises(ZeroDivisionError), keeping_earlier(tmp_path, "quality"):

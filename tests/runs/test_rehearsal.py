@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from smplora.cli.main import main
 from smplora.config.train import TrainConfig
@@ -115,6 +116,20 @@ def test_images_that_chose_are_not_trained_on() -> None:
     assert kept_out(TrainConfig(**chosen, teacher_objective="smp_lora")) == ("aux_nonmember", "reference")
 
 
+def test_a_rate_that_was_to_fall_longer_has_no_final(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looks = iter([0.5, 0.6, 0.7])
+    monkeypatch.setattr(
+        "smplora.training.early_stopping.fixed_losses", lambda *_: torch.tensor([next(looks)], dtype=torch.float64)
+    )
+    options = ["--stop_when", "held_out_loss", "--early_stopping_patience", "2", "--max_train_steps", "9"]
+    run = rehearse(image_folder, tmp_path / "run", *options, "--lr_scheduler", "cosine")
+    assert "step 1 of 9 was published, in the middle of --lr_scheduler cosine" in refused(
+        capsys, "train", "--final", run
+    )
+
+
 def test_a_card_says_what_a_final_keeps_out(image_folder: Path, tmp_path: Path) -> None:
     run = rehearse(image_folder, tmp_path / "run", "--objective", "smp_lora")
     assert main(["audit", str(run), *AUDIT]) == 0
@@ -135,6 +150,7 @@ def test_what_has_no_final(
 ) -> None:
     other = ("train", "--final", rehearsal, "--output_dir", tmp_path / "out")
     assert "--rank was 2, now 8" in refused(capsys, *other, "--rank", "8")
+    assert "--rank was 2, now 4" in refused(capsys, *other, "--rank", "4"), "4 is the default, and was given"
     assert not (tmp_path / "out").exists()
     assert "not a run folder" in refused(capsys, "train", "--final", tmp_path)
     unfinished = tmp_path / "unfinished"

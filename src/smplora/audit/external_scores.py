@@ -27,7 +27,7 @@ from smplora.core.ownership import refuse_to_replace
 from smplora.core.random_streams import stream_seed
 from smplora.core.reading import LARGEST_TABLE, Unreadable, read_text, shortened
 from smplora.core.tables import CsvTable, parse_csv
-from smplora.data.split import SMALLEST_CELL
+from smplora.data.cell_sizes import SMALLEST_CELL
 from smplora.results.audit import FORMAT, Adapter, Audit, SplitSummary
 from smplora.results.record import as_json, write
 from smplora.runs.subject import RESULT_FILES

@@ -26,9 +26,10 @@ from smplora.config.train import TrainConfig
 from smplora.core.device import choose_device
 from smplora.core.parallel import Work
 from smplora.core.random_streams import stream_seed
+from smplora.data.cell_sizes import SMALLEST_CELL
 from smplora.data.folder import write_folder
 from smplora.data.pool import Sample
-from smplora.data.split import SMALLEST_CELL, Split, write_split
+from smplora.data.split import Split, write_split
 from smplora.results.audit import Gate, TriedAttack
 from smplora.results.estimate import Proportion
 from smplora.runs.folder import RunFolder

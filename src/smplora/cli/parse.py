@@ -63,7 +63,7 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
         values = {f.name: namespace[f.name] for f in fields(VERBS[name].options)}
         if values.get(BASE_MODEL, "") is None:
             del values[BASE_MODEL]
-        problems = _problems(name, values)
+        problems = _problems(name, values, _given(from_files, flags))
     except (ArgumentError, TypeError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         values, problems = _diagnose(parser, name, [*from_files, *_assignments(flags, unreadable)])
         problems = unreadable + problems or [str(error).splitlines()[0]]
@@ -124,12 +124,21 @@ def _diagnose(
 ) -> tuple[dict[str, Any], list[str]]:
     options = VERBS[name].options
     values, problems = typed(parser, options, name, assignments, ELSEWHERE if issubclass(options, TrainConfig) else {})
-    return values, problems + _problems(name, values)
+    return values, problems + _problems(name, values, [key for key, _, _ in assignments])
 
 
-def _problems(name: str, values: Mapping[str, Any]) -> list[str]:
-    """What is wrong with values that can be read, one line each."""
-    problems: list[str] = VERBS[name].options(**values).problems()
+def _given(from_files: Sequence[tuple[str, Any, str]], flags: Sequence[str]) -> list[str]:
+    return [key for key, _, _ in [*from_files, *_assignments(flags, [])]]
+
+
+def _problems(name: str, values: Mapping[str, Any], given: Sequence[str]) -> list[str]:
+    """What is wrong with values that can be read, one line each; ``given`` are the options that were named."""
+    options = VERBS[name].options(**values)
+    problems: list[str] = options.problems()
+    if name == "train" and options.final and not problems:
+        from smplora.runs.rehearsal import with_options_of_rehearsal
+
+        with_options_of_rehearsal(options, set(given) & values.keys())  # refuses what differs
     points = values.get("points") or []
     varied = BASE_MODEL in (values.get("grid") or {}) or (points and all(BASE_MODEL in point for point in points))
     if not VERBS[name].asks_for_base or BASE_MODEL in values or values.get("final") or varied:

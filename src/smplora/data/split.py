@@ -23,14 +23,12 @@ from smplora.core.errors import SplitError
 from smplora.core.output import output_folder
 from smplora.core.ownership import refuse_to_replace
 from smplora.core.random_streams import stream_seed
+from smplora.data.cell_sizes import SMALLEST_CELL, coin, fixed
 from smplora.data.pool import CANARIES, Sample, open_source, read_samples
 from smplora.results.manifest import CELLS, Manifest, SealedImage
 from smplora.results.record import parse, write
 
 MANIFEST = "split.json"
-LARGEST_DEFAULT_CELL = 100
-ENOUGH_FOR_FID, WAITS_AT = 70, 43
-SMALLEST_CELL, FEWEST_IMAGES = 2, 20
 POOLS = "pools"  # the protocol of ``split_pools``
 KINDS = ("_member", "_nonmember")  # ends of the names of cells
 AUX_CANARIES = 0.25  # of them, to choose an attack by
@@ -202,7 +200,7 @@ def make_split(samples: Sequence[Sample], options: SplitOptions) -> Split:
     ordered = sorted(samples, key=lambda s: s.digest)
     rng = np.random.default_rng(stream_seed(options.split_seed, "split"))
     shuffled = [ordered[i] for i in rng.permutation(len(ordered))]
-    names = _fixed(len(shuffled), options) if options.split_protocol == "fixed" else _coin(len(shuffled), options, rng)
+    names = fixed(len(shuffled), options) if options.split_protocol == "fixed" else coin(len(shuffled), options, rng)
     cells = {cell: tuple(s for s, name in zip(shuffled, names, strict=True) if name == cell) for cell in CELLS}
     small = [f"{cell} ({len(cells[cell])})" for cell in CELLS[:4] if len(cells[cell]) < SMALLEST_CELL]
     if small:
@@ -271,51 +269,6 @@ def split_pools(members: Sequence[Sample], nonmembers: Sequence[Sample], seed: i
         cells[f"aux_{name}"] = tuple(ordered[i] for i in order[:aux])
         cells[f"test_{name}"] = tuple(ordered[i] for i in order[aux:])
     return Split(POOLS, seed, cells)
-
-
-def default_cell(pool: int) -> int:
-    """Images in each cell where nothing is asked for: a fifth of the pool, at most ``LARGEST_DEFAULT_CELL``; from
-    ``WAITS_AT`` on a little less, until as many held-out images are left as FID needs (more than the bundled network
-    has features)."""
-    fifth = min(LARGEST_DEFAULT_CELL, max(SMALLEST_CELL, pool // 5))
-    return min(fifth, max(WAITS_AT, (pool - ENOUGH_FOR_FID) // 4))
-
-
-def _fixed(pool: int, options: SplitOptions) -> list[str]:
-    if options.aux_size is None and pool < FEWEST_IMAGES:
-        raise SplitError(
-            f"there are {pool} images; allowed: {FEWEST_IMAGES} or more, since an audit of fewer says nothing (some "
-            f"hundreds are better); to train all the same give --aux_size {SMALLEST_CELL}"
-        )
-    aux = options.aux_size or default_cell(pool)
-    test = options.test_size or aux
-    nonmembers = options.test_nonmember_size or test
-    needed = 2 * aux + test + nonmembers + (options.reference_size or 0)
-    if needed > pool:
-        raise SplitError(
-            f"cells are larger than the pool: 2 x --aux_size {aux} + --test_size {test} + as many non-members or "
-            f"--test_nonmember_size ({nonmembers}) + --reference_size {options.reference_size or 0} = {needed}, but "
-            f"there are {pool} images; add images or lower the sizes"
-        )
-    reference = pool - needed if options.reference_size is None else options.reference_size
-    names = (
-        ["aux_member"] * aux
-        + ["test_member"] * test
-        + ["aux_nonmember"] * aux
-        + ["test_nonmember"] * nonmembers
-        + ["reference"] * reference
-    )
-    return names + ["unused"] * (pool - len(names))
-
-
-def _coin(pool: int, options: SplitOptions, rng: np.random.Generator) -> list[str]:
-    reference = pool // 5 if options.reference_size is None else options.reference_size
-    if reference > pool:
-        raise SplitError(f"--reference_size {reference} is larger than the pool of {pool} images")
-    member, aux = rng.integers(0, 2, (2, pool - reference)).astype(bool)
-    return ["reference"] * reference + [
-        f"{'aux' if a else 'test'}_{'member' if m else 'nonmember'}" for m, a in zip(member, aux, strict=True)
-    ]
 
 
 def write_split(split: Split, folder: Path) -> Path:
@@ -391,7 +344,8 @@ def split(config: SplitConfig) -> Split:
     canaries = result.canaries.sizes if result.canaries else None
     tossed = f"; {result.canaries.tossed}" if result.canaries else ""
     say(f"{path}: " + ", ".join(f"{cell} {size}" for cell, size in result.sizes.items()) + tossed)
-    say(f"next: smplora train --split_manifest {path} --train_data_dir ..")
+    option = "train_data_dir" if config.train_data_dir else "dataset_name"
+    say(f"next: smplora train --split_manifest {path} --{option} {getattr(config, option)}, with a base model")
     if config.json:
         content = {"manifest": str(path), "seal": result.seal, "cells": result.sizes}
         print(json.dumps({**content, "canaries": canaries} if canaries else content))

@@ -29,7 +29,7 @@ from smplora.experiments.tasks import task
 from smplora.report.report import print_table, summary, write_report
 from smplora.runs.base_model import fetch_model, load_base
 from smplora.runs.folder import check_place, check_settings, open_folder
-from smplora.training.opening import toy_warning
+from smplora.training.opening import base_in_words, toy_warning
 
 DIGITS_PER_CELL = 50
 DIGITS = "the digits that come with smplora"  # what messages call them
@@ -58,10 +58,9 @@ def quickstart(config: QuickstartConfig) -> Path:
     choose_device(config.device)
     fetch_model(config)
     model = load_base(config, torch.device("cpu"))
-    edge = config.resolution or model.resolution
     say(
-        f"base model: {model.name}; images of {edge} x {edge} pixels, captions of up to {model.text.longest} tokens; "
-        f"{config.max_train_steps:,} steps of each of three objectives, fewer of the fourth; the bar has the time"
+        f"{base_in_words(model, config.resolution)}; {config.max_train_steps:,} steps of each of three objectives, "
+        "fewer of the fourth; the bar has the time"
     )
     with output_folder(root, None):
         return run_all(config, root, split)

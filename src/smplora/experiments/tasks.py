@@ -17,6 +17,7 @@ from smplora.config.subject import is_foreign
 from smplora.config.train import TrainConfig
 from smplora.core.console import say
 from smplora.core.errors import InvalidAudit, readable
+from smplora.core.files import files_sha256
 from smplora.core.parallel import Task, Work
 from smplora.core.surroundings import real
 from smplora.publish.card import write_card
@@ -24,7 +25,7 @@ from smplora.quality import evaluate as quality
 from smplora.quality.reuse import evaluate_done, previous_quality
 from smplora.report.certificate import NAME as CERTIFICATE
 from smplora.report.report import print_table, write_certificate, write_report
-from smplora.results.audit import Audit, AuditVerdict
+from smplora.results.audit import Audit, AuditSubject, AuditVerdict
 from smplora.results.properties import Properties
 from smplora.results.quality import Quality
 from smplora.results.record import as_json, read
@@ -74,14 +75,13 @@ def audit(config: AuditConfig, *, progress: bool = True) -> Audit:
     folder = result_folder(config.adapter, config.output_dir, "audit")
     with keeping_earlier(folder, "audit"):
         result = audit_signals(config) if config.signals else measuring.audit(config, BARE_TRAINING, progress=progress)
-    if config.signals or is_foreign(config):
-        write_report([folder], folder / PAGE)
-    elif config.output_dir is None:
+    of_a_run = not config.signals and not is_foreign(config)
+    if of_a_run and config.output_dir is None:
         write_card(find_subject(config.adapter or ""))
+    if progress or not of_a_run or (folder / PAGE).exists():
+        write_report([measured_in(config)], folder / PAGE)
     if not config.signals:  # which are about no adapter
-        write_certificate(measured_in(config), folder / CERTIFICATE)
-        if not is_foreign(config) and (folder / PAGE).exists():  # of an earlier audit
-            write_report([measured_in(config)], folder / PAGE)
+        write_certificate(measured_in(config), published_files(config), folder / CERTIFICATE)
     if progress:
         label = result.subject.label
         if config.signals:
@@ -103,6 +103,15 @@ def measured_in(config: AuditConfig) -> Path:
     return find_subject(config.adapter or "").folder
 
 
+def published_files(config: AuditConfig) -> dict[str, str]:
+    """SHA-256 of each file that a run's adapter is published in; adapters made elsewhere are one file, and known."""
+    if is_foreign(config):
+        return {}
+    subject = find_subject(config.adapter or "")
+    names = subject.adaptation.published(subject.folder)
+    return {name: files_sha256([subject.folder / name]) for name in names}
+
+
 def audit_command(config: AuditConfig) -> None:
     """``smplora audit``; with ``--plan`` only what it would do is printed.
 
@@ -116,12 +125,9 @@ def audit_command(config: AuditConfig) -> None:
         return
     verdict = audit(config).verdict
     page = result_folder(config.adapter, config.output_dir, "audit") / PAGE
-    of_a_run = not config.signals and not is_foreign(config)
-    if of_a_run:
-        write_report([measured_in(config)], page)
     beside = "" if config.signals else f"; {CERTIFICATE} beside it says the same to others, without images"
     say(f"report: {real(page)}{beside}")
-    if of_a_run and config.output_dir is None:
+    if not config.signals and not is_foreign(config) and config.output_dir is None:
         say(f"next: {next_step(config.adapter or '', verdict.level)}")
     if verdict.level == "invalid":
         raise InvalidAudit(verdict.sentence)
@@ -170,9 +176,13 @@ def evaluate(config: EvaluateConfig, *, progress: bool = True) -> Quality:
     folder = result_folder(config.adapter, config.output_dir, "quality")
     with keeping_earlier(folder, "quality"):
         result = quality.evaluate(config, progress=progress)
-    page = folder.parent / "audit" / PAGE
-    if config.output_dir is None and not is_foreign(config) and page.exists():  # it says that nobody measured quality
-        write_report([folder.parent], page)
+    audit_of = folder.parent / "audit"
+    if config.output_dir is None and not is_foreign(config) and (audit_of / PAGE).exists():  # quality was not measured
+        about = read(audit_of / "audit.json", AuditSubject, "audit again").subject.adapter_sha256
+        if about == result.subject.adapter_sha256:
+            write_report([folder.parent], audit_of / PAGE)
+        else:
+            say(f"{audit_of} is about another adapter and stays as it is; 'smplora audit' makes it anew")
     if config.output_dir is None and not is_foreign(config):
         write_card(find_subject(config.adapter or ""))
     if progress:

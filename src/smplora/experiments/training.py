@@ -47,10 +47,11 @@ def train_command(config: TrainConfig) -> Path:
         UserError: as ``training.train.train``.
     """
     if config.final:  # reads images' splits, and so torch
-        from smplora.runs.rehearsal import was_audited, with_options_of_rehearsal
+        from smplora.runs.rehearsal import FOLDER, was_audited, with_options_of_rehearsal
 
         config = with_options_of_rehearsal(config)
-        if not was_audited(Path(config.final or "")):
+        kept = Path(config.output_dir) / FOLDER
+        if not (kept.exists() or was_audited(Path(config.final or ""))):
             say(f"'{config.final}' was not audited, and the card says so; better: 'smplora audit {config.final}' first")
     done = needs_nothing(config)
     if done is None:

@@ -209,14 +209,16 @@ def _front_matter(
     if options.pictures:
         text = options.instance_prompt or "-"
         more["widget"] = [{"text": text, "output": {"url": picture}} for picture in options.pictures]
+    means_something = audit is not None and audit.audit.verdict.level != "invalid"
+    numbers = _eval_results(audit, bool(subject.config.final)) if audit and means_something else None
     data = ModelCardData(
         base_model=base if "/" in base else None,
         library_name="diffusers",
         pipeline_tag="text-to-image",
         license=options.license,
         tags=["text-to-image", "diffusers", *subject.adaptation.tags, line, "smplora"],
-        model_name=title if audit else None,
-        eval_results=_eval_results(audit, bool(subject.config.final)) if audit else None,
+        model_name=title if numbers else None,
+        eval_results=numbers,
         **more,
     )
     return f"{data.to_yaml()}\n"

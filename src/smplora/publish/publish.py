@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -108,7 +109,8 @@ def publishable(config: PublishOptions, repo_id: str | None) -> tuple[Subject, d
     card = render(subject, options, kohya=KOHYA_FILE in files) if MARKER in text else text
     audit, _ = audited(subject)
     if audit and not subject.config.final:
-        files[CERTIFICATE] = page(certificate_of(audit)).encode()
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        files[CERTIFICATE] = page(certificate_of(audit, digests)).encode()
     return subject, {**files, **pictures, CARD: card.encode()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from smplora.config.verify import VerifyConfig
@@ -11,7 +12,7 @@ from smplora.core.errors import CheckpointError
 from smplora.core.files import files_sha256
 from smplora.core.reading import Unreadable, read_text
 from smplora.core.version import __version__
-from smplora.report.certificate import PUBLISHED, read
+from smplora.report.certificate import read
 from smplora.results.certificate import Certificate
 from smplora.results.record import as_json
 from smplora.runs.folder import CONFIG
@@ -32,7 +33,7 @@ def verify(config: VerifyConfig) -> Certificate:
         raise CheckpointError(f"'{path}' cannot be relied on: {reason}") from error
     adapter = Path(config.adapter).absolute() if config.adapter else path.absolute().parent
     known = {certificate.adapter_sha256, *certificate.files.values()}
-    found = _digests(adapter)
+    found = _digests(adapter, certificate.files)
     if not found & known:
         named = ", ".join([*certificate.files, *([] if certificate.files else ["the adapter's own files"])])
         raise CheckpointError(f"'{path}' is about another adapter than '{adapter}': it knows {named} by other SHA-256s")
@@ -46,9 +47,9 @@ def verify(config: VerifyConfig) -> Certificate:
     return certificate
 
 
-def _digests(adapter: Path) -> set[str]:
-    """Of a file, or of what a folder publishes: a run, a checkpoint, what 'smplora export' wrote; beside an audit the
-    adapter is one folder up."""
+def _digests(adapter: Path, names: Collection[str]) -> set[str]:
+    """Of a file, of a run or checkpoint (beside an audit it is one folder up), or of the files of these names in a
+    folder."""
     if not adapter.exists():
         raise CheckpointError(f"--adapter got '{adapter}', which does not exist")
     if adapter.is_file():
@@ -56,6 +57,7 @@ def _digests(adapter: Path) -> set[str]:
     for folder in (adapter, adapter.parent):
         if (folder / CONFIG).exists() or folder.name.startswith("checkpoint-"):
             return {find_subject(str(folder)).adapter_sha256}
-        if there := [folder / name for name in PUBLISHED if (folder / name).is_file()]:
-            return {files_sha256([file]) for file in there}
+    inside = [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
+    if there := [adapter / name for name in inside if (adapter / name).is_file()]:
+        return {files_sha256([file]) for file in there}
     raise CheckpointError(f"no adapter is in '{adapter}'; name its .safetensors file, or the run, with --adapter")

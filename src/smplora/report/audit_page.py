@@ -144,8 +144,8 @@ def _curves(runs: Mapping[ReportedRun, Style]) -> list[Markup]:
 
 def _settings(
     subjects: Sequence[ReportedAdapter], runs: Mapping[ReportedRun, Style]
-) -> list[tuple[str, list[str], object, object]]:
-    """Tables of settings: (title, column names, differing rows, equal rows)."""
+) -> list[tuple[str, list[str], object, object, int]]:
+    """Tables of settings: (title, column names, differing rows, equal rows, how many are left out)."""
     names = [_run_name(run, subjects) for run in runs]
     labels = [subject.label for subject in subjects]
     nothing: dict[str, str] = {}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from markupsafe import Markup
 
-from smplora.core.files import files_sha256
 from smplora.core.reading import parse_json
 from smplora.core.version import __version__
 from smplora.core.wording import p_text, percent
@@ -25,21 +25,21 @@ from smplora.results.subjects import ReportedAdapter
 NAME = "certificate.html"
 ELSEWHERE = "an adapter that was made elsewhere"
 WHO: dict[Group, str] = {"test": "test members", "aux_members": "aux members"}
-PUBLISHED = (  # files that a certificate knows an adapter by
-    "pytorch_lora_weights.safetensors", "kohya_lora_weights.safetensors",
-    "learned_embeds.safetensors", "learned_embeds_2.safetensors",
-)  # fmt: skip
 _EMBEDDED = re.compile(r'<script type="application/json" id="certificate">(.*?)</script>', re.DOTALL)
 
 
-def certificate_of(subject: ReportedAdapter) -> Certificate:
-    """What may be said of an audit to everybody."""
+def certificate_of(subject: ReportedAdapter, files: Mapping[str, str]) -> Certificate:
+    """What may be said of an audit to everybody.
+
+    Args:
+        files: SHA-256 of every file that the adapter is published in, by name.
+    """
     audit = subject.audit
     said = Certificate(
         format=FORMAT,
         adapter=ELSEWHERE if audit.subject.objective == "unknown" else audit.subject.label,  # else the name of a file
         adapter_sha256=audit.subject.adapter_sha256,
-        files={name: files_sha256([subject.folder / name]) for name in PUBLISHED if (subject.folder / name).is_file()},
+        files=dict(files),
         model_digest=audit.subject.model_digest,
         level=audit.verdict.level,
         verdict=audit.verdict.sentence,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,14 +48,15 @@ def write_report(subjects: Sequence[Path], output: Path, shareable: bool = False
     write_atomically(output, render(collect(subjects), shareable))
 
 
-def write_certificate(subject: Path, output: Path) -> None:
-    """Write the certificate of the audit of ``subject``, a folder as for ``write_report``.
+def write_certificate(subject: Path, files: Mapping[str, str], output: Path) -> None:
+    """Write the certificate of the audit of ``subject``, a folder as for ``write_report``; ``files`` as for
+    ``certificate_of``.
 
     Raises:
         CheckpointError: no audit, or a damaged one.
         OSError: it cannot be written.
     """
-    write_atomically(output, certificate_page(certificate_of(collect([subject])[0])))
+    write_atomically(output, certificate_page(certificate_of(collect([subject])[0], files)))
 
 
 def report(config: ReportConfig) -> None:

@@ -105,16 +105,16 @@ def _paper_cell(attack: AttackResult) -> TableCell:
 
 def setting_rows(
     columns: Sequence[Mapping[str, str]], usual: Mapping[str, str] | None = None
-) -> tuple[list[tuple[str, list[str]]], list[tuple[str, str]]]:
-    """Settings of several runs: (key, one value a run) where they differ, and (key, value) of all others, without those
-    that are ``usual`` or nothing everywhere."""
+) -> tuple[list[tuple[str, list[str]]], list[tuple[str, str]], int]:
+    """Settings of several runs: (key, one value a run) where they differ, (key, value) of all others, and how many are
+    in neither, since they are ``usual`` or nothing everywhere."""
     usual = usual or {}
     keys = dict.fromkeys(key for column in columns for key in column)
     plain = {key for key in keys if all(column.get(key, "null") in (usual.get(key), *EMPTY) for column in columns)}
     keys = {key: None for key in keys if key not in plain}
     rows = [(key, [column.get(key, "\N{EN DASH}") for column in columns]) for key in keys]
     equal = [(key, values[0]) for key, values in rows if len(set(values)) == 1]
-    return [row for row in rows if len(set(row[1])) > 1], equal
+    return [row for row in rows if len(set(row[1])) > 1], equal, len(plain)
 
 
 def filled(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -28,21 +29,24 @@ from smplora.runs.folder import CONFIG, FREE_OPTIONS, RunFolder, read_config
 FOLDER = "rehearsal"  # in the final run's folder: what the card shows
 KEPT_RESULTS = {"audit": ("audit.json",), "quality": ("quality.json", "samples.png", "real.png")}
 MANIFEST = "split.json"
+STEADY = ("constant", "constant_with_warmup")  # schedules that do not depend on how many steps there are
 TRAINED = ("aux_member", "test_member")
 OWN_OPTIONS = FREE_OPTIONS | {"final", "train_data_dir", "max_train_steps", "checkpointing_steps", "logging_steps"}
 
 
-def with_options_of_rehearsal(config: TrainConfig) -> TrainConfig:
+def with_options_of_rehearsal(config: TrainConfig, given: Collection[str] = ()) -> TrainConfig:
     """The options of ``--final``: the rehearsal's, with what may differ taken from ``config``; steps, a teacher's steps
     and drawn images grow with the number of images. A run that was begun keeps the options that it was begun with.
+
+    Args:
+        given: names of options that were given, whatever their value; others count where they are not at their default.
 
     Raises:
         CheckpointError: the rehearsal is no finished run.
         ConfigError: options that are not the rehearsal's, or of a rehearsal that has no final.
     """
     run = Path(config.final or "")
-    final, plain = str(run), TrainConfig()
-    default = config.output_dir == plain.output_dir
+    final, default = str(run), config.output_dir == TrainConfig.output_dir
     output = f"{run}-final" if default else config.output_dir
     if (Path(output) / CONFIG).exists():
         before = read_config(Path(output), TrainConfig)
@@ -52,13 +56,14 @@ def with_options_of_rehearsal(config: TrainConfig) -> TrainConfig:
             )
     else:
         before = _planned(run)
-    own = {f.name: getattr(config, f.name) for f in fields(config)}
-    own = {name: value for name, value in own.items() if value != getattr(plain, name)}
-    wrong = [name for name, value in own.items() if name not in OWN_OPTIONS and value != getattr(before, name)]
+    plain = TrainConfig()
+    changed = [f.name for f in fields(config) if getattr(config, f.name) != getattr(plain, f.name)]
+    wrong = [name for name in {*changed, *given} - OWN_OPTIONS if getattr(config, name) != getattr(before, name)]
     if wrong:
         title = f"--final {run} takes the options of that run; leave these out, or rehearse with them"
-        raise ConfigError(listing(title, [f"--{n} was {getattr(before, n)!r}, now {own[n]!r}" for n in wrong]))
-    free = {name: value for name, value in own.items() if name in OWN_OPTIONS}
+        said = [f"--{n} was {getattr(before, n)!r}, now {getattr(config, n)!r}" for n in sorted(wrong)]
+        raise ConfigError(listing(title, said))
+    free = {name: getattr(config, name) for name in OWN_OPTIONS & {*changed, *given}}
     return replace(before, **{**free, "output_dir": output, "final": before.final or final})
 
 
@@ -72,6 +77,12 @@ def _planned(run: Path) -> TrainConfig:
         )
     if why := why_no_final(before):
         raise ConfigError(f"--final got '{run}', {why}")
+    if before.lr_scheduler not in STEADY and done.step < (before.max_train_steps or 0):
+        raise ConfigError(
+            f"--final got '{run}', of which step {done.step:,} of {before.max_train_steps:,} was published, in the "
+            f"middle of --lr_scheduler {before.lr_scheduler}: a final would go through all of it; rehearse with a "
+            "constant rate"
+        )
     manifest = read(run / MANIFEST, Manifest, "restore it")
     was, will = _trained(manifest), _to_train_on(manifest, kept_out(before))
 

@@ -30,8 +30,7 @@ from smplora.data.cells import Cell
 from smplora.runs.folder import BUDGET, RunFolder
 from smplora.statistics.intervals import Interval, auc_interval
 from smplora.statistics.rates import tpr_at_fpr
-from smplora.training.distributed import average
-from smplora.training.ema import averaged
+from smplora.training.best import BestAdapter, over_processes
 from smplora.training.running_attack import RunningAttack
 from smplora.training.setup import Setup
 
@@ -102,9 +101,7 @@ class BudgetKeeper:
     outside: int = 0  # looks in a row
     lowest: float = math.inf  # leakage of any look
     lowest_step: int = 0
-    best_step: int = 0
-    best_loss: float = math.inf
-    best: dict[str, Tensor] = field(default_factory=dict)
+    best: BestAdapter = field(default_factory=BestAdapter)
     state_name = "budget"
 
     @property
@@ -143,11 +140,8 @@ class BudgetKeeper:
             return {}
         with self.setup.as_published():
             result = self.attack.measure()
-        scores, loss = result.scores, torch.tensor([result.held_out_loss], dtype=torch.float64)
-        if self.setup.accelerator.num_processes > 1:  # all must come to the same end
-            on_device = [x.float().to(self.setup.model.device) for x in (scores, loss)]
-            average(self.setup.accelerator, on_device)
-            scores, loss = (x.double().cpu() for x in on_device)
+        loss = torch.tensor([result.held_out_loss], dtype=torch.float64)
+        scores, loss = over_processes(self.setup, result.scores, loss)
         if not (scores.isfinite().all() and loss.isfinite().all()):
             self.outside += 1  # what is wrong is said by the loop
             return {}
@@ -156,11 +150,8 @@ class BudgetKeeper:
         inside = found.high <= self.budget.limit
         if found.high < self.lowest:
             self.lowest, self.lowest_step = found.high, done
-        if inside and held_out_loss < self.best_loss:
-            self.best_loss, self.best_step = held_out_loss, done
-            with averaged(self.setup.ema, self.setup.parameters):
-                state = self.setup.adaptation.state_dict(self.setup.model)
-                self.best = {name: tensor.detach().clone().cpu() for name, tensor in state.items()}
+        if inside and held_out_loss < self.best.loss:
+            self.best.take(self.setup, done, held_out_loss)
         self.outside = 0 if inside else self.outside + 1
         if self.setup.accelerator.is_main_process:
             self.folder.log(
@@ -211,24 +202,22 @@ class BudgetKeeper:
         Raises:
             TrainingError: none was inside the budget.
         """
-        if not self.best:
+        if not self.best.state:
             raise TrainingError(
                 f"no adapter was inside --privacy_budget {self.budget.title}: the least that was measured is "
                 f"{self.lowest:.2f}, after step {self.lowest_step}. Nothing is published; look earlier "
                 "(--budget_steps), train more gently (--learning_rate, --rank, --objective synth_lora), or allow more, "
                 "in a new --output_dir"
             )
-        self.setup.ema = None  # what is best is an average already
-        self.setup.adaptation.load_state_dict(self.setup.model, self.best)
-        return self.best_step
+        return self.best.put_back(self.setup)
 
     def tensors(self) -> dict[str, Tensor]:
         """Its state, for a checkpoint."""
         numbers = [
-            self.images, self.integral, self.outside, self.lowest, self.lowest_step, self.best_step, self.best_loss,
+            self.images, self.integral, self.outside, self.lowest, self.lowest_step, self.best.step, self.best.loss,
             self.mi_lambda if self.start_lambda else 0.0,
         ]  # fmt: skip
-        return {"numbers": torch.tensor(numbers, dtype=torch.float64), **{f"best.{n}": t for n, t in self.best.items()}}
+        return {"numbers": torch.tensor(numbers, dtype=torch.float64), **self.best.tensors()}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of ``tensors``.
@@ -236,12 +225,11 @@ class BudgetKeeper:
         Raises:
             KeyError, ValueError: something is missing.
         """
-        images, self.integral, outside, self.lowest, lowest_step, best_step, self.best_loss, mi_lambda = tensors[
+        images, self.integral, outside, self.lowest, lowest_step, best_step, best_loss, mi_lambda = tensors[
             "numbers"
         ].tolist()
         self.images, self.outside = int(images), int(outside)
-        self.lowest_step, self.best_step = int(lowest_step), int(best_step)
-        self.best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
+        self.lowest_step, self.best = int(lowest_step), BestAdapter.of(best_step, best_loss, tensors)
         if self.start_lambda:
             self._set_lambda(mi_lambda)
         self._apply()

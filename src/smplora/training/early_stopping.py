@@ -23,8 +23,7 @@ from smplora.data.pool import open_source
 from smplora.data.prepare import preparation
 from smplora.data.split import Split
 from smplora.runs.folder import EARLY_STOPPING, RunFolder
-from smplora.training.distributed import average
-from smplora.training.ema import averaged
+from smplora.training.best import BestAdapter, over_processes
 from smplora.training.running_attack import fixed_losses
 from smplora.training.setup import Setup
 
@@ -57,10 +56,8 @@ class BestKeeper:
     patience: int
     seed: int
     batch_size: int
-    best_step: int = 0
-    best_loss: float = math.inf
     worse: int = 0  # looks in a row that were no better
-    best: dict[str, Tensor] = field(default_factory=dict)
+    best: BestAdapter = field(default_factory=BestAdapter)
     state_name = "early_stopping"
     title = "--stop_when held_out_loss"
 
@@ -90,21 +87,14 @@ class BestKeeper:
             loss = fixed_losses(
                 self.setup.adapted, self.cell, TIMESTEPS, self.seed, self.batch_size, self.setup.autocast
             ).mean()
-        if self.setup.accelerator.num_processes > 1:  # all must come to the same end
-            on_device = loss.float().to(self.setup.model.device)
-            average(self.setup.accelerator, [on_device])
-            loss = on_device.double().cpu()
-        held_out_loss = float(loss)
-        better = held_out_loss < self.best_loss
+        held_out_loss = float(*over_processes(self.setup, loss))
+        better = held_out_loss < self.best.loss
         self.worse = 0 if better else self.worse + 1
         if better:
-            self.best_loss, self.best_step = held_out_loss, done
-            with averaged(self.setup.ema, self.setup.parameters):
-                state = self.setup.adaptation.state_dict(self.setup.model)
-                self.best = {name: tensor.detach().clone().cpu() for name, tensor in state.items()}
+            self.best.take(self.setup, done, held_out_loss)
         if self.setup.accelerator.is_main_process and math.isfinite(held_out_loss):
-            self.folder.log({"step": done, "held_out_loss": held_out_loss, "best_step": self.best_step}, EARLY_STOPPING)
-        return {"best": str(self.best_step)}
+            self.folder.log({"step": done, "held_out_loss": held_out_loss, "best_step": self.best.step}, EARLY_STOPPING)
+        return {"best": str(self.best.step)}
 
     def finish(self) -> int:
         """Put the best adapter in place; returns its step.
@@ -112,16 +102,14 @@ class BestKeeper:
         Raises:
             TrainingError: no look gave a number.
         """
-        if not self.best:
+        if not self.best.state:
             raise TrainingError("no look of --stop_when gave a number; lower --learning_rate in a new --output_dir")
-        self.setup.ema = None  # what is best is an average already
-        self.setup.adaptation.load_state_dict(self.setup.model, self.best)
-        return self.best_step
+        return self.best.put_back(self.setup)
 
     def tensors(self) -> dict[str, Tensor]:
         """Its state, for a checkpoint."""
-        numbers = torch.tensor([self.best_step, self.best_loss, self.worse], dtype=torch.float64)
-        return {"numbers": numbers, **{f"best.{name}": tensor for name, tensor in self.best.items()}}
+        numbers = torch.tensor([self.best.step, self.best.loss, self.worse], dtype=torch.float64)
+        return {"numbers": numbers, **self.best.tensors()}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of ``tensors``.
@@ -129,6 +117,5 @@ class BestKeeper:
         Raises:
             KeyError, ValueError: something is missing.
         """
-        best_step, self.best_loss, worse = tensors["numbers"].tolist()
-        self.best_step, self.worse = int(best_step), int(worse)
-        self.best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
+        best_step, best_loss, worse = tensors["numbers"].tolist()
+        self.worse, self.best = int(worse), BestAdapter.of(best_step, best_loss, tensors)

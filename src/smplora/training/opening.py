@@ -40,13 +40,18 @@ def what_can_be_found(sizes: Mapping[str, int]) -> str | None:
     )
 
 
-def what_is_done(config: TrainConfig, model: LatentDiffusion) -> str:
-    """Base model, resolution, token limit, objective and steps, in a line."""
-    batch = config.train_batch_size * config.gradient_accumulation_steps
-    return (
-        f"base model: {model.name}; images of {config.resolution} x {config.resolution} pixels, captions of up to "
-        f"{model.text.longest} tokens; {config.objective}: {config.max_train_steps:,} steps, {batch} at a time"
-    )
+def base_in_words(model: LatentDiffusion, resolution: int | None, buckets: bool = False) -> str:
+    """Base model, resolution (pixels) and token limit."""
+    edge = resolution or model.resolution
+    size = f"about as many pixels as {edge} x {edge}" if buckets else f"{edge} x {edge} pixels"
+    return f"base model: {model.name}; images of {size}, captions of up to {model.text.longest} tokens"
+
+
+def what_is_done(config: TrainConfig, model: LatentDiffusion, processes: int) -> str:
+    """The base model, objective and steps, in a line."""
+    batch = config.train_batch_size * config.gradient_accumulation_steps * processes
+    base = base_in_words(model, config.resolution, config.enable_bucket)
+    return f"{base}; {config.objective}: {config.max_train_steps:,} steps, {batch} images at a time"
 
 
 def expected_seconds(config: TrainConfig, setup: Setup, start: int) -> float | None:

@@ -219,7 +219,7 @@ def train_adapter(
         if ready.progress:
             say(f"resuming {folder.path} at step {start}")
     if ready.progress:
-        say(what_is_done(config, model))
+        say(what_is_done(config, model, accelerator.num_processes))
     with explaining(config, setup):
         expected = how_long(config, setup, start)
     if expected and ready.progress:
