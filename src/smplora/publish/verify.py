@@ -26,11 +26,15 @@ def verify(config: VerifyConfig) -> Certificate:
         CheckpointError: it is not, or there is no adapter to hold it against.
     """
     path = Path(config.certificate or "")
+    way_out = "give certificate.html as 'smplora audit' or 'smplora export' wrote it"
     try:
         certificate = read(read_text(path))
-    except (OSError, ValueError, Unreadable) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"'{path}' cannot be relied on: {reason}") from error
+    except OSError as error:
+        raise CheckpointError(
+            f"--certificate got '{path}', which cannot be read ({error.strerror}); {way_out}"
+        ) from error
+    except (ValueError, Unreadable) as error:
+        raise CheckpointError(f"'{path}' cannot be relied on: {error}; {way_out}") from error
     adapter = Path(config.adapter).absolute() if config.adapter else path.absolute().parent
     known = {certificate.adapter_sha256, *certificate.files.values()}
     found = _digests(adapter, certificate.files)
