@@ -37,8 +37,8 @@ CHANCE_GAIN = -float(np.log(2))  # the MI gain of a proxy that always says one h
 
 
 def scatter(subjects: Sequence[ReportedAdapter], looks: Looks, measure: Literal["kid", "fid"]) -> Markup | None:
-    """AUC of the strongest attack on test members against held-out KID or FID, with intervals. Points bear the
-    subject's number in the report.
+    """AUC of the strongest attack on the half of the members, test or aux, that is worse off, against held-out KID or
+    FID, with intervals. Points bear the subject's number in the report.
 
     Subjects without that measure are left out. Checkpoints of one LoRA run are joined by a thin line: what stopping
     early buys is what a defence has to beat.
@@ -46,11 +46,22 @@ def scatter(subjects: Sequence[ReportedAdapter], looks: Looks, measure: Literal[
     places = []
     for number, subject in sorted(enumerate(subjects, 1), key=lambda pair: pair[1].audit.subject.step or 0):
         quality = subject.quality
-        auc, distance = _auc(subject, "test"), bar(getattr(quality.against.held_out, measure)) if quality else None
+        auc, distance = (
+            _auc(subject, _worse(subject)),
+            bar(getattr(quality.against.held_out, measure)) if quality else None,
+        )
         if auc and distance:
             places.append(Place(subject.label, str(number), distance, auc, looks[subject], _stopped(subject)))
-    axes_names = f"held-out {measure.upper()}  (left: better images)", "AUC of the strongest attack  (low: private)"
+    axes_names = (
+        f"held-out {measure.upper()}  (left: better images)",
+        "AUC on the worse half of the members  (low: private)",
+    )
     return plane(places, f"scatter-{measure}", axes_names, size=(WIDTH, 350))
+
+
+def _worse(subject: ReportedAdapter) -> Group:
+    """The group of members that is farther from chance."""
+    return max(GROUPS, key=lambda group: subject.audit.numbers(group).exposure)
 
 
 def _stopped(subject: ReportedAdapter) -> str | None:
