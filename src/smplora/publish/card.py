@@ -20,7 +20,7 @@ from smplora.core.version import __version__
 from smplora.models.families import family_named
 from smplora.report.limitations import cautions, not_measured
 from smplora.report.tables import QUALITY_HEADERS, attack_headers, attack_rows, quality_cells
-from smplora.report.wording import cells
+from smplora.report.wording import GROUP_WORDS, cells
 from smplora.results.attack import GROUPS
 from smplora.results.audit import AuditSubject
 from smplora.results.estimate import Estimate, Proportion
@@ -244,7 +244,7 @@ def _eval_results(subject: ReportedAdapter, rehearsed: bool) -> list[EvalResult]
 
     for group in GROUPS:
         attack = subject.audit.chosen(group).title
-        images = f"{'test' if group == 'test' else 'aux'} members against unseen images"
+        images = f"{GROUP_WORDS[group]} against unseen images"
         add(images, "roc_auc", f"AUC of membership inference by '{attack}'", subject.audit.numbers(group).auc)
     if subject.quality:
         held_out = subject.quality.against.held_out

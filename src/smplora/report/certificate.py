@@ -24,7 +24,6 @@ from smplora.results.subjects import ReportedAdapter
 
 NAME = "certificate.html"
 ELSEWHERE = "an adapter that was made elsewhere"
-WHO: dict[Group, str] = {"test": "test members", "aux_members": "aux members"}
 _EMBEDDED = re.compile(r'<script type="application/json" id="certificate">(.*?)</script>', re.DOTALL)
 
 
@@ -86,7 +85,7 @@ def page(certificate: Certificate) -> str:
 def _in_words(group: Group, one: CertifiedGroup) -> str:
     among = f"of {one.attacks} attacks, " if one.attacks > 1 else ""
     sentence = (
-        f"On {WHO[group]}: the strongest {among}{one.attack}, has an AUC of {auc_text(one.auc)}; "
+        f"On {wording.GROUP_WORDS[group]}: the strongest {among}{one.attack}, has an AUC of {auc_text(one.auc)}; "
         f"corrected p {p_text(one.p_corrected)}"
     )
     rate = one.low_fpr

@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from smplora.core.wording import COUNTS, count, decimal, percent, together
-from smplora.results.attack import Numbers
+from smplora.results.attack import Group, Numbers
 from smplora.results.audit import LEVELS, Level
 from smplora.results.estimate import Estimate, RateAtFpr
 from smplora.results.subjects import ReportedAdapter
 
 NOT_MEASURED = "not measured"
+GROUP_WORDS: Mapping[Group, str] = {"test": "test members", "aux_members": "aux members"}
 LEVEL_WORDS: dict[Level, str] = {"invalid": "Invalid", "red": "Leaks", "amber": "Unclear", "green": "No leak found"}
 
 # One for each number in the order of its first appearance on the page.

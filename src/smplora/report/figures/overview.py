@@ -27,12 +27,11 @@ from smplora.report.figures.svg import (
     name_axes,
     short,
 )
-from smplora.report.wording import NOT_MEASURED
+from smplora.report.wording import GROUP_WORDS, NOT_MEASURED
 from smplora.results.attack import GROUPS, Group
 from smplora.results.subjects import ReportedAdapter, ReportedRun
 
 Looks = Mapping[ReportedAdapter, Style]
-GROUP_WORDS: Mapping[Group, str] = {"test": "test members", "aux_members": "aux members"}
 CHANCE_GAIN = -float(np.log(2))  # the MI gain of a proxy that always says one half
 
 
